@@ -1,0 +1,67 @@
+"""Identifiers: random ones for things, time-ordered ones for predictions.
+
+Knows nothing of what an id names. Alphabet: Crockford's base 32 in lower case
+(https://www.crockford.com/base32.html), so that an id can be read aloud and double-clicked.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH = 16
+SHORT_LENGTH = 8
+PREDICTION_ID_LENGTH = 17
+
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
+_PREDICTION_TIME_BITS = 50
+_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01T00:00:00Z; 50 bits of microseconds last until 2055
+
+
+def new_id() -> str:
+    """A random id of 80 bits: 16 characters."""
+    return _encode(secrets.randbits(80), pairs=8)
+
+
+def short(identifier: str) -> str:
+    """The form that people read and copy; every command takes it back."""
+    return identifier[:SHORT_LENGTH]
+
+
+def is_id(text: str, *, minimum: int = 4) -> bool:
+    """Whether ``text`` could be an id or the beginning of one (at least ``minimum`` characters)."""
+    return minimum <= len(text) <= PREDICTION_ID_LENGTH and all(c in ALPHABET for c in text)
+
+
+class PredictionIds:
+    """Prediction ids of one process: ``p``, 10 characters of microseconds, 6 of the process.
+
+    Ids of one process are strictly increasing; over processes they sort by time, so that a log
+    cut by time finds an id from the smallest and largest of each segment. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._suffix = _encode(secrets.randbits(30), pairs=3)
+        self._last_us = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> str:
+        """The next id."""
+        with self._lock:
+            now_us = time.time_ns() // 1000 - _EPOCH_US
+            self._last_us = max(self._last_us + 1, now_us)
+            return "p" + _encode(self._last_us, pairs=5) + self._suffix
+
+
+def prediction_time_s(prediction_id: str) -> float:
+    """Seconds since the Unix epoch at which the id was drawn."""
+    value = 0
+    for character in prediction_id[1:11]:
+        value = value << 5 | ALPHABET.index(character)
+    return (value + _EPOCH_US) / 1e6
+
+
+def _encode(value: int, *, pairs: int) -> str:
+    return "".join(_PAIRS[value >> shift & 1023] for shift in range(10 * (pairs - 1), -1, -10))

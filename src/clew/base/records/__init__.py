@@ -1,0 +1,46 @@
+"""What travels between rooms and over the wire. One import place for all records."""
+
+from clew.base.records.data import Change, CodeRef, Commit, Event, FileInfo, RepoInfo
+from clew.base.records.models import (
+    Check,
+    Column,
+    ColumnDrift,
+    DriftReport,
+    Endpoint,
+    ModelVersion,
+    Prediction,
+    Revision,
+    Signature,
+    Verdict,
+)
+from clew.base.records.views import (
+    Applied,
+    ChangeStatus,
+    Edge,
+    Explanation,
+    Node,
+    PredictResult,
+    Status,
+)
+from clew.base.records.work import (
+    ENDED_STATES,
+    JOB_STATES,
+    Datum,
+    Experiment,
+    ExperimentDetail,
+    Job,
+    MetricPoint,
+    PipelineInfo,
+    Plan,
+    PlannedDatum,
+    StepInfo,
+    Trial,
+)
+
+__all__ = [
+    "ENDED_STATES", "JOB_STATES", "Applied", "Change", "ChangeStatus", "Check", "CodeRef",
+    "Column", "ColumnDrift", "Commit", "Datum", "DriftReport", "Edge", "Endpoint", "Event",
+    "Experiment", "ExperimentDetail", "Explanation", "FileInfo", "Job", "MetricPoint",
+    "ModelVersion", "Node", "PipelineInfo", "Plan", "PlannedDatum", "PredictResult", "Prediction",
+    "RepoInfo", "Revision", "Signature", "Status", "StepInfo", "Trial", "Verdict",
+]  # fmt: skip

@@ -1,0 +1,91 @@
+"""Records of data: repos, commits, files and the differences between them.
+
+Plain values that travel between rooms and over the wire; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoInfo:
+    """A repo. ``kind``: source, output, model, report, log, checkpoint, drift or code."""
+
+    name: str
+    kind: str
+    description: str
+    created_at: datetime
+    branches: dict[str, str | None] = field(default_factory=dict)
+    """Branch name to the id of its head commit (None: no finished commit yet)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A version of a repo. ``state``: open, finished or aborted.
+
+    ``tree`` is the digest of the content ('' while open), ``provenance`` the ids of the commits
+    it was made from, ``global_id`` the change that caused it.
+    """
+
+    id: str
+    repo: str
+    branch: str
+    global_id: str
+    parent: str | None
+    state: str
+    tree: str
+    message: str
+    author: str
+    provenance: tuple[str, ...]
+    files: int
+    size_bytes: int
+    started_at: datetime
+    finished_at: datetime | None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """A file (or a directory: then ``digest`` is '' and the size is of all below it)."""
+
+    path: str
+    kind: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One path that differs between two commits. ``kind``: added, deleted or changed."""
+
+    path: str
+    kind: str
+    old: FileInfo | None
+    new: FileInfo | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One fact, as it was recorded. ``seq`` orders all events of a workspace."""
+
+    seq: int
+    at: datetime
+    kind: str
+    global_id: str | None
+    subject: str
+    data: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRef:
+    """A function of a user, in a snapshot of the project that it lives in.
+
+    ``snapshot`` is the digest of the tree of the project's files, ``file`` the path in it and
+    ``name`` the module-level name.
+    """
+
+    snapshot: str
+    file: str
+    name: str

@@ -1,0 +1,174 @@
+"""Records of models and of what is served: versions, verdicts, revisions, endpoints, drift.
+
+Plain values that travel between rooms and over the wire; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a signature. ``type``: an Arrow type name such as int64, double or string."""
+
+    name: str
+    type: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a model takes and gives.
+
+    ``frame``: how it wants its input: polars, pandas or numpy. A numpy model has one input of
+    shape [rows, width] and no column names. ``task``: binary, multiclass or regression.
+    """
+
+    frame: str
+    inputs: tuple[Column, ...]
+    width: int
+    task: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A model that a training step made. ``state``: candidate, blessed, refused or overridden."""
+
+    id: str
+    model: str
+    """The name of its repo, ``pipeline/step``."""
+    version: int
+    global_id: str
+    commit: str
+    job: str
+    experiment: str | None
+    trial: str | None
+    params: dict[str, object]
+    signature: Signature
+    state: str
+    metrics: dict[str, float]
+    """On the frozen test commit; empty until the gate has judged."""
+    aliases: tuple[str, ...]
+    test_commit: str | None
+    verdict: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One rule of a gate, what was seen, and why that passes or not."""
+
+    name: str
+    passed: bool
+    observed: float | None
+    required: str
+    reason: str
+    evidence: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A gate's judgement of one model version; ``digest`` signs the rest of it."""
+
+    id: str
+    model_version: str
+    global_id: str
+    blessed: bool
+    checks: tuple[Check, ...]
+    metrics: dict[str, float]
+    champion: str | None
+    """The model version that it was compared with."""
+    champion_metrics: dict[str, float]
+    test_commit: str
+    commit: str | None
+    """The commit of the evaluation report."""
+    digest: str
+    created_at: datetime
+    overridden_by: str = ""
+    override_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """A model version on an endpoint.
+
+    ``state``: loading, canary, live, draining, retired, rolled_back or failed. ``traffic`` is a
+    percentage, and those of an endpoint add up to 100.
+    """
+
+    id: str
+    endpoint: str
+    number: int
+    model_version: str
+    global_id: str
+    state: str
+    traffic: int
+    reason: str
+    created_at: datetime
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A name that predictions are asked from."""
+
+    name: str
+    pipeline: str
+    model: str
+    rollout: str
+    """One line, such as ``canary 10 → 50 → 100 %``."""
+    url: str
+    """Where it answers now; '' where no server runs."""
+    revisions: tuple[Revision, ...]
+    requests: int
+    errors: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One logged prediction request: its rows, its answer, and what made it."""
+
+    id: str
+    endpoint: str
+    revision: str
+    model_version: str
+    global_id: str
+    at: datetime
+    latency_ms: float
+    inputs: dict[str, list[object]]
+    outputs: dict[str, list[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnDrift:
+    """How far a column's live values are from the reference. ``threshold``: where drift begins."""
+
+    column: str
+    statistic: str
+    value: float
+    threshold: float
+    drifted: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """A window of live predictions compared with the training reference of the live model."""
+
+    id: str
+    endpoint: str
+    model_version: str
+    global_id: str
+    rows: int
+    drifted: bool
+    columns: tuple[ColumnDrift, ...]
+    commit: str | None
+    action: str
+    """What followed: '' or such as ``retrain``."""
+    created_at: datetime

@@ -1,0 +1,103 @@
+"""Records that answer a question over several rooms: status, why, search.
+
+Plain values that travel over the wire; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clew.base.records.data import Commit, Event
+from clew.base.records.models import DriftReport, Endpoint, ModelVersion, Revision, Verdict
+from clew.base.records.work import Experiment, Job, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A thing in the lineage. ``kind``: file, datum, job, commit, code, pipeline, experiment,
+    trial, checkpoint, model_version, verdict, revision, prediction, drift_report.
+    """
+
+    kind: str
+    id: str
+    title: str
+    global_id: str
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """``target`` came from ``source`` (ids of nodes), by ``label`` (made, read, judged, …)."""
+
+    source: str
+    target: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The answer to *why*: the thing asked for, all it came from (or that came from it), and the
+    edges between. ``nodes`` are in the order in which a person should read them.
+    """
+
+    subject: Node
+    direction: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeStatus:
+    """All that one change caused."""
+
+    global_id: str
+    commits: tuple[Commit, ...]
+    jobs: tuple[Job, ...]
+    experiments: tuple[Experiment, ...]
+    trials: tuple[Trial, ...]
+    model_versions: tuple[ModelVersion, ...]
+    verdicts: tuple[Verdict, ...]
+    revisions: tuple[Revision, ...]
+    drift_reports: tuple[DriftReport, ...]
+    predictions: int
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The workspace at a glance: what ran, what waits, what was refused."""
+
+    workspace: str
+    running: tuple[Job, ...]
+    waiting: tuple[Job, ...]
+    recent: tuple[Job, ...]
+    refused: tuple[Job, ...]
+    endpoints: tuple[Endpoint, ...]
+    drift: tuple[DriftReport, ...]
+    global_ids: tuple[str, ...]
+    """Of the latest changes, newest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What ``apply`` did. ``changed`` is False where the file was registered already."""
+
+    pipeline: str
+    version: int
+    changed: bool
+    global_id: str | None
+    """Of the run that it started; None where there was nothing to do."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    """The answer of an endpoint. ``outputs``: name to one value a row."""
+
+    prediction_id: str
+    global_id: str
+    endpoint: str
+    revision: str
+    model_version: str
+    outputs: dict[str, list[object]]

@@ -1,0 +1,175 @@
+"""Records of work: pipelines, jobs, datums, plans, experiments and trials.
+
+Plain values that travel between rooms and over the wire; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+JOB_STATES = ("waiting", "running", "done", "failed", "refused", "blocked", "cancelled")
+"""waiting → running → done | failed | refused | cancelled; blocked: something above did not end
+in done. ``refused`` means that data or a model broke a rule, ``failed`` that code did."""
+
+ENDED_STATES = frozenset({"done", "failed", "refused", "blocked", "cancelled"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepInfo:
+    """A node of a pipeline. ``kind``: source, step, train or gate."""
+
+    name: str
+    kind: str
+    repo: str
+    inputs: tuple[str, ...]
+    """Names of the repos that it reads."""
+    per: str = "repo"
+    function: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineInfo:
+    """A pipeline as it is registered now; ``version`` counts from 1 and grows with each change."""
+
+    name: str
+    version: int
+    snapshot: str
+    file: str
+    steps: tuple[StepInfo, ...]
+    endpoints: tuple[str, ...]
+    created_at: datetime
+    global_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of one step for one change. ``counts`` are datums."""
+
+    id: str
+    pipeline: str
+    step: str
+    kind: str
+    global_id: str
+    state: str
+    reason: str
+    """Why it runs, or why it ended as it did; one sentence."""
+    inputs: tuple[str, ...]
+    """Ids of the commits that it reads."""
+    output: str | None
+    """Id of the commit that it writes."""
+    total: int
+    done: int
+    skipped: int
+    failed: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datum:
+    """One unit of work of a job. ``state``: done, skipped, failed or refused.
+
+    ``reason`` says why it ran or was skipped. ``inputs`` are ``repo:/path`` with their digests.
+    """
+
+    id: str
+    job: str
+    key: str
+    state: str
+    reason: str
+    inputs: tuple[tuple[str, str], ...]
+    duration_s: float
+    error: str = ""
+    made_by: str = ""
+    """The job whose run made the output (another one, where this was skipped)."""
+    evidence: dict[str, object] = field(default_factory=dict)
+    """What a refusal rests on: failing expectations with sample rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedDatum:
+    """What would happen to one datum. ``action``: run, skip or delete."""
+
+    step: str
+    action: str
+    inputs: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What applying a file (or committing data) would do, before anything happens.
+
+    ``unknown`` names steps whose inputs are not known before the steps above them have run.
+    """
+
+    pipeline: str
+    new_version: bool
+    datums: tuple[PlannedDatum, ...]
+    unknown: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A search. ``mode``: min or max. ``state``: running, done, failed or cancelled."""
+
+    id: str
+    job: str
+    pipeline: str
+    step: str
+    global_id: str
+    state: str
+    searcher: str
+    metric: str
+    mode: str
+    trials: int
+    best_trial: str | None
+    best_value: float | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One set of parameters. ``state``: pending, running, paused, done, stopped or failed.
+
+    ``value`` is the experiment's metric at the last report, ``step`` the resource used so far.
+    """
+
+    id: str
+    experiment: str
+    number: int
+    global_id: str
+    params: dict[str, object]
+    state: str
+    step: int
+    value: float | None
+    rung: int
+    checkpoint: str | None
+    """Id of the commit that holds its latest checkpoint."""
+    seed: int
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPoint:
+    """Metrics that a trial reported after ``step`` units of resource."""
+
+    trial: str
+    step: int
+    metrics: dict[str, float]
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentDetail:
+    """An experiment with its trials (by number) and every point they reported."""
+
+    experiment: Experiment
+    trials: tuple[Trial, ...]
+    points: tuple[MetricPoint, ...]

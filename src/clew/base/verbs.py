@@ -1,0 +1,232 @@
+"""What can be done with a workspace, wherever it is: the one list of verbs.
+
+The embedded workspace and the HTTP client both keep this protocol; the command line and the
+journeys know nothing else. Every verb raises the errors of ``clew.base.errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from clew.base.records import (
+    Applied,
+    Change,
+    ChangeStatus,
+    Commit,
+    Datum,
+    DriftReport,
+    Endpoint,
+    Event,
+    Experiment,
+    ExperimentDetail,
+    Explanation,
+    FileInfo,
+    Job,
+    ModelVersion,
+    PipelineInfo,
+    Plan,
+    Prediction,
+    PredictResult,
+    RepoInfo,
+    Revision,
+    Status,
+    Verdict,
+)
+
+Watcher = Callable[[Event], None]
+Source = bytes | Path | BinaryIO
+
+
+class Verbs(Protocol):
+    """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
+
+    # data -----------------------------------------------------------------------------------
+    def create_repo(self, name: str, *, description: str = "") -> RepoInfo:
+        """A new source repo. Raises Conflict ``repo.exists``."""
+        ...
+
+    def repos(self) -> list[RepoInfo]:
+        """All repos, by name."""
+        ...
+
+    def put(
+        self,
+        repo: str,
+        files: Mapping[str, Source],
+        *,
+        branch: str = "main",
+        message: str = "",
+        delete: Sequence[str] = (),
+        replace: bool = False,
+    ) -> Commit:
+        """Commit files (path in the repo → content) on top of a branch, as one change.
+
+        ``delete`` names paths that go; ``replace`` drops everything else. What follows from the
+        change is run by the server, or by :meth:`wait` on an embedded workspace.
+        """
+        ...
+
+    def read(self, address: str) -> bytes:
+        """The content of one file, ``repo@ref:/path``."""
+        ...
+
+    def get(self, address: str, target: Path) -> list[Path]:
+        """Write a file, or everything below a directory, to ``target``; each file atomically."""
+        ...
+
+    def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
+        """Files and directories at an address, by path."""
+        ...
+
+    def log(self, repo: str, *, branch: str = "main", limit: int = 50) -> list[Commit]:
+        """Commits of a branch, newest first, refused and aborted ones included."""
+        ...
+
+    def commit(self, ref: str) -> Commit:
+        """The commit that ``repo@ref`` or a commit id names."""
+        ...
+
+    def diff(self, old: str, new: str) -> list[Change]:
+        """Paths that differ between two addresses of commits."""
+        ...
+
+    # work -----------------------------------------------------------------------------------
+    def apply(self, file: Path, *, message: str = "") -> list[Applied]:
+        """Register the pipelines that a file defines, with a snapshot of the project around it."""
+        ...
+
+    def plan(self, file: Path) -> list[Plan]:
+        """What :meth:`apply` would run, skip and delete, and why."""
+        ...
+
+    def wait(
+        self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0
+    ) -> None:
+        """Return when nothing is left to run (for one change, or at all).
+
+        On an embedded workspace without a server this call does the work. ``watch`` is shown every
+        event as it happens. Raises NotReady ``wait.timeout`` after ``timeout_s`` (0: never).
+        """
+        ...
+
+    def pipelines(self) -> list[PipelineInfo]:
+        """All pipelines, by name."""
+        ...
+
+    def jobs(
+        self, *, pipeline: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """Jobs, newest first."""
+        ...
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        ...
+
+    def datums(self, job_id: str, *, limit: int = 1000) -> list[Datum]:
+        """Datums of a job with the reason that each ran or was skipped."""
+        ...
+
+    def job_log(self, job_id: str) -> str:
+        """What the user's code printed in a job."""
+        ...
+
+    def run(self, pipeline: str, step: str | None = None, *, reason: str = "") -> str:
+        """Run a step anew (all steps without one), although nothing changed; the global id."""
+        ...
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job that has not ended."""
+        ...
+
+    def experiments(self, *, limit: int = 50) -> list[Experiment]:
+        """Experiments, newest first."""
+        ...
+
+    def experiment(self, experiment_id: str) -> ExperimentDetail:
+        """One experiment with its trials and curves."""
+        ...
+
+    # models and endpoints -------------------------------------------------------------------
+    def models(self, model: str | None = None) -> list[ModelVersion]:
+        """Model versions, newest first, of one model or all."""
+        ...
+
+    def model(self, ref: str) -> ModelVersion:
+        """One version: its id, ``model@3`` or ``model@champion``."""
+        ...
+
+    def verdict(self, verdict_id: str) -> Verdict:
+        """One verdict with its evidence."""
+        ...
+
+    def verdicts(self, model: str | None = None) -> list[Verdict]:
+        """Verdicts, newest first."""
+        ...
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints with their revisions (live ones first) and traffic."""
+        ...
+
+    def endpoint(self, name: str) -> Endpoint:
+        """One endpoint."""
+        ...
+
+    def deploy(
+        self,
+        endpoint: str,
+        model_version: str,
+        *,
+        override_by: str = "",
+        override_reason: str = "",
+    ) -> Revision:
+        """Put a model version on an endpoint. Only a blessed one, or with a name and a reason.
+
+        Raises Denied ``model.not_blessed``.
+        """
+        ...
+
+    def rollback(self, endpoint: str, *, reason: str = "") -> Revision:
+        """Give all traffic back to the revision before the live one."""
+        ...
+
+    def predict(
+        self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+    ) -> PredictResult:
+        """Ask an endpoint; logged like every prediction."""
+        ...
+
+    def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
+        """Logged predictions, newest first."""
+        ...
+
+    def drift(self, endpoint: str | None = None, *, limit: int = 20) -> list[DriftReport]:
+        """Drift reports, newest first."""
+        ...
+
+    # questions ------------------------------------------------------------------------------
+    def status(self) -> Status:
+        """The workspace at a glance."""
+        ...
+
+    def change(self, global_id: str) -> ChangeStatus:
+        """All that one change caused."""
+        ...
+
+    def why(self, subject: str, *, down: bool = False) -> Explanation:
+        """Where a thing came from (or, ``down``, what came from it).
+
+        ``subject`` is any id (prediction, revision, model version, verdict, trial, job, datum,
+        commit, global id) or an address of a file.
+        """
+        ...
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> Iterator[Event]:
+        """Facts in order, from sequence number ``after`` (exclusive)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files, processes and connections."""
+        ...
