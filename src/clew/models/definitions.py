@@ -1,0 +1,82 @@
+"""What a user's file says about judging a model: the test set, the target, the gate.
+
+It records; splitting, packaging and judging happen elsewhere in this room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clew.base.errors import Invalid
+from clew.base.records import CodeRef
+
+TASKS = ("auto", "binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutDefinition:
+    """A share of the groups of rows that is kept out of all training, for good.
+
+    ``fraction`` is of the groups; ``by`` is a column or a Polars SQL expression whose value makes
+    the group, or None: every distinct row is a group of its own.
+    """
+
+    fraction: float
+    by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationDefinition:
+    """What a model predicts and on which rows it is judged.
+
+    ``test``: a holdout, or ``repo@branch`` of data that is the test set as it stands.
+    ``task``: auto (seen from the model and the target), binary, multiclass or regression.
+    """
+
+    target: str
+    test: HoldoutDefinition | str
+    task: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateDefinition:
+    """The rules that a model must keep. ``function`` None: every model is blessed."""
+
+    target: str
+    function: CodeRef | None = None
+    task: str = "auto"
+
+
+def holdout(fraction: float = 0.2, by: str | None = None) -> HoldoutDefinition:
+    """Keep a share of the rows out of all training, chosen once by a hash and never moved again.
+
+    Args:
+        fraction: Share of the groups, between 0 and 1.
+        by: Column (or SQL expression over columns) whose equal values stay together, such as a
+            day, a person or a machine. Without it rows are chosen one by one.
+
+    Raises:
+        Invalid: ``holdout.fraction``.
+    """
+    if not 0 < fraction < 1:
+        raise Invalid(
+            "holdout.fraction",
+            f"A holdout of {fraction} leaves nothing to test or nothing to learn from.",
+            hint="Give a fraction between 0 and 1, such as clew.holdout(0.2).",
+        )
+    return HoldoutDefinition(fraction=fraction, by=by)
+
+
+def check_task(task: str) -> str:
+    """The task itself, if there is such a one.
+
+    Raises:
+        Invalid: ``model.task``.
+    """
+    if task not in TASKS:
+        raise Invalid(
+            "model.task",
+            f"{task!r} is not a task.",
+            hint=f"Use one of {', '.join(TASKS)}.",
+        )
+    return task

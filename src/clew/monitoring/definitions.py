@@ -1,0 +1,60 @@
+"""What a user's file says about watching an endpoint.
+
+It records; comparing happens elsewhere in this room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clew.base.errors import Invalid
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftDefinition:
+    """When live data count as drifted.
+
+    ``threshold`` is a distance per column (of the statistic that fits its type); a report is made
+    of at least ``min_rows`` new rows and at most the latest ``window_rows`` of them.
+    """
+
+    threshold: float = 0.2
+    window_rows: int = 20_000
+    min_rows: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorDefinition:
+    """A watch over the prediction log of an endpoint. ``retrain``: train anew when it drifts."""
+
+    pipeline: str
+    endpoint: str
+    model: str = ""
+    """The repo of the model that the endpoint serves, ``pipeline/step``."""
+    drift: DriftDefinition = field(default_factory=DriftDefinition)
+    retrain: bool = False
+
+
+def drift(
+    threshold: float = 0.2, *, window_rows: int = 20_000, min_rows: int = 200
+) -> DriftDefinition:
+    """Compare live inputs (and answers) with what the model learned from.
+
+    Args:
+        threshold: Distance of a column at which drift begins; 0.2 is the usual mark for the
+            population stability index. Chance alone never counts: with few rows the mark is
+            raised to what 1 in 1,000 windows without drift would show.
+        window_rows: At most so many of the newest rows are compared.
+        min_rows: Fewer new rows than this wait for more.
+
+    Raises:
+        Invalid: ``drift.definition``.
+    """
+    if threshold <= 0 or min_rows < 1 or window_rows < min_rows:
+        raise Invalid(
+            "drift.definition",
+            f"drift(threshold={threshold}, window_rows={window_rows}, min_rows={min_rows}) could "
+            "never be compared.",
+            hint="Give a threshold above 0 and window_rows >= min_rows >= 1.",
+        )
+    return DriftDefinition(threshold=threshold, window_rows=window_rows, min_rows=min_rows)
