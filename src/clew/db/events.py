@@ -1,0 +1,111 @@
+"""Facts in the order in which they were committed, and waiting for the next.
+
+Knows no kind of event: rooms name them where they emit them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from threading import Condition
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from clew.base import clock
+from clew.base.records import Event
+from clew.db.schema import events
+
+POLL_S = 0.02
+"""How late at most a waiter hears of another process."""
+
+# The newest sequence number; NULL while there is no event.
+LAST = sa.select(sa.func.max(events.c.seq))
+
+
+class Watch(Protocol):
+    """A counter that changes whenever anybody commits."""
+
+    def version(self) -> int:
+        """Equal to the last answer if and only if nothing was committed in between."""
+        ...
+
+
+class Reader(Protocol):
+    """What a read transaction is to this file."""
+
+    def execute(
+        self, statement: sa.Executable, parameters: Any = None
+    ) -> sa.Result[*tuple[Any, ...]]:
+        """Rows of a query."""
+        ...
+
+
+class Events:
+    """The events of a database. Thread-safe; several processes see the same sequence.
+
+    Sequence numbers grow in the order of commits (writers are one at a time), so nobody who asks
+    for what is after the last number that they have seen can miss one.
+    """
+
+    def __init__(self, read: Callable[[], AbstractContextManager[Reader]], watch: Watch) -> None:
+        self._read = read
+        self._watch = watch
+        self._committed = Condition()
+
+    def after(
+        self,
+        seq: int,
+        kinds: Collection[str] | None = None,
+        global_id: str | None = None,
+        limit: int = 1000,
+    ) -> list[Event]:
+        """Events with a greater number than ``seq``, in order, at most ``limit``."""
+        query = sa.select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
+        if kinds is not None:
+            query = query.where(events.c.kind.in_(kinds))
+        if global_id is not None:
+            query = query.where(events.c.global_id == global_id)
+        with self._read() as tx:
+            return [_event(row) for row in tx.execute(query)]
+
+    def last(self) -> int:
+        """The newest sequence number; 0 while there is no event."""
+        with self._read() as tx:
+            return tx.execute(LAST).scalar() or 0
+
+    def wait(self, seq: int, timeout_s: float) -> bool:
+        """Whether there is an event after ``seq``; if not yet, wait for one up to ``timeout_s``.
+
+        Events of this process wake at once, those of others within 20 ms.
+        """
+        deadline = time.monotonic() + timeout_s
+        seen = None
+        while True:
+            version = self._watch.version()
+            if version != seen:
+                seen = version
+                if self.last() > seq:
+                    return True
+            rest_s = deadline - time.monotonic()
+            if rest_s <= 0:
+                return False
+            with self._committed:
+                self._committed.wait(min(rest_s, POLL_S))
+
+    def notify(self) -> None:
+        """Wake the waiters of this process: events were committed."""
+        with self._committed:
+            self._committed.notify_all()
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        seq=row.seq,
+        at=clock.from_us(row.at_us),
+        kind=row.kind,
+        global_id=row.global_id,
+        subject=row.subject,
+        data=row.data,
+    )

@@ -1,0 +1,189 @@
+"""All that is particular to SQLite: connections, transactions, upserts, errors, change watch.
+
+Knows no table. Another database needs another file with the same five names.
+
+``synchronous=FULL`` is chosen over NORMAL on purpose, see design/0004.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
+from sqlalchemy.pool import QueuePool
+
+from clew.base.errors import ClewError, Corrupt, Unavailable
+
+BUSY_TIMEOUT_S = 30
+WRITING = "clew_writing"
+"""Execution option of a connection that opens write transactions."""
+
+_PRAGMAS = (
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA cache_size=-16000",
+    "PRAGMA temp_store=MEMORY",
+)
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine whose connections are in WAL mode and begin transactions themselves.
+
+    Any number of threads may take connections. Errors of SQLite leave it as ClewErrors where a
+    person can do something about them.
+    """
+    engine = sa.create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=-1,
+        connect_args={
+            "timeout": BUSY_TIMEOUT_S,
+            "isolation_level": None,  # the module's own implicit BEGIN would come too late
+            "check_same_thread": False,
+            "cached_statements": 512,
+        },
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    sa.event.listen(engine, "handle_error", _translate)
+    return engine
+
+
+def upsert(
+    table: sa.Table, rows: Sequence[dict[str, Any]], key: Sequence[str], refresh: Sequence[str]
+) -> sa.Executable:
+    """Insert rows; of those whose ``key`` exists, take over the ``refresh`` columns only."""
+    statement = insert(table).values(list(rows))
+    if not refresh:
+        return statement.on_conflict_do_nothing(index_elements=list(key))
+    values = {name: statement.excluded[name] for name in refresh}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=values)
+
+
+class Watch:
+    """Tells cheaply whether anybody has committed since: a counter that changes with commits.
+
+    Thread-safe. ``PRAGMA data_version`` moves on this connection when another one, of any
+    process, commits; this one never writes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._connection: Connection | None = None
+
+    def version(self) -> int:
+        """Equal to the last answer if and only if nothing was committed in between."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            raw = self._connection.connection.cursor()
+            try:
+                raw.execute("PRAGMA data_version")
+                row = raw.fetchone()
+            finally:
+                raw.close()
+        assert row is not None
+        return int(row[0])
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    _to_wal(cursor)
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _to_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch to WAL once. Two first openers may collide, and SQLite does not wait for that."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+def _begin(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _translate(context: ExceptionContext) -> None:
+    original = context.original_exception
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", None)
+        error = None if code is None else _error(code & 0xFF, str(original))
+        if error is not None:
+            raise error from original
+
+
+def _error(code: int, text: str) -> ClewError | None:
+    if code not in _ERRORS:
+        return None
+    kind, name, message, hint = _ERRORS[code]
+    return kind(name, f"{message} (SQLite: {text}).", hint=hint)
+
+
+_BUSY = (
+    Unavailable,
+    "db.busy",
+    f"Another process has held the database for more than {BUSY_TIMEOUT_S} s",
+    "Find what holds it (a backup, a shell), end that, then do it again.",
+)
+_CORRUPT = (
+    Corrupt,
+    "db.corrupt",
+    "The database file of the workspace is damaged",
+    "Restore clew.db from a backup; the store beside it is not affected.",
+)
+_ERRORS: dict[int, tuple[type[ClewError], str, str, str]] = {
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_CORRUPT: _CORRUPT,
+    sqlite3.SQLITE_NOTADB: _CORRUPT,
+    sqlite3.SQLITE_FULL: (
+        Unavailable,
+        "disk.full",
+        "The disk is full; nothing of this change was kept",
+        "Free space on the disk of the workspace, then do it again.",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        Unavailable,
+        "workspace.read_only",
+        "The database of the workspace is read-only",
+        "Make the .clew directory and its files writable for this user.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        Unavailable,
+        "db.cannot_open",
+        "The database file cannot be opened",
+        "Check that its directory exists and that this user may write there.",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        Unavailable,
+        "disk.error",
+        "The disk failed under the database; nothing of this change was kept",
+        "Look into the system log, then do it again.",
+    ),
+}
+"""By SQLite's primary result code (https://www.sqlite.org/rescode.html)."""
