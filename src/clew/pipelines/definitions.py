@@ -1,0 +1,174 @@
+"""What a pipeline is, as values: sources, steps, their inputs, and what counts for their keys.
+
+Knows no storage and runs nothing; a definition travels as JSON through msgspec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from clew.base.errors import Invalid
+from clew.base.records import CodeRef
+from clew.store import digest_of
+
+Per = Literal["file", "repo", "directory", "capture"]
+
+KEY_FORMAT = 1
+"""Counts up when the meaning of a datum key changes; then everything runs once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputDefinition:
+    """What one parameter of a step reads.
+
+    ``per`` cuts the files that match ``glob`` into datums: one for each file, for each directory
+    that holds some, for each tuple of captures, or one of them all. ``kind`` ``reference`` is
+    read, but does not count into the key.
+    """
+
+    parameter: str
+    repo: str
+    branch: str = "main"
+    glob: str = "/**"
+    per: Per = "repo"
+    kind: Literal["data", "reference"] = "data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceDefinition:
+    """A repo that people or systems commit to. ``name`` is how the file calls it."""
+
+    name: str
+    repo: str
+    branch: str = "main"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDefinition:
+    """One node of a pipeline.
+
+    ``kind``: ``step`` (a function of datums), or the name of a plugged runner (``train``,
+    ``gate``). ``fingerprint`` and ``environment`` are the digests of
+    :func:`clew.pipelines.fingerprint` and :func:`clew.pipelines.environment_of`; ``parts`` and
+    ``packages`` are what they are made of, so that a difference can be named. ``version``, where
+    set, takes the place of the code fingerprint. ``options`` belong to the runner of the kind.
+    ``timeout_s`` and ``memory_bytes`` hold for one datum; ``retries`` come after the first try.
+    """
+
+    name: str
+    kind: str = "step"
+    inputs: tuple[InputDefinition, ...] = ()
+    function: CodeRef
+    fingerprint: str
+    environment: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    expectations: tuple[dict[str, Any], ...] = ()
+    retries: int = 0
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    version: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    output_repo: str
+    parts: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+    widened: tuple[str, ...] = ()
+
+    @property
+    def code_key(self) -> str:
+        """What stands for the code in a key."""
+        return f"version:{self.version}" if self.version else self.fingerprint
+
+    def key_material(self) -> dict[str, Any]:
+        """Everything but the data that a result of this step depends on."""
+        return {
+            "format": KEY_FORMAT,
+            "repo": self.output_repo,
+            "kind": self.kind,
+            "code": self.code_key,
+            "environment": self.environment,
+            "parameters": self.parameters,
+            "expectations": list(self.expectations),
+            "options": self.options,
+            "inputs": [[one.parameter, one.per, one.kind] for one in self.inputs],
+        }
+
+    def meaning(self) -> str:
+        """A digest that differs if what the step makes of the same repos may differ."""
+        inputs = [[i.parameter, i.repo, i.branch, i.glob, i.per, i.kind] for i in self.inputs]
+        return digest_of("step", {**self.key_material(), "inputs": inputs})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDefinition:
+    """A DAG of steps over sources, as one file of a project defines it.
+
+    ``snapshot`` is the digest of the tree of the project's files, ``file`` the path in it.
+    ``notes`` are shown to people and are no part of the identity.
+    """
+
+    name: str
+    snapshot: str
+    file: str
+    sources: tuple[SourceDefinition, ...] = ()
+    steps: tuple[StepDefinition, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def step(self, name: str) -> StepDefinition | None:
+        """The step of that name."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def digest(self) -> str:
+        """Identity of the whole: code snapshot, sources, steps."""
+        return digest_of("pipeline", {**to_builtins(self), "notes": []})
+
+    def in_order(self) -> tuple[StepDefinition, ...]:
+        """The steps, each after those that it reads.
+
+        Raises:
+            Invalid: ``pipeline.cycle``, ``pipeline.duplicate``, ``pipeline.input``.
+        """
+        return tuple(_in_order(self))
+
+
+def to_builtins(definition: PipelineDefinition) -> dict[str, Any]:
+    """Plain form for rows and wires; :func:`from_builtins` reads it back."""
+    plain: dict[str, Any] = msgspec.to_builtins(definition)
+    return plain
+
+
+def from_builtins(plain: dict[str, Any]) -> PipelineDefinition:
+    """The definition that :func:`to_builtins` wrote."""
+    return msgspec.convert(plain, PipelineDefinition)
+
+
+def _in_order(pipeline: PipelineDefinition) -> Iterator[StepDefinition]:
+    by_repo = {step.output_repo: step for step in pipeline.steps}
+    names = [step.name for step in pipeline.steps] + [one.name for one in pipeline.sources]
+    if len(set(names)) < len(names) or len(by_repo) < len(pipeline.steps):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise Invalid(
+            "pipeline.duplicate",
+            f"Pipeline {pipeline.name} names {', '.join(twice) or 'an output repo'} twice.",
+            hint="Give each source and step a name of its own.",
+        )
+    done: set[str] = set()
+    left = list(pipeline.steps)
+    while left:
+        ready = [
+            step
+            for step in left
+            if all(one.repo not in by_repo or one.repo in done for one in step.inputs)
+        ]
+        if not ready:
+            raise Invalid(
+                "pipeline.cycle",
+                f"Steps {', '.join(step.name for step in left)} of {pipeline.name} form a circle.",
+                hint="A step can read only what was made before it.",
+            )
+        yield from ready
+        done.update(step.output_repo for step in ready)
+        left = [step for step in left if step.output_repo not in done]
