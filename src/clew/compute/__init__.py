@@ -1,0 +1,22 @@
+"""Run one call somewhere else: in this process, or in warm worker processes with limits.
+
+Knows nothing of steps, trials and models, which are what is called.
+"""
+
+from clew.compute.call import Call, CallContext, CallError, Compute, Handle, Outcome
+from clew.compute.inline import InlinePool
+from clew.compute.pool import ProcessPool
+from clew.compute.snapshots import load_function, load_module
+
+__all__ = [
+    "Call",
+    "CallContext",
+    "CallError",
+    "Compute",
+    "Handle",
+    "InlinePool",
+    "Outcome",
+    "ProcessPool",
+    "load_function",
+    "load_module",
+]

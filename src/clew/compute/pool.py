@@ -1,0 +1,422 @@
+"""Warm worker processes behind one queue, with timeouts, memory limits and replacement.
+
+Knows nothing of what calls do. One thread owns all state of the workers; others leave it commands.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+import selectors
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from clew.base.errors import Unavailable
+from clew.compute.call import Call, CallError, Listener
+from clew.compute.frames import NOTHING, Answer, Done, Ready, Said, ToWorker, encode_or_refuse
+from clew.compute.handles import Couriers, Submitted
+from clew.compute.process import Worker
+from clew.compute.scratch import ScratchSpace
+
+_LOOK_AHEAD = 8
+"""So many calls deep a worker looks for one it is warm for, and so often a call is overtaken."""
+_MEMORY_EVERY_S = 0.05
+_LOG_EVERY_S = 1.0
+_FAREWELL_S = 0.5
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+class ProcessPool:
+    """Calls in up to ``size`` worker processes, which start when they are first needed.
+
+    ``scratch`` is a directory for the calls' own directories, ``log_dir`` one for the output of
+    each worker while it runs. ``environment`` is that of this process unless given; libraries with
+    thread pools get an equal share of the cores, unless it says otherwise. Workers end with this
+    process, however it ends. See :class:`clew.compute.Compute` for the law.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scratch: Path,
+        log_dir: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._size = max(1, size)
+        self._places = (scratch, log_dir)
+        self._environment = _shared_cores(environment or os.environ, self._size)
+        self._lock = threading.Lock()
+        self._dispatcher: _Dispatcher | None = None
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """How many calls run at a time."""
+        return self._size
+
+    def submit(
+        self, call: Call, on_message: Listener | None = None, affinity: str = ""
+    ) -> Submitted:
+        """Queue a call. Raises Unavailable ``pool.closed``, Invalid ``call.payload``."""
+        payload = encode_or_refuse(call.payload, "call.payload", f"The payload of {call.label!r}")
+        dispatcher = self._running()
+        submitted = Submitted(call, payload, on_message, dispatcher.couriers, dispatcher.cancel)
+        submitted.affinity = affinity
+        dispatcher.tell(partial(dispatcher.enqueue, submitted))
+        return submitted
+
+    def close(self) -> None:
+        """End all calls as cancelled and all workers; returns when they are gone. Idempotent."""
+        with self._lock:
+            self._closed = True
+            dispatcher, self._dispatcher = self._dispatcher, None
+        if dispatcher is not None:
+            dispatcher.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _running(self) -> _Dispatcher:
+        with self._lock:
+            if self._closed:
+                raise Unavailable(
+                    "pool.closed",
+                    "This pool of workers is closed.",
+                    hint="Submit before the workspace is closed.",
+                )
+            if self._dispatcher is None:
+                space = ScratchSpace(*self._places)
+                self._dispatcher = _Dispatcher(self._size, space, self._environment)
+                self._dispatcher.thread.start()
+            return self._dispatcher
+
+
+class _Dispatcher:
+    """The one thread that owns the workers and the queue.
+
+    ``tell`` and ``cancel`` may be called from anywhere, everything else runs on the thread.
+    """
+
+    def __init__(self, size: int, space: ScratchSpace, environment: Mapping[str, str]) -> None:
+        self.thread = threading.Thread(target=self._run, name="clew-dispatcher", daemon=True)
+        self.couriers = Couriers(size)
+        self._size = size
+        self._space = space
+        self._environment = environment
+        self._commands: deque[Callable[[], None]] = deque()
+        self._awake = False
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_in, selectors.EVENT_READ, self._hear_commands)
+        self._workers: list[Worker] = []
+        self._queue: list[tuple[int, int, Submitted]] = []
+        self._numbers = itertools.count()
+        self._next_look = 0.0
+        self._stopping = False
+
+    # from any thread ------------------------------------------------------------------------
+
+    def tell(self, command: Callable[[], None]) -> None:
+        """Have ``command`` run on the thread."""
+        self._commands.append(command)
+        if not self._awake:
+            self._awake = True
+            self._wake_out.send(b"!")
+
+    def cancel(self, submitted: Submitted) -> None:
+        """End a call as cancelled."""
+        self.tell(partial(self._cancel, submitted))
+
+    def stop(self) -> None:
+        """End everything and wait for it."""
+        self.tell(self._stop)
+        self.thread.join()
+        self.couriers.close()
+        self._space.close()
+
+    # the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                for key, events in self._selector.select(self._patience()):
+                    key.data(events)
+                self._enforce_limits()
+                self._assign()
+        finally:  # also on a fault of ours: nobody may wait for ever
+            self._end_all()
+
+    def _patience(self) -> float | None:
+        """How long the thread may sleep, at most."""
+        running = [w for w in self._workers if w.started is not None]
+        if not running:
+            return None
+        wait = _MEMORY_EVERY_S if any(w.gauge for w in running) else _LOG_EVERY_S
+        deadlines = [w.deadline for w in running if w.deadline is not None]
+        if deadlines:
+            wait = min(wait, max(0.0, min(deadlines) - time.monotonic()))
+        return wait
+
+    def _hear_commands(self, _events: int) -> None:
+        self._wake_in.recv(4096)
+        self._awake = False
+        while self._commands:
+            self._commands.popleft()()
+
+    def enqueue(self, submitted: Submitted) -> None:
+        """Put a call in the queue, behind those of its priority."""
+        bisect.insort(self._queue, (-submitted.call.priority, next(self._numbers), submitted))
+
+    def _cancel(self, submitted: Submitted) -> None:
+        label = submitted.call.label
+        for worker in self._workers:
+            if worker.call is submitted:
+                self._end_call(worker, "cancelled", f"{label} was cancelled while it ran.")
+                return
+        waiting = [entry for entry in self._queue if entry[2] is submitted]
+        for entry in waiting:
+            self._queue.remove(entry)
+            submitted.finish(_without_value("cancelled", f"{label} was cancelled in the queue."))
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    # workers --------------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        while self._queue:
+            idle = [worker for worker in self._workers if worker.call is None]
+            if not idle and len(self._workers) >= self._size:
+                return
+            index, worker = self._match(idle)
+            submitted = self._queue.pop(index)[2]
+            for _, _, overtaken in self._queue[:index]:
+                overtaken.overtaken += 1
+            self._give(submitted, worker)
+
+    def _match(self, idle: list[Worker]) -> tuple[int, Worker | None]:
+        """Which call of the queue goes to which worker (None: a new one)."""
+        can_start = len(self._workers) < self._size
+        for index, (priority, _, submitted) in enumerate(self._queue[:_LOOK_AHEAD]):
+            if priority != self._queue[0][0]:
+                break
+            fitting = [w for w in idle if w.snapshot == submitted.call.snapshot_dir]
+            if fitting:
+                best = max(fitting, key=lambda w: (w.affinity == submitted.affinity, w.used))
+                return index, best
+            if can_start or submitted.overtaken >= _LOOK_AHEAD:
+                return index, None if can_start else min(idle, key=lambda w: w.used)
+        return 0, min(idle, key=lambda w: w.used)
+
+    def _give(self, submitted: Submitted, worker: Worker | None) -> None:
+        if worker is None:
+            try:
+                worker = self._start_worker()
+            except OSError as error:
+                message = f"No worker process could be started for {submitted.call.label}: {error}."
+                submitted.finish(_without_value("died", message))
+                return
+        worker.call = submitted
+        worker.snapshot = submitted.call.snapshot_dir
+        worker.affinity = submitted.affinity
+        worker.used = next(self._numbers)
+        if worker.ready:
+            worker.begin_clock()
+        self._write(worker, submitted.run_frame())
+
+    def _start_worker(self) -> Worker:
+        number = next(self._numbers)
+        scratch = self._space.directory(number)
+        worker = Worker(number, scratch, self._space.log(number), self._environment)
+        self._workers.append(worker)
+        self._selector.register(worker, selectors.EVENT_READ, partial(self._serve, worker))
+        if worker.pidfd is not None:
+            act = partial(self._serve, worker, selectors.EVENT_READ, gone=True)
+            self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda _events: act())
+        return worker
+
+    def _write(self, worker: Worker, frame: ToWorker) -> None:
+        if worker.write(frame):
+            self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _watch(self, worker: Worker, events: int) -> None:
+        self._selector.modify(worker, events, partial(self._serve, worker))
+
+    def _serve(self, worker: Worker, events: int, gone: bool = False) -> None:
+        """The pipe of a worker can be read or written, or its process has ended."""
+        if worker not in self._workers:
+            return  # killed in the same turn
+        if events & selectors.EVENT_WRITE and not worker.flush():
+            self._watch(worker, selectors.EVENT_READ)
+        if not events & selectors.EVENT_READ:
+            return
+        frames, still_open = worker.read()
+        for frame in frames:
+            if isinstance(frame, Done):
+                self._done(worker, frame)
+            elif isinstance(frame, Said):
+                self._said(worker, frame)
+            elif isinstance(frame, Ready):
+                worker.ready = True
+                if worker.call is not None:
+                    worker.begin_clock()
+        if gone or not still_open:
+            self._died(worker)
+
+    def _done(self, worker: Worker, done: Done) -> None:
+        call, worker.call = worker.call, None
+        worker.end_clock()
+        if call is not None:
+            call.finish(done)
+
+    def _said(self, worker: Worker, said: Said) -> None:
+        call = worker.call
+        if call is None:
+            return
+
+        def reply(answer: Answer) -> None:
+            if worker.call is call:
+                self._write(worker, answer)
+
+        call.heard(said, lambda answer: self.tell(partial(reply, answer)))
+
+    # ends -----------------------------------------------------------------------------------
+
+    def _enforce_limits(self) -> None:
+        now = time.monotonic()
+        look = now >= self._next_look
+        for worker in [w for w in self._workers if w.started is not None]:
+            call = worker.call
+            assert call is not None
+            if worker.deadline is not None and now >= worker.deadline:
+                message = f"{call.call.label} did not end within {call.call.timeout_s:g} s."
+                self._end_call(worker, "timeout", message, "Give it more time, or less to do.")
+            elif look and worker.gauge is not None:
+                self._check_memory(worker, call.call)
+            elif look:
+                worker.trim_log()
+        if look:
+            self._next_look = now + _MEMORY_EVERY_S
+
+    def _check_memory(self, worker: Worker, call: Call) -> None:
+        gauge, limit = worker.gauge, call.memory_bytes
+        assert gauge is not None
+        assert limit is not None
+        if gauge.read() <= limit:
+            return
+        message = (
+            f"{call.label} used {_mib(gauge.peak_bytes)} of memory (its peak), "
+            f"and {_mib(limit)} is the limit."
+        )
+        self._end_call(worker, "memory", message, "Raise the limit, or work on smaller pieces.")
+
+    def _end_call(self, worker: Worker, kind: str, message: str, hint: str = "") -> None:
+        call, duration_s = worker.call, worker.end_clock()
+        assert call is not None
+        _, log = self._remove(worker)
+        call.finish(_without_value(kind, message, hint=hint, duration_s=duration_s, log=log))
+
+    def _died(self, worker: Worker) -> None:
+        call, duration_s = worker.call, worker.end_clock()
+        worker.ended_within(_FAREWELL_S)  # the pipe ends a moment before the process
+        status, log = self._remove(worker)
+        if call is not None:
+            message, hint = _how(status, call.call.label)
+            call.finish(_without_value("died", message, hint=hint, duration_s=duration_s, log=log))
+
+    def _remove(self, worker: Worker) -> tuple[int, str]:
+        self._workers.remove(worker)
+        self._selector.unregister(worker)
+        if worker.pidfd is not None:
+            self._selector.unregister(worker.pidfd)
+        end = worker.kill()
+        self.couriers.run(lambda: shutil.rmtree(worker.scratch, ignore_errors=True))
+        return end
+
+    def _end_all(self) -> None:
+        self._hear_all()
+        for _, _, submitted in self._queue:
+            submitted.finish(_without_value("cancelled", f"{submitted.call.label}: pool closed."))
+        for worker in [w for w in self._workers if w.call is not None]:
+            label = worker.call.call.label if worker.call else ""
+            self._end_call(worker, "cancelled", f"{label} ran when the pool was closed.")
+        self._dismiss()
+        self._selector.close()
+        self._wake_in.close()
+
+    def _hear_all(self) -> None:
+        """Calls that were submitted in the last moment are in the queue too."""
+        while self._commands:
+            self._commands.popleft()()
+
+    def _dismiss(self) -> None:
+        """Let idle workers end by themselves, and then with force."""
+        until = time.monotonic() + _FAREWELL_S
+        for worker in self._workers:
+            self._selector.unregister(worker)
+            worker.hang_up()
+        for worker in self._workers:
+            worker.ended_within(until - time.monotonic())
+            if worker.pidfd is not None:
+                self._selector.unregister(worker.pidfd)
+            worker.kill()
+        self._workers.clear()
+
+
+def _without_value(
+    kind: str, message: str, *, hint: str = "", duration_s: float = 0.0, log: str = ""
+) -> Done:
+    error = CallError(kind=kind, message=message, code=f"call.{kind}", hint=hint)
+    return Done(NOTHING, error, duration_s, log)
+
+
+def _how(status: int, label: str) -> tuple[str, str]:
+    """What to say of a process that ended with ``status`` in the middle of a call, and a hint."""
+    if status >= 0:
+        how = f"ended with exit code {status}"
+        return f"The process of {label} {how}.", "Return from the function instead of exiting."
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    if -status == signal.SIGKILL:
+        return (
+            f"The process of {label} was killed by {name}, likely out of memory.",
+            "Work on smaller pieces, or run fewer workers at a time.",
+        )
+    return f"The process of {label} was killed by {name}.", "Its log may say where it crashed."
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.0f} MiB"
+
+
+def _shared_cores(environment: Mapping[str, str], size: int) -> dict[str, str]:
+    share = str(max(1, (os.cpu_count() or 1) // size))
+    return {**dict.fromkeys(_THREAD_VARIABLES, share), **environment}

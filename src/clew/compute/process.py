@@ -1,0 +1,172 @@
+"""One worker process as its pool sees it: start, write, read, measure, kill.
+
+Knows nothing of queues and outcomes. All methods are for the pool's one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
+from clew.compute.handles import Submitted
+from clew.compute.memory import MemoryGauge
+from clew.compute.running import take_tail
+
+_CHUNK = 1 << 18
+_LOG_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+class Worker:
+    """A process with a pipe to it. ``call`` is what it runs now, ``snapshot`` what it is warm for.
+
+    ``deadline`` and ``started`` are of the monotonic clock and stand while a call runs.
+    """
+
+    def __init__(self, number: int, scratch: Path, log: Path, environment: Mapping[str, str]):
+        self.number = number
+        self.scratch = scratch
+        self.log_path = log
+        self.call: Submitted | None = None
+        self.snapshot: str | None = None
+        self.affinity = ""
+        self.ready = False
+        self.started: float | None = None
+        self.deadline: float | None = None
+        self.gauge: MemoryGauge | None = None
+        self.used = 0
+        self._inbox = Inbox()
+        self._outbox = bytearray()
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._log = os.open(log, flags, 0o600)
+        self._socket, theirs = socket.socketpair()
+        try:
+            self._process = self._start(theirs.fileno(), environment)
+        except OSError:
+            os.close(self._log)
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket.setblocking(False)
+        self.pidfd = self._open_pidfd()
+
+    def _start(self, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C is for the parent, and kill reaches the user's children too.
+        # The system ends it with the thread that started it, so that is the pool's own thread.
+        arguments = [str(descriptor), str(os.getpid()), str(self.scratch)]
+        return subprocess.Popen(
+            [sys.executable, "-P", "-X", "faulthandler", "-m", "clew.compute.worker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=[descriptor],
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _open_pidfd(self) -> int | None:
+        """Tells of the end of the process, also while a child of it holds the pipe open."""
+        if not hasattr(os, "pidfd_open"):
+            return None
+        try:
+            return os.pidfd_open(self._process.pid)
+        except OSError:
+            return None  # an old kernel: the end of the pipe has to do
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """The pipe, for the selector."""
+        return self._socket.fileno()
+
+    def begin_clock(self) -> None:
+        """Count time and memory of the call from now."""
+        assert self.call is not None
+        call = self.call.call
+        self.started = time.monotonic()
+        self.deadline = None if call.timeout_s is None else self.started + call.timeout_s
+        self.gauge = None if call.memory_bytes is None else MemoryGauge(self.pid)
+
+    def end_clock(self) -> float:
+        """Seconds since the clock of the call began."""
+        elapsed = 0.0 if self.started is None else time.monotonic() - self.started
+        self.started = self.deadline = self.gauge = None
+        return elapsed
+
+    def write(self, frame: ToWorker) -> bool:
+        """Send a frame, as far as the pipe takes it; whether something is left to send."""
+        self._outbox += pack(frame)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what is left; whether there is still more. A closed pipe swallows it."""
+        while self._outbox:
+            try:
+                sent = self._socket.send(memoryview(self._outbox)[: 4 * _CHUNK])
+            except BlockingIOError:
+                return True
+            except OSError:  # it died: reading says so
+                self._outbox.clear()
+                return False
+            del self._outbox[:sent]
+        return False
+
+    def read(self) -> tuple[list[FromWorker], bool]:
+        """The frames that have come, and whether the pipe is still open."""
+        frames: list[FromWorker] = []
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                return frames, True
+            except ConnectionResetError:
+                return frames, False
+            frames += [from_worker.decode(body) for body in self._inbox.add(data)]
+            if len(data) < _CHUNK:
+                return frames, bool(data)
+
+    def trim_log(self) -> None:
+        """Keep only the end of an output that grows without bound."""
+        if os.fstat(self._log).st_size > _LOG_LIMIT_BYTES:
+            os.write(self._log, take_tail(self._log).encode())
+
+    def hang_up(self) -> None:
+        """Close the pipe, upon which an idle worker ends by itself."""
+        self._socket.close()
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether the process has ended, after waiting so long for it."""
+        try:
+            self._process.wait(max(seconds, 0.0))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> tuple[int, str]:
+        """End the process and its children now; its exit status (as Popen's) and its output."""
+        self._end_group()
+        status = self._process.wait()
+        self._socket.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        output = take_tail(self._log)
+        os.close(self._log)
+        self.log_path.unlink(missing_ok=True)
+        return status, output
+
+    def _end_group(self) -> None:
+        # The group keeps its number while one of it lives, also when the worker itself has ended.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
