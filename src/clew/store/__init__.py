@@ -1,0 +1,23 @@
+"""Content-addressed storage: bytes by digest, files, trees, on one local path.
+
+Knows nothing of repos, commits and refs.
+"""
+
+from clew.store.digests import Digest, canonical, digest, digest_of
+from clew.store.nodes import EMPTY_TREE
+from clew.store.records import Entry, TreeChange, TreeSummary
+from clew.store.store import Store
+from clew.store.writer import Writer
+
+__all__ = [
+    "EMPTY_TREE",
+    "Digest",
+    "Entry",
+    "Store",
+    "TreeChange",
+    "TreeSummary",
+    "Writer",
+    "canonical",
+    "digest",
+    "digest_of",
+]

@@ -1,0 +1,34 @@
+"""What a tree is made of, as others see it.
+
+Knows nothing of nodes, packs or files on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A file in a tree. ``path`` is absolute and normal (``clew.base.address.normal_path``)."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TreeChange:
+    """A path whose file differs between two trees; a side without the file is None."""
+
+    path: str
+    old: Entry | None
+    new: Entry | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TreeSummary:
+    """How many files there are, and how many bytes together."""
+
+    files: int
+    size_bytes: int

@@ -1,0 +1,174 @@
+"""The store: bytes by digest, files and trees, on one path, for many threads and processes.
+
+Knows nothing of repos, refs and commits.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from clew.base.errors import Corrupt, Invalid
+from clew.base.ids import new_id
+from clew.store import checking, reading
+from clew.store.catalog import Catalog
+from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
+from clew.store.digests import split
+from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
+from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
+from clew.store.records import Entry, TreeChange, TreeSummary
+from clew.store.shelf import Shelf
+from clew.store.writer import Writer
+
+FORMAT_VERSION = 1
+_FORMAT = b"clew store "
+_NODES_KEPT = 2048
+_BUFFER = 256 * 1024
+
+
+class Store:
+    """Content by digest. Thread-safe; several processes may open the same path.
+
+    Every read is verified against the digest that was asked for: what has changed on disk raises
+    Corrupt (``object.corrupt``, ``pack.corrupt``) and is never returned; what is not there raises
+    NotFound (``object.missing``).
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._catalog = Catalog(shelf)
+        self._node = lru_cache(_NODES_KEPT)(self._load_node)
+
+    @classmethod
+    def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
+        """The store at ``path``, made on first use. ``disk`` carries out the steps of writing.
+
+        Raises:
+            Invalid: ``store.format`` where another version of Clew wrote it.
+            Corrupt: ``store.format_missing`` where there are packs but no format file.
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        disk = disk or Disk()
+        objects, scratch, form = path / "packs", path / "tmp", path / "format"
+        with storage_errors(path):
+            if not form.exists():
+                _create(path, objects, scratch, disk)
+            _check_format(form)
+        sweep(scratch)
+        return cls(LocalShelf(objects, scratch, disk))
+
+    def writer(self) -> Writer:
+        """A new writer, for one thread."""
+        self._catalog.refresh()
+        return Writer(self._catalog, self._node)
+
+    # bytes ----------------------------------------------------------------------------------
+
+    def read(self, digest: str) -> bytes:
+        """The whole content of a file, or the payload of any other object."""
+        tag, key = split(digest)
+        payload = self._catalog.fetch(tag, key)
+        if tag != CHUNKS:
+            return payload
+        return b"".join(map(self._chunk, decode_chunks(digest, payload).keys))
+
+    def open_file(self, digest: str) -> BinaryIO:
+        """A file as a seekable stream for one thread; a large one is read chunk by chunk."""
+        tag, key = split(digest)
+        payload = self._catalog.fetch(tag, key)
+        if tag != CHUNKS:
+            return io.BytesIO(payload)
+        raw = ChunkReader(decode_chunks(digest, payload), self._chunk)
+        return cast(BinaryIO, io.BufferedReader(raw, _BUFFER))
+
+    def export(self, digest: str, target: Path) -> None:
+        """Write a file to ``target``, whole or not at all; directories above it are made.
+
+        Raises:
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / f".{new_id()}.tmp"
+            try:
+                with temporary.open("xb") as stream:
+                    for piece in self._pieces(digest):
+                        stream.write(piece)
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    # trees ----------------------------------------------------------------------------------
+
+    def get(self, tree: str, path: str) -> Entry | None:
+        """The file at ``path``, or None."""
+        return reading.find(self._node, reading.check_tree(tree), path)
+
+    def entries(self, tree: str, prefix: str = "/", after: str = "") -> Iterator[Entry]:
+        """The file at ``prefix`` or all files below it, those behind ``after``, by path bytes."""
+        return reading.entries(self._node, reading.check_tree(tree), prefix, after)
+
+    def children(
+        self, tree: str, directory: str = "/"
+    ) -> list[tuple[str, Entry | None, TreeSummary]]:
+        """Names one level below a directory, by name; the entry is None for a directory."""
+        found = reading.children(self._node, reading.check_tree(tree), directory)
+        return sorted(found, key=lambda child: child[0])
+
+    def diff(self, old: str, new: str, prefix: str = "/") -> Iterator[TreeChange]:
+        """Paths at or below ``prefix`` that differ, by path bytes, in O(difference)."""
+        old, new = reading.check_tree(old), reading.check_tree(new)
+        return reading.diff(self._node, old, new, prefix)
+
+    def summary(self, tree: str) -> TreeSummary:
+        """How many files and bytes a tree holds: one node is read."""
+        return self._node(reading.check_tree(tree)).summary()
+
+    def fsck(self) -> list[str]:
+        """Read and verify everything; what is wrong, one sentence each. Empty: all is well."""
+        return checking.check(self._shelf, self._catalog)
+
+    def _chunk(self, key: bytes) -> bytes:
+        return self._catalog.fetch(CHUNK, key)
+
+    def _pieces(self, digest: str) -> Iterator[bytes]:
+        tag, key = split(digest)
+        payload = self._catalog.fetch(tag, key)
+        if tag == CHUNKS:
+            yield from map(self._chunk, decode_chunks(digest, payload).keys)
+        else:
+            yield payload
+
+    def _load_node(self, tree: str) -> Node:
+        if tree == EMPTY_TREE:  # never stored: every store has it
+            return decode_node(tree, encode_node(0, []))
+        return decode_node(tree, self._catalog.fetch(*split(tree)))
+
+
+def _create(path: Path, objects: Path, scratch: Path, disk: Disk) -> None:
+    objects.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    if any(objects.iterdir()) and not (path / "format").exists():
+        raise Corrupt(
+            "store.format_missing",
+            f"{path} holds packs, but its format file is gone.",
+            hint=f"Restore {path / 'format'} from a backup.",
+        )
+    publish(path / "format", [_FORMAT, bytes([FORMAT_VERSION]), b"\n"], scratch=scratch, disk=disk)
+    disk.sync_directory(path.parent)
+
+
+def _check_format(form: Path) -> None:
+    data = form.read_bytes()
+    if data == _FORMAT + bytes([FORMAT_VERSION]) + b"\n":
+        return
+    version = data[len(_FORMAT)] if data.startswith(_FORMAT) and len(data) > len(_FORMAT) else None
+    raise Invalid(
+        "store.format",
+        f"{form} says format {version}; this version of Clew reads format {FORMAT_VERSION}.",
+        hint="Use the version of Clew that wrote this workspace, or upgrade Clew.",
+    )

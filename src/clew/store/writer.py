@@ -1,0 +1,178 @@
+"""Puts bytes, objects and trees into the store, many at a time.
+
+Knows how files become objects; knows nothing of commits and refs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from clew.store import cutter, editing
+from clew.store.catalog import PACK_LIMIT, Catalog
+from clew.store.chunks import CHUNK, CHUNKS, FILE, WHOLE_BELOW, encode_chunks
+from clew.store.digests import key_of
+from clew.store.local import storage_errors
+from clew.store.nodes import TREE, Item, Load, Node, decode_node, encode_node
+from clew.store.packs import PackBuilder
+from clew.store.records import Entry
+from clew.store.squeeze import Squeezer
+
+
+class Writer:
+    """Collects objects in memory and publishes them in packs. Owned by one thread.
+
+    Nothing is durable, or seen by others, before :meth:`flush` returns. As a context manager it
+    flushes on exit, and forgets what was put since the last flush where an error leaves the block.
+    """
+
+    def __init__(self, catalog: Catalog, load: Load) -> None:
+        self._catalog = catalog
+        self._stored_node = load
+        self._builder = PackBuilder()
+        self._nodes: dict[str, Node] = {}
+        self._squeezer = Squeezer()
+        self._leant = False
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.flush()
+        else:
+            self._builder = PackBuilder()
+            self._nodes.clear()
+
+    def put(self, data: bytes | Path | BinaryIO) -> tuple[str, int]:
+        """Keep the content of one file; its digest and size in bytes.
+
+        A Path is read from disk, a stream to its end from where it stands. Equal content is
+        kept once.
+
+        Raises:
+            FileNotFoundError: the Path does not exist.
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        if isinstance(data, bytes):
+            return self._put_stream(_nothing, data)
+        if isinstance(data, Path):
+            return self._put_path(data)
+        return self._put_stream(data.read, _fill(data.read, WHOLE_BELOW))
+
+    def put_many(self, paths: Iterable[Path]) -> list[tuple[str, int]]:
+        """:meth:`put` for files on disk, in order."""
+        return [self._put_path(path) for path in paths]
+
+    def put_object(self, tag: str, payload: bytes) -> str:
+        """Keep a record of another kind (a commit, a code snapshot); its digest.
+
+        ``payload`` should be canonical; :meth:`Store.read` gives it back.
+
+        Raises:
+            Invalid: ``digest.tag``.
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        return f"{tag}:{self._keep(tag, payload).hex()}"
+
+    def tree(self, base: str, puts: Iterable[Entry], deletes: Iterable[str] = ()) -> str:
+        """The tree ``base`` without ``deletes`` (files, or directories whole) and with ``puts``.
+
+        Deletes come first; what is not there is deleted without complaint. Costs O(change x log n).
+
+        Raises:
+            Conflict: ``tree.file_and_directory`` where a path would be both.
+            Invalid: ``path.invalid``, ``tree.entry``.
+            NotFound: ``object.missing`` where ``base`` is unknown.
+        """
+        return editing.edit(self._load, self._save, base, puts, deletes)
+
+    def flush(self) -> None:
+        """Return when all that was put is durable and visible to every process.
+
+        Where it fails, nothing is lost from memory: it may be called again.
+
+        Raises:
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        self._publish()
+        if self._leant:
+            self._catalog.settle()
+            self._leant = False
+        self._nodes.clear()
+        self._catalog.tidy()
+
+    def _put_path(self, path: Path) -> tuple[str, int]:
+        with storage_errors(path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+
+                def read(size: int) -> bytes:
+                    return os.read(descriptor, size)
+
+                expected = min(os.fstat(descriptor).st_size + 1, WHOLE_BELOW)
+                first = os.read(descriptor, expected)
+                if len(first) == expected:  # at least as long as the file was: it may go on
+                    first += _fill(read, WHOLE_BELOW - len(first))
+                return self._put_stream(read, first)
+            finally:
+                os.close(descriptor)
+
+    def _put_stream(self, read: Callable[[int], bytes], first: bytes) -> tuple[str, int]:
+        if len(first) < WHOLE_BELOW:
+            return f"{FILE}:{self._keep(FILE, first).hex()}", len(first)
+        keys, sizes = [], []
+        for chunk in cutter.cut_stream(read, first):
+            keys.append(self._keep(CHUNK, chunk))
+            sizes.append(len(chunk))
+        return self.put_object(CHUNKS, encode_chunks(keys, sizes)), sum(sizes)
+
+    def _keep(self, tag: str, payload: bytes) -> bytes:
+        key = key_of(tag, payload)
+        if key in self._builder:
+            return key
+        if self._catalog.contains(key):
+            self._leant = True
+            return key
+        encoding, stored = self._squeezer.squeeze(payload)
+        self._builder.add(key, tag, encoding, len(payload), stored)
+        if self._builder.size_bytes >= PACK_LIMIT:
+            self._publish()
+        return key
+
+    def _publish(self) -> None:
+        if len(self._builder):
+            self._catalog.publish(self._builder)
+            self._builder = PackBuilder()
+
+    def _load(self, tree: str) -> Node:
+        node = self._nodes.get(tree)
+        return self._stored_node(tree) if node is None else node
+
+    def _save(self, level: int, items: Sequence[Item]) -> bytes:
+        payload = encode_node(level, items)
+        key = self._keep(TREE, payload)
+        tree = f"{TREE}:{key.hex()}"
+        self._nodes[tree] = decode_node(tree, payload)
+        return key
+
+
+def _nothing(_size: int) -> bytes:
+    return b""
+
+
+def _fill(read: Callable[[int], bytes], size: int) -> bytes:
+    """Up to ``size`` bytes; fewer only at the end of the stream."""
+    pieces = []
+    while size and (piece := read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
