@@ -53,7 +53,7 @@ class StepRun(Protocol):
         ...
 
     def progress(self, done: int, total: int) -> None:
-        """Say how far it is; shown to people, may be called often (written a few times a second)."""
+        """Say how far it is; may be called often (written a few times a second)."""
         ...
 
     def log(self, text: str) -> None:
