@@ -37,7 +37,9 @@ class Store:
     NotFound (``object.missing``).
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, path: Path) -> None:
+        self.path = path
+        """What another process opens to see the same store."""
         self._shelf = shelf
         self._catalog = Catalog(shelf)
         self._node = lru_cache(_NODES_KEPT)(self._load_node)
@@ -58,7 +60,7 @@ class Store:
                 _create(path, objects, scratch, disk)
             _check_format(form)
         sweep(scratch)
-        return cls(LocalShelf(objects, scratch, disk))
+        return cls(LocalShelf(objects, scratch, disk), path)
 
     def writer(self) -> Writer:
         """A new writer, for one thread."""
