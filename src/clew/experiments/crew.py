@@ -1,0 +1,130 @@
+"""Runs of trials on compute, and what they say, in one queue.
+
+Knows nothing of searches: it carries calls out and brings messages in.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from clew.base.errors import ClewError, Conflict
+from clew.compute import Call, Compute, Handle, Outcome
+
+Message = dict[str, Any]
+_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Said:
+    """A trial sent a message."""
+
+    number: int
+    message: Message
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial is at a rung at ``step`` and waits for the reply."""
+
+    number: int
+    step: int
+    reply: Future[Message]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run of a trial is over, or could not be."""
+
+    number: int
+    outcome: Outcome | ClewError
+
+
+News = Said | Asked | Ended
+
+
+class Crew:
+    """As many runs at a time as compute has room for. Use as a context: leaving ends all runs.
+
+    A thread for each run, so that a place that runs calls on the caller's thread will do as well.
+    """
+
+    def __init__(self, compute: Compute) -> None:
+        self.size = max(1, compute.size)
+        self._compute = compute
+        self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="clew-trial")
+        self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._handles: dict[int, Handle] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def send_off(self, number: int, call: Call, affinity: str) -> None:
+        """Begin a run; news of it will carry ``number``."""
+        self._threads.submit(self._carry_out, number, call, affinity)
+
+    def news(self, timeout_s: float) -> list[News]:
+        """What has come in, in order; waits for the first up to ``timeout_s``."""
+        found: list[News] = []
+        try:
+            found.append(self._inbox.get(timeout=timeout_s))
+            while len(found) < _AT_ONCE:
+                found.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return found
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            handles = list(self._handles.values())
+        for news in self.news(0):
+            if isinstance(news, Asked):
+                news.reply.set_exception(_over())
+        for handle in handles:
+            handle.cancel()
+        self._threads.shutdown(cancel_futures=True)
+
+    def _carry_out(self, number: int, call: Call, affinity: str) -> None:
+        try:
+            handle = self._compute.submit(call, lambda said: self._listen(number, said), affinity)
+            with self._lock:
+                self._handles[number] = handle
+                closed = self._closed
+            if closed:
+                handle.cancel()
+            outcome: Outcome | ClewError = handle.result()
+        except ClewError as error:
+            outcome = error
+        with self._lock:
+            self._handles.pop(number, None)
+        self._inbox.put(Ended(number, outcome))
+
+    def _listen(self, number: int, message: Message) -> Message | None:
+        if message["kind"] != "rung":
+            self._put(Said(number, message))
+            return None
+        reply: Future[Message] = Future()
+        self._put(Asked(number, message["step"], reply))
+        return reply.result()
+
+    def _put(self, news: News) -> None:
+        with self._lock:  # so that nothing comes in after the last look
+            if self._closed:
+                raise _over()
+            self._inbox.put(news)
+
+
+def _over() -> Conflict:
+    return Conflict("experiment.over", "The search that this trial belongs to has ended.")

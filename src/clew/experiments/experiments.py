@@ -1,0 +1,256 @@
+"""Experiments: run a search for a job, and look at searches.
+
+Knows nothing of pipelines beyond names; the search itself is in ``search.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clew.base.errors import Conflict, NotFound
+from clew.base.records import CodeRef, Experiment, ExperimentDetail, MetricPoint, Trial
+from clew.compute import Compute
+from clew.db import Database, Tx
+from clew.experiments import tables
+from clew.experiments.crew import Crew
+from clew.experiments.definitions import SearchDefinition
+from clew.experiments.journal import Journal, Order
+from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
+from clew.experiments.search import Search
+from clew.experiments.spaces import Space, check_space, grid_size
+from clew.lineage import Lineage
+from clew.repos import Repos
+from clew.store import EMPTY_TREE, Entry, Store
+
+MINIMUM_PREFIX = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    ``artefact`` is the digest of a tree with the model that the best trial returned, pickled by
+    cloudpickle, at /model.pkl; '' where the function returned nothing. ``metrics`` are those of
+    the best trial's last report (without what was not finite).
+    """
+
+    experiment: str
+    trial: Trial
+    artefact: str
+    metrics: dict[str, float]
+
+
+class Experiments:
+    """Searches over trials of users' functions. Thread-safe; any number of searches may go on."""
+
+    def __init__(
+        self, db: Database, repos: Repos, store: Store, lineage: Lineage, compute: Compute
+    ) -> None:
+        self._db = db
+        self._repos = repos
+        self._store = store
+        self._lineage = lineage
+        self._compute = compute
+
+    def search(
+        self,
+        *,
+        job: str,
+        pipeline: str,
+        step: str,
+        global_id: str,
+        definition: SearchDefinition,
+        space: Space,
+        function: CodeRef,
+        snapshot_dir: str,
+        inputs: Sequence[Mapping[str, Any]],
+        provenance: Sequence[str] = (),
+        initial: str = "",
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        progress: Callable[[int, int], None] = lambda _total, _done: None,
+    ) -> SearchResult:
+        """Search for the best parameters; returns when the search is over.
+
+        A job has one experiment: called again for the same job, after a crash say, the search goes
+        on where it stood (one that is done just answers). Trials run as calls on compute, as many
+        at a time as it has room for; checkpoints are committed to ``pipeline/step.checkpoints``,
+        on a branch for each trial.
+
+        Args:
+            job: Id of the job that this is for.
+            pipeline: Name of the pipeline.
+            step: Name of the step.
+            global_id: The change that caused it.
+            definition: What kind of search.
+            space: Name of a parameter to its distribution.
+            function: The training function.
+            snapshot_dir: Directory of the project that ``function`` lives in.
+            inputs: For each data parameter of the function ``parameter`` (its name), ``tree`` and
+                ``paths``, as ``clew.repos.load_value`` takes them.
+            provenance: Ids of the commits that the inputs are from.
+            initial: A tree with a checkpoint or an artefact, which ``trial.restore()`` gives in
+                trial 0: a warm start. '' for a start from scratch.
+            timeout_s: Seconds after which one run of a trial is stopped (the trial has failed).
+            memory_bytes: Bytes of memory above which it is.
+            environment: Variables that are set for the trials.
+            cancelled: Asked ten times a second: whether to give up.
+            progress: Told (steps expected in all, steps done).
+
+        Raises:
+            Conflict: ``experiment.cancelled``.
+            Invalid: ``experiment.failed`` with the first error where more than the allowed share
+                of trials failed or none has a finite value; ``trial.metric_missing``,
+                ``trial.arguments``, ``space.invalid``, ``grid.continuous``, and what loading the
+                inputs raises.
+        """
+        check_space(space)
+        order = Order(
+            job=job,
+            pipeline=pipeline,
+            step=step,
+            global_id=global_id,
+            definition=definition,
+            space=space,
+            trials=_planned(definition, space),
+            function=function,
+            snapshot_dir=str(snapshot_dir),
+            inputs=tuple(inputs),
+            provenance=tuple(provenance),
+            initial=initial,
+            timeout_s=timeout_s,
+            memory_bytes=memory_bytes,
+            environment=environment or {},
+        )
+        journal = Journal(self._db, self._repos, self._lineage, order)
+        journal.open()
+        if journal.state != "done":
+            self._run(order, journal, cancelled, progress)
+        return self._result(journal.id)
+
+    def get(self, id: str) -> ExperimentDetail:
+        """One experiment with its trials and all their points; ``id`` may be a unique prefix.
+
+        Raises:
+            NotFound: ``experiment.unknown``.
+            Conflict: ``id.ambiguous``.
+        """
+        with self._db.read() as tx:
+            row = _one(tx, tables.BY_PREFIX, id, "experiment")
+            of = {"experiment": row.id}
+            return ExperimentDetail(
+                experiment=tables.experiment_of(row),
+                trials=tuple(map(tables.trial_of, tx.execute(tables.TRIALS, of))),
+                points=tuple(map(tables.point_of, tx.execute(tables.POINTS_OF_EXPERIMENT, of))),
+            )
+
+    def list(self, *, limit: int = 50) -> list[Experiment]:
+        """Experiments, newest first."""
+        with self._db.read() as tx:
+            return [
+                tables.experiment_of(row) for row in tx.execute(tables.NEWEST, {"limit": limit})
+            ]
+
+    def of_change(self, global_id: str) -> tuple[tuple[Experiment, ...], tuple[Trial, ...]]:
+        """Experiments and trials that a change caused, each in order."""
+        of = {"global_id": global_id}
+        with self._db.read() as tx:
+            return (
+                tuple(map(tables.experiment_of, tx.execute(tables.OF_CHANGE, of))),
+                tuple(map(tables.trial_of, tx.execute(tables.TRIALS_OF_CHANGE, of))),
+            )
+
+    def trial(self, id: str) -> Trial:
+        """One trial, by its id or a unique prefix of it.
+
+        Raises:
+            NotFound: ``trial.unknown``.
+            Conflict: ``id.ambiguous``.
+        """
+        with self._db.read() as tx:
+            return tables.trial_of(_one(tx, tables.TRIAL_BY_PREFIX, id, "trial"))
+
+    def points(self, trial: str) -> tuple[MetricPoint, ...]:
+        """What a trial (its full id) reported, by step."""
+        with self._db.read() as tx:
+            rows = tx.execute(tables.POINTS_OF_TRIAL, {"trial": trial})
+            return tuple(map(tables.point_of, rows))
+
+    def log(self, trial: str) -> str:
+        """The end of what a trial printed. Raises NotFound ``trial.unknown``."""
+        with self._db.read() as tx:
+            return str(_one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").log)
+
+    def _run(
+        self,
+        order: Order,
+        journal: Journal,
+        cancelled: Callable[[], bool],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        if journal.state != "running":
+            journal.reopen()
+        search = Search(
+            order,
+            journal,
+            Crew(self._compute),
+            store=str(self._store.path),
+            cancelled=cancelled,
+            progress=progress,
+        )
+        search.run()
+
+    def _result(self, experiment: str) -> SearchResult:
+        """From rows alone, so that it is the same after a restart."""
+        with self._db.read() as tx:
+            id = _one(tx, tables.BY_PREFIX, experiment, "experiment").best_trial
+            row = _one(tx, tables.TRIAL_BY_PREFIX, id, "trial")
+            points = [
+                tables.point_of(one) for one in tx.execute(tables.POINTS_OF_TRIAL, {"trial": id})
+            ]
+        return SearchResult(
+            experiment=experiment,
+            trial=tables.trial_of(row),
+            artefact=self._artefact(row.tree),
+            metrics=tables.point_of(rows[-1]).metrics if rows else {},
+        )
+
+    def _artefact(self, tree: str) -> str:
+        """A tree of the model alone, out of the tree of a checkpoint."""
+        if not tree:
+            return ""
+        model = self._store.get(tree, MODEL_PATH) or self._store.get(tree, CHECKPOINT_PATH)
+        if model is None:
+            return ""
+        entry = Entry(path=MODEL_PATH, digest=model.digest, size_bytes=model.size_bytes)
+        with self._store.writer() as writer:
+            return writer.tree(EMPTY_TREE, [entry])
+
+
+def _planned(definition: SearchDefinition, space: Space) -> int:
+    if definition.searcher != "grid":
+        return definition.trials
+    size = grid_size(space)
+    return min(definition.trials, size) if definition.trials else size
+
+
+def _one(tx: Tx, query: tables.Rows, id: str, what: str) -> Any:
+    """The row whose id is ``id``, or the only one that begins with it."""
+    rows = tx.execute(query, {"prefix": id, "end": id + "\U0010ffff"}).all()
+    if len(rows) == 1 and len(id) >= MINIMUM_PREFIX:
+        return rows[0]
+    if len(rows) > 1 and len(id) >= MINIMUM_PREFIX:
+        raise Conflict(
+            "id.ambiguous",
+            f"{id!r} is the beginning of {len(rows)} {what}s.",
+            hint="Give more characters of the id.",
+        )
+    raise NotFound(
+        f"{what}.unknown",
+        f"There is no {what} {id!r}.",
+        hint="List them with: clew experiments",
+    )

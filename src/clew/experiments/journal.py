@@ -1,0 +1,350 @@
+"""The rows of one experiment while it goes on: what to write gathers here, and goes in at once.
+
+Knows the tables, repos and lineage; decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from clew.base.clock import now, to_us
+from clew.base.errors import ClewError
+from clew.base.ids import new_id
+from clew.base.records import CodeRef, Node
+from clew.db import Database, Tx
+from clew.experiments import tables
+from clew.experiments.definitions import SearchDefinition
+from clew.experiments.spaces import Space
+from clew.experiments.tracks import Track
+from clew.lineage import Lineage
+from clew.repos import Repos
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to search, on what, and for whom.
+
+    ``inputs``: {parameter, tree, paths} for ``load_value``; ``provenance``: the input commits;
+    ``initial``: a tree that trial 0 starts warm from, '' for none. ``trials``: how many there will
+    be. Limits are of one run of a trial.
+    """
+
+    job: str
+    pipeline: str
+    step: str
+    global_id: str
+    definition: SearchDefinition
+    space: Space
+    trials: int
+    function: CodeRef
+    snapshot_dir: str
+    inputs: tuple[Mapping[str, Any], ...]
+    provenance: tuple[str, ...]
+    initial: str
+    timeout_s: float | None
+    memory_bytes: int | None
+    environment: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return f"{self.pipeline}/{self.step}"
+
+
+@dataclass
+class _Page:
+    """What is to be written next."""
+
+    points: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    since_s: float | None = None
+    tracks: dict[int, Track] = field(default_factory=dict)
+    checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
+    rewound: list[Track] = field(default_factory=list)
+    events: list[tuple[str, Track]] = field(default_factory=list)
+
+
+class Journal:
+    """The experiment of one job, in rows and in memory. Belongs to one thread."""
+
+    def __init__(self, db: Database, repos: Repos, lineage: Lineage, order: Order) -> None:
+        self._db = db
+        self._repos = repos
+        self._lineage = lineage
+        self._order = order
+        self._page = _Page()
+        self.id = ""
+        self.state = "running"
+        self.tracks: list[Track] = []
+
+    @property
+    def checkpoints_repo(self) -> str:
+        """Where checkpoints are committed, a branch for each trial."""
+        return f"{self._order.name}.checkpoints"
+
+    def open(self) -> None:
+        """Find the experiment of the job with its trials, or begin one."""
+        with self._db.read() as tx:
+            row = tx.execute(tables.OF_JOB, {"job": self._order.job}).first()
+            if row is not None:
+                self.id, self.state = row.id, row.state
+                self.tracks = _load_tracks(tx, row.id, self._order.definition.metric)
+        if row is None:
+            self._begin()
+
+    def reopen(self) -> None:
+        """Go on with an experiment that failed or was cancelled, as it stands."""
+        with self._db.begin() as tx:
+            self._set(tx, state="running", error=None, finished_us=None)
+        self.state = "running"
+
+    # gathering ------------------------------------------------------------------------------
+
+    def start(self, track: Track) -> None:
+        """A trial begins a run (its first, or after a promotion)."""
+        self._note("trial.started", track)
+
+    def promote(self, track: Track) -> None:
+        """A trial goes on to another target without a pause."""
+        self._page.tracks[track.number] = track
+
+    def rewind(self, track: Track) -> None:
+        """A trial begins again from its checkpoint; what it reported after that is forgotten."""
+        track.begin_again()
+        self._page.rewound.append(track)
+
+    def report(self, track: Track, step: int, metrics: dict[str, float]) -> None:
+        """A trial reported; a second report of a step adds to the first."""
+        if self._page.since_s is None:
+            self._page.since_s = time.monotonic()
+        row = self._page.points.setdefault(
+            (track.id, step),
+            {"trial": track.id, "step": step, "metrics": {}, "at_us": to_us(now())},
+        )
+        row["metrics"].update(metrics)
+        self._page.tracks[track.number] = track
+
+    def checkpoint(self, track: Track, step: int, tree: str) -> None:
+        """The bytes of a checkpoint are in the store; commit them."""
+        self._page.checkpoints[track.number] = (step, tree)
+        self._page.tracks[track.number] = track
+
+    def pause(self, track: Track) -> None:
+        """A trial waits at a rung."""
+        self._note("trial.paused", track)
+
+    def finish(self, track: Track) -> None:
+        """A trial is done, failed or stopped."""
+        track.ended_us = to_us(now())
+        self._note("trial.ended", track)
+
+    def rest_s(self, patience_s: float) -> float:
+        """How long the oldest point may still wait, at most ``patience_s``; 0 when overdue."""
+        if self._page.since_s is None:
+            return patience_s
+        return max(0.0, self._page.since_s + patience_s - time.monotonic())
+
+    # writing --------------------------------------------------------------------------------
+
+    def write(self, leader: Track | None) -> None:
+        """Write all that has gathered, in one transaction."""
+        with self._db.begin() as tx:
+            self._write(tx, leader)
+
+    def end(self, state: str, leader: Track | None, error: ClewError | None = None) -> None:
+        """The experiment is over: done, failed or cancelled. Trials that wait are stopped."""
+        for track in self.tracks:
+            if track.state in {"running", "paused"}:
+                track.state = "stopped"
+                self.finish(track)
+        with self._db.begin() as tx:
+            self._write(tx, leader)
+            wire = None if error is None else error.to_wire()
+            self._set(tx, state=state, error=wire, finished_us=to_us(now()))
+            best = {} if leader is None else {"best_trial": leader.id, "best_value": leader.value}
+            self._emit(tx, "experiment.ended", self.id, {"state": state, **best})
+        self.state = state
+
+    def _begin(self) -> None:
+        order, self.id = self._order, new_id()
+        row = {
+            "id": self.id,
+            "job": order.job,
+            "pipeline": order.pipeline,
+            "step": order.step,
+            "global_id": order.global_id,
+            "state": "running",
+            "definition": msgspec.to_builtins(order.definition),
+            "space": msgspec.to_builtins(dict(order.space)),
+            "trials": order.trials,
+            "created_us": to_us(now()),
+        }
+        definition = order.definition
+        about = {
+            "searcher": definition.searcher,
+            "metric": definition.metric,
+            "mode": definition.mode,
+            "trials": order.trials,
+        }
+        with self._db.begin() as tx:
+            self._repos.create(self.checkpoints_repo, kind="checkpoint", exist_ok=True, tx=tx)
+            tx.execute(tables.experiments.insert(), row)
+            node = self._node("experiment", self.id, f"search of {order.name}", about)
+            self._lineage.add(tx, node, [(order.job, "ran")])
+            self._emit(tx, "experiment.started", self.id, {"job": order.job, **about})
+
+    def _write(self, tx: Tx, leader: Track | None) -> None:
+        page, self._page = self._page, _Page()
+        for track in page.rewound:
+            bounds = {"of_trial": track.id, "after_step": track.checkpoint_step}
+            tx.execute(tables.FORGET_POINTS, bounds)
+        for number, (step, tree) in page.checkpoints.items():
+            self._commit(tx, page.tracks[number], step, tree)
+        self._write_tracks(tx, page)
+        self._write_points(tx, page)
+        for kind, track in page.events:
+            self._emit(tx, kind, track.id, _about(track))
+        if leader is not None:
+            self._set(tx, best_trial=leader.id, best_value=leader.value)
+
+    def _write_tracks(self, tx: Tx, page: _Page) -> None:
+        rows = [_row(track, self.id, self._order.global_id) for track in page.tracks.values()]
+        if rows:
+            tx.upsert(tables.trials, rows, key=["id"], refresh=_CHANGING)
+        for track in {track.number: track for _kind, track in page.events}.values():
+            title = f"trial {track.number} of {self._order.name}"
+            detail: dict[str, object] = {
+                "params": track.params,
+                "state": track.state,
+                "value": track.value,
+            }
+            node = self._node("trial", track.id, title, detail)
+            self._lineage.add(tx, node, [(self.id, "tried")])
+
+    def _write_points(self, tx: Tx, page: _Page) -> None:
+        rows = list(page.points.values())
+        if not rows:
+            return
+        tx.upsert(tables.points, rows, key=["trial", "step"], refresh=["metrics", "at_us"])
+        latest: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            latest[row["trial"]] = row
+        numbers = {track.id: track.number for track in self.tracks}
+        for trial, row in latest.items():
+            about = {"experiment": self.id, "number": numbers[trial], "step": row["step"]}
+            self._emit(tx, "trial.reported", trial, {**about, "metrics": row["metrics"]})
+
+    def _commit(self, tx: Tx, track: Track, step: int, tree: str) -> None:
+        order = self._order
+        message = f"trial {track.number} after {step} steps"
+        opened = self._repos.open_commit(
+            self.checkpoints_repo,
+            branch=track.id,
+            global_id=order.global_id,
+            provenance=order.provenance,
+            message=message,
+            tx=tx,
+        )
+        commit = self._repos.finish(opened.id, tree, tx=tx)
+        track.checkpoint, track.checkpoint_step, track.tree = commit.id, step, tree
+        # Kind and change stay as repos has told them; an empty title leaves its own.
+        known = self._node("commit", commit.id, "", {})
+        self._lineage.add(tx, known, [(track.id, "made")])
+
+    def _note(self, kind: str, track: Track) -> None:
+        self._page.tracks[track.number] = track
+        self._page.events.append((kind, track))
+
+    def _set(self, tx: Tx, **columns: object) -> None:
+        table = tables.experiments
+        tx.execute(sa.update(table).where(table.c.id == self.id).values(columns))
+
+    def _emit(self, tx: Tx, kind: str, subject: str, data: dict[str, object]) -> None:
+        order = self._order
+        about = {"pipeline": order.pipeline, "step_name": order.step, "experiment": self.id}
+        tx.emit(kind, subject=subject, global_id=order.global_id, data={**about, **data})
+
+    def _node(self, kind: str, id: str, title: str, detail: dict[str, object]) -> Node:
+        return Node(kind=kind, id=id, title=title, global_id=self._order.global_id, detail=detail)
+
+
+_CHANGING = [
+    "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "error",
+    "log", "ended_us",
+]  # fmt: skip
+
+
+def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
+    return {
+        "id": track.id,
+        "experiment": experiment,
+        "number": track.number,
+        "global_id": global_id,
+        "params": track.params,
+        "seed": track.seed,
+        "state": track.state,
+        "step": track.step,
+        "target": track.target,
+        "value": track.value,
+        "rungs": track.rungs,
+        "checkpoint": track.checkpoint,
+        "checkpoint_step": track.checkpoint_step,
+        "tree": track.tree,
+        "error": track.error,
+        "log": track.log,
+        "started_us": track.started_us,
+        "ended_us": track.ended_us,
+    }
+
+
+def _about(track: Track) -> dict[str, object]:
+    """What an event says of a trial."""
+    return {
+        "number": track.number,
+        "state": track.state,
+        "step": track.step,
+        "target": track.target,
+        "rung": max(0, len(track.rungs) - 1),
+        "value": track.value,
+        "error": track.error.partition("\n")[0],
+    }
+
+
+def _load_tracks(tx: Tx, experiment: str, metric: str) -> list[Track]:
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in tx.execute(tables.POINTS_OF_EXPERIMENT, {"experiment": experiment}):
+        if metric in row.metrics:
+            values[row.trial][row.step] = _number(row.metrics[metric])
+    return [
+        Track(
+            id=row.id,
+            number=row.number,
+            params=row.params,
+            seed=row.seed,
+            state=row.state,
+            step=row.step,
+            target=row.target,
+            rungs=[_number(value) for value in row.rungs],
+            values=values[row.id],
+            checkpoint=row.checkpoint,
+            checkpoint_step=row.checkpoint_step,
+            tree=row.tree,
+            error=row.error,
+            log=row.log,
+            started_us=row.started_us,
+            ended_us=row.ended_us,
+        )
+        for row in tx.execute(tables.TRIALS, {"experiment": experiment})
+    ]
+
+
+def _number(value: float | None) -> float:
+    """A metric of a row: JSON has no NaN and keeps null in its place."""
+    return math.nan if value is None else float(value)

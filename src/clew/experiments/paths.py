@@ -1,0 +1,15 @@
+"""What the files in the trees of trials are called.
+
+Knows no store.
+"""
+
+CHECKPOINT_PATH = "/checkpoint.pkl"
+"""What ``trial.restore()`` gives."""
+
+MODEL_PATH = "/model.pkl"
+"""The model that the function returned, where it is not the checkpoint or the trial is done."""
+
+META_PATH = "/meta.json"
+"""Which trial, its parameters and seed, the steps behind it, and the user's own notes."""
+
+META_FORMAT = 1

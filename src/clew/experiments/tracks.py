@@ -1,0 +1,127 @@
+"""A trial while its search goes on: what it reported, which rungs it reached, how far it is.
+
+Knows the rules of the search, but neither rows nor workers.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from dataclasses import dataclass, field
+
+from clew.base.errors import Invalid
+from clew.experiments.definitions import SearchDefinition
+from clew.experiments.samplers import Told
+from clew.experiments.searchers import Progress
+
+OPEN_STATES = frozenset({"paused", "stopped"})
+
+
+@dataclass(kw_only=True)
+class Track:
+    """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
+
+    ``target`` is the step its run goes to; ``stopping``: it was told to pause and is about to.
+    The rest of the fields are columns of ``trials``.
+    """
+
+    id: str
+    number: int
+    params: dict[str, object]
+    seed: int
+    state: str = "running"
+    step: int = 0
+    target: int = 0
+    rungs: list[float] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
+    """The metric by step."""
+    checkpoint: str | None = None
+    checkpoint_step: int = 0
+    tree: str = ""
+    error: str = ""
+    log: str = ""
+    started_us: int = 0
+    ended_us: int | None = None
+    stopping: bool = False
+    _steps: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._steps = sorted(self.values)
+
+    def report(self, step: int, value: float | None) -> None:
+        """Take a report in; ``value`` is that of the search's metric, None where it has none."""
+        self.step = max(self.step, step)
+        if value is not None:
+            if step not in self.values:
+                insort(self._steps, step)
+            self.values[step] = value
+
+    def begin_again(self) -> None:
+        """Forget what came after the checkpoint: it is about to be reported again."""
+        self.step = self.checkpoint_step
+        self._steps = self._steps[: bisect_right(self._steps, self.step)]
+        self.values = {step: self.values[step] for step in self._steps}
+
+    def value_at(self, step: int) -> float | None:
+        """The latest value at or before ``step``."""
+        found = bisect_right(self._steps, step)
+        return self.values[self._steps[found - 1]] if found else None
+
+    @property
+    def value(self) -> float | None:
+        """The latest value, if it is finite."""
+        last = self.values[self._steps[-1]] if self._steps else None
+        return last if last is not None and math.isfinite(last) else None
+
+    def reach(self, definition: SearchDefinition, rungs: tuple[int, ...], *, end: bool) -> None:
+        """Enter the values of rungs that lie behind; at the ``end`` of training, of all.
+
+        Raises:
+            Invalid: ``trial.metric_missing``.
+        """
+        for steps in rungs[len(self.rungs) :]:
+            if self.step < steps and not end:
+                return
+            value = self.value_at(steps) if definition.metric else 0.0
+            if value is None:
+                raise _no_metric(definition.metric, self.number, min(steps, self.step or 1))
+            self.rungs.append(value)
+
+    def fail(self, rungs: tuple[int, ...]) -> None:
+        """Count as the worst at the rung that it was on its way to (as in Determined's ASHA)."""
+        self.state = "failed"
+        if len(self.rungs) < len(rungs):
+            self.rungs.append(math.nan)
+
+    def progress(self, definition: SearchDefinition) -> Progress:
+        """What the searcher sees."""
+        state = "paused" if self.state in OPEN_STATES else self.state
+        return Progress(
+            number=self.number, losses=tuple(_losses(definition, self.rungs)), state=state
+        )
+
+    def told(self, definition: SearchDefinition, rungs: tuple[int, ...]) -> Told:
+        """What the sampler learns: the loss at the highest rung reached."""
+        losses = _losses(definition, self.rungs)
+        state = self.state
+        if state not in {"done", "failed"}:
+            state = "paused" if losses else "running"
+        return Told(
+            params=self.params,
+            state=state,
+            step=rungs[len(losses) - 1] if losses else 0,
+            loss=losses[-1] if losses else None,
+        )
+
+
+def _losses(definition: SearchDefinition, values: list[float]) -> list[float]:
+    sign = -1.0 if definition.mode == "max" else 1.0
+    return [sign * value if math.isfinite(value) else math.inf for value in values]
+
+
+def _no_metric(metric: str, number: int, step: int) -> Invalid:
+    return Invalid(
+        "trial.metric_missing",
+        f"Trial {number} had not reported {metric!r} by step {step}, so it cannot be compared.",
+        hint=f"Call trial.report(step, {metric}=...) at each step, or raise min_steps.",
+    )

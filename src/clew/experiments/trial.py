@@ -1,0 +1,244 @@
+"""What the user's training function holds of its trial: parameters, steps, reports, checkpoints.
+
+Knows neither the store nor the search: both are behind the :class:`Port` that it is given.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from clew.base.errors import Invalid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A pickled state with ``step`` steps behind it, and what the user keeps beside it."""
+
+    step: int
+    content: bytes
+    meta: dict[str, object]
+
+
+class Port(Protocol):
+    """The way out of a trial. Calls come from one thread at a time."""
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Pass on what was reported after ``step`` steps."""
+        ...
+
+    def reached(self, step: int) -> int:
+        """At the end of a rung: the step to go on to, or ``step`` itself to pause."""
+        ...
+
+    def load(self) -> Any:
+        """The object of the checkpoint that this run begins with; None where there is none."""
+        ...
+
+    def copy(self, obj: object) -> bytes:
+        """A pickle of an object as it is now."""
+        ...
+
+    def save(self, checkpoint: Checkpoint) -> bool:
+        """Keep a checkpoint now; False where it is too soon after the last one."""
+        ...
+
+
+class Params(Mapping[str, Any]):
+    """The parameters of a trial: ``params["depth"]``, ``params.depth`` or ``f(**params)``."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise KeyError(self._unknown(name)) from None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # while being unpickled there is nothing to look into
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(self._unknown(name)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Params({self._values!r})"
+
+    def _unknown(self, name: str) -> str:
+        return f"{name!r} is not in the space; there are: {', '.join(self._values) or 'none'}"
+
+
+class Trial:
+    """One set of parameters on its way through the search.
+
+    The training function loops over :meth:`steps`, reports, and returns its model::
+
+        model = trial.restore() or Model(**trial.params)
+        for step in trial.steps():
+            model.partial_fit(...)
+            trial.report(step, loss=...)
+        return model
+
+    When the search pauses the trial, the loop ends early and the returned model is its checkpoint;
+    if it is promoted later, the function is called again and :meth:`restore` gives that model. A
+    function that cannot stop early may ignore :meth:`steps` and :attr:`should_stop`: it then runs
+    to its end and counts at every rung that it passed. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        number: int,
+        params: Mapping[str, Any],
+        seed: int,
+        start: int,
+        target: int,
+        max_steps: int,
+        port: Port,
+    ) -> None:
+        self.id = id
+        self.number = number
+        self.params = Params(params)
+        self.seed = seed
+        self._start = start
+        self._target = target
+        self._max_steps = max_steps
+        self._port = port
+        self._step = 0
+        self._in_step = 0
+        self._restored = False
+        self._pausing = False
+        self._pending: Checkpoint | None = None
+        self._latest: Checkpoint | None = None
+
+    def __repr__(self) -> str:
+        return f"<trial {self.number} of {self._max_steps} steps, {self.params!r}>"
+
+    @property
+    def step(self) -> int:
+        """Steps that are behind this trial, those before its checkpoint included."""
+        return self._step
+
+    def steps(self) -> Iterator[int]:
+        """Numbers of the steps to train: from 1, or from where the restored checkpoint stands.
+
+        Ends when the trial should pause or has had all its steps. Call :meth:`restore` before:
+        without it there is nothing to continue from, and the trial starts over at step 1.
+        """
+        if self._start and not self._restored:
+            self.log("trial.restore() was not called, so this trial starts over at step 1.")
+        while not self._is_over():
+            self._in_step = self._step + 1
+            yield self._in_step
+            self._step = max(self._step, self._in_step)
+            self._in_step = 0
+            self._keep_pending()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to return now (for loops that are not over :meth:`steps`). Ask after a report."""
+        return self._is_over()
+
+    def report(self, step: int, /, **metrics: float) -> None:
+        """Say how good the model is after ``step`` steps, counted from 1.
+
+        A second report of a step adds to the first. A metric that is not finite counts as the
+        worst, with a warning.
+
+        Raises:
+            Invalid: ``trial.report`` for a step below 1, no metric, or one that is not a number.
+        """
+        if isinstance(step, bool) or int(step) != step or step < 1:
+            raise _bad_report(f"step {step!r} is not a number from 1 on")
+        if self._in_step and step > self._in_step:
+            raise _bad_report(f"step {step} is ahead of step {self._in_step} of trial.steps()")
+        if not metrics:
+            raise _bad_report("there is no metric in it")
+        found = {}
+        for name, value in metrics.items():
+            found[name] = _number(name, value)
+        self._port.report(int(step), found)
+        self._step = max(self._step, int(step))
+        if self._pending is not None and self._pending.step < step:
+            self._keep_pending()
+
+    def checkpoint(self, obj: object, *, step: int | None = None, **meta: object) -> None:
+        """Make ``obj`` (anything that pickles) what :meth:`restore` gives from now on.
+
+        It is copied at once and kept when its step is over, at most once a second and in any case
+        when the function returns. Without this call the returned model is the checkpoint.
+
+        Args:
+            obj: The whole state that training continues from.
+            step: Steps behind that state; by default the step of the loop over :meth:`steps`
+                that this is called in, else the last one reported.
+            meta: Plain values to keep beside it.
+        """
+        at = max(self._step, self._in_step) if step is None else step
+        self._latest = Checkpoint(step=at, content=self._port.copy(obj), meta=meta)
+        self._pending = self._latest
+
+    def restore(self) -> Any:
+        """The object of the latest checkpoint, or None for a trial that begins."""
+        self._restored = True
+        self._step = max(self._step, self._start)
+        return self._port.load()
+
+    def log(self, text: str) -> None:
+        """Add a line to the log of this trial."""
+        print(text, flush=True)  # noqa: T201 - standard output is the log of a call
+
+    # for the worker -------------------------------------------------------------------------
+
+    def paused(self) -> bool:
+        """Whether the function was told to stop before its last step."""
+        return self._pausing
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """What the last :meth:`checkpoint` of this run made."""
+        return self._latest
+
+    # within ---------------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        if self._step < self._target:
+            return False
+        if self._step < self._max_steps and not self._pausing:
+            self._target = self._port.reached(self._step)
+            self._pausing = self._target <= self._step
+        return self._step >= self._target
+
+    def _keep_pending(self) -> None:
+        if self._pending is not None and self._port.save(self._pending):
+            self._pending = None
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise _bad_report(f"{name}={value!r} is not a number") from None
+    if not math.isfinite(number):
+        warnings.warn(f"{name} is {number}: it counts as the worst.", RuntimeWarning, stacklevel=3)
+    return number
+
+
+def _bad_report(why: str) -> Invalid:
+    return Invalid(
+        "trial.report",
+        f"This report cannot be kept: {why}.",
+        hint="Write trial.report(step, name=number) with steps counted from 1.",
+    )

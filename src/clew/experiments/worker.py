@@ -1,0 +1,210 @@
+"""Runs one trial in a worker process: loads data and function, and brings results to the parent.
+
+Knows no rows and no search: it speaks to its parent in messages and writes bytes to the store.
+
+Messages: ``report`` {step, metrics} and ``checkpoint`` {step, tree} are sent, ``rung`` {step} is
+asked and answered by {target}. The value of the call is {paused, step, checkpoint_step, tree}.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from clew.base.errors import Invalid
+from clew.compute import CallContext, load_function
+from clew.experiments.paths import CHECKPOINT_PATH, META_FORMAT, META_PATH, MODEL_PATH
+from clew.experiments.trial import Checkpoint, Trial
+from clew.repos import load_value
+from clew.store import EMPTY_TREE, Entry, Store
+
+SAVE_EVERY_S = 1.0
+"""How often at most a running trial's checkpoints are written."""
+
+
+def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
+    """Train one trial until it pauses or ends.
+
+    The payload: ``store`` (path), ``snapshot_dir``, ``file``, ``name`` of the function, ``inputs``
+    [{parameter, tree, paths}], ``trial`` {id, number, params, seed, start, target, max_steps} and
+    ``restore`` (the tree that :meth:`Trial.restore` reads, '' for none).
+
+    The tree that comes back has /checkpoint.pkl (what restore gives), /model.pkl where that is not
+    the returned model, or the trial is done, and /meta.json; it is '' where there is neither.
+    """
+    function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
+    port = WorkerPort(payload, context)
+    trial = Trial(port=port, **payload["trial"])
+    model = function(**_arguments(function, payload, trial, port.store))
+    latest = trial.latest_checkpoint()
+    content = port.copy_to_keep(model, trial.paused() and latest is None)
+    if latest is None and model is not None:
+        latest = Checkpoint(step=trial.step, content=port.copy(model), meta={})
+    return {
+        "paused": trial.paused(),
+        "step": trial.step,
+        "checkpoint_step": latest.step if latest else 0,
+        "tree": port.keep(latest, content),
+    }
+
+
+class WorkerPort:
+    """The trial's way to its parent and to the store."""
+
+    def __init__(self, payload: dict[str, Any], context: CallContext) -> None:
+        self.store = _store(payload["store"])
+        self._payload = payload
+        self._context = context
+        self._saved_at_s = time.monotonic()
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Send it; the parent batches."""
+        self._context.send({"kind": "report", "step": step, "metrics": metrics})
+
+    def reached(self, step: int) -> int:
+        """Ask the search."""
+        answer = self._context.ask({"kind": "rung", "step": step})
+        return int(str(answer["target"]))
+
+    def load(self) -> Any:
+        """Unpickle the checkpoint (or the model) of the tree that this run begins with."""
+        tree = self._payload["restore"]
+        if not tree:
+            return None
+        entry = self.store.get(tree, CHECKPOINT_PATH) or self.store.get(tree, MODEL_PATH)
+        if entry is None:
+            raise Invalid(
+                "checkpoint.empty",
+                f"The tree {tree} holds neither {CHECKPOINT_PATH} nor {MODEL_PATH}.",
+                hint="Start from the checkpoint or the artefact of a trial.",
+            )
+        with self.store.open_file(entry.digest) as file:
+            return pickle.load(file)
+
+    def copy(self, obj: object) -> bytes:
+        """A pickle that refers to the user's classes: read again beside the same code."""
+        content: bytes = cloudpickle.dumps(obj)
+        return content
+
+    def copy_to_keep(self, model: object, is_checkpoint: bool) -> bytes | None:
+        """A pickle of the model that brings the user's classes along: read without the code."""
+        if model is None or is_checkpoint:
+            return None
+        with _by_value(self._payload["snapshot_dir"]):
+            return self.copy(model)
+
+    def save(self, checkpoint: Checkpoint) -> bool:
+        """Write a checkpoint and tell the parent, unless the last one is younger than a second."""
+        if time.monotonic() - self._saved_at_s < SAVE_EVERY_S:
+            return False
+        tree = self.keep(checkpoint, None)
+        self._context.send({"kind": "checkpoint", "step": checkpoint.step, "tree": tree})
+        self._saved_at_s = time.monotonic()
+        return True
+
+    def keep(self, checkpoint: Checkpoint | None, model: bytes | None) -> str:
+        """Bytes into the store, durable when this returns; the tree of them, '' for nothing."""
+        if checkpoint is None and model is None:
+            return ""
+        files = {META_PATH: self._meta(checkpoint)}
+        if checkpoint is not None:
+            files[CHECKPOINT_PATH] = checkpoint.content
+        if model is not None:
+            files[MODEL_PATH] = model
+        with self.store.writer() as writer:
+            put = {path: writer.put(content) for path, content in files.items()}
+            entries = [
+                Entry(path=path, digest=digest, size_bytes=size)
+                for path, (digest, size) in sorted(put.items())
+            ]
+            return writer.tree(EMPTY_TREE, entries)
+
+    def _meta(self, checkpoint: Checkpoint | None) -> bytes:
+        trial = self._payload["trial"]
+        about = {
+            "format": META_FORMAT,
+            "trial": trial["id"],
+            "number": trial["number"],
+            "params": trial["params"],
+            "seed": trial["seed"],
+            "step": checkpoint.step if checkpoint else None,
+            "meta": checkpoint.meta if checkpoint else {},
+        }
+        return json.dumps(about, sort_keys=True, default=str).encode()
+
+
+def _arguments(
+    function: Callable[..., Any], payload: dict[str, Any], trial: Trial, store: Store
+) -> dict[str, Any]:
+    inputs = {one["parameter"]: one for one in payload["inputs"]}
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in inputs:
+            one = inputs.pop(name)
+            annotation = _annotation(function, parameter)
+            arguments[name] = load_value(store, one["tree"], one["paths"], annotation)
+        elif name == "trial" or _annotation(function, parameter) is Trial:
+            arguments[name] = trial
+        elif parameter.default is inspect.Parameter.empty:
+            raise _wrong_arguments(f"{name!r} of {function.__name__} is no input", payload)
+    if inputs:
+        raise _wrong_arguments(f"{function.__name__} takes no {', '.join(inputs)}", payload)
+    return arguments
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> object:
+    """The type that the user wrote, also where annotations are kept as text."""
+    written = parameter.annotation
+    if not isinstance(written, str):
+        return written
+    try:
+        return eval(written, function.__globals__)  # noqa: S307 - the user's own text, as typing does
+    except NameError as error:
+        raise Invalid(
+            "code.annotation",
+            f"{parameter.name}: {written} of {function.__name__} cannot be read: {error}.",
+            hint="Import the type where the module can see it when it runs.",
+        ) from error
+
+
+def _wrong_arguments(why: str, payload: dict[str, Any]) -> Invalid:
+    names = ", ".join(one["parameter"] for one in payload["inputs"])
+    return Invalid(
+        "trial.arguments",
+        f"The training function cannot be called: {why}.",
+        hint=f"Its parameters should be: {names or 'no inputs'}, and trial.",
+    )
+
+
+@contextmanager
+def _by_value(snapshot_dir: str) -> Iterator[None]:
+    """Within, classes and functions of the user's project are pickled whole."""
+    modules = [module for module in list(sys.modules.values()) if _is_below(module, snapshot_dir)]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_below(module: ModuleType, directory: str) -> bool:
+    file = getattr(module, "__file__", None)
+    return bool(directory) and isinstance(file, str) and file.startswith(directory + "/")
+
+
+@lru_cache(maxsize=4)
+def _store(path: str) -> Store:
+    return Store.open(Path(path))
