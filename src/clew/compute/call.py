@@ -131,13 +131,13 @@ class Handle(Protocol):
         """Whether the outcome is there."""
         ...
 
-    def result(self, timeout_s: float | None = None) -> Outcome:
+    def result(self, timeout: float | None = None) -> Outcome:
         """Wait for the outcome.
 
         Every message that the call sent has been handled by the listener before.
 
         Raises:
-            NotReady: ``call.running`` after ``timeout_s``.
+            NotReady: ``call.running`` after ``timeout`` seconds.
         """
         ...
 

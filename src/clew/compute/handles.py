@@ -109,12 +109,12 @@ class Submitted:
         """Whether the outcome is there."""
         return self._ended.is_set()
 
-    def result(self, timeout_s: float | None = None) -> Outcome:
-        """Wait for the outcome. Raises NotReady ``call.running`` after ``timeout_s``."""
-        if not self._ended.wait(timeout_s):
+    def result(self, timeout: float | None = None) -> Outcome:
+        """Wait for the outcome. Raises NotReady ``call.running`` after ``timeout`` seconds."""
+        if not self._ended.wait(timeout):
             raise NotReady(
                 "call.running",
-                f"{self.call.label} has not ended after {timeout_s} s.",
+                f"{self.call.label} has not ended after {timeout} s.",
                 hint="Wait longer, or cancel it.",
             )
         with self._lock:

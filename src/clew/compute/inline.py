@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +27,12 @@ class InlinePool:
 
     What differs: one call at a time; the listener runs on the caller's thread; ``timeout_s`` is
     noticed only afterwards, ``memory_bytes`` never; a crash takes everybody along; what other
-    threads print meanwhile is in the log.
+    threads print meanwhile is in the log. ``scratch`` is the system's directory for temporary files
+    unless given.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
+    def __init__(self, scratch: Path | None = None) -> None:
+        self._scratch = None if scratch is None else scratch.absolute()
         self._lock = threading.RLock()
         self._couriers = Couriers(1)
         self._closed = False
@@ -48,6 +50,8 @@ class InlinePool:
         submitted = Submitted(call, payload, on_message, self._couriers, lambda _submitted: None)
         submitted.affinity = affinity
         with self._lock:
+            if self._scratch is not None:
+                self._scratch.mkdir(parents=True, exist_ok=True)
             if self._closed:
                 raise Unavailable(
                     "pool.closed", "This pool is closed.", hint="Submit before it is closed."
@@ -70,8 +74,7 @@ class InlinePool:
                 return None
             return _hear(answer_of(listener, said, submitted.call.label), said, failures)
 
-        scratch = self._scratch.absolute() / submitted.id
-        scratch.mkdir(parents=True)
+        scratch = Path(tempfile.mkdtemp(prefix="clew-call-", dir=self._scratch))
         context = Context(submitted.id, scratch, say)
         try:
             with _output(scratch.with_suffix(".log")) as output:
