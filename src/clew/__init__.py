@@ -1,0 +1,47 @@
+"""Clew: follow the thread from any prediction back to the raw file it came from.
+
+The names that a user's file needs, each loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Pipeline": "authoring",
+    "Trial": "experiments",
+    "asha": "experiments",
+    "random": "experiments",
+    "grid": "experiments",
+    "single": "experiments",
+    "uniform": "experiments",
+    "loguniform": "experiments",
+    "randint": "experiments",
+    "choice": "experiments",
+    "Candidate": "models",
+    "holdout": "models",
+    "Table": "quality",
+    "File": "repos",
+    "canary": "serving",
+    "immediate": "serving",
+    "drift": "monitoring",
+    "connect": "sdk",
+}
+
+__all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604  names are strings, kept in one place
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module 'clew' has no attribute {name!r}")
+    value = getattr(import_module(f"clew.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

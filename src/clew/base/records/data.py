@@ -48,7 +48,10 @@ class Commit:
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """A file (or a directory: then ``digest`` is '' and the size is of all below it)."""
+    """A file, or a directory: then ``digest`` is '' and the size is of all below it.
+
+    ``kind``: file or directory.
+    """
 
     path: str
     kind: str

@@ -1,0 +1,67 @@
+# Clew's commands. A fresh machine needs Python 3.11 or newer, make and git; nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+export UV_COMPILE_BYTECODE := 1
+export UV_PYTHON_DOWNLOADS := never
+export MLFLOW_DISABLE_TELEMETRY := true
+unexport PYTHONDONTWRITEBYTECODE
+unexport VIRTUAL_ENV
+
+.PHONY: help setup demo test test-long check format lock bench bench-peers browser clean
+
+help: ## say what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Clew needs Python 3.11 or newer.")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+.venv/demo.installed: $(BIN)/uv requirements/demo.txt pyproject.toml
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements/demo.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/dev.installed: $(BIN)/uv requirements/dev.txt pyproject.toml
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@ .venv/demo.installed
+
+setup: .venv/dev.installed ## make .venv with everything that development needs
+
+demo: .venv/demo.installed ## the whole loop on real data (336,776 flights)
+	@$(BIN)/clew demo
+
+test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rules
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-long: .venv/dev.installed ## the slow suites too: many kills, many swaps
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: .venv/dev.installed ## format, lint, types, import laws
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev.installed ## bring the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(BIN)/uv ## resolve requirements/*.txt anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo -o requirements/demo.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --group dev -o requirements/dev.txt
+
+bench-peers: .venv/dev.installed ## virtual environments of the peers that benchmarks compare with
+	$(BIN)/python benchmarks/peers.py
+
+bench: .venv/dev.installed ## measure against the peers (ONLY=name for one row)
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+browser: ## install headless Chromium for the page tests (Debian, as root)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "No Chromium here: the page tests will be skipped."
+
+clean: ## remove the environment and the demo's workspace
+	rm -rf .venv demo-workspace

@@ -1,0 +1,228 @@
+"""What a file of a user defines, as values: one manifest per pipeline.
+
+Made in a worker, where the file is imported; the workspace hands each part to its room.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clew.authoring.nodes import Function, Input, Pipeline, Source, Step, Training
+from clew.base.errors import Invalid
+from clew.base.records import CodeRef
+from clew.compute import load_module
+from clew.models import EvaluationDefinition, GateDefinition
+from clew.monitoring import MonitorDefinition
+from clew.pipelines import (
+    InputDefinition,
+    PipelineDefinition,
+    SourceDefinition,
+    StepDefinition,
+    environment_of,
+    fingerprint,
+)
+from clew.quality import record
+from clew.serving import EndpointDefinition
+
+GATE_SUFFIX = ".gate"
+TEST_SUFFIX = ".test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A pipeline with the endpoints and monitors that close its loop."""
+
+    pipeline: PipelineDefinition
+    endpoints: tuple[EndpointDefinition, ...] = ()
+    monitors: tuple[MonitorDefinition, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A snapshot of a project, on disk: its digest, its directory, and the file that was named."""
+
+    snapshot: str
+    directory: Path
+    file: str
+
+
+def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]:  # noqa: ARG001
+    """Import a user's file and say what it defines; the entry of a worker call.
+
+    Args:
+        payload: ``snapshot`` (digest), ``directory`` (of the materialised snapshot), ``file``.
+        context: Of the call; not used.
+
+    Returns:
+        One manifest per pipeline, as builtins.
+
+    Raises:
+        Invalid: ``pipeline.none`` where the file defines none, ``pipeline.definition``.
+    """
+    project = Project(
+        snapshot=payload["snapshot"], directory=Path(payload["directory"]), file=payload["file"]
+    )
+    module = load_module(payload["directory"], project.file)
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}
+    if not found:
+        raise Invalid(
+            "pipeline.none",
+            f"{project.file} defines no pipeline.",
+            hint='Start with p = clew.Pipeline("name") at module level.',
+        )
+    return [msgspec.to_builtins(manifest_of(one, project)) for one in found.values()]
+
+
+def read_manifests(plain: list[dict[str, Any]]) -> list[Manifest]:
+    """The manifests that :func:`describe` returned."""
+    return [msgspec.convert(one, Manifest) for one in plain]
+
+
+def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
+    """A pipeline as values."""
+    steps: list[StepDefinition] = []
+    for node in pipeline.nodes.values():
+        if isinstance(node, Step):
+            steps.append(_step(node, project))
+        if isinstance(node, Training):
+            steps.append(_gate(node, project))
+    return Manifest(
+        pipeline=PipelineDefinition(
+            name=pipeline.name,
+            snapshot=project.snapshot,
+            file=project.file,
+            sources=tuple(
+                SourceDefinition(name=node.name, repo=node.repo, branch=node.branch)
+                for node in pipeline.nodes.values()
+                if isinstance(node, Source)
+            ),
+            steps=tuple(steps),
+            notes=tuple(sorted({note for step in steps for note in step.widened})),
+        ),
+        endpoints=tuple(
+            EndpointDefinition(
+                name=one.name, pipeline=pipeline.name, model=one.model.repo, rollout=one.rollout
+            )
+            for one in pipeline.endpoints.values()
+        ),
+        monitors=tuple(
+            MonitorDefinition(
+                pipeline=pipeline.name,
+                endpoint=one.endpoint,
+                model=pipeline.endpoints[one.endpoint].model.repo,
+                drift=one.drift,
+                retrain=one.retrain,
+            )
+            for one in pipeline.monitors
+        ),
+        description=pipeline.description,
+    )
+
+
+def _step(step: Step, project: Project) -> StepDefinition:
+    options = step.options
+    return StepDefinition(
+        name=step.name,
+        kind="train" if isinstance(step, Training) else "step",
+        inputs=_inputs(step),
+        **_code(step.__wrapped__, project),
+        parameters=dict(options.parameters),
+        expectations=tuple(
+            msgspec.to_builtins(one) for rules in step.expectations for one in record(rules)
+        ),
+        retries=options.retries,
+        timeout_s=options.timeout_s,
+        memory_bytes=options.memory_bytes,
+        version=options.version,
+        options=_training(step) if isinstance(step, Training) else {},
+        output_repo=step.repo,
+    )
+
+
+def _training(step: Training) -> dict[str, Any]:
+    test = step.training.test
+    evaluation = EvaluationDefinition(
+        target=step.training.target,
+        test=f"{test.repo}@{test.branch}" if isinstance(test, Source) else test,
+    )
+    return {
+        "search": msgspec.to_builtins(step.training.search),
+        "space": msgspec.to_builtins(dict(step.training.space)),
+        "evaluation": msgspec.to_builtins(evaluation),
+    }
+
+
+def _gate(model: Training, project: Project) -> StepDefinition:
+    function = model.gate or model.__wrapped__
+    test = model.training.test
+    code = _code(function, project)
+    gate = GateDefinition(
+        target=model.training.target, function=code["function"] if model.gate else None
+    )
+    where = (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
+    return StepDefinition(
+        name=model.name + GATE_SUFFIX,
+        kind="gate",
+        inputs=(
+            InputDefinition(parameter="model", repo=model.repo),
+            InputDefinition(parameter="test", repo=where[0], branch=where[1], kind="reference"),
+        ),
+        **code,
+        options={"gate": msgspec.to_builtins(gate)},
+        output_repo=model.repo + GATE_SUFFIX,
+    )
+
+
+def _inputs(step: Step) -> tuple[InputDefinition, ...]:
+    names = list(inspect.signature(step.__wrapped__).parameters)
+    return tuple(_input(name, one) for name, one in zip(names, step.inputs, strict=False))
+
+
+def _input(parameter: str, one: Input) -> InputDefinition:
+    return InputDefinition(
+        parameter=parameter,
+        repo=one.node.repo,
+        branch=one.node.branch if isinstance(one.node, Source) else "main",
+        glob=one.files,
+        per=one.per,  # type: ignore[arg-type]  # checked by Pipeline.step
+        kind=one.kind,  # type: ignore[arg-type]  # made by Input alone
+    )
+
+
+def _code(function: Function, project: Project) -> dict[str, Any]:
+    """Where a function stands, and what it depends on."""
+    reference = _reference(function, project)
+    found = fingerprint(project.directory, reference.file, reference.name)
+    environment = environment_of(found)
+    return {
+        "function": reference,
+        "fingerprint": found.digest,
+        "parts": found.parts,
+        "widened": found.widened,
+        "environment": environment.digest,
+        "packages": environment.packages,
+    }
+
+
+def _reference(function: Function, project: Project) -> CodeRef:
+    source = Path(inspect.getsourcefile(function) or "").resolve()
+    if not source.is_relative_to(project.directory.resolve()):
+        raise Invalid(
+            "pipeline.definition",
+            f"{function.__name__} stands in {source.name}, outside the project.",
+            hint="Move the function (or a wrapper of it) into the project's directory.",
+        )
+    if function.__qualname__ != function.__name__ or function.__name__ == "<lambda>":
+        raise Invalid(
+            "pipeline.definition",
+            f"{function.__qualname__} is not a function at module level.",
+            hint="Write `def name(...)` at the left margin, so that a worker can import it.",
+        )
+    file = source.relative_to(project.directory.resolve()).as_posix()
+    return CodeRef(snapshot=project.snapshot, file=file, name=function.__name__)

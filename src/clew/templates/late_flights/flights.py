@@ -1,0 +1,1 @@
+../../../../examples/late_flights/flights.py

@@ -1,0 +1,167 @@
+"""The laws of the house that import-linter does not know."""
+
+import ast
+import importlib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "clew"
+ROOMS = sorted(
+    place.name
+    for place in SOURCE.iterdir()
+    if (place / "__init__.py").exists() and place.name not in {"templates", "testing"}
+)
+OPEN_GROUND = {"base"}  # its submodules are its doors: base/__init__ says so
+MOST_NAMES = 12
+MOST_LINES = 600
+
+ONE_FILE_ONLY = {
+    "blake3": {"store/digests.py"},
+    "zstandard": {"store/squeeze.py"},
+    "optuna": {"experiments/samplers.py"},
+    "mlflow": {"models/mlflow_format.py"},
+    "alembic": set(),
+    "uvloop": {"serving/process.py"},
+    "typer": None,
+    "jinja2": None,
+    "fastapi": None,
+}
+"""Foreign library → the files that may know it; None: a room of its own (below)."""
+
+ONE_ROOM_ONLY = {
+    "typer": "cli",
+    "rich": "cli",
+    "fastapi": "server",
+    "starlette": "server",
+    "jinja2": "server",
+    "psutil": "compute",
+    "optuna": "experiments",
+    "mlflow": "models",
+    "duckdb": "repos",
+}
+
+
+def python_files():
+    return sorted(p for p in SOURCE.rglob("*.py") if "templates" not in p.parts)
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node
+
+
+def room_of(path):
+    return path.relative_to(SOURCE).parts[0]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in OPEN_GROUND])
+def test_a_door_names_what_is_public_and_at_most_a_dozen_things(room):
+    door = importlib.import_module(f"clew.{room}")
+    assert 0 < len(door.__all__) <= MOST_NAMES, sorted(door.__all__)
+    assert all(hasattr(door, name) for name in door.__all__)
+
+
+def test_no_room_reaches_behind_the_door_of_another():
+    wrong = []
+    for path in python_files():
+        room = room_of(path)
+        for name, _ in imports_of(path):
+            parts = name.split(".")
+            if parts[0] != "clew" or len(parts) < 3 or parts[1] in {room, *OPEN_GROUND}:
+                continue
+            if room == "testing":
+                continue
+            wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_own_import_hides_inside_a_function():
+    wrong = []
+    for path in python_files():
+        tree = ast.parse(path.read_text())
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for node in ast.walk(function):
+                names = (
+                    [a.name for a in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                    if isinstance(node, ast.ImportFrom)
+                    else []
+                )
+                wrong += [
+                    f"{path.relative_to(SOURCE)}:{node.lineno} {n}"
+                    for n in names
+                    if n.split(".")[0] == "clew"
+                ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("library", "room"), ONE_ROOM_ONLY.items())
+def test_a_foreign_library_is_known_in_one_room(library, room):
+    rooms = defaultdict(list)
+    for path in python_files():
+        for name, _ in imports_of(path):
+            if name.split(".")[0] == library:
+                rooms[room_of(path)].append(path.name)
+    assert set(rooms) <= {room}, dict(rooms)
+
+
+@pytest.mark.parametrize(
+    ("library", "files"), [(k, v) for k, v in ONE_FILE_ONLY.items() if v is not None]
+)
+def test_a_heavy_library_is_known_in_one_file(library, files):
+    found = {
+        path.relative_to(SOURCE).as_posix()
+        for path in python_files()
+        for name, _ in imports_of(path)
+        if name.split(".")[0] == library
+    }
+    assert found <= files, found
+
+
+def test_no_file_is_a_wall():
+    long = {
+        path.relative_to(SOURCE).as_posix(): lines
+        for path in python_files()
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert not long
+
+
+def test_every_file_says_what_it_is_for_and_what_it_does_not_know():
+    silent = [
+        path.relative_to(SOURCE).as_posix()
+        for path in python_files()
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
+
+
+def test_below_the_workspace_nobody_reads_the_environment():
+    above = {"base", "workspace", "server", "client", "cli", "sdk"}
+    wrong = [
+        path.relative_to(SOURCE).as_posix()
+        for path in python_files()
+        if room_of(path) not in above
+        and any(
+            isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+        and path.relative_to(SOURCE).as_posix() not in ENVIRONMENT_OF_A_CHILD
+    ]
+    assert not wrong
+
+
+ENVIRONMENT_OF_A_CHILD = {
+    "compute/process.py",  # hands its own environment on to the worker
+    "compute/running.py",  # sets the environment of one call
+    "serving/process.py",  # hands its own environment on to the serving process
+    "models/mlflow_format.py",  # tells mlflow to stay quiet
+}
