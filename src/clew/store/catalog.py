@@ -18,6 +18,7 @@ _SMALL_PACK = 4096  # objects; the keys of smaller packs stand in one table, lar
 _TIERS_BYTES = (64 * 1024, 1024 * 1024, 4 * 1024 * 1024)
 _MERGE_AT = 32  # packs of one tier
 _MERGED_LIMIT = 2 * PACK_LIMIT
+_ATTEMPTS = 5
 
 
 class Catalog:
@@ -40,8 +41,7 @@ class Catalog:
         """Whether an object is known to be stored, so that it need not be written again."""
         if not self._loaded:
             self.refresh()
-        known = key in self._table or any(pack.find(key) for pack in self._large)
-        return known and key not in self._spoilt
+        return self._holder(key) is not None and key not in self._spoilt
 
     def fetch(self, tag: str, key: bytes) -> bytes:
         """The payload, verified.
@@ -50,7 +50,7 @@ class Catalog:
             NotFound: ``object.missing``.
             Corrupt: ``object.corrupt`` or ``pack.corrupt``.
         """
-        pack = self._table.get(key)
+        pack = self._holder(key)
         if pack is not None:
             try:
                 payload = self._read(pack, tag, key)
@@ -63,29 +63,24 @@ class Catalog:
     def refresh(self) -> None:
         """Learn which packs there are now."""
         with self._lock:
-            names = {name for name in self._shelf.list() if name.endswith(packs.SUFFIX)}
-            for name in names - self._packs.keys() - self._damaged.keys():
-                try:
-                    self._admit(load(self._shelf, name))
-                except FileNotFoundError:
-                    self.refresh()  # merged away in between: its heir is listed now
-                    return
-                except Corrupt as error:
-                    self._damaged[name] = error
+            for _ in range(_ATTEMPTS):
+                names = {name for name in self._shelf.list() if name.endswith(packs.SUFFIX)}
+                if self._admit_all(names - self._packs.keys()):
+                    break  # else one was merged away in between: its heir is listed now
             self._drop(self._packs.keys() - names)
             for name in self._damaged.keys() - names:
                 del self._damaged[name]
             self._loaded = True
 
-    def publish(self, builder: PackBuilder) -> None:
-        """Make the objects of a builder durable and visible to every process."""
+    def publish(self, builder: PackBuilder) -> str:
+        """Make the objects of a builder durable and visible to every process; the pack's name."""
         name, parts, pack = builder.build()
         self._shelf.put(name, parts)
         with self._lock:
             self._spoilt.difference_update(builder.keys())
-            if name in self._damaged:
-                del self._damaged[name]
+            self._damaged.pop(name, None)
             self._admit(pack)
+        return name
 
     def settle(self) -> None:
         """Return when everything that :meth:`contains` has said yes to would survive power loss."""
@@ -103,7 +98,7 @@ class Catalog:
                 if mine:
                     self.refresh()
                     self._merge(self._mergeable())
-        except Unavailable:
+        except (Unavailable, FileNotFoundError):
             return
 
     def packs(self) -> list[Pack]:
@@ -119,18 +114,17 @@ class Catalog:
 
     def _search(self, tag: str, key: bytes) -> bytes:
         spoilt = None
-        for _ in range(3):  # a merge may take a pack away between look-up and read
+        for _ in range(_ATTEMPTS):  # a merge may take a pack away between look-up and read
             self.refresh()
-            for pack in self._holders(key):
-                try:
-                    payload = self._read(pack, tag, key)
-                except FileNotFoundError:
-                    break
-                if payload is not None:
-                    return payload
-                spoilt = pack
-            else:
-                break
+            try:
+                for pack in self._holders(key):
+                    payload = self._read_anew(pack, tag, key)
+                    if payload is not None:
+                        return payload
+                    spoilt = pack
+            except FileNotFoundError:
+                continue
+            break
         raise self._absent(f"{tag}:{key.hex()}", key, spoilt)
 
     def _absent(self, digest: str, key: bytes, spoilt: Pack | None) -> ClewError:
@@ -151,6 +145,12 @@ class Catalog:
             hint="Run `clew fsck` to see what refers to it.",
         )
 
+    def _holder(self, key: bytes) -> Pack | None:
+        pack = self._table.get(key)
+        if pack is not None:
+            return pack
+        return next((pack for pack in self._large if pack.find(key)), None)
+
     def _holders(self, key: bytes) -> list[Pack]:
         with self._lock:
             return [pack for pack in self._packs.values() if pack.find(key)]
@@ -161,6 +161,24 @@ class Catalog:
             return None
         stored = self._shelf.read(pack.name, place.offset, place.stored_bytes)
         return packs.payload_of(key, place, stored)
+
+    def _read_anew(self, pack: Pack, tag: str, key: bytes) -> bytes | None:
+        """Read from the file that has the name now: somebody may have put it again, whole."""
+        self._shelf.tail(pack.name, 0)
+        return self._read(pack, tag, key)
+
+    def _admit_all(self, names: set[str]) -> bool:
+        """Take in packs by name; whether all were still there."""
+        complete = True
+        for name in names:
+            try:
+                self._admit(load(self._shelf, name))
+                self._damaged.pop(name, None)
+            except FileNotFoundError:
+                complete = False
+            except Corrupt as error:
+                self._damaged[name] = error
+        return complete
 
     def _admit(self, pack: Pack) -> None:
         if pack.name in self._packs:
@@ -198,15 +216,18 @@ class Catalog:
     def _merge(self, group: list[Pack]) -> None:
         builder = PackBuilder()
         for pack in group:
-            for key, place, stored, payload in read_pack(self._shelf, pack):
+            data = self._shelf.read(pack.name, 0, pack.size_bytes)
+            for key, place, stored, payload in objects_of(pack, data):
                 if payload is None:  # stays where it is, as evidence; another copy may be whole
                     continue
                 builder.add(key, place.tag, place.encoding, place.size_bytes, stored)
         if len(builder) == 0:
             return
         merged = set(builder.keys())
-        self.publish(builder)
-        whole = [pack for pack in group if merged.issuperset(pack.sorted_keys())]
+        heir = self.publish(builder)
+        whole = [
+            pack for pack in group if pack.name != heir and merged.issuperset(pack.sorted_keys())
+        ]
         with self._lock:
             self._drop({pack.name for pack in whole})
         for pack in whole:
@@ -230,9 +251,11 @@ def load(shelf: Shelf, name: str) -> Pack:
     return packs.read_index(name, trailer, index, size_bytes)
 
 
-def read_pack(shelf: Shelf, pack: Pack) -> Iterator[tuple[bytes, Place, bytes, bytes | None]]:
-    """Every object of a pack: key, place, stored bytes, payload (None where it is spoilt)."""
-    data = shelf.read(pack.name, 0, pack.size_bytes)
+def objects_of(pack: Pack, data: bytes) -> Iterator[tuple[bytes, Place, bytes, bytes | None]]:
+    """Every object of a pack of bytes ``data``: key, place, stored bytes, payload.
+
+    The payload is None where the bytes are spoilt.
+    """
     for key, place in pack.objects():
         stored = data[place.offset : place.offset + place.stored_bytes]
         yield key, place, stored, packs.payload_of(key, place, stored)

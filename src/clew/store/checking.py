@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from clew.base.errors import Corrupt
 from clew.store import packs
-from clew.store.catalog import Catalog, read_pack
+from clew.store.catalog import Catalog, objects_of
 from clew.store.chunks import CHUNKS, decode_chunks
 from clew.store.nodes import TREE, decode_node
 from clew.store.packs import Pack
@@ -39,7 +39,7 @@ def _check_pack(
         packs.check_header(pack.name, data)
     except Corrupt as error:
         yield error.message
-    for key, place, _, payload in read_pack(shelf, pack):
+    for key, place, _, payload in objects_of(pack, data):
         name = f"{place.tag}:{key.hex()}"
         head = packs.record_head(key, place)
         if payload is None:

@@ -71,6 +71,8 @@ class LocalShelf:
         """See :meth:`Shelf.put`."""
         with storage_errors(self._directory):
             publish(self._directory / name, parts, scratch=self._scratch, disk=self._disk)
+        with self._lock:
+            self._open.pop(name, None)
 
     def settle(self) -> None:
         """See :meth:`Shelf.settle`."""
@@ -85,7 +87,7 @@ class LocalShelf:
     def tail(self, name: str, size: int) -> tuple[bytes, int]:
         """See :meth:`Shelf.tail`."""
         with storage_errors(self._directory):
-            file = self._file(name)
+            file = self._file(name, anew=True)
             total = os.fstat(file.descriptor).st_size
             return _read_all(file.descriptor, max(0, total - size), size), total
 
@@ -111,9 +113,9 @@ class LocalShelf:
         finally:
             os.close(descriptor)
 
-    def _file(self, name: str) -> _OpenFile:
+    def _file(self, name: str, *, anew: bool = False) -> _OpenFile:
         with self._lock:
-            file = self._open.get(name)
+            file = None if anew else self._open.get(name)
             if file is None:
                 file = self._open[name] = _OpenFile(self._directory / name)
                 if len(self._open) > _OPEN_FILES:
@@ -195,8 +197,8 @@ def _unavailable(error: OSError, path: Path) -> Unavailable:
         )
     return Unavailable(
         "store.unreachable",
-        f"The disk did not do its work at {path}: {error}.",
-        hint="Check the disk (dmesg, smartctl), then run `clew fsck`.",
+        f"Reading or writing {path} failed: {error.strerror or error}.",
+        hint="Check the path and the disk that holds it, then run `clew fsck`.",
     )
 
 

@@ -164,8 +164,8 @@ def read_trailer(name: str, tail: bytes, size_bytes: int) -> Trailer:
     """
     if size_bytes < _HEADER.size + _TRAILER.size or len(tail) < _TRAILER.size:
         raise corrupt_pack(name, f"it is only {size_bytes} bytes long")
-    offset, length, key, version, magic = _TRAILER.unpack_from(tail, len(tail) - _TRAILER.size)
-    if magic != MAGIC or version != VERSION:
+    offset, length, key, _, _ = _TRAILER.unpack_from(tail, len(tail) - _TRAILER.size)
+    if tail[-_TRAILER.size :] != _TRAILER.pack(offset, length, key, VERSION, MAGIC):
         raise corrupt_pack(name, "its end is not that of a pack of version 1")
     if offset + length + _TRAILER.size != size_bytes:
         raise corrupt_pack(name, "its length is not what its end says")

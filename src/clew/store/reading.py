@@ -28,9 +28,14 @@ def find(load: Load, tree: str, path: str) -> Entry | None:
     return node.entry(at) if at < len(node) and node.names[at] == path else None
 
 
+def plain(prefix: str) -> str:
+    """A directory or file as ranges know it: without slash at the end, but for the root."""
+    return prefix.rstrip("/") or "/"
+
+
 def entries(load: Load, tree: str, prefix: str, after: str) -> Iterator[Entry]:
     """The file at ``prefix`` or all files below it, behind ``after``, by path bytes."""
-    for low, high in ranges(prefix):
+    for low, high in ranges(plain(prefix)):
         yield from between(load, tree, low, high, after)
 
 
@@ -113,7 +118,7 @@ def diff(load: Load, old: str, new: str, prefix: str) -> Iterator[TreeChange]:
     """Paths at or below ``prefix`` that differ, by path bytes; equal subtrees are not read."""
     if old == new:
         return
-    for low, high in ranges(prefix):
+    for low, high in ranges(plain(prefix)):
         yield from _diff_between(load, old, new, low, high)
 
 

@@ -39,6 +39,8 @@ class Shelf(Protocol):
     def tail(self, name: str, size: int) -> tuple[bytes, int]:
         """The last ``size`` bytes (all, where there are fewer) and how many there are in all.
 
+        Looks at what has the name now, and so do later reads, whatever was read before.
+
         Raises:
             FileNotFoundError: as for :meth:`read`.
         """

@@ -38,6 +38,8 @@ def expand(encoding: int, stored: bytes, size_bytes: int) -> bytes | None:
     if encoding != ZSTD:
         return None
     try:
+        if zstandard.frame_content_size(stored) != size_bytes:
+            return None  # asked first: a flipped bit must not ask for gigabytes of memory
         data = _decompressor().decompress(stored, max_output_size=size_bytes)
     except zstandard.ZstdError:
         return None

@@ -34,12 +34,11 @@ class Store:
 
     Every read is verified against the digest that was asked for: what has changed on disk raises
     Corrupt (``object.corrupt``, ``pack.corrupt``) and is never returned; what is not there raises
-    NotFound (``object.missing``).
+    NotFound (``object.missing``). ``path`` is what another process opens to see the same store.
     """
 
     def __init__(self, shelf: Shelf, path: Path) -> None:
         self.path = path
-        """What another process opens to see the same store."""
         self._shelf = shelf
         self._catalog = Catalog(shelf)
         self._node = lru_cache(_NODES_KEPT)(self._load_node)

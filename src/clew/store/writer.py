@@ -6,18 +6,20 @@ Knows how files become objects; knows nothing of commits and refs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from clew.base.errors import Invalid, NotFound
 from clew.store import cutter, editing
 from clew.store.catalog import PACK_LIMIT, Catalog
 from clew.store.chunks import CHUNK, CHUNKS, FILE, WHOLE_BELOW, encode_chunks
 from clew.store.digests import key_of
-from clew.store.local import storage_errors
 from clew.store.nodes import TREE, Item, Load, Node, decode_node, encode_node
 from clew.store.packs import PackBuilder
+from clew.store.reading import check_tree
 from clew.store.records import Entry
 from clew.store.squeeze import Squeezer
 
@@ -59,11 +61,12 @@ class Writer:
         kept once.
 
         Raises:
-            FileNotFoundError: the Path does not exist.
+            NotFound: ``file.missing`` where the Path does not exist.
+            Invalid: ``file.unreadable`` where it is a directory or may not be read.
             Unavailable: ``disk.full``, ``workspace.read_only``.
         """
-        if isinstance(data, bytes):
-            return self._put_stream(_nothing, data)
+        if isinstance(data, bytes | bytearray | memoryview):
+            return self._put_stream(_nothing, bytes(data))
         if isinstance(data, Path):
             return self._put_path(data)
         return self._put_stream(data.read, _fill(data.read, WHOLE_BELOW))
@@ -93,7 +96,7 @@ class Writer:
             Invalid: ``path.invalid``, ``tree.entry``.
             NotFound: ``object.missing`` where ``base`` is unknown.
         """
-        return editing.edit(self._load, self._save, base, puts, deletes)
+        return editing.edit(self._load, self._save, check_tree(base), puts, deletes)
 
     def flush(self) -> None:
         """Return when all that was put is durable and visible to every process.
@@ -111,7 +114,7 @@ class Writer:
         self._catalog.tidy()
 
     def _put_path(self, path: Path) -> tuple[str, int]:
-        with storage_errors(path):
+        with _source_errors(path):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
 
@@ -161,8 +164,24 @@ class Writer:
         payload = encode_node(level, items)
         key = self._keep(TREE, payload)
         tree = f"{TREE}:{key.hex()}"
-        self._nodes[tree] = decode_node(tree, payload)
+        self._nodes[tree] = decode_node(tree, payload)  # read again before it is flushed
         return key
+
+
+@contextmanager
+def _source_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(
+            "file.missing", f"There is no file {path}.", hint="Check the path and try again."
+        ) from error
+    except OSError as error:
+        raise Invalid(
+            "file.unreadable",
+            f"{path} cannot be read: {error.strerror or error}.",
+            hint="Name a regular file that this user may read.",
+        ) from error
 
 
 def _nothing(_size: int) -> bytes:
