@@ -1,0 +1,22 @@
+"""Versions of data: repos, branches, commits, what is in them, and typed values as files.
+
+Knows nothing of why a commit is made: steps, models and logs all come in by the same door.
+"""
+
+from clew.repos.codecs import Codec, dump_value, load_value, register_codec
+from clew.repos.files import File
+from clew.repos.globs import Glob, glob_match
+from clew.repos.repos import Repos
+from clew.repos.staging import RepoChange
+
+__all__ = [
+    "Codec",
+    "File",
+    "Glob",
+    "RepoChange",
+    "Repos",
+    "dump_value",
+    "glob_match",
+    "load_value",
+    "register_codec",
+]

@@ -1,0 +1,158 @@
+"""Changes of branches made ready: bytes with the writer, trees built, commits drafted.
+
+Knows no transaction: which heads a change goes on top of, it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from clew.base import clock
+from clew.base.address import DEFAULT_BRANCH, check_ref_name, normal_path
+from clew.base.errors import Invalid, NotFound
+from clew.base.ids import new_id
+from clew.base.records import Commit
+from clew.repos import writing
+from clew.store import EMPTY_TREE, Entry, Store, Writer
+
+Source = bytes | Path | BinaryIO
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoChange:
+    """What a commit does to one branch: ``puts`` after ``deletes`` on top of the head.
+
+    ``replace`` drops everything else. With ``tree`` (a digest) the content is that tree, whatever
+    the head holds.
+    """
+
+    repo: str
+    branch: str = DEFAULT_BRANCH
+    puts: Mapping[str, Source] = field(default_factory=dict)
+    deletes: Sequence[str] = ()
+    replace: bool = False
+    tree: str | None = None
+    provenance: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A change whose bytes are with the writer already."""
+
+    change: RepoChange
+    entries: tuple[Entry, ...]
+    deletes: tuple[str, ...]
+    id: str
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes finished commits of staged changes, durable but for their rows."""
+
+    store: Store
+    message: str
+    author: str
+    global_id: str
+
+    def commits(
+        self, writer: Writer, staged: Sequence[Staged], heads: Sequence[Commit | None]
+    ) -> tuple[list[Commit], list[str]]:
+        """Commits on top of ``heads`` and the digests of their objects, in order."""
+        pairs = list(zip(staged, heads, strict=True))
+        drafts = [self._draft(writer, item, head) for item, head in pairs]
+        objects = [writer.put_object(writing.OBJECT_TAG, writing.encode(c)) for c in drafts]
+        writer.flush()
+        return [self._summed(commit) for commit in drafts], objects
+
+    def _draft(self, writer: Writer, item: Staged, head: Commit | None) -> Commit:
+        now = later_than(head)
+        return Commit(
+            id=item.id,
+            repo=item.change.repo,
+            branch=item.change.branch,
+            global_id=self.global_id,
+            parent=None if head is None else head.id,
+            state="finished",
+            tree=_tree(writer, item, head),
+            message=self.message,
+            author=self.author,
+            provenance=tuple(item.change.provenance),
+            files=0,
+            size_bytes=0,
+            started_at=now,
+            finished_at=now,
+        )
+
+    def _summed(self, commit: Commit) -> Commit:
+        summary = self.store.summary(commit.tree)
+        return replace(commit, files=summary.files, size_bytes=summary.size_bytes)
+
+
+def _tree(writer: Writer, item: Staged, head: Commit | None) -> str:
+    if item.change.tree is not None:
+        return item.change.tree
+    base = EMPTY_TREE if head is None or item.change.replace else head.tree
+    return writer.tree(base, item.entries, item.deletes)
+
+
+def stage(writer: Writer, change: RepoChange) -> Staged:
+    """Give the bytes of a change to the writer. Raises NotFound ``source.missing``."""
+    return Staged(
+        change=change,
+        entries=tuple(_put(writer, path, source) for path, source in change.puts.items()),
+        deletes=tuple(map(normal_path, change.deletes)),
+        id=new_id(),
+    )
+
+
+def _put(writer: Writer, path: str, source: Source) -> Entry:
+    try:
+        digest, size_bytes = writer.put(source)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFound(
+            "source.missing",
+            f"There is no file {source!s} to be put at {path}.",
+            hint="Give the path of a file; a directory is given file by file.",
+        ) from error
+    return Entry(path=normal_path(path), digest=digest, size_bytes=size_bytes)
+
+
+def places(changes: Sequence[RepoChange]) -> list[tuple[str, str]]:
+    """Repo and branch of each change, all different, after a check of all names.
+
+    Raises:
+        Invalid: ``commit.twice``, ``commit.paths``, ``branch.name``, ``path.invalid``.
+    """
+    found = [(change.repo, check_ref_name(change.branch)) for change in changes]
+    if len(set(found)) != len(found) or not found:
+        raise Invalid(
+            "commit.twice",
+            "A change commits at most once to a branch, and to one branch at least.",
+            hint="Join the changes of one branch.",
+        )
+    for change in changes:
+        _check_paths(change.puts)
+    return found
+
+
+def _check_paths(paths: Iterable[str]) -> None:
+    spellings: dict[str, str] = {}
+    for path in paths:
+        other = spellings.setdefault(normal_path(path), path)
+        if other != path or normal_path(path) == "/":
+            raise Invalid(
+                "commit.paths",
+                f"{path!r} and {other!r} are not the paths of two files.",
+                hint="Give every file a path of its own.",
+            )
+
+
+def later_than(parent: Commit | None) -> datetime:
+    """Now, and in any case later than the parent, even where the clock was set back."""
+    if parent is None or parent.finished_at is None:
+        return clock.now()
+    return max(clock.now(), parent.finished_at + timedelta(microseconds=1))

@@ -1,0 +1,169 @@
+"""Commit rows, branch heads, the ref log, lineage and events: one change, one transaction.
+
+Knows nothing of how a tree was made. All functions run in the transaction that they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from clew.base import clock
+from clew.base.errors import Conflict
+from clew.base.records import Commit, Node
+from clew.db import Tx
+from clew.lineage import Lineage
+from clew.repos import refs, tables
+from clew.store import canonical
+
+OBJECT_TAG = "commit"
+
+
+def encode(commit: Commit) -> bytes:
+    """The commit object: all that a row of it can be made again from, but what its tree says."""
+    return canonical(
+        {
+            "version": 1,
+            "id": commit.id,
+            "repo": commit.repo,
+            "branch": commit.branch,
+            "global_id": commit.global_id,
+            "parent": commit.parent,
+            "tree": commit.tree,
+            "message": commit.message,
+            "author": commit.author,
+            "provenance": list(commit.provenance),
+            "started_us": clock.to_us(commit.started_at),
+            "finished_us": clock.to_us(commit.finished_at or commit.started_at),
+        }
+    )
+
+
+def insert(tx: Tx, commit: Commit, object_digest: str = "") -> None:
+    """Add the row of a commit, and its branch where there is none yet."""
+    branch = {"repo": commit.repo, "name": commit.branch, "head": None}
+    tx.upsert(tables.branches, [branch], key=["repo", "name"])
+    tx.execute(tables.commits.insert(), _row(commit, object_digest))
+
+
+def change(tx: Tx, commit: Commit, object_digest: str = "") -> None:
+    """Overwrite the row of an open commit.
+
+    Raises:
+        Conflict: ``commit.not_open`` where another has ended it.
+    """
+    table = tables.commits
+    where = (table.c.id == commit.id, table.c.state == "open")
+    if tx.execute(update(table).where(*where).values(_row(commit, object_digest))).rowcount != 1:
+        raise not_open(refs.get_commit(tx, commit.id))
+
+
+def move_head(
+    tx: Tx, repo: str, branch: str, old: str | None, new: str | None, global_id: str | None
+) -> None:
+    """Compare-and-set of a branch head, kept in the ref log.
+
+    Raises:
+        Conflict: ``branch.moved``.
+    """
+    table = tables.branches
+    where = (table.c.repo == repo, table.c.name == branch, table.c.head.is_not_distinct_from(old))
+    if tx.execute(update(table).where(*where).values(head=new)).rowcount != 1:
+        raise moved(repo, branch, old)
+    entry = {"repo": repo, "branch": branch, "old": old, "new": new, "global_id": global_id}
+    tx.execute(tables.ref_log.insert(), {"at_us": clock.to_us(clock.now()), **entry})
+
+
+def announce(tx: Tx, lineage: Lineage, commit: Commit) -> None:
+    """Tell lineage and events of a commit that has ended."""
+    node = Node(
+        kind="commit",
+        id=commit.id,
+        title=f"{commit.repo}@{commit.branch}",
+        global_id=commit.global_id,
+        detail=_detail(commit),
+    )
+    lineage.add(tx, node, [(source, "provenance") for source in commit.provenance])
+    data = {"repo": commit.repo, "branch": commit.branch}
+    if commit.state == "aborted":
+        data["error"] = commit.error
+    kind = f"commit.{commit.state}"
+    tx.emit(kind, subject=commit.id, global_id=commit.global_id, data=data)
+
+
+def heads(tx: Tx, places: Sequence[tuple[str, str]]) -> list[Commit | None]:
+    """The heads of several branches.
+
+    Raises:
+        NotFound: ``repo.unknown``.
+    """
+    found = [refs.head_of(tx, repo, branch) for repo, branch in places]
+    for (repo, _), head in zip(places, found, strict=True):
+        if head is None:
+            refs.get_repo(tx, repo)
+    return found
+
+
+def in_use(tx: Tx, repo: str) -> int:
+    """How many commits of a repo are open."""
+    table = tables.commits
+    query = select(func.count()).where(table.c.repo == repo, table.c.state == "open")
+    return int(tx.execute(query).scalar_one())
+
+
+def not_open(commit: Commit) -> Conflict:
+    """The error for a commit that was to be finished or aborted."""
+    return Conflict(
+        "commit.not_open",
+        f"Commit {commit.id} of {commit.repo} is {commit.state} already.",
+        hint="Open a new commit.",
+    )
+
+
+def moved(repo: str, branch: str, expected: str | None) -> Conflict:
+    """The error for a branch whose head is another than was thought."""
+    was = f"no longer {expected}" if expected else "no longer empty"
+    return Conflict(
+        "branch.moved",
+        f"The head of {repo}@{branch} is {was}: somebody committed in between.",
+        hint="Look at what was committed (clew log), then do it again on top of that.",
+    )
+
+
+def _row(commit: Commit, object_digest: str) -> dict[str, Any]:
+    finished = commit.finished_at
+    return {
+        "id": commit.id,
+        "repo": commit.repo,
+        "branch": commit.branch,
+        "global_id": commit.global_id,
+        "parent": commit.parent,
+        "state": commit.state,
+        "tree": commit.tree,
+        "object": object_digest,
+        "message": commit.message,
+        "author": commit.author,
+        "provenance": list(commit.provenance),
+        "files": commit.files,
+        "size_bytes": commit.size_bytes,
+        "started_us": clock.to_us(commit.started_at),
+        "finished_us": None if finished is None else clock.to_us(finished),
+        "at_us": clock.to_us(finished or commit.started_at),
+        "error": commit.error,
+    }
+
+
+def _detail(commit: Commit) -> dict[str, object]:
+    detail: dict[str, object] = {
+        "repo": commit.repo,
+        "branch": commit.branch,
+        "state": commit.state,
+        "tree": commit.tree,
+        "files": commit.files,
+        "size_bytes": commit.size_bytes,
+        "message": commit.message,
+        "author": commit.author,
+    }
+    return detail | ({"error": commit.error} if commit.error else {})
