@@ -57,13 +57,7 @@ class Lineage:
         Raises:
             Invalid: ``id.short`` for less than 4 characters.
         """
-        if len(prefix) < MINIMUM_PREFIX:
-            raise Invalid(
-                "id.short",
-                f"{prefix!r} is too short to find anything by.",
-                hint=f"Give at least {MINIMUM_PREFIX} characters of an id.",
-            )
-        bounds = {"prefix": prefix, "end": prefix + "\U0010ffff"}
+        bounds = _bounds(prefix)
         with self._db.read() as tx:
             return [_node(row) for row in tx.execute(tables.BY_PREFIX, bounds)]
 
@@ -72,6 +66,36 @@ class Lineage:
         with self._db.read() as tx:
             rows = tx.execute(tables.OF_CHANGE, {"global_id": global_id})
             return [_node(row) for row in rows]
+
+    def change(self, prefix: str) -> str:
+        """The full global id that begins with ``prefix``.
+
+        Raises:
+            NotFound: ``change.unknown``.
+            Invalid: ``id.short``, ``id.ambiguous``.
+        """
+        bounds = _bounds(prefix)
+        with self._db.read() as tx:
+            found = [str(row.global_id) for row in tx.execute(tables.CHANGES, bounds)]
+        if not found:
+            raise NotFound(
+                "change.unknown",
+                f"There is no change {prefix!r}.",
+                hint="`clew status` and `clew log REPO` show the latest ones.",
+            )
+        if len(found) > 1:
+            raise Invalid(
+                "id.ambiguous",
+                f"{prefix!r} is the beginning of more than one change: {', '.join(found)}.",
+                hint="Give more characters.",
+            )
+        return found[0]
+
+    def latest_changes(self, limit: int = 20) -> list[str]:
+        """Global ids, the one that was told of last first."""
+        with self._db.read() as tx:
+            rows = tx.execute(tables.LATEST_CHANGES, {"limit": limit})
+            return [str(row.global_id) for row in rows]
 
     def walk(
         self, id: str, direction: Direction, limit: int = 1000
@@ -134,3 +158,13 @@ def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
     rest = iter(ids)
     while chunk := list(islice(rest, _AT_ONCE)):
         yield chunk
+
+
+def _bounds(prefix: str) -> dict[str, object]:
+    if len(prefix) < MINIMUM_PREFIX:
+        raise Invalid(
+            "id.short",
+            f"{prefix!r} is too short to find anything by.",
+            hint=f"Give at least {MINIMUM_PREFIX} characters of an id.",
+        )
+    return {"prefix": prefix, "end": prefix + "\U0010ffff"}

@@ -5,7 +5,7 @@ Knows nothing of walks.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Select, Table, Text, bindparam, select
+from sqlalchemy import BigInteger, Column, Index, Select, Table, Text, bindparam, func, select
 
 from clew.db import Json, metadata
 
@@ -59,4 +59,21 @@ BY_IDS: Select[*tuple[object, ...]] = (
     select(nodes)
     .where(nodes.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(nodes.c.added_us, nodes.c.id)
+)
+
+# Full global ids that begin with a prefix.
+CHANGES: Select[*tuple[object, ...]] = (
+    select(nodes.c.global_id)
+    .where(nodes.c.global_id >= bindparam("prefix"), nodes.c.global_id < bindparam("end"))
+    .distinct()
+    .limit(10)
+)
+
+# The changes that were told of last.
+LATEST_CHANGES: Select[*tuple[object, ...]] = (
+    select(nodes.c.global_id)
+    .where(nodes.c.global_id != "")
+    .group_by(nodes.c.global_id)
+    .order_by(func.max(nodes.c.added_us).desc())
+    .limit(bindparam("limit"))
 )
