@@ -6,6 +6,7 @@ Knows nothing of steps, trials and models, which are what is called.
 from clew.compute.call import Call, CallContext, CallError, Compute, Handle, Outcome
 from clew.compute.inline import InlinePool
 from clew.compute.pool import ProcessPool
+from clew.compute.running import describe as describe_error
 from clew.compute.snapshots import load_function, load_module
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "InlinePool",
     "Outcome",
     "ProcessPool",
+    "describe_error",
     "load_function",
     "load_module",
 ]
