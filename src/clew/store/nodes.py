@@ -132,16 +132,15 @@ def item_of(entry: Entry) -> Item:
     """The line for a file.
 
     Raises:
-        Invalid: ``tree.entry`` where the entry does not name a file.
+        Invalid: ``digest.invalid``, ``tree.entry`` where the entry does not name a file.
     """
-    kind, _, rest = entry.digest.partition(":")
+    kind, key = split(entry.digest)
     if kind not in KINDS or entry.size_bytes < 0:
         raise Invalid(
             "tree.entry",
             f"{entry.digest!r} of {entry.size_bytes} bytes cannot be a file at {entry.path!r}.",
             hint="Put the content first and use the digest and size that put() gives.",
         )
-    key = bytes.fromhex(rest) if len(rest) == 2 * KEY_BYTES else split(entry.digest)[1]
     return Item(entry.path, key, KINDS.index(kind), 1, entry.size_bytes)
 
 
