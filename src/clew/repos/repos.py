@@ -349,9 +349,10 @@ class Repos:
         path that both wrote the later one counts.
 
         Raises:
-            NotFound: ``repo.unknown``, ``source.missing``, ``file.unknown`` for a delete of what
-                is not there.
-            Invalid: ``path.invalid``, ``branch.name``, ``commit.twice``, ``commit.paths``.
+            NotFound: ``repo.unknown``, ``file.missing`` for a source, ``file.unknown`` for a
+                delete of what is not there.
+            Invalid: ``file.unreadable``, ``path.invalid``, ``branch.name``, ``commit.twice``,
+                ``commit.paths``.
             Conflict: ``tree.file_and_directory``.
         """
         where = places(changes)

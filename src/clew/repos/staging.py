@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from clew.base import clock
 from clew.base.address import DEFAULT_BRANCH, check_ref_name, normal_path
-from clew.base.errors import Invalid, NotFound
+from clew.base.errors import Invalid
 from clew.base.ids import new_id
 from clew.base.records import Commit
 from clew.repos import writing
@@ -100,7 +100,7 @@ def _tree(writer: Writer, item: Staged, head: Commit | None) -> str:
 
 
 def stage(writer: Writer, change: RepoChange) -> Staged:
-    """Give the bytes of a change to the writer. Raises NotFound ``source.missing``."""
+    """Give the bytes of a change to the writer. Raises NotFound ``file.missing``."""
     return Staged(
         change=change,
         entries=tuple(_put(writer, path, source) for path, source in change.puts.items()),
@@ -110,14 +110,7 @@ def stage(writer: Writer, change: RepoChange) -> Staged:
 
 
 def _put(writer: Writer, path: str, source: Source) -> Entry:
-    try:
-        digest, size_bytes = writer.put(source)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotFound(
-            "source.missing",
-            f"There is no file {source!s} to be put at {path}.",
-            hint="Give the path of a file; a directory is given file by file.",
-        ) from error
+    digest, size_bytes = writer.put(source)
     return Entry(path=normal_path(path), digest=digest, size_bytes=size_bytes)
 
 

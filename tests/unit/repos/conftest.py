@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from clew.db import Database
+from clew.repos import Repos
+from clew.store import Store
+
+
+@pytest.fixture
+def db(tmp_path):
+    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    database.create()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def repos(db, store):
+    repos = Repos(db, store)
+    repos.create("raw")
+    return repos
