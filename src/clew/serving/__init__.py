@@ -1,0 +1,21 @@
+"""Serving: endpoints with revisions and rollouts, requests answered, every prediction logged.
+
+Knows nothing of how a model was made or judged, and nothing of drift.
+"""
+
+from clew.serving.collector import log_repo
+from clew.serving.config import ServingSettings
+from clew.serving.definitions import EndpointDefinition, Rollout, canary, immediate
+from clew.serving.endpoints import Serving
+from clew.serving.supervisor import ServingProcess
+
+__all__ = [
+    "EndpointDefinition",
+    "Rollout",
+    "Serving",
+    "ServingProcess",
+    "ServingSettings",
+    "canary",
+    "immediate",
+    "log_repo",
+]

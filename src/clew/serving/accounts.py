@@ -1,0 +1,151 @@
+"""Rows of what happens in serving processes: who is alive, what is loaded, what was answered.
+
+Knows nothing of rollouts; reads and writes rows in a transaction that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from clew.base.clock import now, to_us
+from clew.db import Tx
+from clew.serving import tables
+from clew.serving.stats import Counts
+
+ALIVE_S = 15.0
+BEAT_S = 3.0
+KEPT_S = 3600.0
+
+
+def now_us() -> int:
+    """The present in microseconds since the Unix epoch."""
+    return to_us(now())
+
+
+def register(tx: Tx, process: str, url: str) -> None:
+    """A process serves at ``url`` from now on. Rows of dead processes are removed."""
+    alive_ids = {row.id for row in alive(tx)}
+    for row in tx.execute(select(tables.serving_processes.c.id)).all():
+        if row.id not in alive_ids:
+            leave(tx, row.id)
+    tx.execute(
+        tables.serving_processes.insert(),
+        {
+            "id": process,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "url": url,
+            "started_us": now_us(),
+            "beat_us": now_us(),
+        },
+    )
+
+
+def leave(tx: Tx, process: str) -> None:
+    """A process serves no more."""
+    table, loads = tables.serving_processes, tables.revision_loads
+    tx.execute(delete(table).where(table.c.id == process))
+    tx.execute(delete(loads).where(loads.c.process == process))
+
+
+def beat(tx: Tx, process: str) -> None:
+    """A process is alive."""
+    table = tables.serving_processes
+    tx.execute(update(table).where(table.c.id == process).values(beat_us=now_us()))
+
+
+def alive(tx: Tx) -> list[Any]:
+    """Rows of the processes that serve now, oldest first."""
+    table = tables.serving_processes
+    recent = now_us() - int(ALIVE_S * 1e6)
+    rows = tx.execute(select(table).where(table.c.beat_us > recent).order_by(table.c.started_us))
+    return [row for row in rows if row.host != socket.gethostname() or _runs(row.pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - a Path costs more than the read
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def loaded(tx: Tx, revision: str, process: str, error: str = "") -> None:
+    """A process has a revision in memory, or could not load it."""
+    row = {"revision": revision, "process": process, "error": error, "at_us": now_us()}
+    key = ["revision", "process"]
+    tx.upsert(tables.revision_loads, [row], key=key, refresh=["error", "at_us"])
+
+
+def loads(tx: Tx, revision: str) -> dict[str, str]:
+    """Process → error ('': loaded)."""
+    table = tables.revision_loads
+    rows = tx.execute(select(table).where(table.c.revision == revision))
+    return {row.process: row.error for row in rows}
+
+
+def add_counts(tx: Tx, process: str, counts: Mapping[tuple[str, str], Counts]) -> None:
+    """What a process answered since the last time, by (endpoint, revision)."""
+    at_us = now_us()
+    for (endpoint, revision), more in counts.items():
+        row = {"revision": revision, "endpoint": endpoint}
+        tx.execute(
+            tables.endpoint_stats.insert(),
+            {**row, "process": process, "at_us": at_us, **_row_of(more)},
+        )
+        total = totals(tx, revision) + more
+        tx.upsert(
+            tables.revision_totals,
+            [{**row, **_row_of(total)}],
+            key=["revision"],
+            refresh=tables.COUNTS,
+        )
+
+
+def prune(tx: Tx) -> None:
+    """Drop counts that nobody looks at any more; the totals keep their sum."""
+    table = tables.endpoint_stats
+    tx.execute(delete(table).where(table.c.at_us < now_us() - int(KEPT_S * 1e6)))
+
+
+def totals(tx: Tx, revision: str) -> Counts:
+    """All that a revision ever answered."""
+    table = tables.revision_totals
+    row = tx.execute(select(table).where(table.c.revision == revision)).first()
+    return _counts_of(row) if row else Counts()
+
+
+def all_totals(tx: Tx) -> dict[tuple[str, str], Counts]:
+    """All that was ever answered, by (endpoint, revision)."""
+    rows = tx.execute(select(tables.revision_totals))
+    return {(row.endpoint, row.revision): _counts_of(row) for row in rows}
+
+
+def since(tx: Tx, revision: str, at_us: int) -> Counts:
+    """What a revision answered since a moment (at most an hour ago)."""
+    rows = tx.execute(tables.SINCE, {"revision": revision, "at_us": at_us})
+    return sum((_counts_of(row) for row in rows), Counts())
+
+
+def _row_of(counts: Counts) -> dict[str, Any]:
+    return {name: getattr(counts, name) for name in tables.COUNTS}
+
+
+def _counts_of(row: Any) -> Counts:
+    values = {name: getattr(row, name) for name in tables.COUNTS}
+    return Counts(**{**values, "buckets": tuple(row.buckets)})

@@ -1,0 +1,45 @@
+"""What serving processes are told.
+
+Knows nothing of how they serve.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = (sys.executable, "-m", "clew.serving.process")
+LIMIT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask."""
+
+    database_url: str
+    store_path: Path
+    spool_dir: Path
+    log_file: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    processes: int = 1
+    token: str = ""
+    limit_bytes: int = LIMIT_BYTES
+    command: Sequence[str] = COMMAND
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfig:
+    """What a serving process is told, as JSON in the first line of its standard input."""
+
+    database_url: str
+    store_path: str
+    spool_dir: str
+    url: str
+    listener: int
+    """File descriptor of the listening socket, inherited."""
+    token: str = ""
+    limit_bytes: int = LIMIT_BYTES
+    idle_s: float = 0.5

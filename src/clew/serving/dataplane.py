@@ -1,0 +1,388 @@
+"""Requests in, answers out: routes, micro-batches, and the log before the answer.
+
+Knows no transport and no database. Everything here runs on one event loop; only a slow model's
+``predict`` runs in a thread.
+
+Batching: a request waits for nothing. What has arrived by the next turn of the loop, and what
+arrives while a slow batch is computed, goes to the model together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import orjson
+
+from clew.base.errors import Invalid
+from clew.base.ids import PredictionIds
+from clew.serving import protocol
+from clew.serving.contract import Values
+from clew.serving.protocol import V1, V2, Outputs, Wire
+from clew.serving.router import Router
+from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
+from clew.serving.spool import Record, Spool, frame
+from clew.serving.tensors import InputError
+
+SLOW_S = 0.002
+"""A model whose batches take longer computes in a thread; the hop costs about 0.1 ms."""
+MAX_BATCH = 512
+"""Requests in one batch."""
+_log = logging.getLogger("clew.serving")
+
+
+class Call:
+    """One request. ``head``: length of the JSON before raw bytes, -1 where all is JSON.
+
+    ``reply`` is called once with the answer.
+    """
+
+    __slots__ = (
+        "begun_s", "body", "endpoint", "head", "kind", "log", "reply", "rows", "values",
+        "version", "wire",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        endpoint: str,
+        version: str,
+        body: bytes,
+        head: int,
+        reply: Callable[[Answer], None],
+    ) -> None:
+        self.kind, self.endpoint, self.version = kind, endpoint, version
+        self.body, self.head, self.reply = body, head, reply
+        self.begun_s = time.perf_counter()
+        self.log = True
+        self.rows = 0
+        self.wire: Wire
+        self.values: Values
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answer to one request. ``status`` in the words of HTTP, since the protocol has them.
+
+    ``logged``: the prediction is in the log (False: not kept, or the log could not be written).
+    """
+
+    status: int
+    body: bytes
+    head: int = -1
+    identity: Identity | None = None
+    prediction_id: str = ""
+    logged: bool = False
+    media: str = "application/json"
+    allow: str = ""
+
+
+@dataclass
+class Route:
+    """An endpoint as it is served now. ``arms``: revisions with their share of the traffic."""
+
+    name: str
+    arms: Sequence[tuple[Runtime, int]]
+    log: bool = True
+    max_queue: int = 1024
+
+    def __post_init__(self) -> None:
+        self.router = Router(self.arms)
+        self.versions = {runtime.identity.version: runtime for runtime, _ in self.arms}
+        self.ready = any(weight > 0 for _, weight in self.arms)
+
+    def choose(self, version: str, key: str) -> Runtime | None:
+        """The revision that answers: of that version, or by share of traffic and key."""
+        return self.versions.get(version) if version else self.router.choose(key)
+
+    def peek(self, version: str) -> Runtime | None:
+        """The revision of that version, or that with most of the traffic; counts for nothing."""
+        if version:
+            return self.versions.get(version)
+        best = max(self.arms, key=lambda arm: arm[1], default=None)
+        return best[0] if best and best[1] > 0 else None
+
+
+class DataPlane:
+    """Answers requests for the endpoints it was given. Belongs to one event loop.
+
+    ``spool`` None: nothing is logged.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, spool: Spool | None, *, threads: int = 2
+    ) -> None:
+        self.routes: Mapping[str, Route] = {}
+        self.log_failures = 0
+        self.overloads = 0
+        self.in_flight = 0
+        self._loop = loop
+        self._spool = spool
+        self._ids = PredictionIds()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._waiting: dict[Runtime, list[Call]] = {}
+        self._busy: set[Runtime] = set()
+        self._outbox: list[tuple[Call, Answer]] = []
+        self._frames: list[bytes] = []
+        self._scheduled = False
+
+    async def infer(
+        self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
+    ) -> Answer:
+        """Answer one request."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        reply = future.set_result
+        self.submit(
+            Call(kind=kind, endpoint=endpoint, version=version, body=body, head=head, reply=reply)
+        )
+        return await future
+
+    def submit(self, call: Call) -> None:
+        """Take one request; its ``reply`` is called once, on this loop, perhaps at once."""
+        route = self.routes.get(call.endpoint)
+        if route is None:
+            call.reply(refusal(404, f"There is no endpoint {call.endpoint!r}."))
+            return
+        call.log = route.log
+        try:
+            call.wire = protocol.parse(call.kind, call.body, None if call.head < 0 else call.head)
+            runtime = route.choose(call.version, call.wire.key)
+        except InputError as error:
+            runtime = route.choose(call.version, "")
+            if runtime is not None:
+                self._refuse(call, runtime, 400, error.message)
+                self._schedule()
+                return
+        if runtime is None:
+            call.reply(_not_there(route, call.version))
+        elif runtime.waiting >= route.max_queue:
+            self.overloads += 1
+            call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
+        else:
+            self._accept(call, runtime)
+
+    def _accept(self, call: Call, runtime: Runtime) -> None:
+        try:
+            call.values, call.rows = protocol.check(call.wire, runtime.contract)
+        except InputError as error:
+            self._refuse(call, runtime, 400, error.message)
+            self._schedule()
+            return
+        runtime.waiting += 1
+        self.in_flight += 1
+        calls = self._waiting.get(runtime)
+        if calls is None:
+            self._waiting[runtime] = [call]
+            self._schedule()
+        else:
+            calls.append(call)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Everything that has arrived goes to its model; then the log; then the answers."""
+        self._scheduled = False
+        if self._waiting:
+            for runtime in [each for each in self._waiting if each not in self._busy]:
+                self._start(runtime)
+        self._flush()
+
+    def _start(self, runtime: Runtime) -> None:
+        calls = self._waiting.pop(runtime)
+        if len(calls) > MAX_BATCH:
+            self._waiting[runtime] = calls[MAX_BATCH:]
+            calls = calls[:MAX_BATCH]
+            self._schedule()
+        if runtime.cost_s > SLOW_S:
+            self._busy.add(runtime)
+            self._threads.submit(self._in_thread, runtime, calls)
+        else:
+            self._answer(runtime, *_predict(runtime, calls))
+
+    def _in_thread(self, runtime: Runtime, calls: list[Call]) -> None:
+        outcomes, cost_s = _predict(runtime, calls)
+        self._loop.call_soon_threadsafe(self._after_thread, runtime, outcomes, cost_s)
+
+    def _after_thread(self, runtime: Runtime, outcomes: _Outcomes, cost_s: float) -> None:
+        self._busy.discard(runtime)
+        self._answer(runtime, outcomes, cost_s)
+        self._turn()
+
+    # answers ------------------------------------------------------------------------------------
+
+    def _answer(self, runtime: Runtime, outcomes: _Outcomes, cost_s: float) -> None:
+        runtime.cost_s += (cost_s - runtime.cost_s) * 0.2
+        for calls, outputs in outcomes:
+            runtime.waiting -= len(calls)
+            self.in_flight -= len(calls)
+            if isinstance(outputs, Exception):
+                for call in calls:
+                    self._fail(call, runtime, outputs)
+                continue
+            at, nan = 0, has_nan(outputs)
+            for call in calls:
+                stop = at + call.rows
+                if nan and nan_rows(outputs, at, stop):
+                    runtime.account.nans += 1
+                self._succeed(call, runtime, outputs, at, stop)
+                at = stop
+
+    def _succeed(self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int) -> None:
+        wire, identity = call.wire, runtime.identity
+        prediction_id = self._ids.next()
+        try:
+            body, head = _body(wire, identity, prediction_id, outputs, at, stop)
+        except InputError as error:
+            self._refuse(call, runtime, 400, error.message)
+            return
+        self._keep(call, runtime, Answer(200, body, head, identity, prediction_id), "")
+
+    def _fail(self, call: Call, runtime: Runtime, error: Exception) -> None:
+        """The model raised for this request alone. A ValueError is about the values it was given,
+        so it is told as a bad request; both count as the model's errors.
+        """
+        runtime.account.errors += 1
+        about_input = isinstance(error, ValueError) or (
+            isinstance(error, Invalid) and error.code.startswith("input.")
+        )
+        status = 400 if about_input else 500
+        self._refuse(call, runtime, status, f"The model refused the input: {error}")
+
+    def _refuse(self, call: Call, runtime: Runtime, status: int, message: str) -> None:
+        if status == 400:
+            runtime.account.rejected += 1
+        answer = refusal(status, message)
+        answer.identity, answer.prediction_id = runtime.identity, self._ids.next()
+        self._keep(call, runtime, answer, message)
+
+    def _keep(self, call: Call, runtime: Runtime, answer: Answer, error: str) -> None:
+        latency_s = time.perf_counter() - call.begun_s
+        runtime.account.add(latency_s)
+        if call.log and self._spool is not None:
+            answer.logged = True
+            self._frames.append(_frame(call, answer, runtime.identity, latency_s, error))
+        self._outbox.append((call, answer))
+
+    def _flush(self) -> None:
+        """One write for all records, then the answers."""
+        outbox, self._outbox = self._outbox, []
+        frames, self._frames = self._frames, []
+        if frames and self._spool is not None:
+            try:
+                self._spool.append(frames)
+            except OSError as error:
+                self._unlogged(outbox, error)
+        for call, answer in outbox:
+            call.reply(answer)
+
+    def _unlogged(self, outbox: list[tuple[Call, Answer]], error: OSError) -> None:
+        """A full disk does not take the endpoint down: the answers say that they are not kept."""
+        if not self.log_failures:
+            _log.error("the prediction log cannot be written: %s", error)
+        self.log_failures += len(outbox)
+        for _, answer in outbox:
+            answer.logged = False
+
+    def close(self) -> None:
+        """End the threads; nothing may be in flight."""
+        self._threads.shutdown()
+
+
+_Outcomes = list[tuple[list[Call], Outputs | Exception]]
+
+
+def _predict(runtime: Runtime, calls: list[Call]) -> tuple[_Outcomes, float]:
+    begun_s = time.perf_counter()
+    outcomes = _outcomes(runtime, calls)
+    return outcomes, time.perf_counter() - begun_s
+
+
+def _outcomes(runtime: Runtime, calls: list[Call]) -> _Outcomes:
+    """Predictions of a batch. One that fails is halved until each bad request fails by itself."""
+    try:
+        if len(calls) == 1:
+            return [(calls, runtime.run(calls[0].values, calls[0].rows))]
+        values = runtime.contract.stack([call.values for call in calls])
+        return [(calls, runtime.run(values, sum(call.rows for call in calls)))]
+    except Exception as error:  # noqa: BLE001 - the model is the user's code
+        if len(calls) == 1:
+            return [(calls, error)]
+    half = len(calls) // 2
+    return _outcomes(runtime, calls[:half]) + _outcomes(runtime, calls[half:])
+
+
+def refusal(status: int, message: str) -> Answer:
+    """An answer that only says what is wrong."""
+    return Answer(status, orjson.dumps({"error": message}))
+
+
+def _not_there(route: Route, version: str) -> Answer:
+    if version and route.ready:
+        known = ", ".join(route.versions)
+        return refusal(404, f"{route.name!r} serves version {known}, not {version!r}.")
+    return refusal(503, f"The endpoint {route.name!r} has no revision loaded yet; retry.")
+
+
+def _body(
+    wire: Wire, identity: Identity, prediction_id: str, outputs: Outputs, at: int, stop: int
+) -> tuple[bytes, int]:
+    parameters = _parameters(identity, prediction_id)
+    if wire.kind == V1:
+        return b'{"predictions":' + outputs.rows(at, stop) + parameters + b"}", -1
+    places = outputs.chosen(wire.outputs)
+    start = (
+        _model_head(identity)
+        + (orjson.dumps(wire.id) if wire.id else b'"%s"' % (prediction_id.encode()))
+        + parameters
+        + b',"outputs":'
+    )
+    if wire.binary is None or wire.binary:
+        tensors, raw = outputs.binary(at, stop, places, wire.binary)
+        head = start + tensors + b"}"
+        return head + raw, len(head)
+    return start + outputs.json(at, stop, places) + b"}", -1
+
+
+def _model_head(identity: Identity) -> bytes:
+    """Beginning of a v2 answer, up to the id."""
+    return b'{"model_name":%s,"model_version":%s,"id":' % (
+        orjson.dumps(identity.endpoint),
+        orjson.dumps(identity.version),
+    )
+
+
+def _parameters(identity: Identity, prediction_id: str) -> bytes:
+    return (
+        f',"parameters":{{"clew-prediction-id":"{prediction_id}",'
+        f'"clew-global-id":"{identity.global_id}","clew-revision":"{identity.revision}",'
+        f'"clew-model-version":"{identity.model_version}"}}'
+    ).encode()
+
+
+def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, error: str) -> bytes:
+    return frame(
+        Record(
+            answer.prediction_id,
+            identity.endpoint,
+            identity.revision,
+            identity.model_version,
+            identity.global_id,
+            time.time_ns() // 1000,
+            int(latency_s * 1e6),
+            answer.status,
+            call.kind,
+            call.head,
+            call.body,
+            answer.head,
+            answer.body if answer.status == 200 else b"",
+            error,
+        )
+    )

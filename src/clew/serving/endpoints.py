@@ -1,0 +1,222 @@
+"""The door to serving for other rooms: endpoints, revisions and the prediction log of a workspace.
+
+Knows no requests: those are answered in serving processes, which follow the rows written here.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from clew.base.clock import from_us
+from clew.base.records import Endpoint, Prediction, Revision, Signature
+from clew.db import Database, Tx
+from clew.lineage import Lineage
+from clew.repos import Repos
+from clew.serving import accounts, tables
+from clew.serving.collector import Collector
+from clew.serving.definitions import EndpointDefinition, Rollout
+from clew.serving.log import PredictionLog
+from clew.serving.rollouts import Rollouts, definition_of, row_of
+from clew.serving.stats import quantile_s
+from clew.store import Store
+
+_STATES = {"live": 0, "canary": 1, "loading": 2, "draining": 3}
+
+
+class Serving:
+    """Endpoints of a workspace. Thread-safe; several processes may work on the same."""
+
+    def __init__(
+        self, db: Database, repos: Repos, store: Store, lineage: Lineage, spool_dir: Path
+    ) -> None:
+        self._db = db
+        self._rollouts = Rollouts(db, lineage)
+        self._collector = Collector(db, repos, store, spool_dir)
+        self._log = PredictionLog(db, repos, store, spool_dir)
+
+    # endpoints ----------------------------------------------------------------------------------
+
+    def define(self, tx: Tx, definition: EndpointDefinition) -> None:
+        """Make or change an endpoint; its revisions stay. Raises Conflict ``endpoint.taken``."""
+        self._rollouts.define(tx, definition)
+
+    def deploy(
+        self,
+        endpoint: str,
+        *,
+        model_version: str,
+        version: str | int,
+        commit: str,
+        tree: str,
+        signature: Signature,
+        global_id: str,
+        reason: str,
+        verdict: str | None = None,
+        cause: str = "",
+        tx: Tx | None = None,
+    ) -> Revision:
+        """Put a model version (its id, its number, its commit and that commit's tree) on an
+        endpoint. The first revision is live at once, a later one as the rollout says.
+
+        Idempotent for the same ``cause``; without one, for as long as the newest revision is of
+        this model version and has not ended. Raises NotFound ``endpoint.unknown``.
+        """
+        with self._writing(tx) as tx:
+            revision = self._rollouts.deploy(
+                tx,
+                endpoint,
+                model_version=model_version,
+                version=str(version),
+                commit=commit,
+                tree=tree,
+                signature=signature,
+                global_id=global_id,
+                reason=reason,
+                verdict=verdict,
+                cause=cause,
+            )
+            return _revision(tx, row_of(tx, revision))
+
+    def rollback(self, endpoint: str, *, reason: str = "", tx: Tx | None = None) -> Revision:
+        """End the rollout under way; without one, give all traffic to the revision before. The
+        revision that is live then; serving processes follow within a tenth of a second.
+
+        Raises:
+            NotFound: ``endpoint.unknown``.
+            Conflict: ``endpoint.no_previous``.
+        """
+        with self._writing(tx) as tx:
+            revision = self._rollouts.rollback(tx, endpoint, reason or "Rolled back by hand.")
+            return _revision(tx, row_of(tx, revision))
+
+    def tick(self) -> bool:
+        """Take the steps of rollouts that are due; whether there was one."""
+        return self._rollouts.tick()
+
+    def endpoints(self, pipeline: str | None = None) -> list[Endpoint]:
+        """All endpoints, or those of a pipeline, by name."""
+        query = select(tables.endpoints).order_by(tables.endpoints.c.name)
+        if pipeline is not None:
+            query = query.where(tables.endpoints.c.pipeline == pipeline)
+        with self._db.read() as tx:
+            return [_endpoint(tx, row) for row in tx.execute(query).all()]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """One endpoint. Raises NotFound ``endpoint.unknown``."""
+        with self._db.read() as tx:
+            return _endpoint(tx, definition_of(tx, name))
+
+    def definition(self, name: str) -> EndpointDefinition:
+        """An endpoint as it was defined. Raises NotFound ``endpoint.unknown``."""
+        with self._db.read() as tx:
+            row = definition_of(tx, name)
+            return EndpointDefinition(
+                name=row.name,
+                pipeline=row.pipeline,
+                model=row.model,
+                rollout=msgspec.convert(row.rollout, Rollout),
+                log=row.log,
+                max_queue=row.max_queue,
+            )
+
+    def revision(self, revision_id: str) -> Revision:
+        """One revision, by its id or a unique beginning. Raises NotFound ``revision.unknown``."""
+        with self._db.read() as tx:
+            return _revision(tx, row_of(tx, revision_id))
+
+    def live(self, endpoint: str) -> Revision | None:
+        """The revision with most of the traffic; None where nothing is deployed."""
+        revisions = self.endpoint(endpoint).revisions
+        return max(revisions, key=lambda each: each.traffic, default=None)
+
+    def of_change(self, global_id: str) -> list[Revision]:
+        """Revisions of one change, oldest first."""
+        table = tables.revisions
+        query = select(table).where(table.c.global_id == global_id).order_by(table.c.created_us)
+        with self._db.read() as tx:
+            return [_revision(tx, row) for row in tx.execute(query).all()]
+
+    def url(self) -> str:
+        """Where endpoints answer now; '' where no serving process runs."""
+        with self._db.read() as tx:
+            return _url(tx)
+
+    # predictions --------------------------------------------------------------------------------
+
+    def collect(self, *, force: bool = True) -> int:
+        """Commit what serving processes have logged; the number of requests.
+
+        Without ``force`` it does nothing within a second of the last time.
+        """
+        return self._collector.collect(force=force)
+
+    def find_prediction(self, prediction_id: str) -> Prediction | None:
+        """A prediction, by its id or a unique beginning; also one that is not committed yet.
+
+        Raises Conflict ``id.ambiguous``.
+        """
+        return self._log.find(prediction_id)
+
+    def predictions(self, endpoint: str, limit: int = 20) -> list[Prediction]:
+        """The newest predictions, newest first. Raises NotFound ``endpoint.unknown``."""
+        return self._log.newest(endpoint, limit)
+
+    def prediction_count(self, *, revision: str | None = None, global_id: str | None = None) -> int:
+        """Committed prediction requests of a revision or of a change."""
+        return self._log.count(revision=revision, global_id=global_id)
+
+    def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
+        return self._db.begin() if tx is None else nullcontext(tx)
+
+
+def _url(tx: Tx) -> str:
+    rows = accounts.alive(tx)
+    return str(rows[-1].url) if rows else ""
+
+
+def _endpoint(tx: Tx, row: Any) -> Endpoint:
+    table = tables.revisions
+    query = select(table).where(table.c.endpoint == row.name).order_by(table.c.number.desc())
+    revisions = [_revision(tx, each) for each in tx.execute(query).all()]
+    revisions.sort(key=lambda each: (_STATES.get(each.state, 9), -each.number))
+    live = revisions[0].id if revisions and revisions[0].state == "live" else ""
+    buckets = accounts.totals(tx, live).buckets
+    url = _url(tx)
+    return Endpoint(
+        name=row.name,
+        pipeline=row.pipeline,
+        model=row.model,
+        rollout=str(msgspec.convert(row.rollout, Rollout)),
+        url=f"{url}/v2/models/{row.name}" if url else "",
+        revisions=tuple(revisions),
+        requests=sum(each.requests for each in revisions),
+        errors=sum(each.errors for each in revisions),
+        p50_ms=_ms(quantile_s(buckets, 0.5)),
+        p99_ms=_ms(quantile_s(buckets, 0.99)),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)
+
+
+def _revision(tx: Tx, row: Any) -> Revision:
+    counts = accounts.totals(tx, row.id)
+    return Revision(
+        id=row.id,
+        endpoint=row.endpoint,
+        number=row.number,
+        model_version=row.model_version,
+        global_id=row.global_id,
+        state=row.state,
+        traffic=row.traffic,
+        reason=row.reason,
+        created_at=from_us(row.created_us),
+        requests=counts.requests,
+        errors=counts.errors,
+    )

@@ -1,0 +1,430 @@
+"""HTTP/1.1 on asyncio: keep-alive, pipelining, chunked bodies, limits, slow clients, drain.
+
+Knows nothing of models or paths: an ``App`` answers whole requests.
+RFC 9112. The parser is llhttp (httptools).
+"""
+# ruff: noqa: D102 - the callbacks promise what asyncio.Protocol and httptools say they do
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hmac
+import logging
+import socket
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+import httptools
+
+from clew.serving.config import LIMIT_BYTES
+from clew.serving.dataplane import Answer, refusal
+
+REASONS = {
+    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found",
+    405: b"Method Not Allowed", 408: b"Request Timeout", 413: b"Content Too Large",
+    415: b"Unsupported Media Type", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    503: b"Service Unavailable",
+}  # fmt: skip
+HEAD_BYTES = 64 << 10
+PIPELINE = 64
+REQUEST_S = 60.0
+IDLE_S = 75.0
+STALL_S = 60.0
+LINGER_S = 2.0
+GZIP_BYTES = 16 << 10
+_log = logging.getLogger("clew.serving")
+
+_WANTED = {
+    b"content-length", b"content-encoding", b"inference-header-content-length", b"expect",
+    b"accept-encoding", b"authorization",
+}  # fmt: skip
+
+
+class Request:
+    """One whole request. ``head``: Inference-Header-Content-Length, -1 without it."""
+
+    __slots__ = ("body", "head", "method", "target")
+
+    def __init__(self, method: str, target: bytes, body: bytes, head: int) -> None:
+        self.method, self.target, self.body, self.head = method, target, body, head
+
+
+App = Callable[[Request, Callable[[Answer], None]], None]
+"""Takes a request and calls back once with its answer, on the loop."""
+
+
+class Exchange:
+    """A request on a connection, from its last byte to its answer, in the order of the wire."""
+
+    __slots__ = ("_connection", "answer", "bare", "keep", "old", "zipped")
+
+    def __init__(
+        self, connection: Connection, *, keep: bool, old: bool, bare: bool, zipped: bool
+    ) -> None:
+        self._connection = connection
+        self.keep, self.old, self.bare, self.zipped = keep, old, bare, zipped
+        self.answer: Answer | None = None
+
+    def reply(self, answer: Answer) -> None:
+        """Take the answer; it goes out when those before it have."""
+        self.answer = answer
+        self._connection.answered()
+
+
+class Connection(asyncio.Protocol):
+    """One client. ``since_s``: when the state that a time limit counts began."""
+
+    __slots__ = (
+        "_body", "_exchanges", "_gone", "_head_bytes", "_headers", "_open", "_parser", "_paused",
+        "_server", "_size", "_stalled", "_target", "_transport", "since_s",
+    )  # fmt: skip
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchanges: deque[Exchange] = deque()
+        self._open = False  # a request has begun and is not whole
+        self._gone = False  # no more requests are read from here
+        self._paused = False
+        self._stalled = False
+        self.since_s = time.monotonic()
+
+    # transport ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            # inherited sockets do not say that they are TCP, so asyncio may leave Nagle on
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._gone = True
+        self._server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._gone:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._gone = True  # answered as plain HTTP/1.1; nothing more is read
+            self._close_when_done()
+        except httptools.HttpParserCallbackError:
+            _log.exception("a request could not be taken")
+            self._break(refusal(500, "The server could not take this request."))
+        except httptools.HttpParserError as error:
+            self._break(refusal(400, f"This is not HTTP/1.1: {error}."))
+        if len(self._exchanges) >= PIPELINE and not self._paused and not self._gone:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._gone = True
+        self._close_when_done()
+        return bool(self._exchanges)
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        self.since_s = time.monotonic()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self.since_s = time.monotonic()
+        if not self._paused and not self._gone:
+            self._transport.resume_reading()
+
+    # parser -------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._open = True
+        self.since_s = time.monotonic()
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        name = name.lower()
+        if name in _WANTED:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self._gone:
+            return
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._server.limit_bytes:
+            self._break(self._too_large())
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._exchanges:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._gone:
+            return
+        self._size += len(body)
+        if self._size > self._server.limit_bytes:
+            self._break(self._too_large())
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._gone:
+            return
+        self._open = False
+        self.since_s = time.monotonic()
+        parser, headers = self._parser, self._headers
+        method = parser.get_method()
+        exchange = Exchange(
+            self,
+            keep=parser.should_keep_alive(),
+            old=parser.get_http_version() == "1.0",
+            bare=method == b"HEAD",
+            zipped=b"gzip" in headers.get(b"accept-encoding", b""),
+        )
+        self._exchanges.append(exchange)
+        self._gone = not exchange.keep
+        refused = self._server.check(headers)
+        if refused is not None:
+            exchange.reply(refused)
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        try:
+            if b"content-encoding" in headers:
+                body = decompress(body, headers[b"content-encoding"], self._server.limit_bytes)
+            head = _head_length(headers)
+        except _Refused as refused_by:
+            exchange.reply(refused_by.answer)
+            return
+        self._server.app(Request(method.decode(), self._target, body, head), exchange.reply)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES and not self._gone:
+            self._break(refusal(431, f"The head of a request may have {HEAD_BYTES} bytes."))
+
+    def _too_large(self) -> Answer:
+        return refusal(413, f"A request body may have {self._server.limit_bytes} bytes.")
+
+    # answers ------------------------------------------------------------------------------------
+
+    def _break(self, answer: Answer) -> None:
+        """Answer, then read no more: what follows cannot be understood."""
+        self._gone = True
+        exchange = Exchange(self, keep=False, old=False, bare=False, zipped=False)
+        self._exchanges.append(exchange)
+        exchange.reply(answer)
+
+    def answered(self) -> None:
+        """Write the answers that are ready, in order."""
+        exchanges = self._exchanges
+        while exchanges and (answer := exchanges[0].answer) is not None:
+            exchange = exchanges.popleft()
+            if self._transport.is_closing():
+                continue
+            keep = exchange.keep and not self._server.draining
+            self._transport.write(self._server.render(answer, exchange, keep))
+            if not keep:
+                self._finish()
+                return
+        if not exchanges:
+            self.since_s = time.monotonic()
+            self._close_when_done()
+        if self._paused and len(exchanges) < PIPELINE // 2 and not self._gone:
+            self._paused = False
+            if not self._stalled:
+                self._transport.resume_reading()
+
+    def _finish(self) -> None:
+        """Say that this was the last answer, and let the client close, so that what it is still
+        sending does not reset the connection under the answer (RFC 9112 §9.6).
+        """
+        self._gone = True
+        self._exchanges.clear()
+        self.since_s = time.monotonic()
+        if self._open and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _close_when_done(self) -> None:
+        if self._gone and not self._exchanges:
+            self._transport.close()
+
+    # time limits --------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked that is not answered."""
+        return not self._exchanges and not self._open
+
+    def sweep(self, now_s: float) -> None:
+        """Close what has taken too long."""
+        age_s = now_s - self.since_s
+        if self._gone and not self._exchanges:
+            if age_s > LINGER_S:
+                self._transport.abort()
+        elif self._stalled:
+            if age_s > STALL_S:
+                self._transport.abort()
+        elif self._open and not self._exchanges and age_s > REQUEST_S:
+            self._break(refusal(408, f"The request did not end within {REQUEST_S:.0f} s."))
+        elif self.idle and age_s > IDLE_S:
+            self._transport.close()
+
+    def close_if_idle(self, idle_s: float) -> None:
+        """Close a connection on which nothing has happened for so long."""
+        if self.idle and time.monotonic() - self.since_s >= idle_s:
+            self._gone = True
+            self._transport.close()
+
+
+class HttpServer:
+    """Serves an app on a listening socket. ``token`` '': everybody may ask."""
+
+    def __init__(self, app: App, *, limit_bytes: int = LIMIT_BYTES, token: str = "") -> None:
+        self.app = app
+        self.limit_bytes = limit_bytes
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._bearer = b"Bearer " + token.encode() if token else b""
+        self._date = (0, b"")
+        self._identities: dict[str, bytes] = {}
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept connections from now on."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=4096
+        )
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def drain(self, *, idle_s: float = 0.5, limit_s: float = 30.0) -> None:
+        """Accept no more, answer everything that was asked, and close.
+
+        A client that is about to use its connection again gets ``Connection: close`` with the
+        next answer; one that is silent for ``idle_s`` is closed.
+        """
+        self.draining = True
+        self._listening.close()
+        deadline = time.monotonic() + limit_s
+        while self.connections and time.monotonic() < deadline:
+            for connection in list(self.connections):
+                connection.close_if_idle(idle_s)
+            await asyncio.sleep(0.02)
+        self._sweeper.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now_s = time.monotonic()
+            for connection in list(self.connections):
+                connection.sweep(now_s)
+
+    def check(self, headers: dict[bytes, bytes]) -> Answer | None:
+        """A refusal, where the caller may not ask."""
+        given = headers.get(b"authorization", b"")
+        if self._bearer and not hmac.compare_digest(given, self._bearer):
+            return refusal(401, "This server asks for a bearer token.")
+        return None
+
+    def render(self, answer: Answer, exchange: Exchange, keep: bool) -> bytes:
+        """The bytes of an answer."""
+        body = answer.body
+        encoding = b""
+        if exchange.zipped and len(body) >= GZIP_BYTES:
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            encoding = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
+        parts = [
+            b"HTTP/1.1 %d %b\r\n" % (answer.status, REASONS[answer.status]),
+            self._now(),
+            self._about(answer),
+            encoding,
+            b"content-length: %d\r\n" % len(body),
+            (b"connection: keep-alive\r\n\r\n" if exchange.old else b"\r\n")
+            if keep
+            else b"connection: close\r\n\r\n",
+        ]
+        if not exchange.bare:
+            parts.append(body)
+        return b"".join(parts)
+
+    def _now(self) -> bytes:
+        second = int(time.time())
+        if second != self._date[0]:
+            self._date = (second, f"date: {formatdate(second, usegmt=True)}\r\n".encode())
+        return self._date[1]
+
+    def _about(self, answer: Answer) -> bytes:
+        about = b"content-type: %b\r\n" % (
+            answer.media.encode() if answer.head < 0 else b"application/octet-stream"
+        )
+        if answer.head >= 0:
+            about += b"inference-header-content-length: %d\r\n" % answer.head
+        if answer.identity is not None:
+            about += self._maker(answer)
+        if answer.status in {429, 503}:
+            about += b"retry-after: 1\r\n"
+        elif answer.status == 401:
+            about += b"www-authenticate: Bearer\r\n"
+        elif answer.allow:
+            about += f"allow: {answer.allow}\r\n".encode()
+        return about
+
+    def _maker(self, answer: Answer) -> bytes:
+        identity = answer.identity
+        assert identity is not None
+        head = self._identities.get(identity.revision)
+        if head is None:
+            head = self._identities[identity.revision] = (
+                f"clew-global-id: {identity.global_id}\r\nclew-revision: {identity.revision}\r\n"
+                f"clew-model-version: {identity.model_version}\r\n"
+            ).encode()
+        logged = b"" if answer.logged else b"clew-logged: false\r\n"
+        return head + logged + b"clew-prediction-id: %b\r\n" % answer.prediction_id.encode()
+
+
+class _Refused(Exception):
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def _head_length(headers: dict[bytes, bytes]) -> int:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return -1
+    if not value.isdigit() or len(value) > 18:
+        raise _Refused(refusal(400, "Inference-Header-Content-Length must be a whole number."))
+    return int(value)
+
+
+def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A body without its content encoding: gzip, deflate or identity."""
+    encoding = encoding.strip().lower()
+    if encoding in {b"", b"identity"}:
+        return body
+    if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
+        raise _Refused(refusal(415, "Send the body plain, with gzip or with deflate."))
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # a gzip or a zlib header
+    try:
+        plain = unpack.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise _Refused(refusal(400, f"The body is not {encoding.decode()}: {error}.")) from None
+    if len(plain) > limit:
+        raise _Refused(refusal(413, f"A request body may have {limit} bytes."))
+    if not unpack.eof:
+        raise _Refused(refusal(400, f"The {encoding.decode()} body ends too early."))
+    return plain

@@ -1,0 +1,127 @@
+"""One revision in memory: its model, what that takes, and how it is asked.
+
+Knows nothing of transports or routes. Not thread-safe: one batch at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from clew.base.errors import Invalid
+from clew.base.records import Signature
+from clew.serving.contract import Values, contract_of
+from clew.serving.protocol import Outputs, check, parse
+from clew.serving.stats import Account
+from clew.serving.tensors import Array, of_numpy
+
+
+class Model(Protocol):
+    """A model as ``clew.models.load_model`` gives it."""
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes."""
+        ...
+
+    def predict(self, data: Any, /) -> Mapping[str, Array]:
+        """Name → one output for each row, along the first axis.
+
+        ``data`` is a matrix, or a mapping of column names to values.
+        """
+        ...
+
+
+Load = Callable[[str], Model]
+"""The tree of a model version's commit → the model. May take seconds, may raise anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What every answer says about its maker. ``version`` is the model version's number."""
+
+    endpoint: str
+    revision: str
+    number: int
+    model_version: str
+    version: str
+    global_id: str
+
+
+@dataclass(eq=False)
+class Runtime:
+    """A loaded revision.
+
+    ``cost_s``: how long a batch takes, as a moving average. ``waiting``: requests not answered yet.
+    """
+
+    identity: Identity
+    model: Model
+    account: Account = field(default_factory=Account)
+    cost_s: float = 0.0
+    waiting: int = 0
+    outputs: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.contract = contract_of(self.model.signature)
+
+    def run(self, values: Values, rows: int) -> Outputs:
+        """The outputs for checked inputs.
+
+        Raises:
+            Invalid: ``model.output`` where the model answers with something else than one value
+                for each row. Whatever else the model raises.
+        """
+        arrays = {name: np.asarray(array) for name, array in self.model.predict(values).items()}
+        for name, array in arrays.items():
+            if array.ndim < 1 or len(array) != rows:
+                raise Invalid(
+                    "model.output",
+                    f"The model gave output {name!r} of shape {list(array.shape)} for {rows} rows.",
+                    hint="A model must give one value for each row.",
+                )
+        return Outputs(arrays)
+
+    def warm(self, example: bytes | None) -> None:
+        """Predict once, so that the first caller does not pay for it and outputs are known.
+
+        ``example`` is the model's input example as a v2 request; its failure is the model's. A row
+        made up from the signature may fail: that is only logged.
+        """
+        if example is None:
+            self._warm_by_signature()
+            return
+        values, rows = check(parse("v2", example), self.contract)
+        self._know(self.run(values, rows))
+
+    def _warm_by_signature(self) -> None:
+        try:
+            values, rows = self.contract.check(self.contract.made_up())
+            self._know(self.run(values, rows))
+        except Exception as error:  # noqa: BLE001 - the model is the user's code, the row made up
+            logging.getLogger("clew.serving").warning("warm-up with a made-up row: %s", error)
+
+    def _know(self, outputs: Outputs) -> None:
+        self.outputs = [
+            {"name": name, "datatype": of_numpy(array), "shape": [-1, *array.shape[1:]]}
+            for name, array in outputs.arrays.items()
+        ]
+
+
+def has_nan(outputs: Outputs) -> bool:
+    """Whether any number among the outputs is NaN (quick: the sum of an array says it)."""
+    return any(
+        array.dtype.kind == "f" and bool(np.isnan(array.sum())) for array in outputs.arrays.values()
+    )
+
+
+def nan_rows(outputs: Outputs, start: int, stop: int) -> bool:
+    """Whether rows start to stop hold a NaN."""
+    return any(
+        array.dtype.kind == "f" and bool(np.isnan(array[start:stop]).any())
+        for array in outputs.arrays.values()
+    )

@@ -1,0 +1,161 @@
+"""Serving processes as children: start, wait until ready, restart what dies, stop.
+
+Knows no requests. The listening socket stays here, so a restart loses no connection that waits in
+its queue, and several processes share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import subprocess
+import threading
+import time
+
+import msgspec
+
+from clew.base.errors import Unavailable
+from clew.serving.config import ProcessConfig, ServingSettings
+
+START_S = 120.0
+STOP_S = 35.0
+_log = logging.getLogger("clew.serving")
+
+
+class ServingProcess:
+    """One or more serving processes on one socket. Thread-safe. Start it with :meth:`start`."""
+
+    def __init__(self, settings: ServingSettings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="serving", daemon=True)
+
+    @classmethod
+    def start(cls, settings: ServingSettings) -> ServingProcess:
+        """Serve; returns when every process has loaded what is live.
+
+        Raises:
+            Unavailable: ``port.in_use``; ``serving.start`` where a process ends before it serves.
+        """
+        self = cls(settings, _listen(settings.host, settings.port))
+        try:
+            self._children = [self._spawn() for _ in range(settings.processes)]
+            for child in self._children:
+                _wait_ready(child, settings)
+        except BaseException:
+            self.stop()
+            raise
+        self._thread.start()
+        return self
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that run now."""
+        with self._lock:
+            return [child.pid for child in self._children if child.poll() is None]
+
+    def stop(self) -> None:
+        """Answer what was asked, and end all processes. Idempotent."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._lock:
+            for child in self._children:
+                child.terminate()
+            for child in self._children:
+                _wait_end(child)
+            self._children.clear()
+        self._listener.close()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        settings, fd = self._settings, self._listener.fileno()
+        config = ProcessConfig(
+            database_url=settings.database_url,
+            store_path=str(settings.store_path),
+            spool_dir=str(settings.spool_dir),
+            url=self.url,
+            listener=fd,
+            token=settings.token,
+            limit_bytes=settings.limit_bytes,
+        )
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with settings.log_file.open("ab") as log:
+            child = subprocess.Popen(
+                list(settings.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=[fd],
+            )
+        assert child.stdin is not None, "it was asked for"
+        child.stdin.write(msgspec.json.encode(config) + b"\n")
+        child.stdin.flush()
+        return child
+
+    def _supervise(self) -> None:
+        pause_s = 0.1
+        while not self._closed.wait(0.05):
+            with self._lock:
+                dead = [child for child in self._children if child.poll() is not None]
+            for child in dead:
+                _log.warning("a serving process ended with %s; starting another", child.returncode)
+                began_s = time.monotonic()
+                with self._lock:
+                    self._children.remove(child)
+                    _let_go(child)
+                    self._children.append(self._spawn())
+                if self._closed.wait(pause_s):
+                    return
+                pause_s = min(5.0, pause_s * 2) if time.monotonic() - began_s < 5 else 0.1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            "port.in_use",
+            f"Port {port} on {host} cannot be used: {error.strerror}.",
+            hint="Give another port, or stop the process that has it.",
+        ) from error
+    listener.listen(4096)
+    return listener
+
+
+def _wait_ready(child: subprocess.Popen[bytes], settings: ServingSettings) -> None:
+    assert child.stdout is not None, "it was asked for"
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        if selector.select(START_S) and child.stdout.readline():
+            return
+    raise Unavailable(
+        "serving.start",
+        "A serving process did not start.",
+        hint=f"Its messages are in {settings.log_file}.",
+    )
+
+
+def _wait_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("serving process %d did not end; killing it", child.pid)
+        child.kill()
+        child.wait()
+    _let_go(child)
+
+
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

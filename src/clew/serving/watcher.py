@@ -1,0 +1,173 @@
+"""Rows → routes: loads what should be served, warms it, and switches traffic.
+
+Knows no transport. Two threads: one follows the rows (a change of traffic is in force within
+milliseconds), one loads models (a slow load delays no rollback).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from sqlalchemy import select
+
+from clew.base.errors import ClewError
+from clew.db import Database
+from clew.serving import tables
+from clew.serving.dataplane import Route
+from clew.serving.rollouts import Rollouts
+from clew.serving.runtime import Identity, Load, Runtime
+
+KINDS = ("revision.created", "revision.changed", "pipeline.applied")
+_log = logging.getLogger("clew.serving")
+_FIRST = {"live": 0, "canary": 1, "loading": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A revision that should be in memory, and its share of the traffic."""
+
+    identity: Identity
+    tree: str
+    traffic: int
+
+
+class Watcher:
+    """Follows the rows of a workspace in one serving process.
+
+    ``publish`` is called, on any thread, with all routes whenever they change.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        rollouts: Rollouts,
+        load: Load,
+        *,
+        process: str,
+        publish: Callable[[dict[str, Route]], None],
+    ) -> None:
+        self._db, self._rollouts, self._load = db, rollouts, load
+        self._process, self._publish = process, publish
+        self._lock = threading.Lock()
+        self._endpoints: list[Any] = []
+        self._wanted: dict[str, Wanted] = {}
+        self._loaded: dict[str, Runtime] = {}
+        self._asked: set[str] = set()
+        self._queue: SimpleQueue[Wanted | threading.Event | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._follow, name="watcher", daemon=True),
+            threading.Thread(target=self._load_all, name="loader", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Load what is served now, then follow. Returns when the first loads have been tried."""
+        self._seen = self._db.events.last()
+        self.refresh()
+        first = threading.Event()
+        self._queue.put(first)
+        for thread in self._threads:
+            thread.start()
+        first.wait()
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._closed.set()
+        self._queue.put(None)
+        self._threads[0].join()
+
+    def loaded(self) -> list[Runtime]:
+        """What is in memory now."""
+        with self._lock:
+            return list(self._loaded.values())
+
+    def refresh(self) -> None:
+        """Read the rows; publish what they say, and ask for what is not loaded."""
+        with self._db.read() as tx:
+            endpoints = list(tx.execute(select(tables.endpoints)))
+            rows = [*tx.execute(tables.OPEN), *tx.execute(tables.FORMERS)]
+        rows.sort(key=lambda row: (_FIRST.get(row.state, 3), row.number))
+        with self._lock:
+            self._endpoints = endpoints
+            self._wanted = {row.id: _wanted(row) for row in rows}
+            for id in [id for id in self._loaded if id not in self._wanted]:
+                del self._loaded[id]  # requests in flight hold it until they are answered
+            self._asked &= self._wanted.keys()
+            missing = [each for id, each in self._wanted.items() if id not in self._asked]
+            self._asked.update(each.identity.revision for each in missing)
+            self._publish(self._routes())
+        for each in missing:
+            self._queue.put(each)
+
+    def _routes(self) -> dict[str, Route]:
+        arms: dict[str, list[tuple[Runtime, int]]] = {row.name: [] for row in self._endpoints}
+        for id, wanted in self._wanted.items():
+            if id in self._loaded and wanted.identity.endpoint in arms:
+                arms[wanted.identity.endpoint].append((self._loaded[id], wanted.traffic))
+        return {
+            row.name: Route(row.name, arms[row.name], log=row.log, max_queue=row.max_queue)
+            for row in self._endpoints
+        }
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            try:
+                if self._db.events.wait(self._seen, 0.5):
+                    last = self._db.events.last()
+                    if self._db.events.after(self._seen, KINDS, limit=1):
+                        self.refresh()
+                    self._seen = last
+            except ClewError as error:
+                _log.error("the routes cannot be read: %s", error)
+                self._closed.wait(1.0)
+
+    # loading ------------------------------------------------------------------------------------
+
+    def _load_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, threading.Event):
+                item.set()
+            elif item.identity.revision in self._wanted:
+                self._load_one(item)
+
+    def _load_one(self, wanted: Wanted) -> None:
+        error = ""
+        try:
+            runtime = Runtime(wanted.identity, self._load(wanted.tree))
+            runtime.warm(None)
+        except Exception as raised:  # noqa: BLE001 - the model is the user's code
+            error = f"{type(raised).__name__}: {raised}"
+            _log.warning("revision %s cannot be loaded: %s", wanted.identity.revision, error)
+        else:
+            with self._lock:
+                if wanted.identity.revision in self._wanted:
+                    self._loaded[wanted.identity.revision] = runtime
+                self._publish(self._routes())
+        self._report(wanted.identity.revision, error)
+
+    def _report(self, revision: str, error: str) -> None:
+        while not self._closed.is_set():
+            try:
+                self._rollouts.report(revision, self._process, error)
+            except ClewError as refused:
+                _log.error("what is loaded cannot be told: %s", refused)
+                self._closed.wait(1.0)
+            else:
+                return
+
+
+def _wanted(row: Any) -> Wanted:
+    identity = Identity(
+        endpoint=row.endpoint,
+        revision=row.id,
+        number=row.number,
+        model_version=row.model_version,
+        version=row.version,
+        global_id=row.global_id,
+    )
+    return Wanted(identity=identity, tree=row.tree, traffic=row.traffic)

@@ -1,0 +1,142 @@
+"""One serving process: wires the data plane, the HTTP server and the rows, and drains at its end.
+
+Knows no supervisor: it is told a socket, serves until SIGTERM or the end of its standard input,
+and answers everything that was asked before it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from clew.base.ids import new_id
+from clew.db import Database
+from clew.lineage import Lineage
+from clew.serving.bookkeeper import Bookkeeper
+from clew.serving.config import ProcessConfig
+from clew.serving.dataplane import DataPlane, Route
+from clew.serving.http import HttpServer
+from clew.serving.metrics import render
+from clew.serving.rest import Rest
+from clew.serving.rollouts import Rollouts
+from clew.serving.runtime import Load, Model
+from clew.serving.spool import Spool
+from clew.serving.watcher import Watcher
+from clew.store import Store
+
+SWITCH_S = 0.0005
+"""How long a thread keeps the interpreter while the loop waits for it (Python's default: 5 ms)."""
+
+
+Loader = Callable[[Store, str], Model]
+
+
+def serve(load_model: Loader) -> None:
+    """Serve as the configuration on standard input says, until told to stop.
+
+    Writes one line to standard output when it serves; whatever user code prints goes to the error
+    stream.
+    """
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProcessConfig)
+    ready = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    sys.setswitchinterval(SWITCH_S)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(config, load_model, ready))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    threading.Thread(target=_until_orphaned, args=(loop, stop), daemon=True).start()
+    db, store = Database.open(config.database_url), Store.open(Path(config.store_path))
+    serving = _Serving(config, db, lambda tree: load_model(store, tree), loop)
+    await serving.start()
+    print("ready", file=ready, flush=True)  # type: ignore[call-overload]
+    await stop.wait()
+    await serving.stop()
+    db.close()
+
+
+def _until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when the supervisor is gone: the end of standard input is the end of its process."""
+    while os.read(0, 4096):
+        pass
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(stop.set)
+
+
+class _Serving:
+    """The parts of a serving process, in the order in which they start and stop."""
+
+    def __init__(
+        self, config: ProcessConfig, db: Database, load: Load, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._config, self._loop = config, loop
+        process = new_id()
+        rollouts = Rollouts(db, Lineage(db))
+        self._spool = Spool(Path(config.spool_dir))
+        self._plane = DataPlane(loop, self._spool)
+        self._watcher = Watcher(db, rollouts, load, process=process, publish=self._publish)
+        self._books = Bookkeeper(
+            db, rollouts, process=process, url=config.url, loaded=self._watcher.loaded
+        )
+        rest = Rest(self._plane, self._metrics, importlib.metadata.version("clew"))
+        self._http = HttpServer(rest, limit_bytes=config.limit_bytes, token=config.token)
+
+    async def start(self) -> None:
+        """Serve; returns when what is live has been loaded."""
+        await self._loop.run_in_executor(None, self._books.start)
+        await self._loop.run_in_executor(None, self._watcher.start)
+        gc.collect()
+        gc.freeze()
+        await self._http.start(socket.socket(fileno=self._config.listener))
+
+    async def stop(self) -> None:
+        """Answer everything, then keep everything."""
+        await self._http.drain(idle_s=self._config.idle_s)
+        await self._loop.run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._watcher.close()
+        self._plane.close()
+        self._spool.close()
+        self._books.close()
+
+    def _publish(self, routes: dict[str, Route]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(setattr, self._plane, "routes", routes)
+
+    def _metrics(self) -> str:
+        plane, books = self._plane, self._books
+        return render(
+            books.totals,
+            {
+                "clew_requests_in_flight": ("Requests not answered yet.", plane.in_flight),
+                "clew_revisions_loaded": ("Revisions in memory.", len(self._watcher.loaded())),
+                "clew_overloads_total": ("Requests answered with 429.", plane.overloads),
+                "clew_unlogged_total": ("Answers not kept in the log.", plane.log_failures),
+            },
+        )
