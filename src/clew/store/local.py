@@ -82,7 +82,8 @@ class LocalShelf:
     def read(self, name: str, offset: int, size: int) -> bytes:
         """See :meth:`Shelf.read`."""
         with storage_errors(self._directory):
-            return _read_all(self._file(name).descriptor, offset, size)
+            file = self._file(name)  # held: the last holder to let go closes the descriptor
+            return _read_all(file.descriptor, offset, size)
 
     def tail(self, name: str, size: int) -> tuple[bytes, int]:
         """See :meth:`Shelf.tail`."""
