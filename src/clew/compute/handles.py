@@ -144,7 +144,7 @@ class Submitted:
             self._id, call.entry, call.label, call.snapshot_dir, call.environment, self._payload
         )
 
-    def heard(self, said: Said, answer: Callable[[Answer], None]) -> None:
+    def heard(self, said: Said, answer: Callable[[Answer], object]) -> None:
         """A message came: hand it to the listener, and its answer to ``answer``."""
         if self._listener is None and not said.wants_answer:
             return
@@ -176,7 +176,7 @@ class Submitted:
                 act = self._inbox.popleft()
             act()
 
-    def _listen(self, said: Said, answer: Callable[[Answer], None]) -> None:
+    def _listen(self, said: Said, answer: Callable[[Answer], object]) -> None:
         reply = answer_of(self._listener, said, self.call.label)
         if said.wants_answer:
             answer(reply)

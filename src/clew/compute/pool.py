@@ -79,7 +79,8 @@ class ProcessPool:
         dispatcher = self._running()
         submitted = Submitted(call, payload, on_message, dispatcher.couriers, dispatcher.cancel)
         submitted.affinity = affinity
-        dispatcher.tell(partial(dispatcher.enqueue, submitted))
+        if not dispatcher.tell(partial(dispatcher.enqueue, submitted)):
+            raise _closed()
         return submitted
 
     def close(self) -> None:
@@ -104,11 +105,7 @@ class ProcessPool:
     def _running(self) -> _Dispatcher:
         with self._lock:
             if self._closed:
-                raise Unavailable(
-                    "pool.closed",
-                    "This pool of workers is closed.",
-                    hint="Submit before the workspace is closed.",
-                )
+                raise _closed()
             if self._dispatcher is None:
                 space = ScratchSpace(*self._places)
                 self._dispatcher = _Dispatcher(self._size, space, self._environment)
@@ -129,6 +126,8 @@ class _Dispatcher:
         self._space = space
         self._environment = environment
         self._commands: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._ended = False
         self._awake = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -142,12 +141,16 @@ class _Dispatcher:
 
     # from any thread ------------------------------------------------------------------------
 
-    def tell(self, command: Callable[[], None]) -> None:
-        """Have ``command`` run on the thread."""
-        self._commands.append(command)
-        if not self._awake:
-            self._awake = True
-            self._wake_out.send(b"!")
+    def tell(self, command: Callable[[], None]) -> bool:
+        """Have ``command`` run on the thread; False where the thread has ended."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._commands.append(command)
+            if not self._awake:
+                self._awake = True
+                self._wake_out.send(b"!")
+            return True
 
     def cancel(self, submitted: Submitted) -> None:
         """End a call as cancelled."""
@@ -344,10 +347,10 @@ class _Dispatcher:
 
     def _died(self, worker: Worker) -> None:
         call, duration_s = worker.call, worker.end_clock()
-        worker.ended_within(_FAREWELL_S)  # the pipe ends a moment before the process
+        ended = worker.ended_within(_FAREWELL_S)  # the pipe ends a moment before the process
         status, log = self._remove(worker)
         if call is not None:
-            message, hint = _how(status, call.call.label)
+            message, hint = _how(status, call.call.label) if ended else _cut_off(call.call.label)
             call.finish(_without_value("died", message, hint=hint, duration_s=duration_s, log=log))
 
     def _remove(self, worker: Worker) -> tuple[int, str]:
@@ -360,7 +363,10 @@ class _Dispatcher:
         return end
 
     def _end_all(self) -> None:
-        self._hear_all()
+        with self._lock:
+            self._ended = True
+        while self._commands:  # calls that were submitted in the last moment are in the queue too
+            self._commands.popleft()()
         for _, _, submitted in self._queue:
             submitted.finish(_without_value("cancelled", f"{submitted.call.label}: pool closed."))
         for worker in [w for w in self._workers if w.call is not None]:
@@ -369,11 +375,7 @@ class _Dispatcher:
         self._dismiss()
         self._selector.close()
         self._wake_in.close()
-
-    def _hear_all(self) -> None:
-        """Calls that were submitted in the last moment are in the queue too."""
-        while self._commands:
-            self._commands.popleft()()
+        self._wake_out.close()
 
     def _dismiss(self) -> None:
         """Let idle workers end by themselves, and then with force."""
@@ -411,6 +413,21 @@ def _how(status: int, label: str) -> tuple[str, str]:
             "Work on smaller pieces, or run fewer workers at a time.",
         )
     return f"The process of {label} was killed by {name}.", "Its log may say where it crashed."
+
+
+def _cut_off(label: str) -> tuple[str, str]:
+    return (
+        f"The process of {label} lost the pipe to its pool.",
+        "Do not close or write to descriptors that your code did not open.",
+    )
+
+
+def _closed() -> Unavailable:
+    return Unavailable(
+        "pool.closed",
+        "This pool of workers is closed.",
+        hint="Submit before the workspace is closed.",
+    )
 
 
 def _mib(size_bytes: int) -> str:

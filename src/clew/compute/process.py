@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
 from clew.compute.handles import Submitted
 from clew.compute.memory import MemoryGauge
@@ -123,7 +125,7 @@ class Worker:
         return False
 
     def read(self) -> tuple[list[FromWorker], bool]:
-        """The frames that have come, and whether the pipe is still open."""
+        """The frames that have come, and whether the pipe is still open (and sound)."""
         frames: list[FromWorker] = []
         while True:
             try:
@@ -132,7 +134,10 @@ class Worker:
                 return frames, True
             except ConnectionResetError:
                 return frames, False
-            frames += [from_worker.decode(body) for body in self._inbox.add(data)]
+            try:
+                frames += [from_worker.decode(body) for body in self._inbox.add(data)]
+            except msgspec.DecodeError:  # the user's code wrote to the pipe
+                return frames, False
             if len(data) < _CHUNK:
                 return frames, bool(data)
 

@@ -27,8 +27,10 @@ class ScratchSpace:
         self._sweep(root)
         self._name = f"pool-{new_id()}"
         self._path = root.absolute() / self._name
-        self._path.mkdir()
-        self._lock = _lock(self._path)
+        making = root.absolute() / f"new-{self._name}"
+        making.mkdir()
+        self._lock = _lock(making)
+        making.rename(self._path)  # held before it can be seen, so that nobody sweeps it
 
     def directory(self, worker: int) -> Path:
         """A new empty directory for a worker."""
