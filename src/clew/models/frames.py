@@ -1,0 +1,219 @@
+"""The input of a model in the form that it wants: matrix, Polars or pandas.
+
+Knows no model and no request. Takes a matrix, a mapping of columns, or either kind of frame; the
+frame libraries are imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from clew.base.errors import Invalid
+from clew.base.records import Column
+
+Array: TypeAlias = npt.NDArray[Any]
+Data: TypeAlias = Any
+"""[rows, width] array, mapping of name to values, Polars frame or pandas frame."""
+
+_ARROW = {
+    "Boolean": "bool", "Int8": "int8", "Int16": "int16", "Int32": "int32", "Int64": "int64",
+    "UInt8": "uint8", "UInt16": "uint16", "UInt32": "uint32", "UInt64": "uint64",
+    "Float32": "float", "Float64": "double", "String": "string", "Date": "date32[day]",
+    "Categorical": "dictionary<values=string, indices=uint32>",
+    "Enum": "dictionary<values=string, indices=uint32>", "Binary": "binary", "Null": "string",
+}  # fmt: skip
+_POLARS = {arrow: polars for polars, arrow in _ARROW.items() if polars not in {"Enum", "Null"}}
+_NUMBERS = ("int", "uint", "float", "double", "halffloat", "bool")
+
+
+class Frame(Protocol):
+    """What a Polars and a pandas frame have in common here."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns."""
+        ...
+
+    def __getitem__(self, name: str) -> Any:
+        """A column."""
+        ...
+
+
+def columns_of(frame: Any) -> tuple[Column, ...]:
+    """The columns of a Polars frame, with Arrow's names for their types."""
+    return tuple(
+        Column(name=name, type=_arrow_type(kind), nullable=frame[name].null_count() > 0)
+        for name, kind in frame.schema.items()
+    )
+
+
+def is_number(column: Column) -> bool:
+    """Whether a column can stand in a matrix of floats."""
+    return column.type.startswith(_NUMBERS)
+
+
+def rows_of(data: Data) -> int:
+    """How many rows ``data`` has."""
+    if isinstance(data, Mapping):
+        return len(next(iter(data.values()), ()))
+    return len(data)
+
+
+def plain_array(values: Any) -> Array:
+    """Any column, frame, list or array as an array; a trailing axis of length 1 is dropped."""
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    array = np.asarray(values)
+    if array.dtype == object and array.size and all(isinstance(v, str) for v in array.flat):
+        array = array.astype(str)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def to_matrix(data: Data, names: Sequence[str], width: int) -> npt.NDArray[np.float64]:
+    """[rows, width] of floats, columns in the order of ``names``; a missing value is NaN.
+
+    Without names the columns are taken as they come.
+
+    Raises:
+        Invalid: ``input.columns`` or ``input.type``.
+    """
+    if isinstance(data, np.ndarray):
+        if data.ndim != 2 or data.shape[1] != width:
+            raise _wrong_width(data.shape, width)
+        return np.asarray(data, dtype=np.float64)
+    picked = _pick(data, names or list(data if isinstance(data, Mapping) else data.columns))
+    columns = [_numbers(name, values) for name, values in picked.items()]
+    matrix = np.column_stack(columns) if columns else np.empty((rows_of(data), 0))
+    return to_matrix(matrix, (), width)
+
+
+def to_polars(data: Data, columns: Sequence[Column]) -> Any:
+    """A Polars frame of ``columns`` in their order and with their types.
+
+    Raises:
+        Invalid: ``input.columns`` or ``input.type``.
+    """
+    import polars as pl  # noqa: PLC0415 - heavy, and the door stays cheap
+
+    picked = _pick(_named(data, columns), [column.name for column in columns])
+    try:
+        return pl.DataFrame([_series(pl, column, picked[column.name]) for column in columns])
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+        raise _wrong_type(str(error)) from error
+
+
+def to_pandas(data: Data, columns: Sequence[Column]) -> Any:
+    """A pandas frame of ``columns`` in their order; types as pandas has them after Polars.
+
+    Raises:
+        Invalid: ``input.columns`` or ``input.type``.
+    """
+    import pandas as pd  # noqa: PLC0415 - heavy, and the door stays cheap
+
+    names = [column.name for column in columns]
+    if isinstance(data, pd.DataFrame):
+        return data[list(_pick(data, names))]
+    frame = to_polars(data, columns)
+    found = pd.DataFrame({name: _pandas_values(frame[name]) for name in names})
+    moments = [column.name for column in columns if column.type.startswith(("date", "timestamp"))]
+    for name in moments:
+        found[name] = pd.to_datetime(found[name])
+    return found
+
+
+def _pandas_values(series: Any) -> Any:
+    """Values as pandas would hold them itself: NaN for missing numbers, text as text."""
+    kind = series.dtype
+    if kind.is_numeric():
+        return series.to_numpy()
+    if str(kind) == "Boolean" and not series.null_count():
+        return series.to_numpy()
+    return series.to_list()
+
+
+def _named(data: Data, columns: Sequence[Column]) -> Data:
+    if not isinstance(data, np.ndarray):
+        return data
+    if data.ndim != 2 or data.shape[1] != len(columns):
+        raise _wrong_width(data.shape, len(columns))
+    return {column.name: data[:, number] for number, column in enumerate(columns)}
+
+
+def _pick(data: Mapping[str, Any] | Frame, names: Sequence[str]) -> dict[str, Any]:
+    there = data if isinstance(data, Mapping) else data.columns
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise Invalid(
+            "input.columns",
+            f"The input has no column {', '.join(missing)}.",
+            hint=f"The model takes {', '.join(names)}.",
+        )
+    return {name: data[name] for name in names}
+
+
+def _numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise _wrong_type(f"column {name} holds something that is no number: {error}") from error
+
+
+def _series(pl: Any, column: Column, values: Any) -> Any:
+    if isinstance(values, pl.Series):
+        series = values.alias(column.name)
+    elif isinstance(values, np.ndarray):
+        series = pl.Series(column.name, values)
+    elif type(values).__module__.startswith("pandas"):
+        series = pl.from_pandas(values).alias(column.name)
+    else:
+        series = _from_list(pl, column, list(values))
+    kind = _polars_type(pl, column)
+    if series.dtype == pl.String and column.type.startswith(("date", "timestamp")):
+        return series.str.to_datetime(time_unit="us").cast(kind)
+    if column.nullable and series.dtype.is_float():
+        series = series.fill_nan(None)
+    return series if series.dtype == kind else series.cast(kind)
+
+
+def _from_list(pl: Any, column: Column, values: list[Any]) -> Any:
+    texts = any(isinstance(value, str) for value in values)
+    if texts and column.type.startswith(("date", "timestamp")):
+        return pl.Series(column.name, values, dtype=pl.String)
+    return pl.Series(column.name, values, dtype=_polars_type(pl, column))
+
+
+def _polars_type(pl: Any, column: Column) -> Any:
+    if column.type.startswith("timestamp"):
+        unit, _, zone = column.type.removeprefix("timestamp[").rstrip("]").partition(", tz=")
+        return pl.Datetime(cast(Any, unit), zone or None)
+    if column.type.startswith("dictionary"):
+        return pl.Categorical()
+    return getattr(pl, _POLARS.get(column.type, "String"))()
+
+
+def _arrow_type(kind: Any) -> str:
+    name = type(kind).__name__ if not isinstance(kind, type) else kind.__name__
+    if name == "Datetime":
+        zone = f", tz={kind.time_zone}" if kind.time_zone else ""
+        return f"timestamp[{kind.time_unit}{zone}]"
+    return _ARROW.get(name, "string")
+
+
+def _wrong_width(shape: tuple[int, ...], width: int) -> Invalid:
+    return Invalid(
+        "input.columns",
+        f"The input has the shape {list(shape)}; the model takes [rows, {width}].",
+        hint="Give one value for each input of the model, in its order.",
+    )
+
+
+def _wrong_type(why: str) -> Invalid:
+    return Invalid(
+        "input.type", f"The input cannot be read: {why}", hint="Look at the model's signature."
+    )

@@ -1,0 +1,274 @@
+"""Metrics of predictions against the truth, each over many weightings of the rows at once.
+
+Knows no model, no file and no gate. Formulas are those of scikit-learn 1.9 (the tests compare);
+weights make the bootstrap cheap, because what has to be sorted is sorted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Weighted = Callable[[Floats], Floats]
+"""Weights of shape [draws, rows] → the metric of each draw, NaN where it is undefined."""
+
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What is true of each test row and what a model said of it.
+
+    Classification: ``truth`` and ``labels`` are positions in ``classes``; ``scores`` are
+    probabilities, [rows] of the second class (binary) or [rows, classes], or None where the model
+    gives none. Regression: ``truth`` and ``labels`` are values, ``scores`` is None.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    truth: Floats
+    labels: Floats
+    scores: Floats | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows were judged."""
+        return len(self.truth)
+
+    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Scored:
+        """The same for some of the rows."""
+        return Scored(
+            task=self.task,
+            classes=self.classes,
+            truth=self.truth[rows],
+            labels=self.labels[rows],
+            scores=None if self.scores is None else self.scores[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How well a model does. ``prepare`` does what does not depend on the weights."""
+
+    name: str
+    greater_is_better: bool
+    needs_scores: bool
+    prepare: Callable[[Scored], Weighted]
+
+    def of(self, scored: Scored) -> float:
+        """The metric with every row counted once; NaN where it is undefined."""
+        return float(self.prepare(scored)(np.ones((1, scored.rows)))[0])
+
+    def better_by(self, value: float, other: float) -> float:
+        """How much better ``value`` is than ``other``: above 0 is better."""
+        return value - other if self.greater_is_better else other - value
+
+
+def metrics_of(scored: Scored) -> dict[str, float]:
+    """All metrics of the task that can be computed and are defined, by name."""
+    values = {metric.name: metric.of(scored) for metric in available(scored)}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def available(scored: Scored) -> list[Metric]:
+    """The metrics that fit the task and what the model gives."""
+    return [
+        metric
+        for metric in METRICS[scored.task]
+        if scored.scores is not None or not metric.needs_scores
+    ]
+
+
+def _mean(loss: Floats) -> Weighted:
+    return lambda weights: _divide(weights @ loss, weights.sum(axis=1))
+
+
+def _divide(upper: Floats, lower: Floats, otherwise: float = np.nan) -> Floats:
+    defined = lower != 0
+    return np.where(defined, upper / np.where(defined, lower, 1.0), otherwise)
+
+
+def _ties(scores: Floats, *, descending: bool) -> tuple[Ints, Ints]:
+    """The order of the rows by score and where each run of equal scores begins in it."""
+    order = np.argsort(-scores if descending else scores, kind="stable")
+    ordered = scores[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    return order.astype(np.int64), starts.astype(np.int64)
+
+
+def _area_under_roc(positive: Floats, scores: Floats) -> Weighted:
+    order, starts = _ties(scores, descending=False)
+    is_positive = positive[order]
+
+    def weighted(weights: Floats) -> Floats:
+        ordered = weights[:, order]
+        above = ordered * is_positive
+        positives = np.add.reduceat(above, starts, axis=1)
+        negatives = np.add.reduceat(ordered - above, starts, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+        return _divide((positives * below).sum(axis=1), pairs)
+
+    return weighted
+
+
+def _roc_auc(scored: Scored) -> Weighted:
+    return _area_under_roc(scored.truth, _scores(scored))
+
+
+def _roc_auc_ovr(scored: Scored) -> Weighted:
+    scores = _scores(scored)
+    each = [
+        _area_under_roc((scored.truth == number).astype(np.float64), scores[:, number])
+        for number in range(len(scored.classes))
+    ]
+    return lambda weights: np.mean([weighted(weights) for weighted in each], axis=0)
+
+
+def _average_precision(scored: Scored) -> Weighted:
+    order, starts = _ties(_scores(scored), descending=True)
+    is_positive = scored.truth[order]
+
+    def weighted(weights: Floats) -> Floats:
+        ordered = weights[:, order]
+        positives = np.add.reduceat(ordered * is_positive, starts, axis=1)
+        caught = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
+        precision = _divide(np.cumsum(positives, axis=1), caught, otherwise=0.0)
+        return _divide((positives * precision).sum(axis=1), positives.sum(axis=1))
+
+    return weighted
+
+
+def _log_loss(scored: Scored) -> Weighted:
+    scores = _scores(scored)
+    rows = np.arange(scored.rows)
+    if scores.ndim == 1:
+        scores = np.column_stack([1 - scores, scores])
+    of_truth = scores[rows, scored.truth.astype(np.int64)] / scores.sum(axis=1)
+    tiny = np.finfo(np.float64).eps
+    return _mean(-np.log(np.clip(of_truth, tiny, 1 - tiny)))
+
+
+def _brier(scored: Scored) -> Weighted:
+    return _mean((_scores(scored) - scored.truth) ** 2)
+
+
+def calibration_bin(probability: Floats) -> Ints:
+    """The bin of each probability: ten of equal width, 1.0 in the last."""
+    return np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def _calibration_error(scored: Scored) -> Weighted:
+    """Expected calibration error (Naeini et al. 2015): |mean score - share| by bin, weighted."""
+    scores = _scores(scored)
+    bins = calibration_bin(scores)
+    gap = scores - scored.truth
+    members = [np.flatnonzero(bins == number) for number in range(CALIBRATION_BINS)]
+
+    def weighted(weights: Floats) -> Floats:
+        total = sum(np.abs(weights[:, rows] @ gap[rows]) for rows in members)
+        return _divide(np.asarray(total), weights.sum(axis=1))
+
+    return weighted
+
+
+def _accuracy(scored: Scored) -> Weighted:
+    return _mean((scored.truth == scored.labels).astype(np.float64))
+
+
+def _f1_of(truth: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+    """[2, draws]: the F1 of one class and whether the class occurs at all."""
+    hit = (truth & said).astype(np.float64)
+    size = truth.astype(np.float64) + said
+
+    def weighted(weights: Floats) -> Floats:
+        seen = weights @ size
+        return np.stack([_divide(2 * (weights @ hit), seen, otherwise=0.0), seen > 0])
+
+    return weighted
+
+
+def _f1(scored: Scored) -> Weighted:
+    one = _f1_of(scored.truth == 1, scored.labels == 1)
+    return lambda weights: one(weights)[0]
+
+
+def _f1_macro(scored: Scored) -> Weighted:
+    each = [
+        _f1_of(scored.truth == number, scored.labels == number)
+        for number in range(len(scored.classes))
+    ]
+
+    def weighted(weights: Floats) -> Floats:
+        values, seen = np.sum([one(weights) for one in each], axis=0)
+        return _divide(values, seen)
+
+    return weighted
+
+
+def _root_mean_square(scored: Scored) -> Weighted:
+    squares = _mean((scored.truth - scored.labels) ** 2)
+    return lambda weights: np.sqrt(squares(weights))
+
+
+def _mean_absolute(scored: Scored) -> Weighted:
+    return _mean(np.abs(scored.truth - scored.labels))
+
+
+def _mean_absolute_percentage(scored: Scored) -> Weighted:
+    size = np.maximum(np.abs(scored.truth), np.finfo(np.float64).eps)
+    return _mean(np.abs(scored.truth - scored.labels) / size)
+
+
+def _r2(scored: Scored) -> Weighted:
+    truth = scored.truth - scored.truth.mean()  # for the sums' sake; R² does not move with it
+    residual = (scored.truth - scored.labels) ** 2
+
+    def weighted(weights: Floats) -> Floats:
+        total = weights.sum(axis=1)
+        mean = _divide(weights @ truth, total)
+        spread = weights @ truth**2 - total * mean**2
+        return 1 - _divide(weights @ residual, spread)
+
+    return weighted
+
+
+def _scores(scored: Scored) -> Floats:
+    assert scored.scores is not None, "asked only where the metric is available"
+    return scored.scores
+
+
+def _metric(
+    name: str, prepare: Callable[[Scored], Weighted], *, greater: bool, scores: bool
+) -> Metric:
+    return Metric(name=name, greater_is_better=greater, needs_scores=scores, prepare=prepare)
+
+
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "binary": (
+        _metric("roc_auc", _roc_auc, greater=True, scores=True),
+        _metric("pr_auc", _average_precision, greater=True, scores=True),
+        _metric("log_loss", _log_loss, greater=False, scores=True),
+        _metric("brier", _brier, greater=False, scores=True),
+        _metric("accuracy", _accuracy, greater=True, scores=False),
+        _metric("f1", _f1, greater=True, scores=False),
+        _metric("ece", _calibration_error, greater=False, scores=True),
+    ),
+    "multiclass": (
+        _metric("accuracy", _accuracy, greater=True, scores=False),
+        _metric("log_loss", _log_loss, greater=False, scores=True),
+        _metric("f1_macro", _f1_macro, greater=True, scores=False),
+        _metric("roc_auc_ovr", _roc_auc_ovr, greater=True, scores=True),
+    ),
+    "regression": (
+        _metric("rmse", _root_mean_square, greater=False, scores=False),
+        _metric("mae", _mean_absolute, greater=False, scores=False),
+        _metric("r2", _r2, greater=True, scores=False),
+        _metric("mape", _mean_absolute_percentage, greater=False, scores=False),
+    ),
+}

@@ -1,0 +1,539 @@
+"""The room of models: what training steps, gates and endpoints ask of it.
+
+Knows no pipeline, search or endpoint. User code and models run in compute workers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clew.base import clock
+from clew.base.errors import Conflict, Invalid, NotFound, NotReady
+from clew.base.ids import new_id
+from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
+from clew.compute import Call, Compute
+from clew.db import Database, Tx
+from clew.lineage import Lineage
+from clew.models import registry, tables
+from clew.models.definitions import EvaluationDefinition, GateDefinition, HoldoutDefinition
+from clew.models.loading import PREDICTIONS, PROFILE, TRAINING, LoadedModel, load_model
+from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
+from clew.repos import Repos
+from clew.store import Store
+
+TEST_SUFFIX = ".test"
+GATE_SUFFIX = ".gate"
+_BLESSED = frozenset({"blessed", "overridden"})
+_POLL_S = 0.5
+_WORK = "clew.models.work"
+
+
+def _never() -> bool:
+    return False
+
+
+class Models:
+    """Model versions with their verdicts and aliases. Thread-safe.
+
+    A model is named by the repo of its training step, ``pipeline/step``. Its frozen test set is in
+    the repo ``pipeline/step.test``, its evaluation reports in ``pipeline/step.gate``.
+    """
+
+    def __init__(
+        self, db: Database, repos: Repos, store: Store, lineage: Lineage, compute: Compute
+    ) -> None:
+        self._db = db
+        self._repos = repos
+        self._store = store
+        self._lineage = lineage
+        self._compute = compute
+
+    # making a version -----------------------------------------------------------------------
+
+    def split(
+        self,
+        model: str,
+        features: Commit,
+        evaluation: EvaluationDefinition,
+        *,
+        global_id: str,
+        paths: Sequence[str] | None = None,
+        cancelled: Callable[[], bool] = _never,
+    ) -> Split:
+        """Training rows of a features commit, and the test rows that are kept out of them.
+
+        With a holdout, the first call cuts the test set off and commits it; later calls find it
+        and leave its groups out. It is committed anew only where the features have other columns
+        than it. Safe to repeat after a crash. With a repo as the test set nothing is cut.
+
+        Args:
+            model: Name of the model.
+            features: The finished commit with all labelled rows.
+            evaluation: Says where the test set comes from.
+            global_id: Of the change that this is part of.
+            paths: The files of the commit to read; all by default.
+            cancelled: Asked while it works; then Conflict ``call.cancelled`` is raised.
+
+        Raises:
+            Invalid: ``holdout.by``, ``holdout.groups``, ``holdout.changed`` where the test set is
+                frozen with another definition; what reading the files raises.
+        """
+        if isinstance(evaluation.test, str):
+            read = paths or [one.path for one in self._repos.entries(features)]
+            given = self._repos.resolve(evaluation.test)
+            return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
+        while True:
+            frozen = self._frozen(model)
+            found = self._cut(features, paths, evaluation.test, frozen, cancelled)
+            test = self._freeze(model, found, frozen, features, global_id)
+            if test is not None:
+                return Split(
+                    train_tree=found["train"],
+                    paths=tuple(e.path for e in self._store.entries(found["train"])),
+                    test_commit=test.id,
+                    train_rows=found["train_rows"],
+                )
+
+    def package(
+        self,
+        artefact: str,
+        *,
+        split: Split,
+        evaluation: EvaluationDefinition,
+        run: TrainingRun,
+        snapshot_dir: str | Path,
+        frame: str = "",
+        cancelled: Callable[[], bool] = _never,
+    ) -> Package:
+        """The tree of a model version, made of a trial's artefact (a tree with ``/model.pkl``).
+
+        The signature is found by asking the model for test rows. The tree is an MLflow model with
+        ``/clew/signature.json``, ``/clew/recipe.json`` (how it is asked), ``/clew/profile.json``
+        and ``/clew/predictions.json`` (references for drift), ``/clew/training.json`` and
+        ``/clew/example.json`` (rows as a v2 request). Nothing is committed here.
+
+        Args:
+            artefact: Digest of the tree.
+            split: As :meth:`split` gave it.
+            evaluation: Target and task.
+            run: Where the model came from.
+            snapshot_dir: The materialised project; its code is put into the pickle.
+            frame: polars, pandas or numpy; '' to see it from the annotation of ``run.function``.
+            cancelled: As for :meth:`split`.
+
+        Raises:
+            Invalid: ``model.kind``, ``model.features``, ``model.signature``, ``model.classes``,
+                ``model.target``, ``model.task``.
+            Unavailable: ``extra.missing`` without MLflow.
+        """
+        test = self._repos.commit_by_id(split.test_commit)
+        function = run.function
+        payload = {
+            "artefact": artefact,
+            "train": {"tree": split.train_tree, "paths": list(split.paths)},
+            "test": self._test_rows(test),
+            "target": evaluation.target,
+            "task": evaluation.task,
+            "frame": frame,
+            "snapshot_dir": str(snapshot_dir),
+            "function": {"file": function.file, "name": function.name} if function else None,
+            "training": {
+                **msgspec.to_builtins(run),
+                "test_commit": test.id,
+                "target": evaluation.target,
+            },
+        }
+        found = self._work("package", payload, run.model, cancelled, snapshot_dir)
+        signature = msgspec.convert(found["signature"], Signature)
+        return Package(tree=found["tree"], signature=signature, run=run, test_commit=test.id)
+
+    def create_version(
+        self, package: Package, commit: Commit | str, *, tx: Tx | None = None
+    ) -> ModelVersion:
+        """A new version, when the commit with the package's tree is finished. Idempotent."""
+        commit_id = commit if isinstance(commit, str) else commit.id
+        with self._writing(tx) as tx:
+            return registry.add_version(tx, self._lineage, package, commit_id)
+
+    # judging --------------------------------------------------------------------------------
+
+    def judge(
+        self,
+        version: str,
+        *,
+        gate: GateDefinition,
+        snapshot_dir: str | Path,
+        job: str,
+        global_id: str,
+        test_commit: str | None = None,
+        timeout_s: float | None = None,
+        cancelled: Callable[[], bool] = _never,
+    ) -> Judgement:
+        """Run a version and the champion on the same test rows, then the user's gate, in a worker.
+
+        Nothing is recorded: the report's tree is durable, and :meth:`record` does the rest.
+
+        Args:
+            version: Any name of the version.
+            gate: Target and rules; without a function every model is blessed.
+            snapshot_dir: The materialised project that the gate is in.
+            job: Of the gate.
+            global_id: Of the change.
+            test_commit: The test rows; by default those that were frozen for the version.
+            timeout_s: Seconds after which the gate is stopped.
+            cancelled: As for :meth:`split`.
+
+        Raises:
+            ClewError: what the gate or the model raised (``call.raised``): then nothing is judged.
+        """
+        candidate, champion = self._pair(version)
+        test = self._repos.commit_by_id(test_commit or candidate.test_commit or "")
+        function = gate.function
+        payload = {
+            "candidate": self._tree(candidate),
+            "champion": self._tree(champion) if champion else "",
+            "champion_name": f"{champion.model} version {champion.version}" if champion else "",
+            "champion_metrics": champion.metrics if champion else {},
+            "test": self._test_rows(test),
+            "target": gate.target,
+            "snapshot_dir": str(snapshot_dir),
+            "function": {"file": function.file, "name": function.name} if function else None,
+        }
+        found = self._work("judge", payload, candidate.model, cancelled, snapshot_dir, timeout_s)
+        checks = msgspec.convert(found["checks"], tuple[Check, ...])
+        return Judgement(
+            model_version=candidate.id,
+            job=job,
+            global_id=global_id,
+            blessed=all(check.passed for check in checks),
+            checks=checks,
+            metrics=found["metrics"],
+            champion=champion.id if champion else None,
+            champion_metrics=found["champion_metrics"],
+            test_commit=test.id,
+            report_tree=found["tree"],
+        )
+
+    def record(
+        self, judgement: Judgement, commit: Commit | str | None = None, *, tx: Tx | None = None
+    ) -> Verdict:
+        """Make a judgement the verdict of its version; if blessed, the champion moves on it.
+
+        All in one transaction. Idempotent for a version and a job. Without ``commit`` the report
+        is committed here, to the repo ``<model>.gate``, in the same transaction.
+
+        Raises:
+            Conflict: ``champion.moved`` where the model was compared with one that is no longer
+                the champion: judge again.
+        """
+        with self._writing(tx) as tx:
+            key = {"model_version": judgement.model_version, "job": judgement.job}
+            known = tx.execute(tables.VERDICT_OF_JOB, key).first()
+            if known is not None:
+                return tables.verdict_of(known)
+            version = registry.find(tx, judgement.model_version)
+            self._check_champion(tx, version, judgement)
+            commit = commit or self._commit_report(tx, version, judgement)
+            verdict = Verdict(
+                id=new_id(),
+                model_version=version.id,
+                global_id=judgement.global_id,
+                blessed=judgement.blessed,
+                checks=judgement.checks,
+                metrics=judgement.metrics,
+                champion=judgement.champion,
+                champion_metrics=judgement.champion_metrics,
+                test_commit=judgement.test_commit,
+                commit=commit if isinstance(commit, str) else commit.id,
+                digest="",
+                created_at=clock.now(),
+            )
+            state = "blessed" if verdict.blessed else "refused"
+            signed = registry.add_verdict(
+                tx, self._lineage, verdict, job=judgement.job, state=state
+            )
+            if verdict.blessed and judgement.champion != version.id:
+                registry.move_alias(tx, _crowned(version, verdict))
+            return signed
+
+    def override(self, version: str, *, by: str, reason: str) -> Verdict:
+        """Let a version be deployed that its gate refused (or never saw): by name, for a reason.
+
+        The gate's own verdict stays; a new one repeats what it found and says who overrode it. The
+        champion does not move.
+
+        Raises:
+            Invalid: ``override.unsigned`` without a name or a reason.
+        """
+        if not by.strip() or not reason.strip():
+            raise Invalid(
+                "override.unsigned",
+                "A verdict is overridden by a person and for a reason, or not at all.",
+                hint="Give both: --override-by NAME --override-reason TEXT",
+            )
+        with self._db.begin() as tx:
+            found = registry.find(tx, version)
+            before = registry.find_verdict(tx, found.verdict) if found.verdict else None
+            verdict = Verdict(
+                id=new_id(),
+                model_version=found.id,
+                global_id=found.global_id,
+                blessed=before.blessed if before else False,
+                checks=before.checks if before else (),
+                metrics=found.metrics,
+                champion=before.champion if before else None,
+                champion_metrics=before.champion_metrics if before else {},
+                test_commit=found.test_commit or "",
+                commit=before.commit if before else None,
+                digest="",
+                created_at=clock.now(),
+                overridden_by=by.strip(),
+                override_reason=reason.strip(),
+            )
+            return registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
+
+    # asking ---------------------------------------------------------------------------------
+
+    def versions(
+        self, model: str | None = None, *, global_id: str | None = None, limit: int = 1000
+    ) -> list[ModelVersion]:
+        """Versions, newest first: of one model or all, of one change or all."""
+        query = tables.VERSIONS.limit(limit)
+        if model is not None:
+            query = query.where(tables.model_versions.c.model == model)
+        if global_id is not None:
+            query = query.where(tables.model_versions.c.global_id == global_id)
+        with self._db.read() as tx:
+            return registry.versions(tx, query)
+
+    def get(self, ref: str, *, tx: Tx | None = None) -> ModelVersion:
+        """The version of an id (or its beginning), ``model@3`` or ``model@champion``.
+
+        Raises:
+            NotFound: ``model.unknown``.
+            Invalid: ``ref.ambiguous``.
+        """
+        with self._reading(tx) as tx:
+            return registry.find(tx, ref)
+
+    def of_commit(self, commit: str, *, tx: Tx | None = None) -> ModelVersion:
+        """The version that a commit holds. Raises NotFound ``model.unknown``."""
+        with self._reading(tx) as tx:
+            found = registry.versions(tx, tables.VERSION_OF_COMMIT, {"commit": commit})
+        if not found:
+            raise NotFound(
+                "model.unknown",
+                f"Commit {commit} holds no model version.",
+                hint="Give a commit in the repo of a training step.",
+            )
+        return found[0]
+
+    def champion(self, model: str, *, tx: Tx | None = None) -> ModelVersion | None:
+        """The version that the alias ``champion`` stands on; None before the first blessing."""
+        with self._reading(tx) as tx:
+            return registry.champion_of(tx, model)
+
+    def blessed(self, ref: str) -> bool:
+        """Whether a version may be deployed: blessed by its gate, or overridden by a person."""
+        return self.get(ref).state in _BLESSED
+
+    def verdict(self, verdict_id: str) -> Verdict:
+        """One verdict, by its id or the beginning of it. Raises NotFound ``verdict.unknown``."""
+        with self._db.read() as tx:
+            return registry.find_verdict(tx, verdict_id)
+
+    def verdicts(
+        self, model: str | None = None, *, global_id: str | None = None, limit: int = 1000
+    ) -> list[Verdict]:
+        """Verdicts, newest first: of one model or all, of one change or all."""
+        query = tables.VERDICTS.limit(limit)
+        if model is not None:
+            query = query.where(tables.verdicts.c.model == model)
+        if global_id is not None:
+            query = query.where(tables.verdicts.c.global_id == global_id)
+        with self._db.read() as tx:
+            return [tables.verdict_of(row) for row in tx.execute(query)]
+
+    def alias(self, alias: str, ref: str, *, by: str = "", reason: str = "") -> AliasMove:
+        """Let an alias stand on a version of its model; where it stood before is kept."""
+        with self._db.begin() as tx:
+            version = registry.find(tx, ref)
+            move = AliasMove(
+                model=version.model,
+                alias=alias,
+                version=version.id,
+                global_id=version.global_id,
+                moved_by=by,
+                reason=reason,
+                moved_at=clock.now(),
+            )
+            registry.move_alias(tx, move)
+        return move
+
+    def alias_history(self, model: str) -> list[AliasMove]:
+        """All moves of the aliases of a model, newest first; nothing is ever taken out."""
+        with self._db.read() as tx:
+            return registry.history(tx, model)
+
+    def load(self, ref: str) -> LoadedModel:
+        """A version in this process. Only where models may be loaded: workers and servers."""
+        return load_model(self._store, self._tree(self.get(ref)))
+
+    def reference(self, ref: str) -> dict[str, Any]:
+        """``{"inputs": profile, "outputs": profile, "training": {...}}`` that a version carries.
+
+        The profiles (as :func:`clew.quality.profile` makes them) are of the rows that it learned
+        from and of its answers on test rows.
+        """
+        tree = self._tree(self.get(ref))
+        names = {"inputs": PROFILE, "outputs": PREDICTIONS, "training": TRAINING}
+        found = {}
+        for name, path in names.items():
+            entry = self._store.get(tree, path)
+            found[name] = msgspec.json.decode(self._store.read(entry.digest)) if entry else None
+        return found
+
+    # ----------------------------------------------------------------------------------------
+
+    def _frozen(self, model: str) -> Commit | None:
+        """The head of the test repo, which is made here if need be."""
+        name = model + TEST_SUFFIX
+        try:
+            self._repos.get(name)
+        except NotFound:
+            self._repos.create(
+                name, kind="output", description=f"Frozen test rows of {model}", exist_ok=True
+            )
+        return self._repos.head(name)
+
+    def _cut(
+        self,
+        features: Commit,
+        paths: Sequence[str] | None,
+        definition: HoldoutDefinition,
+        frozen: Commit | None,
+        cancelled: Callable[[], bool],
+    ) -> dict[str, Any]:
+        payload = {
+            "tree": features.tree,
+            "paths": None if paths is None else list(paths),
+            "definition": msgspec.to_builtins(definition),
+            "frozen": frozen.tree if frozen else "",
+        }
+        return self._work("split", payload, features.repo, cancelled)
+
+    def _freeze(
+        self,
+        model: str,
+        found: Mapping[str, Any],
+        frozen: Commit | None,
+        features: Commit,
+        global_id: str,
+    ) -> Commit | None:
+        """The commit of the test set; None where somebody else froze one meanwhile."""
+        if not found["test"]:
+            return frozen
+        name = model + TEST_SUFFIX
+        with self._db.begin() as tx:
+            head = self._repos.head(name, tx=tx)
+            if (head.id if head else None) != (frozen.id if frozen else None):
+                return None
+            opened = self._repos.open_commit(
+                name,
+                global_id=global_id,
+                provenance=[features.id],
+                message=f"{found['test_rows']} rows, frozen for every version of {model}",
+                tx=tx,
+            )
+            return self._repos.finish(opened.id, found["test"], tx=tx)
+
+    def _test_rows(self, commit: Commit) -> dict[str, Any]:
+        """Tree and files of a test set; the note on how it was cut is no table."""
+        entries = self._store.entries(commit.tree)
+        return {"tree": commit.tree, "paths": [e.path for e in entries if e.path != _NOTE]}
+
+    def _pair(self, version: str) -> tuple[ModelVersion, ModelVersion | None]:
+        with self._db.read() as tx:
+            candidate = registry.find(tx, version)
+            return candidate, registry.champion_of(tx, candidate.model)
+
+    def _tree(self, version: ModelVersion) -> str:
+        return self._repos.commit_by_id(version.commit).tree
+
+    def _check_champion(self, tx: Tx, version: ModelVersion, judgement: Judgement) -> None:
+        champion = registry.champion_of(tx, version.model)
+        if (champion.id if champion else None) != judgement.champion:
+            raise Conflict(
+                "champion.moved",
+                f"While {version.model} version {version.version} was judged, the champion became "
+                f"{f'version {champion.version}' if champion else 'nobody'}.",
+                hint="Judge it again.",
+            )
+
+    def _commit_report(self, tx: Tx, version: ModelVersion, judgement: Judgement) -> Commit:
+        name = version.model + GATE_SUFFIX
+        self._repos.create(name, kind="report", tx=tx, exist_ok=True)
+        opened = self._repos.open_commit(
+            name,
+            global_id=judgement.global_id,
+            provenance=[version.commit, judgement.test_commit],
+            message=judgement.reason,
+            tx=tx,
+        )
+        return self._repos.finish(opened.id, judgement.report_tree, tx=tx)
+
+    def _work(
+        self,
+        entry: str,
+        payload: dict[str, Any],
+        label: str,
+        cancelled: Callable[[], bool],
+        snapshot_dir: str | Path = "",
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Run one of the entries of ``work.py`` in a worker."""
+        call = Call(
+            entry=f"{_WORK}:{entry}",
+            payload={**payload, "store": str(self._store.path)},
+            label=f"{entry} {label}",
+            snapshot_dir=str(snapshot_dir),
+            timeout_s=timeout_s,
+        )
+        handle = self._compute.submit(call)
+        while True:
+            try:
+                found = handle.result(_POLL_S).unwrap()
+            except NotReady as wait:
+                if wait.code != "call.running":
+                    raise
+                if cancelled():
+                    handle.cancel()
+            else:
+                assert isinstance(found, dict)
+                return found
+
+    def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
+        return self._db.begin() if tx is None else nullcontext(tx)
+
+    def _reading(self, tx: Tx | None) -> AbstractContextManager[Tx]:
+        return self._db.read() if tx is None else nullcontext(tx)
+
+
+_NOTE = "/holdout.json"
+
+
+def _crowned(version: ModelVersion, verdict: Verdict) -> AliasMove:
+    return AliasMove(
+        model=version.model,
+        alias=registry.CHAMPION,
+        version=version.id,
+        global_id=verdict.global_id,
+        moved_by="gate",
+        reason=f"blessed by verdict {verdict.id}",
+        moved_at=verdict.created_at,
+    )

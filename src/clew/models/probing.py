@@ -1,0 +1,222 @@
+"""What a trained object takes and gives, found out by asking it a few real rows.
+
+Knows no format and no store. What cannot be found out is refused with what was tried.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from clew.base.errors import Invalid
+from clew.base.records import Column, Signature
+from clew.models.frames import Array, columns_of, is_number, plain_array
+from clew.models.loading import LoadedModel, Outputs, Recipe, check_outputs
+from clew.models.targets import class_text, plain_value
+
+SAMPLE_ROWS = 200
+MATRIX_INPUT = "input"
+
+
+def probe(
+    model: Any, sample: pl.DataFrame, target: pl.Series, *, frame: str, task: str, pickled: bytes
+) -> LoadedModel:
+    """The model with the signature and the recipe that work on ``sample``.
+
+    Args:
+        model: What the training function returned: an estimator, anything with ``predict``, or a
+            function of a frame.
+        sample: Feature rows, without the target; the first 200 are asked.
+        target: The target of the training rows, for the classes where the model names none.
+        frame: polars, pandas or numpy: what the training function worked with.
+        task: auto, binary, multiclass or regression.
+        pickled: The pickle of ``model``, to try things on a copy.
+
+    Raises:
+        Invalid: ``model.kind`` where it cannot be asked at all; ``model.features`` where it was
+            trained on other columns; ``model.signature`` where no way to ask it works.
+    """
+    if not hasattr(model, "predict") and not callable(model):
+        raise Invalid(
+            "model.kind",
+            f"The training function returned a {type(model).__name__}, which cannot predict.",
+            hint="Return an estimator, an object with predict(frame), or a function of a frame.",
+        )
+    sample = sample.head(SAMPLE_ROWS)
+    found_task, classes = _task_and_classes(model, target, task)
+    inputs = _inputs(model, sample, frame)
+    names = [column.name for column in inputs]
+    signature = Signature(
+        frame=frame,
+        inputs=inputs,
+        width=len(inputs) if frame != "numpy" else _width(model, sample),
+        task=found_task,
+        classes=tuple(class_text(value) for value in classes),
+    )
+    rows = sample.select(names) if frame != "numpy" else sample
+    with _quiet():
+        loaded, outputs = _first_that_works(model, rows, signature, classes)
+        return _bare_if_equal(loaded, outputs, rows, pickled)
+
+
+def _first_that_works(
+    model: Any, rows: pl.DataFrame, signature: Signature, classes: tuple[Any, ...]
+) -> tuple[LoadedModel, Outputs]:
+    failures: list[str] = []
+    for takes in _ways(signature):
+        try:
+            recipe = _recipe(model, rows, signature, takes, classes)
+            loaded = LoadedModel(
+                signature=replace(signature, frame=_frame(signature, takes)),
+                recipe=recipe,
+                model=model,
+            )
+            return loaded, check_outputs(loaded.predict(rows), rows.height)
+        except Exception as error:  # noqa: BLE001 - asking the user's model: anything may come
+            failures.append(f"as {takes}: {type(error).__name__}: {error}")
+    raise Invalid(
+        "model.signature",
+        f"The model cannot predict on test rows with {', '.join(rows.columns)}; "
+        + "; ".join(failures),
+        hint="Return a model whose predict takes the features without the target, such as a "
+        "scikit-learn pipeline that picks its columns.",
+    )
+
+
+def _ways(signature: Signature) -> list[str]:
+    """How to try to ask, best first."""
+    if signature.frame == "numpy":
+        return ["matrix"]
+    other = "pandas" if signature.frame == "polars" else "polars"
+    matrix = ["matrix"] if all(is_number(column) for column in signature.inputs) else []
+    return [signature.frame, other, *matrix]
+
+
+def _frame(signature: Signature, takes: str) -> str:
+    return takes if takes in {"polars", "pandas"} else signature.frame
+
+
+def _recipe(
+    model: Any, rows: pl.DataFrame, signature: Signature, takes: str, classes: tuple[Any, ...]
+) -> Recipe:
+    recipe = Recipe(
+        takes=takes,
+        method="predict" if hasattr(model, "predict") else "call",
+        gives="values",
+        classes=classes,
+    )
+    asking = LoadedModel(signature=signature, recipe=recipe, model=model)
+    return replace(recipe, gives=_gives(asking, asking.input_of(rows)))
+
+
+def _gives(asking: LoadedModel, given: Any) -> str:
+    model, task = asking.model, asking.signature.task
+    if task == "regression":
+        return "named" if isinstance(asking.ask(given), dict) else "values"
+    labels = np.array(asking.recipe.classes)
+    if hasattr(model, "predict_proba"):
+        best = labels[plain_array(model.predict_proba(given)).argmax(axis=1)]
+        same = np.array_equal(best, plain_array(model.predict(given)))
+        return "proba" if same else "proba_and_labels"
+    raw = asking.ask(given)
+    if isinstance(raw, dict):
+        return "named"
+    values = plain_array(raw)
+    if values.ndim == 2:
+        return "scores"
+    if np.isin(values, labels).all():
+        return "labels"
+    return "score" if task == "binary" and values.dtype.kind == "f" else "labels"
+
+
+def _bare_if_equal(
+    loaded: LoadedModel, outputs: Outputs, rows: pl.DataFrame, pickled: bytes
+) -> LoadedModel:
+    """The same model asked by a matrix, if it answers exactly the same: much quicker to ask."""
+    inputs = loaded.signature.inputs
+    if loaded.recipe.takes == "matrix" or not all(is_number(column) for column in inputs):
+        return loaded
+    candidate = LoadedModel(
+        signature=loaded.signature,
+        recipe=replace(loaded.recipe, takes="matrix", bare=True),
+        model=pickle.loads(pickled),
+    )
+    try:
+        again = candidate.predict(rows)
+    except Exception:  # noqa: BLE001 - it needs a frame: then it gets one
+        return loaded
+    same = all(_equal(outputs[name], again[name]) for name in outputs)
+    return candidate if same else loaded
+
+
+def _equal(left: Array, right: Array) -> bool:
+    return left.dtype == right.dtype and np.array_equal(
+        left, right, equal_nan=left.dtype.kind == "f"
+    )
+
+
+def _inputs(model: Any, sample: pl.DataFrame, frame: str) -> tuple[Column, ...]:
+    if frame == "numpy":
+        return (Column(name=MATRIX_INPUT, type="double", nullable=True),)
+    names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    missing = [name for name in names if name not in sample.columns]
+    if missing:
+        raise Invalid(
+            "model.features",
+            f"The model was trained on {', '.join(missing)}, which the features do not have.",
+            hint="Make every column in the step before the training step, or inside a "
+            "scikit-learn pipeline that you return whole.",
+        )
+    count = getattr(model, "n_features_in_", None)
+    if not names and count is not None and count != sample.width:
+        raise Invalid(
+            "model.features",
+            f"The model takes {count} unnamed columns; the features without the target have "
+            f"{sample.width}: {', '.join(sample.columns)}.",
+            hint="Fit on a frame (so that the model knows its columns by name), or drop the other "
+            "columns in the step before.",
+        )
+    return columns_of(sample.select(names or sample.columns))
+
+
+def _width(model: Any, sample: pl.DataFrame) -> int:
+    return int(getattr(model, "n_features_in_", sample.width))
+
+
+def _task_and_classes(
+    model: Any, target: pl.Series, task: str
+) -> tuple[str, tuple[bool | int | float | str, ...]]:
+    own = getattr(model, "classes_", None)
+    known = target.drop_nulls().unique().sort()
+    if task == "regression" or (task == "auto" and own is None and not _is_label(model, known)):
+        return "regression", ()
+    values: Sequence[Any] = known.to_list() if own is None else list(own)
+    classes = tuple(plain_value(value) for value in values)
+    if len(classes) < 2:
+        raise Invalid(
+            "model.classes",
+            f"The target {target.name!r} has {len(classes)} class{'es' * (len(classes) != 1)} in "
+            "the training rows.",
+            hint="Train on rows of at least two classes.",
+        )
+    return ("binary" if len(classes) == 2 else "multiclass"), classes
+
+
+def _is_label(model: Any, values: pl.Series) -> bool:
+    kind = values.dtype
+    return hasattr(model, "predict_proba") or not (kind.is_numeric() or kind.is_temporal())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Warnings of a model that is asked in ways that do not suit it concern nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

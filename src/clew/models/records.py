@@ -1,0 +1,93 @@
+"""What this room hands to those who train and judge: splits, packages, judgements, alias moves.
+
+Plain values; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from clew.base.records import Check, CodeRef, Signature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Training rows (a tree in the store) and the commit of the frozen test rows.
+
+    ``paths`` are the files of the tree to read; row counts are None where nothing was split.
+    """
+
+    train_tree: str
+    paths: tuple[str, ...]
+    test_commit: str
+    train_rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """Where a model came from; kept with it as ``/clew/training.json``.
+
+    ``function`` and ``fingerprint`` are of the training function; ``features`` is the id of the
+    commit that the training rows were cut from.
+    """
+
+    model: str
+    job: str
+    global_id: str
+    features: str
+    experiment: str | None = None
+    trial: str | None = None
+    params: dict[str, object] = field(default_factory=dict)
+    seed: int | None = None
+    function: CodeRef | None = None
+    fingerprint: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What the best trial reported last, on rows that it chose itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A packaged model: a durable tree, ready to be committed."""
+
+    tree: str
+    signature: Signature
+    run: TrainingRun
+    test_commit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a gate found; becomes a verdict when it is recorded. ``report_tree`` is durable."""
+
+    model_version: str
+    job: str
+    global_id: str
+    blessed: bool
+    checks: tuple[Check, ...]
+    metrics: dict[str, float]
+    champion: str | None
+    champion_metrics: dict[str, float]
+    test_commit: str
+    report_tree: str
+
+    @property
+    def reason(self) -> str:
+        """One sentence: why it is refused, or what it is blessed for."""
+        failed = [check.reason for check in self.checks if not check.passed]
+        if failed:
+            return f"Refused: {' '.join(failed)}"
+        return f"Blessed: {len(self.checks)} of {len(self.checks)} checks passed."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasMove:
+    """An alias came to stand on a version, at a time, through somebody, for a reason."""
+
+    model: str
+    alias: str
+    version: str
+    global_id: str | None
+    moved_by: str
+    reason: str
+    moved_at: datetime

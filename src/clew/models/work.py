@@ -1,0 +1,320 @@
+"""What this room does in worker processes: split off test rows, package a model, judge it.
+
+Knows no rows of the database: payloads come in, bytes go into the store, plain results go out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import msgspec
+import polars as pl
+
+from clew.base.errors import Invalid, NotFound
+from clew.base.records import Signature
+from clew.compute import CallContext, load_function
+from clew.models import mlflow_format
+from clew.models.candidate import Candidate
+from clew.models.definitions import HoldoutDefinition, check_task
+from clew.models.evaluation import Bench, evaluate, try_champion
+from clew.models.holdout import cut
+from clew.models.loading import (
+    EXAMPLE,
+    MODEL,
+    PREDICTIONS,
+    PROFILE,
+    RECIPE,
+    SIGNATURE,
+    TRAINING,
+    LoadedModel,
+    load_model,
+    unpickle,
+)
+from clew.models.probing import probe
+from clew.quality import profile
+from clew.repos import dump_value, load_value
+from clew.store import EMPTY_TREE, Entry, Store
+
+TRAIN_PATH = "/train.parquet"
+TEST_PATH = "/test.parquet"
+HOLDOUT_PATH = "/holdout.json"
+REPORT_PATH = "/report.json"
+PREDICTED_PATH = "/predictions.parquet"
+_PROFILED_ROWS = 20_000
+_FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": "pandas"}
+
+
+def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+    """Cut features into training rows and the frozen test rows.
+
+    The payload: ``store``, ``tree``, ``paths`` (None: all), ``definition`` and ``frozen`` (the tree
+    of the test set that stands, '' for none). The trees that come back: ``train``, and ``test``
+    ('' where the frozen one still stands).
+    """
+    store = _store(payload["store"])
+    definition = msgspec.convert(payload["definition"], HoldoutDefinition)
+    features = _frame(store, payload["tree"], payload["paths"])
+    frozen = _frozen(store, payload["frozen"], definition)
+    train, test = cut(features, definition, frozen)
+    about = msgspec.json.encode(definition)
+    trees = {"train": _keep(store, {TRAIN_PATH: _parquet(train)}), "test": ""}
+    if test is not None:
+        trees["test"] = _keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
+    return {**trees, "train_rows": train.height, "test_rows": None if test is None else test.height}
+
+
+def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
+    """Make a model version's tree of the artefact of a trial.
+
+    The payload: ``store``, ``artefact`` (a tree with /model.pkl), ``train`` and ``test`` ({tree,
+    paths}), ``target``, ``task``, ``frame`` ('': as ``function`` is annotated), ``snapshot_dir``,
+    ``function`` ({file, name} or None) and ``training`` (kept as /clew/training.json).
+    """
+    store = _store(payload["store"])
+    frame = payload["frame"] or _frame_of(payload["snapshot_dir"], payload["function"])
+    train, target = _features(store, payload["train"], payload["target"])
+    test, _ = _features(store, payload["test"], payload["target"])
+    model, pickled, modules = _read_model(store, payload["artefact"], payload["snapshot_dir"])
+    task = check_task(payload["task"])
+    loaded = probe(model, test, target, frame=frame, task=task, pickled=pickled)
+    directory = context.scratch / "model"
+    training = payload["training"]
+    needed = mlflow_format.write(
+        directory,
+        loaded,
+        test,
+        pickled=pickled,
+        modules=modules,
+        metadata={f"clew.{name}": str(training[name]) for name in ("model", "global_id", "job")},
+    )
+    about = {
+        **training,
+        "environment": needed,
+        "rows": {"train": train.height, "test": test.height},
+    }
+    files: dict[str, bytes | Path] = {
+        f"/{path.relative_to(directory).as_posix()}": path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    tree = _keep(store, files | _clew_files(loaded, train, test, about))
+    return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
+
+
+def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+    """Run candidate and champion on the frozen test rows, then the user's gate.
+
+    The payload: ``store``, ``candidate`` (tree), ``champion`` (tree or ''), ``champion_metrics``
+    (as recorded), ``champion_name``, ``test`` ({tree, paths}), ``target``, ``snapshot_dir`` and
+    ``function`` ({file, name} or None).
+    """
+    store = _store(payload["store"])
+    rows = _labelled(store, payload["test"], payload["target"])
+    features, truth = rows.drop(payload["target"]), rows[payload["target"]]
+    mine = evaluate(load_model(store, payload["candidate"]), features, truth)
+    theirs = try_champion(
+        lambda: load_model(store, payload["champion"]) if payload["champion"] else None,
+        features,
+        truth,
+        name=payload["champion_name"],
+        recorded=payload["champion_metrics"],
+    )
+    bench = Bench(frame=rows, target=payload["target"], candidate=mine, champion=theirs)
+    candidate = Candidate(bench)
+    gate = payload["function"]
+    if gate is None:
+        candidate.require("no gate", True, "No gate is defined: every model is blessed.")
+    else:
+        rule = load_function(payload["snapshot_dir"], gate["file"], gate["name"])
+        if rule(candidate) is False:
+            candidate.require(gate["name"], False, f"{gate['name']} returned False.")
+    report = {
+        "metrics": mine.metrics,
+        "champion": payload["champion_name"],
+        "champion_metrics": theirs.metrics if theirs else {},
+        "checks": msgspec.to_builtins(candidate.checks),
+        "rows": rows.height,
+        "charts": bench.charts(),
+    }
+    files = {
+        REPORT_PATH: msgspec.json.encode(report, order="deterministic"),
+        PREDICTED_PATH: _parquet(bench.predictions()),
+    }
+    kept = {name: value for name, value in report.items() if name != "charts"}
+    return {**kept, "tree": _keep(store, files)}
+
+
+def _clew_files(
+    loaded: LoadedModel, train: pl.DataFrame, test: pl.DataFrame, training: dict[str, Any]
+) -> dict[str, bytes]:
+    named = loaded.signature.frame != "numpy"
+    names = [column.name for column in loaded.signature.inputs] if named else train.columns
+    outputs = loaded.predict(test.head(_PROFILED_ROWS))
+    plain = pl.DataFrame({name: out for name, out in outputs.items() if out.ndim == 1})
+    files = {
+        SIGNATURE: loaded.signature,
+        RECIPE: loaded.recipe,
+        PROFILE: profile(train.select(names)),
+        PREDICTIONS: profile(plain),
+        TRAINING: training,
+        EXAMPLE: _example(loaded.signature, test.head(3)),
+    }
+    return {path: msgspec.json.encode(value) for path, value in files.items()}
+
+
+_DATATYPES = {
+    "bool": "BOOL", "double": "FP64", "float": "FP32",
+    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+def _example(signature: Signature, rows: pl.DataFrame) -> dict[str, Any]:
+    """Test rows as a request of the Open Inference Protocol, version 2."""
+    if signature.frame == "numpy":
+        values: list[Any] = rows.cast(pl.Float64).rows()
+        shape = [rows.height, signature.width]
+        tensor = {"name": signature.inputs[0].name, "datatype": "FP64", "shape": shape}
+        return {"inputs": [{**tensor, "data": values}]}
+    tensors = [
+        {
+            "name": column.name,
+            "datatype": _DATATYPES.get(column.type, "BYTES"),
+            "shape": [rows.height],
+            "data": rows[column.name].to_list(),
+        }
+        for column in signature.inputs
+    ]
+    return {"inputs": tensors}
+
+
+def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, bytes, set[str]]:
+    """The object, a pickle of it that brings the project's own code along, and its modules."""
+    entry = store.get(artefact, MODEL)
+    if entry is None:
+        raise NotFound(
+            "model.artefact",
+            f"The best trial left no {MODEL}: its function returned nothing.",
+            hint="Return the model at the end of the training function.",
+        )
+    content = store.read(entry.digest)
+    model, modules = unpickle(content)
+    own = {name: sys.modules[name] for name in modules if _is_own(name, snapshot_dir)}
+    if not own:
+        return model, content, modules
+    with _by_value(snapshot_dir):
+        content = cloudpickle.dumps(model)
+    return model, content, unpickle(content)[1]
+
+
+@contextmanager
+def _by_value(snapshot_dir: str) -> Iterator[None]:
+    """Within, what is defined in the user's project is pickled whole, not by its name."""
+    modules = [module for name, module in list(sys.modules.items()) if _is_own(name, snapshot_dir)]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_own(name: str, snapshot_dir: str) -> bool:
+    module: ModuleType | None = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    return bool(snapshot_dir) and isinstance(file, str) and Path(file).is_relative_to(snapshot_dir)
+
+
+def _frame_of(snapshot_dir: str, function: Mapping[str, str] | None) -> str:
+    """What the training function is annotated to work with; Polars where it does not say."""
+    if function is None:
+        return "polars"
+    found: Callable[..., Any] = load_function(snapshot_dir, function["file"], function["name"])
+    first = next(iter(inspect.signature(found).parameters.values()), None)
+    written = first.annotation if first is not None else None
+    if isinstance(written, str):
+        root = written.partition(".")[0]
+        kind = found.__globals__.get(root)
+        module = getattr(kind, "__module__", None) or getattr(kind, "__name__", root)
+    else:
+        module = getattr(written, "__module__", "") or ""
+    return _FRAMES.get(str(module).partition(".")[0], "polars")
+
+
+def _features(
+    store: Store, where: Mapping[str, Any], target: str
+) -> tuple[pl.DataFrame, pl.Series]:
+    rows = _frame(store, where["tree"], where["paths"])
+    if target not in rows.columns:
+        raise Invalid(
+            "model.target",
+            f"There is no column {target!r}, only {', '.join(rows.columns)}.",
+            hint="Name the column to predict in train(..., target=...), and keep it in the rows.",
+        )
+    return rows.drop(target), rows[target]
+
+
+def _labelled(store: Store, where: Mapping[str, Any], target: str) -> pl.DataFrame:
+    features, truth = _features(store, where, target)
+    rows = features.with_columns(truth).filter(truth.is_not_null())
+    if not rows.height:
+        raise Invalid(
+            "test.empty",
+            "The test set has no row with a known target.",
+            hint="Give a test set with labels.",
+        )
+    return rows
+
+
+def _frozen(store: Store, tree: str, definition: HoldoutDefinition) -> pl.DataFrame | None:
+    if not tree:
+        return None
+    entry = store.get(tree, HOLDOUT_PATH)
+    before = (
+        msgspec.json.decode(store.read(entry.digest), type=HoldoutDefinition) if entry else None
+    )
+    if before != definition:
+        raise Invalid(
+            "holdout.changed",
+            f"The test set is frozen as {before}; the file now says {definition}. Another cut "
+            "would test models on rows that earlier ones learned from.",
+            hint="Keep the holdout as it was, or give the training step another name.",
+        )
+    return _frame(store, tree, [TEST_PATH])
+
+
+def _frame(store: Store, tree: str, paths: Sequence[str] | None) -> pl.DataFrame:
+    found = paths if paths is not None else [entry.path for entry in store.entries(tree)]
+    frame: pl.DataFrame = load_value(store, tree, found, pl.DataFrame)
+    return frame
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    content = dump_value(frame, "frame")[0][1]
+    assert isinstance(content, bytes)
+    return content
+
+
+def _keep(store: Store, files: Mapping[str, bytes | Path]) -> str:
+    """A durable tree of these files."""
+    with store.writer() as writer:
+        put = {path: writer.put(content) for path, content in files.items()}
+        entries = [
+            Entry(path=path, digest=digest, size_bytes=size)
+            for path, (digest, size) in sorted(put.items())
+        ]
+        return writer.tree(EMPTY_TREE, entries)
+
+
+@lru_cache(maxsize=4)
+def _store(path: str) -> Store:
+    return Store.open(Path(path))

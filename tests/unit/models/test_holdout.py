@@ -1,0 +1,123 @@
+"""Which rows are kept for testing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from clew.base.errors import Invalid
+from clew.models.definitions import holdout
+from clew.models.holdout import chosen, cut, group_keys
+
+
+def days(numbers, value: float = 1.0) -> pl.DataFrame:
+    return pl.DataFrame({"day": [n // 5 for n in numbers], "x": [n * value for n in numbers]})
+
+
+def test_a_fraction_outside_of_zero_and_one_is_refused():
+    for fraction in (0.0, 1.0, -1, 7):
+        with pytest.raises(Invalid, match="leaves nothing"):
+            holdout(fraction)
+
+
+def test_the_share_of_groups_is_near_the_fraction():
+    keys = group_keys(pl.DataFrame({"x": range(10_000)}), "x")
+    assert 0.18 < len(chosen(keys, 0.2)) / 10_000 < 0.22
+
+
+def test_groups_stay_together():
+    train, test = cut(days(range(1000)), holdout(0.2, by="day"), None)
+    assert test is not None
+    assert not set(train["day"]) & set(test["day"])
+    assert train.height + test.height == 1000
+
+
+def test_the_choice_is_the_same_in_every_process():
+    program = (
+        "import polars as pl; from clew.models.holdout import group_keys;"
+        "print(group_keys(pl.DataFrame({'a':['x',None],'b':[1.0,2.5]}), None))"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    here = group_keys(pl.DataFrame({"a": ["x", None], "b": [1.0, 2.5]}), None)
+    assert answers == {f"{here}\n".encode()}
+
+
+def test_the_digest_of_a_group_never_changes():
+    assert [key.hex() for key in group_keys(pl.DataFrame({"d": ["2013-01-01", None]}), "d")] == [
+        "ecb147f7ba3936dc",
+        "74234e98afe7498f",
+    ]
+
+
+def test_a_column_with_gaps_and_one_without_make_the_same_groups():
+    whole = pl.DataFrame({"d": [1, 2]}, schema={"d": pl.Int32})
+    gaps = pl.DataFrame({"d": [1.0, 2.0]})
+    assert group_keys(whole, "d") == group_keys(gaps, "d")
+
+
+def test_groups_may_be_an_expression_over_columns():
+    frame = pl.DataFrame({"month": [1, 1, 2], "day": [1, 1, 1]})
+    keys = group_keys(frame, "month * 100 + day")
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_an_unknown_group_names_the_columns_there_are():
+    with pytest.raises(Invalid, match=r"day, x") as caught:
+        group_keys(days(range(3)), "carrier")
+    assert caught.value.code == "holdout.by"
+
+
+def test_one_group_cannot_be_cut():
+    with pytest.raises(Invalid, match="1 group,"):
+        cut(days(range(4)), holdout(0.5, by="day"), None)
+
+
+def test_few_groups_leave_at_least_one_on_each_side():
+    for fraction in (0.001, 0.999):
+        train, test = cut(days(range(10)), holdout(fraction, by="day"), None)
+        assert test is not None
+        assert train.height == test.height == 5
+
+
+@pytest.mark.parametrize("by", ["day", None])
+def test_what_is_frozen_stays_and_new_groups_all_train(by: str | None):
+    definition = holdout(0.3, by=by)
+    _, frozen = cut(days(range(500)), definition, None)
+    assert frozen is not None
+    train, again = cut(days(range(1000)), definition, frozen)
+    assert again is None
+    assert train.height == 1000 - frozen.height
+    assert not set(train["x"]) & set(frozen["x"])
+    assert set(range(500, 1000)) <= {int(x) for x in train["x"]}
+
+
+def test_new_rows_of_a_frozen_group_do_not_train():
+    definition = holdout(0.3, by="day")
+    _, frozen = cut(days(range(500)), definition, None)
+    assert frozen is not None
+    late = days(range(500), value=2.0)
+    train, _ = cut(pl.concat([days(range(500)), late]), definition, frozen)
+    assert not set(train["day"]) & set(frozen["day"])
+
+
+def test_new_columns_cut_the_same_groups_anew():
+    definition = holdout(0.3, by="day")
+    _, frozen = cut(days(range(500)), definition, None)
+    assert frozen is not None
+    wider = days(range(800)).with_columns(pl.col("x").sin().alias("wave"))
+    train, again = cut(wider, definition, frozen)
+    assert again is not None
+    assert set(again["day"]) == set(frozen["day"])
+    assert "wave" in again.columns
+    assert not set(train["day"]) & set(again["day"])
