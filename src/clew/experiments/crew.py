@@ -59,6 +59,7 @@ class Crew:
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="clew-trial")
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._handles: dict[int, Handle] = {}
+        self._waiting: dict[int, Future[Message]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -89,9 +90,9 @@ class Crew:
         with self._lock:
             self._closed = True
             handles = list(self._handles.values())
-        for news in self.news(0):
-            if isinstance(news, Asked):
-                news.reply.set_exception(_over())
+            waiting = [reply for reply in self._waiting.values() if not reply.done()]
+        for reply in waiting:
+            reply.set_exception(_over())
         for handle in handles:
             handle.cancel()
         self._threads.shutdown(cancel_futures=True)
@@ -112,18 +113,17 @@ class Crew:
         self._inbox.put(Ended(number, outcome))
 
     def _listen(self, number: int, message: Message) -> Message | None:
-        if message["kind"] != "rung":
-            self._put(Said(number, message))
-            return None
         reply: Future[Message] = Future()
-        self._put(Asked(number, message["step"], reply))
-        return reply.result()
-
-    def _put(self, news: News) -> None:
-        with self._lock:  # so that nothing comes in after the last look
+        asks = message["kind"] == "rung"
+        with self._lock:  # so that nothing comes in, and nobody waits, after the end
             if self._closed:
                 raise _over()
-            self._inbox.put(news)
+            if asks:
+                self._waiting[number] = reply
+                self._inbox.put(Asked(number, message["step"], reply))
+            else:
+                self._inbox.put(Said(number, message))
+        return reply.result() if asks else None
 
 
 def _over() -> Conflict:

@@ -209,9 +209,7 @@ class Experiments:
         with self._db.read() as tx:
             id = _one(tx, tables.BY_PREFIX, experiment, "experiment").best_trial
             row = _one(tx, tables.TRIAL_BY_PREFIX, id, "trial")
-            points = [
-                tables.point_of(one) for one in tx.execute(tables.POINTS_OF_TRIAL, {"trial": id})
-            ]
+            rows = tx.execute(tables.POINTS_OF_TRIAL, {"trial": id}).all()
         return SearchResult(
             experiment=experiment,
             trial=tables.trial_of(row),

@@ -122,8 +122,7 @@ class Journal:
 
     def report(self, track: Track, step: int, metrics: dict[str, float]) -> None:
         """A trial reported; a second report of a step adds to the first."""
-        if self._page.since_s is None:
-            self._page.since_s = time.monotonic()
+        self._hurry()
         row = self._page.points.setdefault(
             (track.id, step),
             {"trial": track.id, "step": step, "metrics": {}, "at_us": to_us(now())},
@@ -133,6 +132,7 @@ class Journal:
 
     def checkpoint(self, track: Track, step: int, tree: str) -> None:
         """The bytes of a checkpoint are in the store; commit them."""
+        self._hurry()
         self._page.checkpoints[track.number] = (step, tree)
         self._page.tracks[track.number] = track
 
@@ -146,7 +146,7 @@ class Journal:
         self._note("trial.ended", track)
 
     def rest_s(self, patience_s: float) -> float:
-        """How long the oldest point may still wait, at most ``patience_s``; 0 when overdue."""
+        """How long the oldest news may still wait, at most ``patience_s``; 0 when overdue."""
         if self._page.since_s is None:
             return patience_s
         return max(0.0, self._page.since_s + patience_s - time.monotonic())
@@ -156,7 +156,8 @@ class Journal:
     def write(self, leader: Track | None) -> None:
         """Write all that has gathered, in one transaction."""
         with self._db.begin() as tx:
-            self._write(tx, leader)
+            self._write(tx, self._page, leader)
+        self._page = _Page()
 
     def end(self, state: str, leader: Track | None, error: ClewError | None = None) -> None:
         """The experiment is over: done, failed or cancelled. Trials that wait are stopped."""
@@ -165,11 +166,12 @@ class Journal:
                 track.state = "stopped"
                 self.finish(track)
         with self._db.begin() as tx:
-            self._write(tx, leader)
+            self._write(tx, self._page, leader)
             wire = None if error is None else error.to_wire()
             self._set(tx, state=state, error=wire, finished_us=to_us(now()))
             best = {} if leader is None else {"best_trial": leader.id, "best_value": leader.value}
             self._emit(tx, "experiment.ended", self.id, {"state": state, **best})
+        self._page = _Page()
         self.state = state
 
     def _begin(self) -> None:
@@ -200,8 +202,7 @@ class Journal:
             self._lineage.add(tx, node, [(order.job, "ran")])
             self._emit(tx, "experiment.started", self.id, {"job": order.job, **about})
 
-    def _write(self, tx: Tx, leader: Track | None) -> None:
-        page, self._page = self._page, _Page()
+    def _write(self, tx: Tx, page: _Page, leader: Track | None) -> None:
         for track in page.rewound:
             bounds = {"of_trial": track.id, "after_step": track.checkpoint_step}
             tx.execute(tables.FORGET_POINTS, bounds)
@@ -258,6 +259,10 @@ class Journal:
         known = self._node("commit", commit.id, "", {})
         self._lineage.add(tx, known, [(track.id, "made")])
 
+    def _hurry(self) -> None:
+        if self._page.since_s is None:
+            self._page.since_s = time.monotonic()
+
     def _note(self, kind: str, track: Track) -> None:
         self._page.tracks[track.number] = track
         self._page.events.append((kind, track))
@@ -302,6 +307,11 @@ def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
         "started_us": track.started_us,
         "ended_us": track.ended_us,
     }
+
+
+def _detail(track: Track) -> dict[str, object]:
+    """What lineage says of a trial."""
+    return {"params": track.params, "state": track.state, "value": track.value}
 
 
 def _about(track: Track) -> dict[str, object]:

@@ -17,7 +17,7 @@ from clew.base.clock import now, to_us
 from clew.base.errors import ClewError, Conflict, Invalid
 from clew.base.ids import new_id
 from clew.compute import Call, CallError, Outcome
-from clew.experiments.crew import Asked, Crew, Ended, News, Said
+from clew.experiments.crew import Asked, Crew, Ended, News
 from clew.experiments.journal import Journal, Order
 from clew.experiments.samplers import suggest
 from clew.experiments.searchers import (
@@ -76,7 +76,6 @@ class Search:
         try:
             with self._crew:
                 self._resume()
-                self._turn([])
                 while self._running:
                     self._turn(self._crew.news(self._journal.rest_s(PATIENCE_S)))
             winner = self._winner()
@@ -91,10 +90,10 @@ class Search:
         """Take in, decide, write, act."""
         if self._cancelled():
             raise _cancelled(self._order.name)
-        asking = [one for one in news if isinstance(one, Asked)]
         for one in news:
             self._hear(one)
-        if not all(isinstance(one, Said) for one in news) or not self._running:
+        asking = [one for one in news if isinstance(one, Asked)]
+        if asking or any(isinstance(one, Ended) for one in news):
             self._decide(asking)
             self._write()
         elif self._journal.rest_s(PATIENCE_S) <= 0:
@@ -138,7 +137,7 @@ class Search:
             self._journal.finish(track)
 
     def _fail(self, track: Track, error: CallError) -> None:
-        track.error = _text(error)
+        track.error = f"{error.message}\n{error.traceback}".strip()
         if error.kind == "clew":  # other parameters would meet the same
             raise error.to_error()
         if error.kind == "cancelled":
@@ -152,10 +151,15 @@ class Search:
     # deciding -------------------------------------------------------------------------------
 
     def _resume(self) -> None:
-        """Send trials that were on their way when the search ended last time on again."""
+        """The first turn: trials that were on their way when the search broke off, then others."""
+        if self._cancelled():
+            raise _cancelled(self._order.name)
         for track in self._tracks:
             if track.state == "running" or (track.state == "stopped" and self._is_short(track)):
                 self._send(track, track.target)
+        self._decide([])
+        self._write()
+        self._act()
 
     def _decide(self, asking: Sequence[Asked]) -> None:
         for asked in asking:
@@ -270,11 +274,6 @@ class Search:
             f"No trial of {self._order.name} reported a finite {self._definition.metric!r}.",
             hint="Narrow the space, or report another metric.",
         )
-
-
-def _text(error: CallError) -> str:
-    name = f"{error.type}: " if error.type else ""
-    return f"{name}{error.message}\n{error.traceback}".strip()
 
 
 def _cancelled(name: str) -> Conflict:

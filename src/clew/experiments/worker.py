@@ -46,7 +46,7 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
     port = WorkerPort(payload, context)
     trial = Trial(port=port, **payload["trial"])
-    model = function(**_arguments(function, payload, trial, port.store))
+    model = function(**_arguments(function, payload, trial, port))
     latest = trial.latest_checkpoint()
     content = port.copy_to_keep(model, trial.paused() and latest is None)
     if latest is None and model is not None:
@@ -67,6 +67,8 @@ class WorkerPort:
         self._payload = payload
         self._context = context
         self._saved_at_s = time.monotonic()
+        self.scratch = context.scratch
+        """A directory of this run alone."""
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Send it; the parent batches."""
@@ -145,7 +147,7 @@ class WorkerPort:
 
 
 def _arguments(
-    function: Callable[..., Any], payload: dict[str, Any], trial: Trial, store: Store
+    function: Callable[..., Any], payload: dict[str, Any], trial: Trial, port: WorkerPort
 ) -> dict[str, Any]:
     inputs = {one["parameter"]: one for one in payload["inputs"]}
     arguments: dict[str, Any] = {}
@@ -153,7 +155,11 @@ def _arguments(
         if name in inputs:
             one = inputs.pop(name)
             annotation = _annotation(function, parameter)
-            arguments[name] = load_value(store, one["tree"], one["paths"], annotation)
+            scratch = port.scratch / "inputs" / name
+            scratch.mkdir(parents=True)
+            arguments[name] = load_value(
+                port.store, one["tree"], one["paths"], annotation, scratch=scratch
+            )
         elif name == "trial" or _annotation(function, parameter) is Trial:
             arguments[name] = trial
         elif parameter.default is inspect.Parameter.empty:
@@ -166,6 +172,8 @@ def _arguments(
 def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> object:
     """The type that the user wrote, also where annotations are kept as text."""
     written = parameter.annotation
+    if written is inspect.Parameter.empty:
+        return None
     if not isinstance(written, str):
         return written
     try:
