@@ -77,7 +77,7 @@ class Collector:
         self._db, self._repos, self._store, self._spool = db, repos, store, spool_dir
         self._last_s = float("-inf")
 
-    def collect(self, *, force: bool = True) -> int:
+    def collect(self, *, force: bool = False) -> int:
         """Commit what the spool holds; the number of requests.
 
         Without ``force`` nothing happens within a second of the last time.

@@ -82,7 +82,7 @@ class Serving:
             )
             return _revision(tx, row_of(tx, revision))
 
-    def rollback(self, endpoint: str, *, reason: str = "", tx: Tx | None = None) -> Revision:
+    def rollback(self, endpoint: str, reason: str = "", *, tx: Tx | None = None) -> Revision:
         """End the rollout under way; without one, give all traffic to the revision before. The
         revision that is live then; serving processes follow within a tenth of a second.
 
@@ -148,7 +148,7 @@ class Serving:
 
     # predictions --------------------------------------------------------------------------------
 
-    def collect(self, *, force: bool = True) -> int:
+    def collect(self, *, force: bool = False) -> int:
         """Commit what serving processes have logged; the number of requests.
 
         Without ``force`` it does nothing within a second of the last time.
@@ -166,9 +166,22 @@ class Serving:
         """The newest predictions, newest first. Raises NotFound ``endpoint.unknown``."""
         return self._log.newest(endpoint, limit)
 
-    def prediction_count(self, *, revision: str | None = None, global_id: str | None = None) -> int:
-        """Committed prediction requests of a revision or of a change."""
-        return self._log.count(revision=revision, global_id=global_id)
+    def predictions_of_revision(self, revision_id: str, limit: int = 20) -> list[Prediction]:
+        """The newest predictions of a revision, newest first.
+
+        Raises NotFound ``revision.unknown``.
+        """
+        with self._db.read() as tx:
+            row = row_of(tx, revision_id)
+        return self._log.newest(row.endpoint, limit, revision=row.id)
+
+    def count_of_revision(self, revision_id: str) -> int:
+        """Committed prediction requests of a revision."""
+        return self._log.count(revision=revision_id)
+
+    def count_of_change(self, global_id: str) -> int:
+        """Committed prediction requests that revisions of a change answered."""
+        return self._log.count(global_id=global_id)
 
     def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.begin() if tx is None else nullcontext(tx)

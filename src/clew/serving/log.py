@@ -63,8 +63,10 @@ class PredictionLog:
             with self._open(row) as file:
                 yield from predictions_of(parquet.rows_of_ids(file, low, high))
 
-    def newest(self, endpoint: str, limit: int) -> list[Prediction]:
-        """The newest predictions of an endpoint, newest first.
+    def newest(
+        self, endpoint: str, limit: int, *, revision: str | None = None
+    ) -> list[Prediction]:
+        """The newest predictions of an endpoint (of one of its revisions), newest first.
 
         Raises:
             NotFound: ``endpoint.unknown``.
@@ -72,13 +74,15 @@ class PredictionLog:
         with self._db.read() as tx:
             definition_of(tx, endpoint)
             table = tables.prediction_segments
-            rows = tx.execute(
-                select(table)
-                .where(table.c.endpoint == endpoint)
-                .order_by(table.c.max_id.desc())
-                .limit(limit)
-            ).all()
-        spooled = [record for record in self._spooled() if record.endpoint == endpoint]
+            query = select(table).where(table.c.endpoint == endpoint)
+            if revision is not None:
+                query = query.where(table.c.revision == revision)
+            rows = tx.execute(query.order_by(table.c.max_id.desc()).limit(limit)).all()
+        spooled = [
+            record
+            for record in self._spooled()
+            if record.endpoint == endpoint and revision in {None, record.revision}
+        ]
         found = {record.id: self._of_spool(record) for record in spooled[-limit:]}
         for row in rows:
             if len(found) >= limit and sorted(found)[-limit] > row.max_id:

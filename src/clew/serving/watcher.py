@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -23,6 +24,8 @@ from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Identity, Load, Runtime
 
 KINDS = ("revision.created", "revision.changed", "pipeline.applied")
+REFRESH_S = 2.0
+"""How late at most a changed setting of an endpoint is in force."""
 _log = logging.getLogger("clew.serving")
 _FIRST = {"live": 0, "canary": 1, "loading": 2}
 
@@ -115,16 +118,25 @@ class Watcher:
         }
 
     def _follow(self) -> None:
+        refreshed_s = time.monotonic()
         while not self._closed.is_set():
             try:
-                if self._db.events.wait(self._seen, 0.5):
-                    last = self._db.events.last()
-                    if self._db.events.after(self._seen, KINDS, limit=1):
-                        self.refresh()
-                    self._seen = last
+                news = self._news()
+                if news or time.monotonic() - refreshed_s > REFRESH_S:
+                    self.refresh()
+                    refreshed_s = time.monotonic()
             except ClewError as error:
                 _log.error("the routes cannot be read: %s", error)
                 self._closed.wait(1.0)
+
+    def _news(self) -> bool:
+        """Whether revisions have changed; waits a while for it."""
+        if not self._db.events.wait(self._seen, 0.5):
+            return False
+        last = self._db.events.last()
+        news = bool(self._db.events.after(self._seen, KINDS, limit=1))
+        self._seen = last
+        return news
 
     # loading ------------------------------------------------------------------------------------
 

@@ -1,0 +1,132 @@
+"""What the tests of serving share: a workspace with endpoints, and real serving processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+
+from clew.base.ids import new_id
+from clew.base.records import Signature
+from clew.db import Database
+from clew.lineage import Lineage
+from clew.repos import Repos
+from clew.serving import EndpointDefinition, Serving, ServingProcess, ServingSettings, immediate
+from clew.store import EMPTY_TREE, Entry, Store
+
+HERE = Path(__file__).parent
+
+
+def beside(name: str) -> ModuleType:
+    """A module that stands next to the tests."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+fake = beside("fake_process")
+
+
+class Workspace:
+    """Rooms below and at serving, in one directory."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.url = f"sqlite:///{home / 'clew.db'}"
+        self.db = Database.open(self.url)
+        self.db.create()
+        self.store = Store.open(home / "store")
+        self.repos = Repos(self.db, self.store)
+        self.spool = home / "spool"
+        self.lineage = Lineage(self.db)
+        self.serving = Serving(self.db, self.repos, self.store, self.lineage, self.spool)
+        self.repos.create("p/model", kind="model")
+        self.processes: list[ServingProcess] = []
+
+    def endpoint(self, name="e", rollout=None, **more) -> None:
+        with self.db.begin() as tx:
+            definition = EndpointDefinition(
+                name=name, pipeline="p", model="p/model", rollout=rollout or immediate(), **more
+            )
+            self.serving.define(tx, definition)
+
+    def deploy(self, law: dict, endpoint="e", **more):
+        """A revision whose model keeps this law."""
+        commit = self.repos.commit("p/model", {"/fake.json": json.dumps(law).encode()})
+        asked = {
+            "model_version": new_id(),
+            "version": commit.id[:4],
+            "global_id": new_id(),
+            "reason": "a test",
+        }
+        return self.serving.deploy(
+            endpoint,
+            commit=commit.id,
+            tree=commit.tree,
+            signature=msgspec.convert(law["signature"], Signature),
+            **(asked | more),
+        )
+
+    def tree(self, law: dict) -> str:
+        with self.store.writer() as writer:
+            digest, size = writer.put(json.dumps(law).encode())
+            entry = Entry(path="/fake.json", digest=digest, size_bytes=size)
+            return writer.tree(EMPTY_TREE, [entry])
+
+    def serve(self, **more) -> ServingProcess:
+        settings = ServingSettings(
+            database_url=self.url,
+            store_path=self.home / "store",
+            spool_dir=self.spool,
+            log_file=self.home / "serving.log",
+            command=[sys.executable, str(HERE / "fake_process.py")],
+            **more,
+        )
+        process = ServingProcess.start(settings)
+        self.processes.append(process)
+        return process
+
+    def wait(self, ready, timeout_s: float = 20.0):
+        """Wait, by the events of the workspace, until ``ready`` gives something true."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            seen = self.db.events.last()
+            if found := ready():
+                return found
+            assert time.monotonic() < deadline, "it did not come to pass"
+            self.db.events.wait(seen, 0.05)
+
+    def state(self, revision) -> str:
+        return self.serving.revision(revision.id).state
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.stop()
+        self.db.close()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    workspace = Workspace(tmp_path)
+    yield workspace
+    workspace.close()
+
+
+@pytest.fixture
+def laws():
+    return fake
+
+
+@pytest.fixture
+def load():
+    return beside("load")

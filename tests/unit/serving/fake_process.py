@@ -1,0 +1,84 @@
+"""A serving process whose models are small and told by a JSON file in the tree.
+
+Everything else is the real process: only ``clew.models`` is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+
+import msgspec
+import numpy as np
+
+from clew.base.records import Column, Signature
+
+
+class FakeModel:
+    """scale · (sum of the row): its law is in the file, so a test knows every answer."""
+
+    def __init__(self, law: dict) -> None:
+        self.signature = msgspec.convert(law["signature"], Signature)
+        self.law = law
+        self.estimator = pickle.loads(bytes.fromhex(law["pickle"])) if "pickle" in law else None
+
+    def predict(self, data):
+        law = self.law
+        if law.get("sleep_s"):
+            time.sleep(law["sleep_s"])
+        if self.estimator is not None:
+            scores = self.estimator.predict_proba(data)
+            return {"label": scores.argmax(axis=1), "probability": scores[:, 1]}
+        matrix = self._matrix(data)
+        sums = matrix.sum(axis=1)
+        if "fail_above" in law and (sums > law["fail_above"]).any():
+            raise RuntimeError("the model broke")
+        if "refuse_above" in law and (sums > law["refuse_above"]).any():
+            raise ValueError("a sum is too large")
+        if law.get("nan"):
+            sums = sums * float("nan")
+        if law.get("wide"):
+            return {"pair": np.stack([sums, -sums], axis=1), "name": np.array(["a"] * len(sums))}
+        return {"prediction": sums * law.get("scale", 1.0)}
+
+    def _matrix(self, data):
+        if isinstance(data, np.ndarray):
+            return data
+        numbers = [column.name for column in self.signature.inputs if column.type != "string"]
+        columns = [[0.0 if v is None else v for v in data[name]] for name in numbers]
+        return np.column_stack([np.asarray(column, dtype=float) for column in columns])
+
+
+def matrix(width: int = 3, **law) -> dict:
+    signature = Signature(frame="numpy", inputs=(), width=width, task="regression")
+    return {"signature": msgspec.to_builtins(signature), **law}
+
+
+def columns(**law) -> dict:
+    inputs = (
+        Column(name="distance", type="double"),
+        Column(name="delay", type="double", nullable=True),
+        Column(name="stops", type="int32"),
+        Column(name="carrier", type="string"),
+    )
+    signature = Signature(frame="polars", inputs=inputs, width=4, task="regression")
+    return {"signature": msgspec.to_builtins(signature), **law}
+
+
+def load_model(store, tree: str) -> FakeModel:
+    law = json.loads(store.read(store.get(tree, "/fake.json").digest))
+    if law.get("load_s"):
+        time.sleep(law["load_s"])
+    if law.get("unloadable"):
+        raise RuntimeError("no such weights")
+    if law.get("deadly"):
+        os._exit(9)
+    return FakeModel(law)
+
+
+if __name__ == "__main__":
+    from clew.serving.worker import serve
+
+    serve(load_model)
