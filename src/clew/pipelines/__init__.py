@@ -1,0 +1,30 @@
+"""Incremental pipelines: only what changed runs, and it can say why.
+
+Knows nothing of experiments, models and endpoints: their kinds of steps are plugged in.
+"""
+
+from clew.pipelines.definitions import (
+    InputDefinition,
+    PipelineDefinition,
+    SourceDefinition,
+    StepDefinition,
+)
+from clew.pipelines.environment import Environment, environment_of
+from clew.pipelines.fingerprint import Fingerprint, fingerprint
+from clew.pipelines.pipelines import Pipelines
+from clew.pipelines.runner import Runner, RunResult, StepRun
+
+__all__ = [
+    "Environment",
+    "Fingerprint",
+    "InputDefinition",
+    "PipelineDefinition",
+    "Pipelines",
+    "RunResult",
+    "Runner",
+    "SourceDefinition",
+    "StepDefinition",
+    "StepRun",
+    "environment_of",
+    "fingerprint",
+]

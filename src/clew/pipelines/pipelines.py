@@ -1,0 +1,399 @@
+"""The door's deep thing: register pipelines, follow commits, run jobs, say what happened and why.
+
+Knows how its parts fit together; each part knows its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from clew.base.errors import Conflict, Invalid, NotFound
+from clew.base.ids import new_id
+from clew.base.records import ENDED_STATES, Commit, Datum, Job, PipelineInfo, Plan
+from clew.compute import Compute
+from clew.db import Database, Tx
+from clew.lineage import Lineage
+from clew.pipelines import registry, tables
+from clew.pipelines.datums import Unit, datum_id, key_range
+from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
+from clew.pipelines.engine import MAX_JOBS, Engine
+from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
+from clew.pipelines.planning import plan_of
+from clew.pipelines.runner import Runner
+from clew.pipelines.running import Tools, cut_of, log_path
+from clew.pipelines.work import Known, differences, known_among, unchanged_since
+from clew.repos import Repos
+from clew.store import Store
+
+REPO_KINDS = {"step": "output", "train": "model", "gate": "report"}
+
+
+class Pipelines:
+    """Pipelines of a workspace: definitions, jobs and datums. Thread-safe.
+
+    It listens to ``repos``: a finished commit makes jobs for all that is downstream in the same
+    transaction. Jobs run while somebody calls :meth:`run_until_idle` (or :meth:`tick`), in one
+    process at a time.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        repos: Repos,
+        store: Store,
+        lineage: Lineage,
+        compute: Compute,
+        code_dir: Callable[[str], Path],
+        runners: Mapping[str, Runner] | None = None,
+        *,
+        log_dir: Path,
+        max_jobs: int = MAX_JOBS,
+    ) -> None:
+        self._db = db
+        self._repos = repos
+        self._registry = registry.Registry()
+        self._jobs = Jobs(repos, lineage, self._registry)
+        self._log_dir = log_dir
+        self._tools = Tools(
+            db=db,
+            repos=repos,
+            store=store,
+            jobs=self._jobs,
+            registry=self._registry,
+            compute=compute,
+            code_dir=code_dir,
+            runners=runners or {},
+            log_dir=log_dir,
+        )
+        self._engine = Engine(self._tools, max_jobs=max_jobs)
+        repos.listeners.append(self.propagate)
+
+    # pipelines ------------------------------------------------------------------------------
+
+    def register(
+        self,
+        definition: PipelineDefinition,
+        *,
+        global_id: str,
+        author: str = "",
+        tx: Tx | None = None,
+    ) -> tuple[PipelineInfo, bool]:
+        """Make a definition the current version of its pipeline; whether it was another before.
+
+        Repos that are missing are made. Steps that are new or whose meaning differs get jobs under
+        ``global_id``, with all that is downstream, as far as their inputs have data. Jobs that
+        wait run with the new version; those of steps that are gone are cancelled.
+
+        Raises:
+            Invalid: ``pipeline.cycle``, ``pipeline.duplicate``, ``pipeline.output``.
+            NotFound: ``repo.unknown`` for an input that nothing of the pipeline makes.
+        """
+        steps = definition.in_order()
+        with self._writing(tx) as tx:
+            row = registry.current(tx, definition.name)
+            if row is not None and row.digest == definition.digest():
+                return registry.info(row), False
+            old = None if row is None else from_builtins(row.definition)
+            self._check_outputs(tx, definition)
+            self._make_repos(tx, definition)
+            version = 1 if row is None else row.version + 1
+            self._registry.add(tx, definition, version=version, global_id=global_id, author=author)
+            wishes = [
+                Wish(step=(definition.name, step.name), reason=reason)
+                for step in steps
+                if (reason := _why_anew(step, old.step(step.name) if old else None))
+            ]
+            self._jobs.make(tx, wishes, global_id)
+            data = {"version": version, "snapshot": definition.snapshot, "file": definition.file}
+            tx.emit("pipeline.applied", subject=definition.name, global_id=global_id, data=data)
+            return registry.info(registry.current(tx, definition.name)), True
+
+    def plan(
+        self, definition: PipelineDefinition, changes: Mapping[str, str] | None = None
+    ) -> Plan:
+        """What :meth:`register` would run, skip and delete, and why.
+
+        ``changes`` maps repos to trees that their branch would have. Nothing is written.
+
+        Raises:
+            Invalid: ``pipeline.cycle``, ``pipeline.duplicate``.
+        """
+        with self._db.read() as tx:
+            return plan_of(self._tools, tx, definition, changes or {})
+
+    def get(self, name: str) -> PipelineInfo:
+        """A pipeline as it is now. Raises NotFound ``pipeline.unknown``."""
+        with self._db.read() as tx:
+            row = registry.current(tx, name)
+            if row is None:
+                raise registry.unknown(tx, name)
+            return registry.info(row)
+
+    def definition(self, name: str, version: int | None = None) -> PipelineDefinition:
+        """A pipeline in its current or another version. Raises NotFound ``pipeline.unknown``."""
+        with self._db.read() as tx:
+            row = registry.current(tx, name)
+            if row is None or (version is not None and not 0 < version <= row.version):
+                raise registry.unknown(tx, name)
+            return self._registry.definition(tx, name, version or row.version)
+
+    def list(self) -> list[PipelineInfo]:
+        """All pipelines, by name."""
+        with self._db.read() as tx:
+            names = [row.name for row in tx.execute(tables.VERSIONS)]
+            return [registry.info(registry.current(tx, name)) for name in names]
+
+    # jobs -----------------------------------------------------------------------------------
+
+    def propagate(self, tx: Tx, commits: Sequence[Commit], global_id: str) -> None:
+        """Make jobs for all that is downstream of commits that ``tx`` finishes.
+
+        One for each step and change, with its output commit open from now on, so that the whole
+        change can be seen before any of it has run. A listener of repos.
+        """
+        self._jobs.follow(tx, commits, global_id)
+
+    def request(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        global_id: str | None = None,
+        reason: str = "",
+        tx: Tx | None = None,
+    ) -> Sequence[Job]:
+        """Run a step anew (every step without one) although nothing changed, and what follows.
+
+        The jobs, those asked for first. Those downstream run as far as their input differs.
+
+        Raises:
+            NotFound: ``pipeline.unknown``, ``step.unknown``.
+            Conflict: ``step.no_input`` where an input has no data yet.
+        """
+        with self._writing(tx) as tx:
+            graph = self._registry.graph(tx)
+            if pipeline not in graph.pipelines:
+                raise registry.unknown(tx, pipeline)
+            if step is not None and graph.step((pipeline, step)) is None:
+                raise near_step(graph, (pipeline, step))
+            steps = [one.name for one in graph.pipelines[pipeline].in_order()]
+            wishes = [
+                Wish(step=(pipeline, name), reason=reason or "It was asked for.", forced=True)
+                for name in ([step] if step else steps)
+            ]
+            made = self._jobs.make(tx, wishes, global_id or new_id())
+            if not made:
+                raise Conflict(
+                    "step.no_input",
+                    f"{pipeline}.{step or 'all steps'} cannot run: an input has no data yet.",
+                    hint="Commit data to the sources of the pipeline: clew put REPO FILE",
+                )
+            return made
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job that has not ended; what is downstream of it is blocked.
+
+        A running one ends a little later. Raises NotFound ``job.unknown``, Conflict ``job.ended``.
+        """
+        with self._db.begin() as tx:
+            row = find(tx, job_id)
+            if row.state in ENDED_STATES:
+                raise Conflict("job.ended", f"Job {row.id} is {row.state} already.")
+            if row.state == "waiting":
+                self._jobs.fail(tx, row.id, "cancelled", "It was cancelled.")
+            else:
+                tx.execute(tables.UPDATE_JOB.values(cancelled=1), {"job_id": row.id})
+            row = find(tx, row.id)
+        self._engine.cancel(row.id)
+        return job_of(row)
+
+    def job(self, job_id: str) -> Job:
+        """A job, by its id or the beginning of it. Raises NotFound ``job.unknown``."""
+        with self._db.read() as tx:
+            return job_of(find(tx, job_id))
+
+    def jobs(
+        self,
+        *,
+        pipeline: str | None = None,
+        step: str | None = None,
+        state: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Job]:
+        """Jobs, newest first."""
+        query = select(tables.jobs).order_by(tables.jobs.c.number.desc()).limit(limit)
+        for name, value in (("pipeline", pipeline), ("step", step), ("state", state)):
+            if value is not None:
+                query = query.where(tables.jobs.c[name] == value)
+        with self._db.read() as tx:
+            return [job_of(row) for row in tx.execute(query)]
+
+    def of_change(self, global_id: str) -> Sequence[Job]:
+        """All jobs of one change, oldest first."""
+        with self._db.read() as tx:
+            return [job_of(row) for row in tx.execute(tables.OF_CHANGE, {"global_id": global_id})]
+
+    def extra(self, job_id: str) -> dict[str, Any]:
+        """What the runner of a job left with it."""
+        with self._db.read() as tx:
+            return dict(find(tx, job_id).extra)
+
+    def log(self, job_id: str) -> str:
+        """What the user's code printed in a job; of each batch of datums, at most its end."""
+        path = log_path(self._log_dir, self.job(job_id).id)
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    # datums ---------------------------------------------------------------------------------
+
+    def datums(self, job_id: str, *, limit: int = 1000) -> Sequence[Datum]:
+        """Datums of a job: those that ran, then those that were skipped, each with the reason.
+
+        Skipped ones are found from the inputs of the job; there are none where it was blocked.
+        """
+        with self._db.read() as tx:
+            row = find(tx, job_id)
+            ran = [_datum(found) for found in tx.execute(tables.OF_JOB, {"job": row.id})]
+        ran.sort(key=lambda datum: datum.inputs)
+        if len(ran) >= limit or row.kind != "step":
+            return ran[:limit]
+        return ran + list(islice(self._skipped(row), limit - len(ran)))
+
+    def find_datums(self, prefix: str) -> Sequence[Datum]:
+        """Datums that ran, by the beginning of their id, at most 20."""
+        bounds = key_range(prefix)
+        if bounds is None:
+            return []
+        with self._db.read() as tx:
+            rows = list(tx.execute(tables.DATUMS_BY_RANGE, {"low": bounds[0], "high": bounds[1]}))
+            return [_datum(row) for row in rows]
+
+    def _skipped(self, row: Any) -> Iterator[Datum]:
+        cut = cut_of(self._tools, row)
+        if cut is None:
+            return
+        with self._db.read() as tx:
+            for unit, known in known_among(tx, cut.units()):
+                if known is not None and known.job != row.id:
+                    yield _skipped_datum(row, unit, known)
+
+    # running --------------------------------------------------------------------------------
+
+    def tick(self) -> bool:
+        """Start jobs that may start and end those that cannot; whether anything moved.
+
+        Never waits for a job. Raises what kept an earlier job's end from being written.
+        """
+        return self._engine.tick()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs in this process."""
+        return self._engine.busy
+
+    def run_until_idle(self, stop: threading.Event | None = None, timeout_s: float = 0) -> bool:
+        """Work until nothing is left that can run.
+
+        False after ``timeout_s`` seconds (0: never; jobs go on), or on ``stop`` (running jobs are
+        taken back to wait; their finished datums are kept).
+        """
+        return self._engine.run_until_idle(stop, timeout_s)
+
+    def recover(self) -> int:
+        """Let jobs of a dead engine wait again; how many. The first act of an engine."""
+        return self._engine.recover()
+
+    def close(self) -> None:
+        """Take running jobs back to wait and start no more."""
+        self._engine.close()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _make_repos(self, tx: Tx, definition: PipelineDefinition) -> None:
+        for source in definition.sources:
+            if not self._exists(tx, source.repo):
+                self._repos.create(source.repo, tx=tx)
+        for step in definition.steps:
+            kind = REPO_KINDS.get(step.kind, "output")
+            if not self._exists(tx, step.output_repo):
+                self._repos.create(step.output_repo, kind=kind, tx=tx)
+        for step in definition.steps:
+            for one in step.inputs:
+                if one.kind == "data":
+                    self._repos.get(one.repo, tx=tx)
+
+    def _exists(self, tx: Tx, repo: str) -> bool:
+        try:
+            self._repos.get(repo, tx=tx)
+        except NotFound:
+            return False
+        return True
+
+    def _check_outputs(self, tx: Tx, definition: PipelineDefinition) -> None:
+        """A repo is written by one step only, and sources by none."""
+        others = {
+            step.output_repo: f"{other.name}.{step.name}"
+            for other in self._registry.graph(tx).pipelines.values()
+            if other.name != definition.name
+            for step in other.steps
+        }
+        sources = {one.repo for one in definition.sources}
+        for step in definition.steps:
+            if step.output_repo in others or step.output_repo in sources:
+                writer = others.get(step.output_repo, "a source")
+                raise Invalid(
+                    "pipeline.output",
+                    f"{step.output_repo} is the output of {step.name} and of {writer}.",
+                    hint="Rename the step, or the pipeline.",
+                )
+
+    def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
+        return self._db.begin() if tx is None else nullcontext(tx)
+
+
+def _why_anew(step: StepDefinition, old: StepDefinition | None) -> str:
+    """Why a new version makes a step run; '' where its meaning is the same."""
+    if old is None:
+        return "First run."
+    if old.meaning() == step.meaning():
+        return ""
+    causes = "; ".join(differences(old, step)) or "it is defined anew"
+    return f"{causes[0].upper()}{causes[1:]}."
+
+
+def _datum(row: Any) -> Datum:
+    return Datum(
+        id=datum_id(row.key),
+        job=row.job,
+        key=row.key,
+        state=row.state,
+        reason=row.reason,
+        inputs=_inputs(row.inputs),
+        duration_s=row.duration_us / 1e6,
+        error=row.error,
+        made_by=row.job,
+        evidence=row.evidence,
+    )
+
+
+def _inputs(files: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{repo}:{path}", digest) for repo, path, digest in files)
+
+
+def _skipped_datum(row: Any, unit: Unit, known: Known) -> Datum:
+    return Datum(
+        id=datum_id(unit.key),
+        job=row.id,
+        key=unit.key,
+        state="skipped",
+        reason=unchanged_since(known.job),
+        inputs=_inputs(unit.files()),
+        duration_s=0.0,
+        made_by=known.job,
+    )

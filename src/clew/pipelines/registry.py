@@ -1,0 +1,154 @@
+"""Which pipelines there are: their definitions by version, and which steps read a branch.
+
+Knows rows of pipelines only; jobs are elsewhere. Definitions never change once written, so they
+are kept in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from clew.base import clock
+from clew.base.errors import NotFound
+from clew.base.records import PipelineInfo, StepInfo
+from clew.db import Tx
+from clew.pipelines import tables
+from clew.pipelines.definitions import (
+    PipelineDefinition,
+    StepDefinition,
+    from_builtins,
+    to_builtins,
+)
+
+Branch = tuple[str, str]
+"""Repo and branch."""
+
+StepName = tuple[str, str]
+"""Pipeline and step."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All pipelines in their current versions."""
+
+    versions: dict[str, int]
+    pipelines: dict[str, PipelineDefinition]
+    readers: dict[Branch, list[StepName]]
+    """Steps that a commit on a branch makes run."""
+
+    def step(self, name: StepName) -> StepDefinition | None:
+        """A step as it is defined now."""
+        pipeline = self.pipelines.get(name[0])
+        return pipeline.step(name[1]) if pipeline else None
+
+
+class Registry:
+    """Definitions of pipelines. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, int], PipelineDefinition] = {}
+        self._graph = Graph({}, {}, {})
+
+    def graph(self, tx: Tx) -> Graph:
+        """All pipelines as ``tx`` sees them."""
+        versions = {row.name: row.version for row in tx.execute(tables.VERSIONS)}
+        with self._lock:
+            if versions == self._graph.versions:
+                return self._graph
+        pipelines = {name: self.definition(tx, name, at) for name, at in versions.items()}
+        graph = Graph(versions, pipelines, _readers(pipelines))
+        with self._lock:
+            self._graph = graph
+        return graph
+
+    def definition(self, tx: Tx, name: str, version: int) -> PipelineDefinition:
+        """A pipeline in one of its versions."""
+        with self._lock:
+            known = self._known.get((name, version))
+        if known is None:
+            row = tx.execute(tables.VERSION, {"name": name, "version": version}).one()
+            known = from_builtins(row.definition)
+            with self._lock:
+                self._known[name, version] = known
+        return known
+
+    def add(
+        self, tx: Tx, definition: PipelineDefinition, *, version: int, global_id: str, author: str
+    ) -> None:
+        """Write a new version and make it the current one."""
+        row = {
+            "name": definition.name,
+            "version": version,
+            "digest": definition.digest(),
+            "definition": to_builtins(definition),
+            "global_id": global_id,
+            "author": author,
+            "created_us": clock.to_us(clock.now()),
+        }
+        tx.execute(tables.pipeline_versions.insert(), row)
+        current = {"name": definition.name, "version": version}
+        tx.upsert(tables.pipelines, [current], key=["name"], refresh=["version"])
+
+
+def current(tx: Tx, name: str) -> Any | None:
+    """The row of a pipeline's current version."""
+    return tx.execute(tables.CURRENT, {"name": name}).first()
+
+
+def info(row: Any) -> PipelineInfo:
+    """The record of a row of ``pipeline_versions``. Endpoints are for others to add."""
+    definition = from_builtins(row.definition)
+    sources = [
+        StepInfo(name=one.name, kind="source", repo=one.repo, inputs=())
+        for one in definition.sources
+    ]
+    steps = [
+        StepInfo(
+            name=step.name,
+            kind=step.kind,
+            repo=step.output_repo,
+            inputs=tuple(one.repo for one in step.inputs),
+            per=next((one.per for one in step.inputs if one.per != "repo"), "repo"),
+            function=f"{step.function.file}:{step.function.name}",
+            fingerprint=step.fingerprint,
+        )
+        for step in definition.in_order()
+    ]
+    return PipelineInfo(
+        name=row.name,
+        version=row.version,
+        snapshot=definition.snapshot,
+        file=definition.file,
+        steps=(*sources, *steps),
+        endpoints=(),
+        created_at=clock.from_us(row.created_us),
+        global_id=row.global_id,
+    )
+
+
+def unknown(tx: Tx, name: str) -> NotFound:
+    """The error for a pipeline that is not there."""
+    names = [row.name for row in tx.execute(tables.VERSIONS)]
+    near = get_close_matches(name, names, 3, 0.5)
+    known = ", ".join(names[:5]) or "none yet"
+    return NotFound(
+        "pipeline.unknown",
+        f"There is no pipeline {name!r}.",
+        hint=f"Did you mean {' or '.join(near)}?" if near else f"Registered: {known}.",
+    )
+
+
+def _readers(pipelines: dict[str, PipelineDefinition]) -> dict[Branch, list[StepName]]:
+    readers: dict[Branch, list[StepName]] = defaultdict(list)
+    for pipeline in pipelines.values():
+        for step in pipeline.in_order():
+            for one in step.inputs:
+                name = (pipeline.name, step.name)
+                if one.kind == "data" and name not in readers[one.repo, one.branch]:
+                    readers[one.repo, one.branch].append(name)
+    return dict(readers)

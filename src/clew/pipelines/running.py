@@ -1,0 +1,462 @@
+"""One job on its thread: pin its inputs, run its datums or its runner, end it.
+
+Knows rows through ``jobs`` and trees through the store; which job runs when is for ``engine``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clew.base import clock
+from clew.base.errors import ClewError, NotFound
+from clew.base.records import ENDED_STATES, Commit, Job
+from clew.compute import Compute
+from clew.db import Database, Tx
+from clew.pipelines import tables
+from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Result
+from clew.pipelines.datums import Cut, matching
+from clew.pipelines.definitions import StepDefinition
+from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs
+from clew.pipelines.output import Made, build, entries_of
+from clew.pipelines.registry import Registry
+from clew.pipelines.runner import Runner
+from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
+from clew.repos import Repos
+from clew.store import EMPTY_TREE, Store
+
+WRITE_S = 0.2
+"""How long rows of finished datums may wait to be written; what is lost by a crash at most."""
+
+QUARANTINE_SUFFIX = ".quarantine"
+_REASONS = 3
+_GIVE_UP = 50
+"""After so many failed datums without a good one, the rest of a job is not tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a job works with."""
+
+    db: Database
+    repos: Repos
+    store: Store
+    jobs: Jobs
+    registry: Registry
+    compute: Compute
+    code_dir: Callable[[str], Path]
+    runners: Mapping[str, Runner]
+    log_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """What a job reads, fixed when it started."""
+
+    row: Any
+    job: Job
+    step: StepDefinition
+    inputs: dict[str, Commit]
+    head: Commit | None
+    base: Base | None
+    epoch: str
+
+
+@dataclass
+class Signals:
+    """How others speak to the thread of a job."""
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def interrupted(self) -> bool:
+        """Whether to stop."""
+        return self.cancelled.is_set() or self.closing.is_set()
+
+
+def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
+    """Run a job that waits, to its end; or, where the engine closes, put it back to wait."""
+    try:
+        pinned = _start(tools, job_id)
+        if pinned is None:
+            return
+        if pinned.step.kind == "step":
+            _Datums(tools, pinned, signals).run()
+        else:
+            _run_plugged(tools, pinned, signals)
+    except Interrupted:
+        _interrupt(tools, job_id, signals)
+    except Broken as broken:
+        _fail(tools, job_id, str(broken), broken.traceback)
+    except Exception as error:  # noqa: BLE001 - runners are plugged in; a job never ends silently
+        if signals.interrupted():
+            _interrupt(tools, job_id, signals)
+        else:
+            _fail(tools, job_id, _sentence(error), "")
+
+
+# start and end ------------------------------------------------------------------------------
+
+
+def _start(tools: Tools, job_id: str) -> Pinned | None:
+    with tools.db.begin() as tx:
+        row = tx.execute(tables.JOB, {"id": job_id}).one()
+        if row.state != "waiting":
+            return None
+        graph = tools.registry.graph(tx)
+        step = graph.step((row.pipeline, row.step))
+        if step is None:
+            tools.jobs.fail(tx, job_id, "cancelled", f"{row.pipeline} has no step {row.step} now.")
+            return None
+        inputs = _inputs(tools.repos, tx, row, step)
+        head = current_head(tools.repos, tx, step.output_repo)
+        base_row = tx.execute(tables.BY_OUTPUT, {"output": head.id}).first() if head else None
+        last = tx.execute(tables.LAST_DONE, {"pipeline": row.pipeline, "step": row.step}).first()
+        epoch = row.id if row.forced else last.epoch if last else ""
+        tx.execute(
+            tables.datums.delete().where(
+                tables.datums.c.job == job_id, tables.datums.c.state != "done"
+            )
+        )
+        job = tools.jobs.start(
+            tx,
+            row,
+            version=graph.versions[row.pipeline],
+            inputs={name: commit.id for name, commit in inputs.items()},
+            base=base_row.id if base_row is not None and base_row.state == "done" else None,
+            epoch=epoch,
+            step=step,
+        )
+    base = base_of(tools, base_row, head)
+    return Pinned(row=row, job=job, step=step, inputs=inputs, head=head, base=base, epoch=epoch)
+
+
+def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, Commit]:
+    """For each input the commit of this change, else the head; nothing for an empty reference."""
+    own = {
+        (commit.repo, commit.branch): commit
+        for commit in repos.of_change(row.global_id, tx=tx)
+        if commit.state == "finished"
+    }
+    found: dict[str, Commit] = {}
+    for one in step.inputs:
+        commit = own.get((one.repo, one.branch)) or current_head(repos, tx, one.repo, one.branch)
+        if commit is not None:
+            found[one.parameter] = commit
+    return found
+
+
+def current_head(repos: Repos, tx: Tx, repo: str, branch: str = OUTPUT_BRANCH) -> Commit | None:
+    """The head of a branch; None where there is none, or no such repo yet."""
+    try:
+        return repos.head(repo, branch, tx=tx)
+    except NotFound:  # a repo that a reference names and that is made later
+        return None
+
+
+def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
+    """What the head of a step's output was made from; None where no good job of ours made it."""
+    if row is None or head is None or row.state != "done" or row.kind != "step":
+        return None
+    cut = cut_of(tools, row)
+    if cut is None:
+        return None
+    with tools.db.read() as tx:
+        aside = current_head(tools.repos, tx, cut.step.output_repo + QUARANTINE_SUFFIX)
+    return Base(
+        job=row.id,
+        cut=cut,
+        total=row.total,
+        tree=head.tree,
+        aside=aside.tree if aside else EMPTY_TREE,
+    )
+
+
+def cut_of(tools: Tools, row: Any) -> Cut | None:
+    """A job that has started, as a step over trees."""
+    if row.version is None:
+        return None
+    with tools.db.read() as tx:
+        step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
+    if step is None:
+        return None
+    trees = {name: tools.repos.commit_by_id(id).tree for name, id in row.inputs.items() if id}
+    return Cut(tools.store, step, trees, row.epoch)
+
+
+def _interrupt(tools: Tools, job_id: str, signals: Signals) -> None:
+    with tools.db.begin() as tx:
+        if signals.cancelled.is_set():
+            tools.jobs.fail(tx, job_id, "cancelled", "It was cancelled.")
+        else:
+            tx.execute(tables.RECOVER.where(tables.jobs.c.id == job_id))
+
+
+def _fail(tools: Tools, job_id: str, reason: str, error: str) -> None:
+    with tools.db.begin() as tx:
+        tools.jobs.fail(tx, job_id, "failed", reason, error=f"{reason}\n\n{error}".strip())
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, ClewError) else f"{type(error).__name__}: {error}"
+
+
+# datums -------------------------------------------------------------------------------------
+
+
+class _Datums:
+    """A job of datums, from its work to its output."""
+
+    def __init__(self, tools: Tools, pinned: Pinned, signals: Signals) -> None:
+        self._tools = tools
+        self._pinned = pinned
+        self._signals = signals
+        self._rows: list[dict[str, Any]] = []
+        self._written_at = time.monotonic()
+        self._made: list[Made] = []
+        self._bad: list[tuple[Item, str, str]] = []
+        self._counts = Counts()
+
+    def run(self) -> None:
+        pinned = self._pinned
+        trees = {name: commit.tree for name, commit in pinned.inputs.items()}
+        cut = Cut(self._tools.store, pinned.step, trees, pinned.epoch)
+        with self._tools.db.read() as tx:
+            work = work_of(tx, cut, pinned.base)
+        mine = sum(known.job == pinned.job.id for known in work.known)
+        skipped = work.kept + len(work.known) - mine
+        self._counts = Counts(total=work.total, done=mine, skipped=skipped)
+        if work.todo:
+            self._run(work)
+        if self._bad:
+            self._end_badly()
+        else:
+            self._end_well(work)
+
+    def _run(self, work: Work) -> None:
+        pinned, tools = self._pinned, self._tools
+        place = Place(
+            compute=tools.compute,
+            store=tools.store,
+            step=pinned.step,
+            snapshot_dir=tools.code_dir(pinned.step.function.snapshot),
+            label=f"{pinned.job.pipeline}.{pinned.job.step}",
+            interrupted=self._signals.interrupted,
+            log=self._log,
+        )
+        items = [Item(unit, reason) for unit, reason in work.todo]
+        try:
+            for results in Batches(place).run(items):
+                for result in results:
+                    self._take(result)
+                if time.monotonic() - self._written_at > WRITE_S:
+                    self._write()
+                if len(self._bad) >= _GIVE_UP and not self._made:
+                    break
+        except (Interrupted, Broken):
+            self._write()
+            raise
+
+    def _take(self, result: Result) -> None:
+        item, report = result.item, result.report
+        self._rows.append(_datum_row(self._pinned.job.id, result))
+        if report.state == "done":
+            made = Made(item.unit.label(), entries_of(report.outputs), entries_of(report.aside))
+            self._made.append(made)
+            self._count(done=1)
+        else:
+            self._bad.append((item, report.state, report.error))
+            self._count(failed=1)
+
+    def _count(self, *, done: int = 0, failed: int = 0) -> None:
+        old = self._counts
+        self._counts = Counts(
+            total=old.total, done=old.done + done, skipped=old.skipped, failed=old.failed + failed
+        )
+
+    def _write(self) -> None:
+        """Rows of datums whose outputs are durable: from now on they are never run again."""
+        with self._tools.db.begin() as tx:
+            self._insert(tx)
+            self._tools.jobs.progress(tx, self._pinned.job.id, self._counts)
+        self._written_at = time.monotonic()
+
+    def _insert(self, tx: Tx) -> None:
+        if self._rows:
+            tx.execute(tables.datums.insert(), self._rows)
+            self._rows = []
+
+    def _end_badly(self) -> None:
+        state = "failed" if any(state == "failed" for _, state, _ in self._bad) else "refused"
+        item, _, first = next(bad for bad in self._bad if bad[1] == state)
+        line = first.strip().splitlines()[0] if first.strip() else "no message"
+        number, total = len(self._bad), self._counts.total
+        reason = f"{number} of {total} datums {state}; {item.unit.label()}: {line}"
+        errors = [f"{one.unit.label()}: {text}" for one, _, text in self._bad[:_REASONS]]
+        with self._tools.db.begin() as tx:
+            self._insert(tx)
+            self._tools.jobs.fail(
+                tx,
+                self._pinned.job.id,
+                state,
+                reason,
+                error="\n\n".join(errors),
+                counts=self._counts,
+            )
+
+    def _end_well(self, work: Work) -> None:
+        pinned, tools = self._pinned, self._tools
+        try:
+            with tools.store.writer() as writer:
+                tree, aside = build(tools.store, writer, work, self._made, self._owner)
+        except ClewError:
+            self._write()
+            raise
+        base = pinned.base
+        nothing = base is not None and work.kept == work.total and not work.gone
+        with tools.db.begin() as tx:
+            self._insert(tx)
+            tools.jobs.finish(
+                tx,
+                pinned.job.id,
+                tree,
+                counts=self._counts,
+                reason=f"Nothing to do: {unchanged_since(base.job)}." if base and nothing else "",
+            )
+            if aside != work.aside or (base is not None and aside != base.aside):
+                self._keep_aside(tx, aside)
+
+    def _keep_aside(self, tx: Tx, tree: str) -> None:
+        """Rows in quarantine have a repo of their own, so that nobody reads them by accident."""
+        pinned, repos = self._pinned, self._tools.repos
+        name = pinned.step.output_repo + QUARANTINE_SUFFIX
+        repos.create(name, kind="output", description="Rows in quarantine.", tx=tx, exist_ok=True)
+        commit = repos.open_commit(
+            name, global_id=pinned.job.global_id, message=f"job {pinned.job.id}", tx=tx
+        )
+        sources = [one.id for one in pinned.inputs.values()]
+        repos.finish(commit.id, tree, provenance=sources, rebase=True, tx=tx)
+
+    def _owner(self, path: str) -> str:
+        """The datum whose output was at a path of the base."""
+        base = self._pinned.base
+        if base is not None:
+            with self._tools.db.read() as tx:
+                for unit, known in known_among(tx, base.cut.units()):
+                    if known is not None and any(one[0] == path for one in known.outputs):
+                        return unit.label()
+        return "a datum of an earlier job"
+
+    def _log(self, text: str) -> None:
+        append_log(self._tools.log_dir, self._pinned.job.id, text)
+
+
+def _datum_row(job_id: str, result: Result) -> dict[str, Any]:
+    report, unit = result.report, result.item.unit
+    return {
+        "key": unit.key,
+        "job": job_id,
+        "state": report.state,
+        "reason": result.item.reason,
+        "inputs": unit.files(),
+        "outputs": report.outputs,
+        "aside": report.aside,
+        "duration_us": int(report.duration_s * 1e6),
+        "finished_us": clock.to_us(clock.now()),
+        "error": report.error,
+        "evidence": report.evidence,
+    }
+
+
+def log_path(directory: Path, job_id: str) -> Path:
+    """Where the log of a job is."""
+    return directory / f"{job_id}.log"
+
+
+def append_log(directory: Path, job_id: str, text: str) -> None:
+    """Add to the log of a job."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with log_path(directory, job_id).open("a", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+
+
+# plugged kinds ------------------------------------------------------------------------------
+
+
+class _Run:
+    """A :class:`clew.pipelines.StepRun`."""
+
+    def __init__(self, tools: Tools, pinned: Pinned, signals: Signals) -> None:
+        self._tools = tools
+        self._pinned = pinned
+        self._signals = signals
+        self._lock = threading.Lock()
+        self._told_at = 0.0
+        self.job = pinned.job
+        self.definition = pinned.step
+        self.inputs: Mapping[str, Commit] = pinned.inputs
+        self.output = pinned.row.output
+        self.parent = pinned.head
+        self.snapshot_dir = tools.code_dir(pinned.step.function.snapshot)
+
+    def paths(self, parameter: str) -> list[str]:
+        one = next(one for one in self.definition.inputs if one.parameter == parameter)
+        tree = self.inputs[parameter].tree
+        return [entry.path for entry in matching(self._tools.store, one, tree)]
+
+    def progress(self, done: int, total: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._told_at < WRITE_S and done < total:
+                return
+            self._told_at = now
+        with self._tools.db.begin() as tx:
+            self._tools.jobs.progress(tx, self.job.id, Counts(total=total, done=done))
+
+    def log(self, text: str) -> None:
+        append_log(self._tools.log_dir, self.job.id, text)
+
+    def cancelled(self) -> bool:
+        return self._signals.interrupted()
+
+
+def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
+    runner = tools.runners.get(pinned.step.kind)
+    if runner is None:
+        raise NotFound("runner.unknown", f"Nothing here runs steps of kind {pinned.step.kind!r}.")
+    trees = {name: commit.tree for name, commit in pinned.inputs.items()}
+    key = Cut(tools.store, pinned.step, trees, pinned.epoch).identity()
+    name = {"pipeline": pinned.job.pipeline, "step": pinned.job.step}
+    with tools.db.read() as tx:
+        last = tx.execute(tables.LAST_DONE, name).first()
+    if last is not None and last.key == key:
+        tree = tools.repos.commit_by_id(last.output).tree
+        reason = f"Nothing to do: {unchanged_since(last.id)}."
+        with tools.db.begin() as tx:
+            counts = Counts(total=1, skipped=1)
+            tools.jobs.finish(tx, pinned.job.id, tree, counts=counts, reason=reason, key=key)
+        return
+    result = runner.run(_Run(tools, pinned, signals))
+    if signals.interrupted():
+        raise Interrupted
+    done = result.state == "done"
+    with tools.db.begin() as tx:
+        row = tx.execute(tables.JOB, {"id": pinned.job.id}).one()
+        if row.state in ENDED_STATES:
+            return
+        told = Counts(total=row.total, done=row.done, failed=row.failed)
+        tools.jobs.finish(
+            tx,
+            pinned.job.id,
+            result.tree,
+            counts=told if told.total else Counts(total=1, done=int(done), failed=int(not done)),
+            state=result.state,
+            reason=result.reason,
+            key=key,
+            extra=result.extra,
+            then=result.on_finish,
+        )

@@ -1,0 +1,200 @@
+"""Tables of pipelines, their versions, jobs and datums, and the statements over them.
+
+Knows nothing of bytes and runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    Select,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    func,
+    select,
+)
+
+from clew.db import Json, metadata
+
+Rows = Select[*tuple[Any, ...]]
+
+pipelines = Table(
+    "pipelines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+pipeline_versions = Table(
+    "pipeline_versions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("definition", Json, nullable=False),
+    Column("global_id", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+# ``number`` orders the jobs of a step. ``version`` (of the pipeline), ``inputs``, ``base`` and
+# ``epoch`` are written when the job starts; ``key`` tells whether a train or gate job would repeat
+# the last one. ``inputs`` maps a parameter to the id of a commit, '' where there was none.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("pipeline", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("global_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("output", Text, nullable=False, unique=True),
+    Column("version", Integer),
+    Column("inputs", Json, nullable=False),
+    Column("base", Text),
+    Column("epoch", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("started_us", BigInteger),
+    Column("finished_us", BigInteger),
+    Column("error", Text, nullable=False),
+    Column("extra", Json, nullable=False),
+    Index("jobs_by_state", "state", "number"),
+    Index("jobs_by_step", "pipeline", "step", "number"),
+    Index("jobs_by_change", "global_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+# What was run. One row in state done for a key, ever (a forced run has keys of its own); beside it
+# one row for each job in which the key failed or was refused. ``outputs`` and ``aside`` (rows put
+# in quarantine) are lists of [path, digest, size]; ``inputs`` of [repo, path, digest].
+datums = Table(
+    "datums",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("job", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inputs", Json, nullable=False),
+    Column("outputs", Json, nullable=False),
+    Column("aside", Json, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("evidence", Json, nullable=False),
+    Index("datums_by_job", "job"),
+    sqlite_with_rowid=False,
+)
+
+# pipelines ----------------------------------------------------------------------------------
+
+VERSIONS: Rows = select(pipelines).order_by(pipelines.c.name)
+
+# A pipeline in its current version; in a version.
+CURRENT: Rows = (
+    select(pipeline_versions)
+    .join(
+        pipelines,
+        (pipelines.c.name == pipeline_versions.c.name)
+        & (pipelines.c.version == pipeline_versions.c.version),
+    )
+    .where(pipelines.c.name == bindparam("name"))
+)
+VERSION: Rows = select(pipeline_versions).where(
+    pipeline_versions.c.name == bindparam("name"),
+    pipeline_versions.c.version == bindparam("version"),
+)
+
+# jobs ---------------------------------------------------------------------------------------
+
+JOB: Rows = select(jobs).where(jobs.c.id == bindparam("id"))
+BY_PREFIX: Rows = (
+    select(jobs)
+    .where(jobs.c.id >= bindparam("prefix"), jobs.c.id < bindparam("end"))
+    .order_by(jobs.c.number.desc())
+    .limit(20)
+)
+BY_OUTPUT: Rows = select(jobs).where(jobs.c.output == bindparam("output"))
+BY_OUTPUTS: Rows = select(jobs).where(jobs.c.output.in_(bindparam("outputs", expanding=True)))
+OF_CHANGE: Rows = (
+    select(jobs).where(jobs.c.global_id == bindparam("global_id")).order_by(jobs.c.number)
+)
+
+# The first waiting job of each step, in the order of creation.
+FIRST_WAITING: Rows = (
+    select(jobs)
+    .where(
+        jobs.c.number.in_(
+            select(func.min(jobs.c.number))
+            .where(jobs.c.state == "waiting")
+            .group_by(jobs.c.pipeline, jobs.c.step)
+        )
+    )
+    .order_by(jobs.c.number)
+)
+
+# Whether a step has a job that runs.
+RUNS: Rows = select(jobs.c.id).where(
+    jobs.c.pipeline == bindparam("pipeline"),
+    jobs.c.step == bindparam("step"),
+    jobs.c.state == "running",
+)
+
+# Steps that have a job which has not ended.
+UNENDED: Rows = (
+    select(jobs.c.pipeline, jobs.c.step).where(jobs.c.state.in_(["waiting", "running"])).distinct()
+)
+
+# Running jobs that somebody wants to end.
+TO_CANCEL: Rows = select(jobs.c.id).where(jobs.c.state == "running", jobs.c.cancelled == 1)
+
+# The last job of a step that ended well.
+LAST_DONE: Rows = (
+    select(jobs)
+    .where(
+        jobs.c.pipeline == bindparam("pipeline"),
+        jobs.c.step == bindparam("step"),
+        jobs.c.state == "done",
+    )
+    .order_by(jobs.c.number.desc())
+    .limit(1)
+)
+UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
+
+# A crash leaves jobs in state running: they wait again.
+RECOVER: Update = (
+    jobs.update().where(jobs.c.state == "running").values(state="waiting", started_us=None)
+)
+
+# datums -------------------------------------------------------------------------------------
+
+DONE_AMONG: Rows = select(datums.c.key, datums.c.job, datums.c.outputs, datums.c.aside).where(
+    datums.c.state == "done", datums.c.key.in_(bindparam("keys", expanding=True))
+)
+OF_JOB: Rows = select(datums).where(datums.c.job == bindparam("job"))
+COUNT_OF_JOB: Rows = (
+    select(datums.c.state, func.count().label("count"))
+    .where(datums.c.job == bindparam("job"))
+    .group_by(datums.c.state)
+)
+DATUMS_BY_RANGE: Rows = (
+    select(datums)
+    .where(datums.c.key >= bindparam("low"), datums.c.key <= bindparam("high"))
+    .limit(20)
+)

@@ -1,0 +1,235 @@
+"""What a worker does with datums: load inputs, call the user's function, check and keep the result.
+
+Runs in worker processes only. Knows no rows: it reports to the job by messages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import time
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clew.base.errors import ClewError
+from clew.compute import CallContext, describe_error, load_function
+from clew.quality import Expectation, QualityReport, check
+from clew.repos import dump_value, load_value
+from clew.store import Store, Writer
+
+FLUSH_S = 0.25
+"""How long finished datums may wait for their bytes to be made durable."""
+
+FLUSH_BYTES = 64 << 20
+
+
+class Task(msgspec.Struct, frozen=True):
+    """The payload of a call: a batch of datums of one step.
+
+    ``groups`` are shared by datums: (parameter, tree, paths, whether it is a directory).
+    ``datums`` are pairs of the stem of the output and the numbers of the groups.
+    """
+
+    store: str
+    snapshot_dir: str
+    file: str
+    name: str
+    parameters: dict[str, Any]
+    expectations: list[dict[str, Any]]
+    groups: list[tuple[str, str, list[str], bool]]
+    datums: list[tuple[str, list[int]]]
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """What became of a datum. ``state``: done, failed or refused; files: path, digest, size."""
+
+    at: int
+    state: str
+    duration_s: float
+    outputs: list[tuple[str, str, int]] = []
+    aside: list[tuple[str, str, int]] = []
+    error: str = ""
+    evidence: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """The user's function with all that is the same for the datums of a batch."""
+
+    task: Task
+    store: Store
+    function: Callable[..., Any]
+    annotations: Mapping[str, Any]
+    expectations: tuple[Expectation, ...]
+
+
+class _Refused(Exception):
+    """The result breaks an expectation."""
+
+    def __init__(self, report: QualityReport) -> None:
+        super().__init__("; ".join(result.message for result in report.failures[:3]))
+        self.evidence = evidence_of(report)
+
+
+def run_datums(payload: dict[str, Any], context: CallContext) -> None:
+    """Run a batch, one datum after the other; the entry of a worker call.
+
+    Sends ``{"at": i}`` before datum ``i`` and ``{"done": [report, ...]}`` for datums whose outputs
+    are durable. An error of a datum is its report; an error in importing the user's file ends the
+    call.
+    """
+    task = msgspec.convert(payload, Task)
+    step = _prepare(task)
+    reports: list[Report] = []
+    flushed = time.monotonic()
+    writer = step.store.writer()
+    size_bytes = 0
+    for at in range(len(task.datums)):
+        context.send({"at": at})
+        report = _run(step, at, writer, context.scratch)
+        reports.append(report)
+        size_bytes += sum(size for _, _, size in report.outputs)
+        if time.monotonic() - flushed > FLUSH_S or size_bytes > FLUSH_BYTES:
+            _flush(writer, reports, context)
+            flushed, size_bytes, reports = time.monotonic(), 0, []
+    _flush(writer, reports, context)
+
+
+def evidence_of(report: QualityReport) -> dict[str, Any]:
+    """What a refusal or a warning rests on, JSON-able: expectations that are not met, with rows."""
+    return {
+        "rows": report.rows,
+        "quarantined": len(report.quarantined),
+        "expectations": [msgspec.to_builtins(result) for result in report.failures],
+    }
+
+
+def _flush(writer: Writer, reports: list[Report], context: CallContext) -> None:
+    if reports:
+        writer.flush()
+        context.send({"done": msgspec.to_builtins(reports)})
+
+
+def _prepare(task: Task) -> _Step:
+    function = load_function(task.snapshot_dir, task.file, task.name)
+    return _Step(
+        task=task,
+        store=_store(task.store),
+        function=function,
+        annotations=_annotations(function),
+        expectations=tuple(msgspec.convert(one, Expectation) for one in task.expectations),
+    )
+
+
+@lru_cache(maxsize=2)
+def _store(path: str) -> Store:
+    return Store.open(Path(path))
+
+
+def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Types by parameter; names that cannot be resolved here stay texts, which codecs know too."""
+    raw = {name: one.annotation for name, one in inspect.signature(function).parameters.items()}
+    try:
+        return {**raw, **typing.get_type_hints(function)}
+    except (NameError, TypeError, AttributeError):
+        return raw
+
+
+def _run(step: _Step, at: int, writer: Writer, scratch: Path) -> Report:
+    name, groups = step.task.datums[at]
+    start = time.perf_counter()
+    try:
+        value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
+        kept, aside, evidence = _judge(step, value)
+        outputs = _keep(writer, kept, name)
+        return Report(
+            at,
+            "done",
+            time.perf_counter() - start,
+            outputs,
+            _keep(writer, aside, name),
+            "",
+            evidence,
+        )
+    except _Refused as refused:
+        duration_s = time.perf_counter() - start
+        return Report(at, "refused", duration_s, error=str(refused), evidence=refused.evidence)
+    except Exception as error:  # noqa: BLE001 - the boundary with user code
+        duration_s = time.perf_counter() - start
+        return Report(at, "failed", duration_s, error=_error_text(error, step.task.snapshot_dir))
+    finally:
+        _clear(scratch)
+
+
+def _arguments(step: _Step, groups: list[int], scratch: Path) -> dict[str, Any]:
+    return {
+        parameter: load_value(
+            step.store,
+            tree,
+            paths,
+            step.annotations.get(parameter),
+            scratch=_place(scratch, parameter, step.annotations.get(parameter)),
+            directory=directory,
+        )
+        for parameter, tree, paths, directory in (step.task.groups[number] for number in groups)
+    }
+
+
+def _place(scratch: Path, parameter: str, annotation: object) -> Path | None:
+    """A directory for files, where the annotation asks for paths."""
+    if "Path" not in str(annotation):
+        return None
+    place = scratch / ".inputs" / parameter
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _judge(step: _Step, value: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The value to keep, what is put aside, and what was noted; raises _Refused."""
+    if not step.expectations or value is None:
+        return value, None, {}
+    frame = value.collect() if type(value).__name__ == "LazyFrame" else value
+    report = check(frame, step.expectations)
+    if not report.passed:
+        raise _Refused(report)
+    evidence = evidence_of(report) if report.failures else {}
+    if not report.quarantined:
+        return frame, None, evidence
+    bad = set(report.quarantined)
+    good = [row for row in range(report.rows) if row not in bad]
+    return _take(frame, good), _take(frame, list(report.quarantined)), evidence
+
+
+def _take(frame: Any, rows: list[int]) -> Any:
+    """Rows of a frame by number: pandas, Arrow or Polars."""
+    if hasattr(frame, "iloc"):
+        return frame.iloc[rows]
+    return frame.take(rows) if hasattr(frame, "take") else frame[rows]
+
+
+def _keep(writer: Writer, value: object, name: str) -> list[tuple[str, str, int]]:
+    return [(path, *writer.put(content)) for path, content in dump_value(value, name)]
+
+
+def _error_text(error: Exception, snapshot_dir: str) -> str:
+    """What the author of the step has to read."""
+    if isinstance(error, ClewError) and not error.__traceback__:
+        return str(error)
+    found = describe_error(error, snapshot_dir)
+    text = f"{found.message} {found.hint}".strip()
+    return f"{text}\n\n{found.traceback}".strip()
+
+
+def _clear(scratch: Path) -> None:
+    """What a datum left in its working directory is not there for the next."""
+    for path in scratch.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""A small workspace for the engine: real rows, bytes and processes, and steps written as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from clew.base.ids import new_id
+from clew.base.records import CodeRef, Commit, Datum, Job
+from clew.compute import ProcessPool
+from clew.db import Database
+from clew.lineage import Lineage
+from clew.pipelines import (
+    InputDefinition,
+    PipelineDefinition,
+    Pipelines,
+    Runner,
+    SourceDefinition,
+    StepDefinition,
+    environment_of,
+    fingerprint,
+)
+from clew.repos import Repos
+from clew.store import Store
+
+
+class Lab:
+    """A workspace in a directory. ``code`` writes the project; ``apply`` registers steps of it."""
+
+    def __init__(self, home: Path, pool: ProcessPool, runners: Mapping[str, Runner]) -> None:
+        self.home = home
+        self.db = Database.open(f"sqlite:///{home / 'clew.db'}")
+        self.db.create()
+        self.store = Store.open(home / "store")
+        self.repos = Repos(self.db, self.store)
+        self.lineage = Lineage(self.db)
+        self.pipelines = Pipelines(
+            self.db,
+            self.repos,
+            self.store,
+            self.lineage,
+            pool,
+            lambda snapshot: home / "code" / snapshot,
+            runners,
+            log_dir=home / "logs",
+        )
+        self.snapshot = ""
+        self.sources: tuple[str, ...] = ("p/raw",)
+
+    def close(self) -> None:
+        self.pipelines.close()
+        self.db.close()
+
+    def code(self, text: str) -> None:
+        self.snapshot = new_id()
+        directory = self.home / "code" / self.snapshot
+        directory.mkdir(parents=True)
+        (directory / "a.py").write_text(dedent(text))
+
+    def step(self, name: str, *inputs: str | InputDefinition, **options: Any) -> StepDefinition:
+        """A step reading repos; ``raw/`` at the end of a name means one datum per file."""
+        found = fingerprint(self.home / "code" / self.snapshot, "a.py", options.pop("function", name))
+        environment = environment_of(found)
+        return StepDefinition(
+            **{
+                "name": name,
+                "inputs": tuple(_input(one) for one in inputs),
+                "function": CodeRef(snapshot=self.snapshot, file="a.py", name=name),
+                "fingerprint": found.digest,
+                "parts": found.parts,
+                "environment": environment.digest,
+                "packages": environment.packages,
+                "output_repo": f"p/{name}",
+                **options,
+            }
+        )
+
+    def define(self, *steps: StepDefinition) -> PipelineDefinition:
+        return PipelineDefinition(
+            name="p",
+            snapshot=self.snapshot,
+            file="a.py",
+            sources=tuple(SourceDefinition(name=r[2:], repo=r) for r in self.sources),
+            steps=steps,
+        )
+
+    def apply(self, *steps: StepDefinition) -> str:
+        global_id = new_id()
+        self.pipelines.register(self.define(*steps), global_id=global_id)
+        return global_id
+
+    def put(self, files: Mapping[str, str], deletes: Sequence[str] = (), repo: str = "p/raw") -> Commit:
+        return self.repos.commit(repo, {path: text.encode() for path, text in files.items()}, deletes)
+
+    def run(self) -> None:
+        assert self.pipelines.run_until_idle(timeout_s=60)
+
+    def last(self, step: str) -> Job:
+        return self.pipelines.jobs(step=step, limit=1)[0]
+
+    def datums(self, step: str) -> dict[str, Datum]:
+        """Datums of the last job of a step, by the path of their first input."""
+        found = self.pipelines.datums(self.last(step).id)
+        return {datum.inputs[0][0].partition(":")[2]: datum for datum in found}
+
+    def states(self, step: str) -> dict[str, str]:
+        return {path: datum.state for path, datum in self.datums(step).items()}
+
+    def reasons(self, step: str) -> dict[str, str]:
+        return {path: datum.reason for path, datum in self.datums(step).items()}
+
+    def output(self, step: str) -> dict[str, str]:
+        head = self.repos.head(f"p/{step}")
+        assert head is not None
+        return {e.path: self.store.read(e.digest).decode() for e in self.store.entries(head.tree)}
+
+
+def _input(one: str | InputDefinition) -> InputDefinition:
+    if isinstance(one, InputDefinition):
+        return one
+    name = one.rstrip("/")
+    return InputDefinition(
+        parameter=name, repo=f"p/{name}", per="file" if one.endswith("/") else "repo"
+    )
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessPool]:
+    home = tmp_path_factory.mktemp("pool")
+    pool = ProcessPool(2, home / "scratch", home / "logs")
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def new_lab(tmp_path: Path, pool: ProcessPool) -> Iterator[Callable[..., Lab]]:
+    made: list[Lab] = []
+
+    def make(runners: Mapping[str, Runner] | None = None, home: Path = tmp_path) -> Lab:
+        made.append(Lab(home, pool, runners or {}))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.close()
+
+
+@pytest.fixture
+def lab(new_lab: Callable[..., Lab]) -> Lab:
+    return new_lab()
