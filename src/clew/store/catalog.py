@@ -60,9 +60,10 @@ class Catalog:
                 return payload
         return self._search(tag, key)
 
-    def refresh(self) -> None:
-        """Learn which packs there are now."""
+    def refresh(self) -> bool:
+        """Learn which packs there are now; whether that was news."""
         with self._lock:
+            before = set(self._packs)
             for _ in range(_ATTEMPTS):
                 names = {name for name in self._shelf.list() if name.endswith(packs.SUFFIX)}
                 if self._admit_all(names - self._packs.keys()):
@@ -71,6 +72,7 @@ class Catalog:
             for name in self._damaged.keys() - names:
                 del self._damaged[name]
             self._loaded = True
+            return self._packs.keys() != before
 
     def publish(self, builder: PackBuilder) -> str:
         """Make the objects of a builder durable and visible to every process; the pack's name."""
@@ -114,8 +116,8 @@ class Catalog:
 
     def _search(self, tag: str, key: bytes) -> bytes:
         spoilt = None
-        for _ in range(_ATTEMPTS):  # a merge may take a pack away between look-up and read
-            self.refresh()
+        for attempt in range(_ATTEMPTS):
+            news = self.refresh()
             try:
                 for pack in self._holders(key):
                     payload = self._read_anew(pack, tag, key)
@@ -123,8 +125,11 @@ class Catalog:
                         return payload
                     spoilt = pack
             except FileNotFoundError:
-                continue
-            break
+                continue  # merged away between look-up and read
+            # A listing beside a merge may miss both the old packs (gone by then) and the new one
+            # (not there yet), so that absence is believed when a second one brings no news.
+            if attempt and not news:
+                break
         raise self._absent(f"{tag}:{key.hex()}", key, spoilt)
 
     def _absent(self, digest: str, key: bytes, spoilt: Pack | None) -> ClewError:
@@ -190,17 +195,11 @@ class Catalog:
             self._large = (*self._large, pack)
 
     def _drop(self, names: set[str]) -> None:
-        if not names:
-            return
-        gone = [self._packs.pop(name) for name in names]
         self._large = tuple(pack for pack in self._large if pack.name not in names)
-        keys = {key for pack in gone for key in pack.sorted_keys() if self._table.get(key) is pack}
-        for key in keys:
-            del self._table[key]
-        orphans = [key for key in keys if not any(pack.find(key) for pack in self._large)]
-        for pack in self._packs.values() if orphans else ():
-            if pack.count <= _SMALL_PACK:
-                self._table.update({key: pack for key in orphans if pack.find(key)})
+        for pack in [self._packs.pop(name) for name in names & self._packs.keys()]:
+            for key in pack.sorted_keys():
+                if self._table.get(key) is pack:
+                    del self._table[key]
 
     def _mergeable(self) -> list[Pack]:
         with self._lock:

@@ -6,6 +6,7 @@ Knows all kinds of objects; changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from clew.base.errors import Corrupt
 from clew.store import packs
@@ -17,18 +18,23 @@ from clew.store.shelf import Shelf
 
 
 def check(shelf: Shelf, catalog: Catalog) -> list[str]:
-    """What is wrong, one sentence each, worst first: packs, objects, references."""
-    known = catalog.packs()
-    problems = [error.message for error in catalog.damaged()]
+    """What is wrong, one sentence each, worst first: packs, objects, references.
+
+    Others may write and merge meanwhile.
+    """
+    problems: list[str] = []
     whole: set[bytes] = set()
     wanted: dict[bytes, str] = {}
-    for pack in known:
-        try:
-            problems += _check_pack(shelf, pack, whole, wanted)
-        except FileNotFoundError:
-            continue  # merged away meanwhile
+    checked: set[str] = set()
+    while new := [pack for pack in catalog.packs() if pack.name not in checked]:
+        for pack in new:  # and then those that others have published or merged meanwhile
+            checked.add(pack.name)
+            with suppress(FileNotFoundError):  # merged away: its heir comes
+                problems += _check_pack(shelf, pack, whole, wanted)
+    damaged = [error.message for error in catalog.damaged()]
     missing = [key for key in wanted if key not in whole and not catalog.contains(key)]
-    return problems + [f"{wanted[key]} refers to {key.hex()}, which is missing." for key in missing]
+    dangling = [f"{wanted[key]} refers to {key.hex()}, which is missing." for key in missing]
+    return damaged + problems + dangling
 
 
 def _check_pack(

@@ -71,8 +71,6 @@ class LocalShelf:
         """See :meth:`Shelf.put`."""
         with storage_errors(self._directory):
             publish(self._directory / name, parts, scratch=self._scratch, disk=self._disk)
-        with self._lock:
-            self._open.pop(name, None)
 
     def settle(self) -> None:
         """See :meth:`Shelf.settle`."""

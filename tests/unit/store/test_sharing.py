@@ -12,6 +12,7 @@ import pytest
 
 from clew.store import EMPTY_TREE, Entry, Store, digest
 from clew.store.catalog import _MERGE_AT, _SMALL_PACK
+from clew.store.local import Disk, LocalShelf
 
 WRITE = """
 import sys
@@ -130,6 +131,30 @@ def test_a_store_that_was_open_before_a_merge_finds_what_was_merged(
     assert packs(home) < _MERGE_AT
     assert store.read(name) == b"first"
     assert store.read(digest("file", b"7")) == b"7"
+
+
+class TornShelf(LocalShelf):
+    """Lists nothing, once: as a listing may that runs beside a merge."""
+
+    torn = False
+
+    def list(self) -> set[str]:
+        self.torn, torn = False, self.torn
+        return set() if torn else super().list()
+
+
+def test_a_listing_torn_by_a_merge_makes_nothing_missing(store: Store, home: Path) -> None:
+    with store.writer() as writer:
+        name, _ = writer.put(b"content")
+    shelf = TornShelf(home / "packs", home / "tmp", Disk())
+    torn = Store(shelf, home)
+    for _ in range(2):  # before anything is known, and after
+        shelf.torn = True
+        assert torn.read(name) == b"content"
+        torn._catalog.refresh()
+    shelf.torn = True
+    torn._catalog.refresh()
+    assert torn.read(name) == b"content"
 
 
 def test_packs_that_repeat_one_another_merge_into_one(store: Store, home: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_root_depends_on_content_and_not_on_history(
 
 
 @settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(0, 2**32))
 def test_large_trees_agree_with_a_dict(shared: tuple[Store, Writer], seed: int) -> None:
