@@ -1,0 +1,111 @@
+"""Which files belong to the project around a user's file: what a snapshot of code holds.
+
+Knows nothing of stores or servers: embedded and remote workspaces take the same files by it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from clew.base.address import normal_path
+from clew.base.errors import Invalid, NotFound
+
+SUFFIXES = frozenset(
+    {".py", ".sql", ".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".R", ".sh", ".jl"}
+    | {".cfg", ".ini"}
+)
+MAX_FILES = 2_000
+MAX_FILE_BYTES = 1 << 20
+MAX_TOTAL_BYTES = 64 << 20
+_MAX_SEEN = 100_000
+_SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
+
+
+def project_files(file: Path) -> tuple[dict[str, Path], str]:
+    """The files of the project around ``file`` and the name of ``file`` among them.
+
+    The project is the directory of the file and all below it: code and small text (suffixes in
+    ``SUFFIXES``, at most 1 MiB each; Python code of any size). Hidden names, caches, virtual
+    environments and links that lead elsewhere are left out. Names are relative with ``/``
+    between parts (``flights.py``, ``lib/clean.py``), in the order of their bytes.
+
+    Raises:
+        NotFound: ``file.unknown`` where there is no such file.
+        Invalid: ``project.not_python``; ``project.too_large`` naming the directory that holds
+            most; ``path.invalid``.
+    """
+    path = file.absolute()
+    if not path.is_file():
+        raise NotFound(
+            "file.unknown",
+            f"There is no file {file}.",
+            hint="Name a Python file that defines a pipeline; `clew init` makes one.",
+        )
+    if path.suffix != ".py":
+        raise Invalid(
+            "project.not_python",
+            f"{file} is not a Python file.",
+            hint="Name the .py file that defines the pipeline.",
+        )
+    root = path.parent
+    found = {_name(root, place): place for place in _walk(root)}
+    found[path.name] = path
+    _check_size(root, found)
+    return dict(sorted(found.items(), key=lambda item: item[0].encode())), path.name
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    seen = Counter[str]()
+    for directory, names, files in os.walk(root):
+        here = Path(directory)
+        names[:] = [name for name in names if _enter(here / name)]
+        seen[directory] += len(files) + len(names)
+        if seen.total() > _MAX_SEEN:
+            raise _too_large(Path(seen.most_common(1)[0][0]), f"more than {_MAX_SEEN:,} files")
+        yield from (here / name for name in files if _belongs(root, here / name))
+
+
+def _enter(directory: Path) -> bool:
+    name = directory.name
+    if name.startswith(".") or name in _SKIPPED or directory.is_symlink():
+        return False
+    return not (directory / "pyvenv.cfg").exists()
+
+
+def _belongs(root: Path, file: Path) -> bool:
+    if file.name.startswith(".") or file.suffix not in SUFFIXES:
+        return False
+    if file.is_symlink() and not file.resolve().is_relative_to(root.resolve()):
+        return False
+    if not file.is_file():
+        return False
+    return file.suffix == ".py" or file.stat().st_size <= MAX_FILE_BYTES
+
+
+def _name(root: Path, file: Path) -> str:
+    return normal_path(file.relative_to(root).as_posix()).lstrip("/")
+
+
+def _check_size(root: Path, found: dict[str, Path]) -> None:
+    if len(found) > MAX_FILES:
+        fullest = Counter(place.parent for place in found.values()).most_common(1)[0][0]
+        raise _too_large(fullest, f"{len(found):,} files of code and text below {root}")
+    sizes = {place: place.stat().st_size for place in found.values()}
+    if sum(sizes.values()) > MAX_TOTAL_BYTES:
+        weights = Counter[Path]()
+        for place, size in sizes.items():
+            weights[place.parent] += size
+        heaviest = weights.most_common(1)[0][0]
+        raise _too_large(heaviest, f"{sum(sizes.values()) >> 20} MiB of code and text below {root}")
+
+
+def _too_large(directory: Path, what: str) -> Invalid:
+    return Invalid(
+        "project.too_large",
+        f"The project is too large for a snapshot of its code: {what}, most of it in {directory}.",
+        hint="Keep data out of the directory of the code: commit it with `clew put`, "
+        "or give the pipeline's file a directory of its own.",
+    )

@@ -1,0 +1,182 @@
+"""Routes of data: repos, commits, files.
+
+Thin over the verbs; knows no storage. Repos and addresses hold slashes, so they are parameters.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from clew.base.archive import MEDIA_TYPE, unpack
+from clew.base.errors import Invalid
+from clew.base.records import Change, Commit, FileInfo, RepoInfo
+from clew.server.call import Asked, Call
+from clew.server.upload import packed, received
+
+router = APIRouter(tags=["data"])
+TAR_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A tar archive. The pax header CLEW.delete may hold a JSON list of paths.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_BINARY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}
+}
+_IN_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRepo:
+    """What a new repo needs."""
+
+    name: str
+    description: str = ""
+
+
+@router.get("/repos", response_model=list[RepoInfo])
+def repos(call: Asked) -> Response:
+    """All repos, by name."""
+    return call.reply(call.verbs.repos())
+
+
+@router.post("/repos", response_model=RepoInfo)
+def create_repo(call: Asked, new: NewRepo) -> Response:
+    """A new source repo."""
+    return call.reply(call.verbs.create_repo(new.name, description=new.description))
+
+
+@router.get("/commits", response_model=list[Commit])
+def log(call: Asked, repo: str, branch: str = "main", limit: int = 50) -> Response:
+    """Commits of a branch, newest first, refused and aborted ones included."""
+    return call.reply(call.verbs.log(repo, branch=branch, limit=limit))
+
+
+@router.post("/commits", response_model=Commit, openapi_extra=TAR_BODY)
+async def put(
+    request: Request,
+    call: Asked,
+    repo: str,
+    branch: str = "main",
+    message: str = "",
+    delete: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    replace: bool = False,
+) -> Response:
+    """Commit the files of a tar archive on top of a branch, as one change.
+
+    `tar c *.parquet | curl --data-binary @- -H 'Content-Type: application/x-tar' URL?repo=NAME`
+    """
+    _check_type(request, MEDIA_TYPE)
+    async with received(request, call.scratch) as body:
+
+        def commit() -> Commit:
+            files, deletes = unpack(body)
+            return call.verbs.put(
+                repo,
+                files,
+                branch=branch,
+                message=message,
+                delete=[*delete, *deletes],
+                replace=replace,
+            )
+
+        return call.reply(await anyio.to_thread.run_sync(commit))
+
+
+@router.put("/content", response_model=Commit)
+async def put_one(
+    request: Request, call: Asked, repo: str, path: str, branch: str = "main", message: str = ""
+) -> Response:
+    """Commit one file, whose content is the body."""
+    async with received(request, call.scratch) as body:
+
+        def commit() -> Commit:
+            return call.verbs.put(repo, {path: body}, branch=branch, message=message)
+
+        return call.reply(await anyio.to_thread.run_sync(commit))
+
+
+@router.get("/commits/{ref:path}", response_model=Commit)
+def commit(call: Asked, ref: str) -> Response:
+    """The commit that `repo@ref` or a commit id names."""
+    return call.reply(call.verbs.commit(ref))
+
+
+@router.get("/files", response_model=list[FileInfo])
+def ls(call: Asked, address: str, recursive: bool = False) -> Response:
+    """Files and directories at an address, by path."""
+    return call.reply(call.verbs.ls(address, recursive=recursive))
+
+
+@router.get("/content", response_class=Response, responses=_BINARY)
+def read(call: Asked, address: str) -> Response:
+    """The content of one file. Ranges are answered for large files."""
+    info = _file(call, address)
+    name = info.path.rpartition("/")[2]
+    headers = {
+        "Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}",
+        "ETag": f'"{info.digest}"',
+    }
+    if info.size_bytes <= _IN_MEMORY:
+        return Response(call.verbs.read(address), 200, headers, "application/octet-stream")
+    directory = tempfile.TemporaryDirectory(dir=call.scratch, prefix="clew-read-")
+    place = Path(directory.name) / "content"
+    call.verbs.get(address, place)
+    cleanup = BackgroundTask(directory.cleanup)
+    return FileResponse(place, 200, headers, "application/octet-stream", background=cleanup)
+
+
+@router.get("/archive", response_class=Response, responses=_BINARY)
+def get(call: Asked, address: str) -> Response:
+    """A file, or everything below a directory, as a tar archive; names relative to the address.
+
+    The header `Clew-Kind` says `file` where the address is one file.
+    """
+    directory = Path(tempfile.mkdtemp(dir=call.scratch, prefix="clew-get-"))
+    base = directory / "content"
+    call.verbs.get(address, base)
+    kind = "file" if base.is_file() else "directory"
+    if kind == "file":
+        named = directory / "named"
+        named.mkdir()
+        base.rename(named / (address.rpartition("/")[2] or "content"))
+    headers = {"Clew-Kind": kind}
+    stream = packed(directory if kind == "file" else base)
+    return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=headers)
+
+
+@router.get("/diff", response_model=list[Change])
+def diff(call: Asked, old: str, new: str) -> Response:
+    """Paths that differ between two addresses of commits."""
+    return call.reply(call.verbs.diff(old, new))
+
+
+def _file(call: Call, address: str) -> FileInfo:
+    found = call.verbs.ls(address)
+    if len(found) == 1 and found[0].kind == "file":
+        return found[0]
+    raise Invalid(
+        "path.not_a_file",
+        f"{address} is a directory.",
+        hint="Ask /api/v1/archive for all of it, or /api/v1/files for its names.",
+    )
+
+
+def _check_type(request: Request, wanted: str) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip()
+    if given != wanted:
+        raise Invalid(
+            "request.media_type",
+            f"The body is {given or 'of no type'}, not {wanted}.",
+            hint=f"Send the files as a tar archive with Content-Type: {wanted}.",
+        )

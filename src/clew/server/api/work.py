@@ -1,0 +1,133 @@
+"""Routes of work: pipelines, jobs, experiments.
+
+Thin over the verbs; knows nothing of how work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio.to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from clew.base.records import (
+    Applied,
+    Datum,
+    Experiment,
+    ExperimentDetail,
+    Job,
+    PipelineInfo,
+    Plan,
+)
+from clew.server.api.data import TAR_BODY
+from clew.server.call import Asked, Call
+from clew.server.upload import project, received
+
+router = APIRouter(tags=["work"])
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Which step to run anew (all without one), and why."""
+
+    step: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The global id of what was started."""
+
+    global_id: str
+
+
+@router.post("/apply", response_model=list[Applied], openapi_extra=TAR_BODY)
+async def apply(request: Request, call: Asked, entry: str, message: str = "") -> Response:
+    """Register the pipelines that a file defines; the body is the project around it, as tar."""
+
+    def act(files: dict[str, bytes]) -> list[Applied]:
+        return call.verbs.apply_files(files, entry, message=message)
+
+    return call.reply(await _with_project(request, call, entry, act))
+
+
+@router.post("/plan", response_model=list[Plan], openapi_extra=TAR_BODY)
+async def plan(request: Request, call: Asked, entry: str) -> Response:
+    """What applying a file would run, skip and delete, and why."""
+
+    def act(files: dict[str, bytes]) -> list[Plan]:
+        return call.verbs.plan_files(files, entry)
+
+    return call.reply(await _with_project(request, call, entry, act))
+
+
+async def _with_project(
+    request: Request, call: Call, entry: str, act: Callable[[dict[str, bytes]], T]
+) -> T:
+    async with received(request, call.scratch) as body:
+
+        def work() -> T:
+            return act(project(body, entry))
+
+        return await anyio.to_thread.run_sync(work)
+
+
+@router.get("/pipelines", response_model=list[PipelineInfo])
+def pipelines(call: Asked) -> Response:
+    """All pipelines, by name."""
+    return call.reply(call.verbs.pipelines())
+
+
+@router.post("/pipelines/{pipeline}/run", response_model=Started)
+def run(call: Asked, pipeline: str, wish: RunRequest) -> Response:
+    """Run a step anew (all steps without one), although nothing changed."""
+    global_id = call.verbs.run(pipeline, wish.step, reason=wish.reason)
+    return call.reply(Started(global_id=global_id))
+
+
+@router.get("/jobs", response_model=list[Job])
+def jobs(
+    call: Asked, pipeline: str | None = None, state: str | None = None, limit: int = 100
+) -> Response:
+    """Jobs, newest first."""
+    return call.reply(call.verbs.jobs(pipeline=pipeline, state=state, limit=limit))
+
+
+@router.get("/jobs/{job_id}", response_model=Job)
+def job(call: Asked, job_id: str) -> Response:
+    """One job."""
+    return call.reply(call.verbs.job(job_id))
+
+
+@router.get("/jobs/{job_id}/datums", response_model=list[Datum])
+def datums(call: Asked, job_id: str, limit: int = 1000) -> Response:
+    """Datums of a job with the reason that each ran or was skipped."""
+    return call.reply(call.verbs.datums(job_id, limit=limit))
+
+
+@router.get("/jobs/{job_id}/log", response_class=PlainTextResponse)
+def job_log(call: Asked, job_id: str) -> Response:
+    """What the user's code printed in a job."""
+    return PlainTextResponse(call.verbs.job_log(job_id))
+
+
+@router.post("/jobs/{job_id}/cancel", response_model=Job)
+def cancel(call: Asked, job_id: str) -> Response:
+    """Stop a job that has not ended."""
+    return call.reply(call.verbs.cancel(job_id))
+
+
+@router.get("/experiments", response_model=list[Experiment])
+def experiments(call: Asked, limit: int = 50) -> Response:
+    """Experiments, newest first."""
+    return call.reply(call.verbs.experiments(limit=limit))
+
+
+@router.get("/experiments/{experiment_id}", response_model=ExperimentDetail)
+def experiment(call: Asked, experiment_id: str) -> Response:
+    """One experiment with its trials and curves."""
+    return call.reply(call.verbs.experiment(experiment_id))

@@ -1,0 +1,106 @@
+"""The application: API, pages, proxy and metrics behind one guard.
+
+Wires the parts of this room, and knows what none of them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from clew.base.errors import ClewError
+from clew.server import api, proxy
+from clew.server.call import ServedVerbs
+from clew.server.guard import Guard, Rules, rules
+from clew.server.metrics import CONTENT_TYPE, Metrics
+from clew.server.proxy import Proxy
+from clew.server.tail import Changed, Tail
+from clew.server.wire import as_clew_error, error_response
+
+_WAITERS = 64
+_ABOUT = """The verbs of a Clew workspace. Errors are `{"error": {kind, code, message, hint}}`.
+Ask for `application/msgpack` to get numbers that JSON cannot say (NaN, infinities)."""
+
+
+class App(Guard):
+    """The guarded application; ``inner`` is without the guard."""
+
+    def __init__(self, inner: FastAPI, rules: Rules) -> None:
+        super().__init__(inner, rules)
+        self.inner = inner
+
+    @property
+    def tail(self) -> Tail:
+        """What a server closes before it stops, so that no listener holds it."""
+        tail: Tail = self.inner.state.tail
+        return tail
+
+
+def create_app(
+    verbs: ServedVerbs,
+    *,
+    token: str = "",
+    allowed_hosts: Collection[str] | None = None,
+    endpoint_url: Callable[[], str] = lambda: "",
+    changed: Changed | None = None,
+    scratch: Path | None = None,
+) -> App:
+    """An ASGI application over a workspace; the verbs are called from several threads at once.
+
+    ``token``: asked of everybody ('' asks nobody; then only loopback names are answered).
+    ``allowed_hosts``: further names that the Host header may carry (``*``: any).
+    ``endpoint_url``: where the endpoint server is now ('' where none runs).
+    ``changed(seq, timeout_s)``: waits in a thread for an event after ``seq``; without it the log
+    is asked ten times a second while somebody listens. ``scratch``: where uploads wait.
+    """
+    app = FastAPI(
+        title="Clew",
+        version=version("clew"),
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.verbs = verbs
+    app.state.token = token
+    app.state.scratch = scratch
+    app.state.tail = Tail(verbs, changed)
+    app.state.waiters = CapacityLimiter(_WAITERS)
+    app.state.proxy = Proxy(endpoint_url)
+    app.state.metrics = Metrics(verbs)
+    app.include_router(api.router)
+    app.include_router(proxy.router)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    app.add_api_route("/api/v1/health", _health, tags=["questions"])
+    for kind in (ClewError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    return App(app, rules(token=token, allowed_hosts=allowed_hosts))
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.tail.close()
+    await app.state.proxy.close()
+
+
+def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(as_clew_error(request, error))
+
+
+def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _health() -> dict[str, str]:
+    """That the server is up, and which version it is. Needs no login."""
+    return {"status": "ok", "version": version("clew")}

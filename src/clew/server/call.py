@@ -1,0 +1,68 @@
+"""What every route of the API gets: the verbs, and how to answer.
+
+Knows how a request leads to the workspace that the app serves, and nothing of any one route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Protocol, cast
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from fastapi.responses import Response
+
+from clew.base.records import Applied, Plan
+from clew.base.verbs import Verbs
+from clew.server.tail import Tail
+from clew.server.wire import encode
+
+
+class ServedVerbs(Verbs, Protocol):
+    """A workspace that can be served: every verb, callable from several threads at once.
+
+    The two more are ``apply`` and ``plan`` for a caller whose files are elsewhere.
+    """
+
+    def apply_files(
+        self, files: Mapping[str, bytes], entry: str, *, message: str = ""
+    ) -> list[Applied]:
+        """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
+        ...
+
+    def plan_files(self, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+        """What :meth:`apply_files` would do."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request's way to the workspace."""
+
+    verbs: ServedVerbs
+    tail: Tail
+    waiters: CapacityLimiter
+    """How many may wait in threads at once."""
+    scratch: Path | None
+    """Where large bodies wait; None: the system's directory for temporary files."""
+    accept: str
+
+    def reply(self, value: object) -> Response:
+        """``value`` (records, or lists of them) in the form that the caller asked for."""
+        return encode(value, self.accept)
+
+
+def _call(request: Request) -> Call:
+    state = request.app.state
+    return Call(
+        verbs=cast(ServedVerbs, state.verbs),
+        tail=state.tail,
+        waiters=state.waiters,
+        scratch=state.scratch,
+        accept=request.headers.get("accept", ""),
+    )
+
+
+Asked = Annotated[Call, Depends(_call)]

@@ -1,0 +1,94 @@
+"""Files that come in and go out: bodies wait on disk, memory stays bounded.
+
+Knows tar streams and temporary files, and nothing of repos.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import anyio.to_thread
+from fastapi import Request
+
+from clew.base.archive import pack, unpack
+from clew.base.errors import Invalid, Unavailable
+from clew.base.project import MAX_TOTAL_BYTES
+
+_HELD = 1 << 20
+
+
+@asynccontextmanager
+async def received(request: Request, scratch: Path | None) -> AsyncIterator[BinaryIO]:
+    """The whole body of a request in a temporary file, which goes when the block ends.
+
+    Raises:
+        Unavailable: ``disk.full``.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=scratch, buffering=0) as file:
+            body = cast(BinaryIO, file)
+            await _receive(request, body)
+            body.seek(0)
+            yield body
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise Unavailable(
+            "disk.full",
+            "The disk of the server is full; nothing was committed.",
+            hint="Free space.",
+        ) from None
+
+
+async def _receive(request: Request, file: BinaryIO) -> None:
+    held = bytearray()
+    async for piece in request.stream():
+        held += piece
+        if len(held) >= _HELD:
+            await anyio.to_thread.run_sync(_write_all, file, bytes(held))
+            held.clear()
+    await anyio.to_thread.run_sync(_write_all, file, bytes(held))
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def packed(directory: Path) -> Iterator[bytes]:
+    """Everything below a directory as a tar stream; the directory goes when the stream ends."""
+    try:
+        files = sorted(place for place in directory.rglob("*") if place.is_file())
+        yield from pack({place.relative_to(directory).as_posix(): place for place in files})
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def project(body: BinaryIO, entry: str) -> dict[str, bytes]:
+    """The files of an uploaded project, if the entry is among them.
+
+    Raises:
+        Invalid: ``project.no_entry``, ``project.too_large``, ``archive.unreadable``.
+    """
+    if os.fstat(body.fileno()).st_size > 2 * MAX_TOTAL_BYTES:
+        raise Invalid(
+            "project.too_large",
+            f"The uploaded project has more than {MAX_TOTAL_BYTES >> 20} MiB.",
+            hint="Keep data out of the directory of the code: commit it with `clew put`.",
+        )
+    files = {name: part.read() for name, part in unpack(body)[0].items()}
+    if entry not in files:
+        raise Invalid(
+            "project.no_entry",
+            f"{entry} is not among the {len(files)} files of the upload.",
+            hint="Pack the directory of the file, with names relative to it.",
+        )
+    return files

@@ -1,0 +1,106 @@
+"""The whole server in one command: engine, workers, endpoints, API and pages, started and ended in order.
+
+Knows what belongs together and in which order it starts; each part is behind its own door.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from clew.base.errors import Conflict
+from clew.base.running import RunningServer, announce_server, running_server, withdraw_server
+from clew.base.settings import Settings
+from clew.db import FileLock
+from clew.serving import ServingProcess
+from clew.server.run import check_login, serve
+from clew.workspace import LOCK_NAME, Engine, Workspace, serving_settings
+
+_log = logging.getLogger("clew.server")
+
+
+def run_server(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8686,
+    serving_port: int = 8687,
+    processes: int = 1,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
+
+    Requests and running datums in flight are let finish or are taken up by the next engine; the
+    processes that were started end with this one, also when it is killed.
+
+    Raises:
+        NotFound: ``workspace.missing``.
+        Conflict: ``workspace.served`` where another engine works on it, naming the process.
+        Unavailable: ``server.port_in_use``, ``port.in_use``.
+        Denied: ``server.no_auth``.
+    """
+    check_login(host, settings.token)
+    with ExitStack() as stack:
+        workspace = Workspace.open(settings)
+        stack.callback(workspace.close)
+        stack.callback(_lock(settings).release)
+        serving = ServingProcess.start(
+            serving_settings(settings, host=host, port=serving_port, processes=processes)
+        )
+        stack.callback(serving.stop)
+        stack.callback(withdraw_server, settings.home)
+        stop = threading.Event()
+        stack.callback(_start_engine(workspace, stop))
+
+        def ready(url: str) -> None:
+            note = RunningServer(
+                pid=os.getpid(), url=url, serving_url=serving.url, token=settings.token
+            )
+            announce_server(settings.home, note)
+            say(f"Clew serves {settings.home}")
+            say(f"  pages and API  {url}")
+            say(f"  endpoints      {serving.url}/v2/models")
+            say("  Ctrl-C ends it; nothing is lost.")
+
+        serve(
+            workspace,
+            host,
+            port,
+            token=settings.token,
+            endpoint_url=lambda: serving.url,
+            changed=workspace.rooms.db.events.wait,
+            scratch=settings.home / "scratch",
+            ready=ready,
+        )
+
+
+def _lock(settings: Settings) -> FileLock:
+    try:
+        return FileLock.acquire(settings.home / LOCK_NAME, "clew server")
+    except Conflict as error:
+        running = running_server(settings.home)
+        where = f" It answers at {running.url}." if running else ""
+        raise Conflict(
+            "workspace.served",
+            f"Another process works on {settings.home}: {error.message}{where}",
+            hint="Use that one, wait until it ends, or stop it.",
+        ) from None
+
+
+def _start_engine(workspace: Workspace, stop: threading.Event) -> Callable[[], None]:
+    """Start the engine on a thread of its own; what ends it."""
+    workspace.serves = True
+    engine = Engine(workspace.rooms, report=_log.error)
+    engine.recover()
+    thread = threading.Thread(target=engine.run, args=(stop,), name="clew-engine", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        engine.close()
+        thread.join()
+
+    return end
