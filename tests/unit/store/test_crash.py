@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -125,12 +126,13 @@ class Volatile(Disk):
 def test_loss_of_power_at_any_step_loses_nothing_that_was_flushed(
     tmp_path: Path, keep: bool
 ) -> None:
+    fill(tmp_path / "template")
     flushed: list[tuple[str, str]] = []
     n = 0
     while len(flushed) < 4:
         n += 1
         home = tmp_path / f"{n}"
-        fill(home)
+        shutil.copytree(tmp_path / "template", home)
         flushed = []
         store = Store.open(home, disk=Volatile(n, keep=keep))
         tree = EMPTY_TREE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import blake3
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.base.errors import Invalid
@@ -90,6 +90,7 @@ _plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), _plain))
 def test_a_map_in_any_order_has_one_encoding(value: dict[str, object]) -> None:
     assert canonical(dict(reversed(value.items()))) == canonical(value)

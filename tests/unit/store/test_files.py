@@ -90,7 +90,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, bytes]:
     return store, name, data
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(
     steps=st.lists(
         st.tuples(
