@@ -36,9 +36,10 @@ def check(frame: object, expectations: Sequence[Expectation]) -> QualityReport:
     table = to_polars(frame)
     rulings = [_rule(table, expectation) for expectation in expectations]
     masks = _one_pass(table, rulings)
+    totals = _totals(table, rulings)
     results, aside = [], set[int]()
-    for ruling, mask in zip(rulings, masks, strict=True):
-        result = _result(table, ruling, mask)
+    for ruling, mask, total in zip(rulings, masks, totals, strict=True):
+        result = _result(table, ruling, mask, total)
         results.append(result)
         if mask is not None and not result.passed and ruling.expectation.action == "quarantine":
             aside.update(mask.arg_true().to_list())
@@ -104,7 +105,17 @@ def _one_by_one(table: pl.DataFrame, rulings: list[_Ruling]) -> dict[str, pl.Ser
     return masks
 
 
-def _result(table: pl.DataFrame, ruling: _Ruling, mask: pl.Series | None) -> ExpectationResult:
+def _totals(table: pl.DataFrame, rulings: list[_Ruling]) -> list[int]:
+    """For each ruling how many values count."""
+    asked = [(str(i), r.counts) for i, r in enumerate(rulings) if r.counts is not None]
+    found = table.select(counts.alias(name) for name, counts in asked)
+    totals = {name: int(found[name].item()) for name, _ in asked}
+    return [totals.get(str(index), table.height) for index in range(len(rulings))]
+
+
+def _result(
+    table: pl.DataFrame, ruling: _Ruling, mask: pl.Series | None, total: int
+) -> ExpectationResult:
     expectation = ruling.expectation
     if mask is None:
         return ExpectationResult(
@@ -112,7 +123,6 @@ def _result(table: pl.DataFrame, ruling: _Ruling, mask: pl.Series | None) -> Exp
             message=ruling.verdict or rules.describe(expectation),
         )  # fmt: skip
     failed = int(mask.sum() or 0)
-    total = table.height if ruling.counts is None else int(table.select(ruling.counts).item())
     examples = _examples(table, expectation, mask)
     return ExpectationResult(
         expectation=expectation,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Self
+from datetime import date, datetime, time
+from typing import Any, Self
 
 from clew.base.errors import Invalid
 
@@ -200,8 +200,23 @@ def record(function: Callable[[Table], object]) -> tuple[Expectation, ...]:
 def _check_bounds(low: object, high: object, *, strict: bool) -> None:
     if low is None and high is None:
         raise _invalid("Neither bound is given", "Give min, max or both.")
-    if not strict and low is not None and high is not None and low > high:  # type: ignore[operator]
+    if strict or low is None or high is None:
+        return
+    try:
+        wrong = _comparable(low) > _comparable(high)
+    except TypeError:
+        raise _invalid(
+            f"min={low!r} and max={high!r} cannot be compared", "Give both the same type."
+        ) from None
+    if wrong:
         raise _invalid(f"min={low!r} is above max={high!r}", "Exchange them.")
+
+
+def _comparable(bound: Any) -> Any:
+    """A date as the moment that it begins."""
+    if isinstance(bound, date) and not isinstance(bound, datetime):
+        return datetime.combine(bound, time.min)
+    return bound
 
 
 def _plain(value: object) -> object:

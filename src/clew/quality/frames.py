@@ -6,7 +6,7 @@ Knows nothing of what is asked of it.
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clew.base.errors import Invalid
 
@@ -40,7 +40,7 @@ def to_polars(frame: object) -> pl.DataFrame:
             hint="Give a frame of Polars, pandas or Arrow.",
         )
     try:
-        found = pl.from_pandas(frame) if library == "pandas" else pl.from_arrow(frame)
+        found = _from_pandas(frame) if library == "pandas" else pl.from_arrow(frame)
     except (TypeError, ValueError) as error:  # Arrow's own errors are among them
         raise Invalid(
             "frame.mixed",
@@ -48,6 +48,29 @@ def to_polars(frame: object) -> pl.DataFrame:
             hint="Give each column values of one type.",
         ) from error
     return found.to_frame() if isinstance(found, pl.Series) else found
+
+
+def _from_pandas(frame: Any) -> pl.DataFrame:
+    """Of a frame or series of pandas. Moments with a zone go by UTC, as pandas 3.1 warns of Arrow's
+    own way with them.
+    """
+    import polars as pl  # noqa: PLC0415 - heavy, and the door stays cheap
+
+    columns = frame if hasattr(frame, "columns") else frame.to_frame()
+    zones = {name: dtype.tz for name, dtype in columns.dtypes.items() if hasattr(dtype, "tz")}
+    if not zones:
+        return pl.from_pandas(columns)
+    naive = columns.assign(**{name: columns[name].dt.tz_convert(None) for name in zones})
+    found = pl.from_pandas(naive).with_columns(
+        pl.col(name).dt.replace_time_zone("UTC") for name in zones
+    )
+    keys = {
+        name: getattr(zone, "key", None) or getattr(zone, "zone", None)
+        for name, zone in zones.items()
+    }
+    return found.with_columns(
+        pl.col(name).dt.convert_time_zone(key) for name, key in keys.items() if key
+    )
 
 
 def plain(value: object) -> object:

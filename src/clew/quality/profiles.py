@@ -5,6 +5,7 @@ Knows nothing of the frames that will be compared with it: bins come from this o
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 from clew.quality.frames import plain, to_polars
@@ -123,27 +124,36 @@ def _numbers(values: pl.Series, bins: int) -> dict[str, Any]:
     if not len(finite):
         return {"edges": [], "counts": [len(numbers)]}
     edges = _edges(finite, bins)
-    quantiles = np.quantile(finite, _QUANTILES)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the end of the float's range
+        quantiles = np.quantile(finite, _QUANTILES)
+        mean, std = finite.mean(), finite.std(ddof=1) if len(finite) > 1 else 0.0
     return {
-        "min": float(finite.min()),
-        "max": float(finite.max()),
-        "mean": float(finite.mean()),
-        "std": float(finite.std(ddof=1)) if len(finite) > 1 else 0.0,
-        "quantiles": {f"{q:g}": float(v) for q, v in zip(_QUANTILES, quantiles, strict=True)},
+        "min": float(finite[0]),
+        "max": float(finite[-1]),
+        "mean": _json(mean),
+        "std": _json(std),
+        "quantiles": {f"{q:g}": _json(v) for q, v in zip(_QUANTILES, quantiles, strict=True)},
         "edges": edges,
         "counts": counts_between(numbers, edges),
     }
+
+
+def _json(value: Any) -> float | None:
+    """A number of JSON, which knows no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _edges(finite: np.ndarray[Any, np.dtype[np.float64]], bins: int) -> list[float]:
     """Inner edges for ascending numbers: between few values, else their distinct quantiles."""
     import numpy as np  # noqa: PLC0415 - heavy, and the door stays cheap
 
-    distinct = finite[np.diff(finite, prepend=-np.inf) > 0]
+    distinct = finite[np.append(True, finite[1:] != finite[:-1])]
     if len(distinct) <= bins:
-        return [float(edge) for edge in (distinct[:-1] + distinct[1:]) / 2]
-    inner = np.quantile(finite, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
-    edges = np.unique(inner)
+        low, high = distinct[:-1], distinct[1:]
+        middle = low / 2 + high / 2
+        return [float(edge) for edge in np.where((low <= middle) & (middle < high), middle, low)]
+    inner = [finite[-(-len(finite) * k // bins) - 1] for k in range(1, bins)]
+    edges = np.unique(np.asarray(inner))
     return [float(edge) for edge in edges[edges < distinct[-1]]]
 
 
