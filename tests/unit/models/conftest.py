@@ -100,6 +100,11 @@ def house(tmp_path: Path, pool: Compute) -> Iterator[House]:
     db.close()
 
 
+@pytest.fixture(name="flights")
+def flights_fixture():
+    return flights
+
+
 def flights(rows: int = 1500, seed: int = 0, first_day: int = 0) -> pl.DataFrame:
     """Flights whose lateness follows from distance and hour, with noise."""
     random = np.random.default_rng(seed)
