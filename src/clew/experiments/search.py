@@ -200,7 +200,8 @@ class Search:
     def _send(self, track: Track, target: int) -> None:
         if track.step > track.checkpoint_step:
             self._journal.rewind(track)
-        track.state, track.target, track.ended_us = "running", target, None
+        track.state, track.target = "running", target
+        track.ended_us, track.error = None, ""
         self._journal.start(track)
         self._running.add(track.number)
         self._launches.append(track)

@@ -21,8 +21,7 @@ OPEN_STATES = frozenset({"paused", "stopped"})
 class Track:
     """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
 
-    ``target`` is the step its run goes to; ``stopping``: it was told to pause and is about to.
-    The rest of the fields are columns of ``trials``.
+    ``target`` is the step its run goes to. The rest of the fields are columns of ``trials``.
     """
 
     id: str
@@ -42,7 +41,6 @@ class Track:
     log: str = ""
     started_us: int = 0
     ended_us: int | None = None
-    stopping: bool = False
     _steps: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
