@@ -63,7 +63,9 @@ class Lab:
 
     def step(self, name: str, *inputs: str | InputDefinition, **options: Any) -> StepDefinition:
         """A step reading repos; ``raw/`` at the end of a name means one datum per file."""
-        found = fingerprint(self.home / "code" / self.snapshot, "a.py", options.pop("function", name))
+        found = fingerprint(
+            self.home / "code" / self.snapshot, "a.py", options.pop("function", name)
+        )
         environment = environment_of(found)
         return StepDefinition(
             **{
@@ -93,8 +95,12 @@ class Lab:
         self.pipelines.register(self.define(*steps), global_id=global_id)
         return global_id
 
-    def put(self, files: Mapping[str, str], deletes: Sequence[str] = (), repo: str = "p/raw") -> Commit:
-        return self.repos.commit(repo, {path: text.encode() for path, text in files.items()}, deletes)
+    def put(
+        self, files: Mapping[str, str], deletes: Sequence[str] = (), repo: str = "p/raw"
+    ) -> Commit:
+        return self.repos.commit(
+            repo, {path: text.encode() for path, text in files.items()}, deletes
+        )
 
     def run(self) -> None:
         assert self.pipelines.run_until_idle(timeout_s=60)
