@@ -121,8 +121,17 @@ def dump_arrow(table: Any) -> bytes:
         compression="zstd",
         compression_level=1,
         version="2.6",
+        use_dictionary=_with_dictionary(table.schema),
     )
     return sink.getvalue()
+
+
+def _with_dictionary(schema: Any) -> bool | list[str]:
+    """Columns to dictionary-encode: trying it on floats more than doubles the time of writing."""
+    types = need("pyarrow").types
+    if any(types.is_nested(column.type) for column in schema):
+        return True  # leaves of nested columns cannot be chosen by the names of columns
+    return [column.name for column in schema if not types.is_floating(column.type)]
 
 
 def dump_duckdb(relation: Any) -> bytes:

@@ -61,7 +61,9 @@ commits = Table(
     Column("error", Text, nullable=False),
     Index("commits_by_repo", "repo", "at_us", "seq"),
     Index("commits_by_state", "repo", "branch", "state"),
+    Index("commits_by_id", "repo", "id"),
     Index("commits_by_change", "global_id"),
+    Index("commits_by_change_in_repo", "repo", "global_id"),
     sqlite_autoincrement=True,
 )
 
