@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import os
 import selectors
 import shutil
 import signal
@@ -25,7 +24,7 @@ from clew.base.errors import Unavailable
 from clew.compute.call import Call, CallError, Listener
 from clew.compute.frames import NOTHING, Answer, Done, Ready, Said, ToWorker, encode_or_refuse
 from clew.compute.handles import Couriers, Submitted
-from clew.compute.process import Worker
+from clew.compute.process import Worker, environment_of_workers
 from clew.compute.scratch import ScratchSpace
 
 _LOOK_AHEAD = 8
@@ -33,13 +32,6 @@ _LOOK_AHEAD = 8
 _MEMORY_EVERY_S = 0.05
 _LOG_EVERY_S = 1.0
 _FAREWELL_S = 0.5
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "LOKY_MAX_CPU_COUNT",
-)
 
 
 class ProcessPool:
@@ -61,7 +53,7 @@ class ProcessPool:
     ) -> None:
         self._size = max(1, size)
         self._places = (scratch, log_dir)
-        self._environment = _shared_cores(environment or os.environ, self._size)
+        self._environment = environment_of_workers(environment, self._size)
         self._lock = threading.Lock()
         self._dispatcher: _Dispatcher | None = None
         self._closed = False
@@ -432,8 +424,3 @@ def _closed() -> Unavailable:
 
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:.0f} MiB"
-
-
-def _shared_cores(environment: Mapping[str, str], size: int) -> dict[str, str]:
-    share = str(max(1, (os.cpu_count() or 1) // size))
-    return {**dict.fromkeys(_THREAD_VARIABLES, share), **environment}

@@ -24,6 +24,21 @@ from clew.compute.running import take_tail
 
 _CHUNK = 1 << 18
 _LOG_LIMIT_BYTES = 32 * 1024 * 1024
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+def environment_of_workers(given: Mapping[str, str] | None, size: int) -> dict[str, str]:
+    """``given``, or that of this process, with an equal share of the cores for each of ``size``
+    workers where it does not say otherwise.
+    """
+    share = str(max(1, (os.cpu_count() or 1) // size))
+    return {**dict.fromkeys(_THREAD_VARIABLES, share), **(os.environ if given is None else given)}
 
 
 class Worker:
