@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
@@ -158,3 +159,17 @@ def new_lab(tmp_path: Path, pool: ProcessPool) -> Iterator[Callable[..., Lab]]:
 @pytest.fixture
 def lab(new_lab: Callable[..., Lab]) -> Lab:
     return new_lab()
+
+
+def engine_of_a_child(home: Path) -> None:
+    """An engine in a process of its own, for tests that kill it: recover, then run to the end."""
+    pool = ProcessPool(2, home / "scratch", home / "logs")
+    lab = Lab(home, pool, {})
+    lab.pipelines.recover()
+    lab.pipelines.run_until_idle()
+    lab.close()
+    pool.close()
+
+
+if __name__ == "__main__":
+    engine_of_a_child(Path(sys.argv[1]))
