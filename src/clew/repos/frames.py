@@ -80,16 +80,7 @@ def load_numpy(files: Sequence[File]) -> Any:
 
 def dump_polars(frame: Any) -> bytes:
     """Parquet of a polars DataFrame."""
-    polars = need("polars")
-    table = frame.rechunk().to_arrow()
-    for index, dtype in enumerate(frame.dtypes):
-        if isinstance(dtype, polars.Categorical):
-            # Its codes depend on what this process saw before; count by first appearance instead.
-            plain = table.column(index).cast(need("pyarrow").large_string())
-            table = table.set_column(index, table.field(index), plain.dictionary_encode().cast(
-                table.field(index).type
-            ))  # fmt: skip
-    return dump_arrow(table)
+    return dump_arrow(frame.rechunk().to_arrow())
 
 
 def dump_lazy(frame: Any) -> bytes:

@@ -159,7 +159,10 @@ sys.stdout.buffer.write(dump_value(frame, "v")[0][1])
 def test_equal_frames_give_equal_bytes_in_every_process():
     made = [
         subprocess.run([sys.executable, "-c", CATEGORICAL, seen], check=True, capture_output=True)
-        for seen in ("a,b,c", "k,z,m")
+        for seen in (
+            "a,b,c",
+            "k,z,m",
+        )  # what a process saw before must not show in its categoricals
     ]
     assert made[0].stdout == made[1].stdout
 
