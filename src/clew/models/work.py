@@ -25,7 +25,7 @@ from clew.models import mlflow_format
 from clew.models.candidate import Candidate
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
-from clew.models.holdout import cut
+from clew.models.cutting import cut
 from clew.models.loading import (
     EXAMPLE,
     MODEL,

@@ -51,7 +51,7 @@ class House:
 
     def features(self, frame: pl.DataFrame) -> Commit:
         self.repos.create("flights/features", kind="output", exist_ok=True)
-        content = {path: data for path, data in dump_value(frame, "features")}
+        content = dict(dump_value(frame, "features"))
         return self.repos.commit("flights/features", content, replace=True)
 
     def split(self, frame: pl.DataFrame) -> Split:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -116,7 +117,7 @@ def test_an_equal_model_is_blessed_every_time(house, flights, judged):
 
 
 def test_a_verdict_shows_every_rule_that_failed(house, flights, judged):
-    version, verdict = judged(fitted(flights()), function="strict")
+    _, verdict = judged(fitted(flights()), function="strict")
     assert [one.passed for one in verdict.checks] == [False, False, False]
     slices = check(verdict, "slices")
     assert {one["value"] for one in slices.evidence["judged"]} == {"AA", "UA", "DL"}
@@ -151,8 +152,6 @@ def test_without_a_gate_every_model_is_blessed_and_says_so(house, flights, judge
 
 
 def test_the_digest_signs_the_whole_verdict(house, flights, judged):
-    from dataclasses import replace
-
     _, verdict = judged(fitted(flights()), function=None)
     kept = house.models.verdict(verdict.id)
     assert kept == verdict

@@ -10,7 +10,7 @@ import pytest
 
 from clew.base.errors import Invalid
 from clew.models.definitions import holdout
-from clew.models.holdout import chosen, cut, group_keys
+from clew.models.cutting import chosen, cut, group_keys
 
 
 def days(numbers, value: float = 1.0) -> pl.DataFrame:
@@ -37,7 +37,7 @@ def test_groups_stay_together():
 
 def test_the_choice_is_the_same_in_every_process():
     program = (
-        "import polars as pl; from clew.models.holdout import group_keys;"
+        "import polars as pl; from clew.models.cutting import group_keys;"
         "print(group_keys(pl.DataFrame({'a':['x',None],'b':[1.0,2.5]}), None))"
     )
     answers = {
