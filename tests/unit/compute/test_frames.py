@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.base.errors import Invalid
@@ -31,6 +31,7 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(plain, max_size=5), st.data())
 def test_frames_survive_any_cut_of_their_bytes(values, data):
     stream = b"".join(pack(Done(encode(value), None, 0.5, "log")) for value in values)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.base.errors import Invalid
@@ -47,6 +47,7 @@ def test_psi_of_a_known_case_is_what_the_formula_gives_by_hand():
     assert psi([9, 11], [14, 6]) == pytest.approx(expected, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_distances_are_symmetric_positive_and_zero_for_the_same(pairs):
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
