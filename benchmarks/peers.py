@@ -40,7 +40,9 @@ def main() -> None:
             print(f"= {peer}")
             continue
         print(f"▸ {peer}: {' '.join(packages)}", flush=True)
-        subprocess.run([UV, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
+        subprocess.run(
+            [UV, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True
+        )
         subprocess.run(
             [UV, "pip", "install", "--quiet", *packages],
             check=True,

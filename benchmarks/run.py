@@ -50,8 +50,15 @@ def show(rows: list[measure.Row]) -> None:
     for row in rows:
         print(
             line.format(
-                row.name, f"{row.ours:,.3f}", row.unit, row.against, f"{row.theirs:,.3f}",
-                f"{row.ratio:.2f}×", row.rounds, row.bar, "yes" if row.holds else "NO",
+                row.name,
+                f"{row.ours:,.3f}",
+                row.unit,
+                row.against,
+                f"{row.theirs:,.3f}",
+                f"{row.ratio:.2f}×",
+                row.rounds,
+                row.bar,
+                "yes" if row.holds else "NO",
             )  # fmt: skip
         )
 

@@ -33,7 +33,9 @@ def _measure(place: Path) -> list[Row]:
         home = place / f"run{next(numbers)}"
         home.mkdir()
         subprocess.run([CLEW, "init", "--bare"], cwd=home, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([CLEW, "create", "bench/files"], cwd=home, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [CLEW, "create", "bench/files"], cwd=home, check=True, stdout=subprocess.DEVNULL
+        )
         spent = seconds([CLEW, "put", "bench/files", source], cwd=home)
         shutil.rmtree(home)
         return spent
@@ -50,7 +52,9 @@ def _measure(place: Path) -> list[Row]:
         command = [python_of("dvc"), "-m", "dvc"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run([*command, "init", "--no-scm"], cwd=home, check=True, **quiet)
-        subprocess.run([*command, "config", "core.analytics", "false"], cwd=home, check=True, **quiet)
+        subprocess.run(
+            [*command, "config", "core.analytics", "false"], cwd=home, check=True, **quiet
+        )
         shutil.copytree(source, home / "data")
         spent = seconds([*command, "add", "data"], cwd=home)
         shutil.rmtree(home)

@@ -18,7 +18,7 @@ ROUNDS = 3
 FILES = 1000
 CLEW = Path(os.environ.get("CLEW_COMMAND", Path(__file__).parents[2] / ".venv" / "bin" / "clew"))
 
-OURS = '''
+OURS = """
 import clew
 
 p = clew.Pipeline("many")
@@ -27,7 +27,7 @@ texts = p.source("texts")
 @p.step(texts, per="file")
 def count(text: str) -> dict:
     return {"words": len(text.split())}
-'''
+"""
 
 
 def measure_rows() -> list[Row]:

@@ -12,7 +12,7 @@ from peers import python_of
 ROUNDS = 5
 CLEW = Path(os.environ.get("CLEW_COMMAND", Path(__file__).parents[2] / ".venv" / "bin" / "clew"))
 
-OURS = '''
+OURS = """
 import clew
 
 p = clew.Pipeline("trivial")
@@ -28,9 +28,9 @@ def two(one: int) -> int:
 @p.step(two)
 def three(two: int) -> int:
     return two + 1
-'''
+"""
 
-THEIRS = '''
+THEIRS = """
 from metaflow import FlowSpec, step
 
 class Trivial(FlowSpec):
@@ -50,7 +50,7 @@ class Trivial(FlowSpec):
 
 if __name__ == "__main__":
     Trivial()
-'''
+"""
 
 
 def measure_rows() -> list[Row]:
@@ -83,9 +83,7 @@ def _measure(place: Path) -> list[Row]:
     }
 
     def theirs() -> float:
-        return seconds(
-            [python_of("metaflow"), "flow.py", "run"], cwd=place, env=metaflow
-        )
+        return seconds([python_of("metaflow"), "flow.py", "run"], cwd=place, env=metaflow)
 
     ours_s, theirs_s = paired(ROUNDS, ours, theirs)
     again_s = sorted(again)[len(again) // 2]

@@ -4,6 +4,7 @@ import ast
 import importlib
 from collections import defaultdict
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_a_door_names_what_is_public_and_at_most_a_dozen_things(room):
     door = importlib.import_module(f"clew.{room}")
     assert 0 < len(door.__all__) <= MOST_NAMES, sorted(door.__all__)
     assert all(hasattr(door, name) for name in door.__all__)
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in OPEN_GROUND])
+def test_no_submodule_takes_the_name_of_what_a_door_exports(room):
+    door = importlib.import_module(f"clew.{room}")
+    for path in sorted((SOURCE / room).glob("*.py")):
+        if path.stem not in {"__init__", "__main__", "process"}:
+            importlib.import_module(f"clew.{room}.{path.stem}")
+    taken = [name for name in door.__all__ if isinstance(getattr(door, name), ModuleType)]
+    assert not taken
 
 
 def test_no_room_reaches_behind_the_door_of_another():

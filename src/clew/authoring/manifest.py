@@ -165,7 +165,9 @@ def _gate(model: Training, project: Project) -> StepDefinition:
     gate = GateDefinition(
         target=model.training.target, function=code["function"] if model.gate else None
     )
-    where = (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
+    where = (
+        (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
+    )
     return StepDefinition(
         name=model.name + GATE_SUFFIX,
         kind="gate",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from clew.base.address import check_ref_name, check_repo_name
 from clew.base.errors import Invalid
@@ -21,6 +21,7 @@ PER = ("repo", "file", "directory")
 DEFAULT_DRIFT = DriftDefinition()
 
 Function: TypeAlias = Callable[..., Any]
+Any_Node = TypeVar("Any_Node", bound="Node")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,11 @@ class Step(Node):
     """A function of the user with its inputs; calling it calls the function itself."""
 
     def __init__(
-        self, pipeline: Pipeline, function: Function, inputs: tuple[Input, ...], options: StepOptions
+        self,
+        pipeline: Pipeline,
+        function: Function,
+        inputs: tuple[Input, ...],
+        options: StepOptions,
     ) -> None:
         super().__init__(pipeline, options.name or function.__name__)
         self.__wrapped__ = function
@@ -86,6 +91,7 @@ class Step(Node):
         self.expectations: list[Function] = []
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the user's function, here and now, without Clew."""
         return self.__wrapped__(*arguments, **named)
 
 
@@ -286,9 +292,7 @@ class Pipeline:
 
         return record
 
-    def endpoint(
-        self, name: str, model: Training, *, rollout: Rollout | None = None
-    ) -> None:
+    def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
         """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
         check_ref_name(name)
         if not isinstance(model, Training):
@@ -313,7 +317,7 @@ class Pipeline:
             )
         self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
 
-    def _add(self, node: Any) -> Any:
+    def _add(self, node: Any_Node) -> Any_Node:
         check_ref_name(node.name)
         if node.name in self.nodes:
             raise _invalid(

@@ -73,7 +73,9 @@ def main() -> None:
         report_error(error, as_json="--json" in sys.argv)
         sys.exit(EXIT_CODES.get(error.kind, 1))
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. What was committed stays; `clew wait` goes on with the rest.\n")
+        sys.stderr.write(
+            "\nStopped. What was committed stays; `clew wait` goes on with the rest.\n"
+        )
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

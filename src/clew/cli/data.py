@@ -28,7 +28,9 @@ def put(
     sources: Annotated[
         list[str] | None, typer.Argument(help="Files and directories; - is standard input.")
     ] = None,
-    path: Annotated[str, typer.Option("--path", "-p", help="Directory (or file) in the repo.")] = "/",
+    path: Annotated[
+        str, typer.Option("--path", "-p", help="Directory (or file) in the repo.")
+    ] = "/",
     branch: Branch = "main",
     message: Message = "",
     delete: Annotated[list[str] | None, typer.Option(help="Path that goes; repeatable.")] = None,
@@ -135,7 +137,11 @@ def ls(
         console(),
         ("size>", "digest", "path"),
         [
-            (render.size(f.size_bytes), f.digest.partition(":")[2][:8], f.path + "/" * (f.kind == "directory"))
+            (
+                render.size(f.size_bytes),
+                f.digest.partition(":")[2][:8],
+                f.path + "/" * (f.kind == "directory"),
+            )
             for f in files
         ],
     )
@@ -202,7 +208,9 @@ def log(
     )
 
 
-def show(ref: Annotated[str, typer.Argument(help="repo@ref or a commit id.")], json: Json = False) -> None:
+def show(
+    ref: Annotated[str, typer.Argument(help="repo@ref or a commit id.")], json: Json = False
+) -> None:
     """One commit: its change, where it came from, and what it changed."""
     with workspace() as clew:
         commit = clew.commit(ref)
@@ -213,7 +221,9 @@ def show(ref: Annotated[str, typer.Argument(help="repo@ref or a commit id.")], j
         return
     out = console()
     out.print(f"[bold]{commit.repo}@{commit.branch}[/]  {commit.id}  ", render.state(commit.state))
-    out.print(f"change {commit.global_id}  {commit.files:,} files, {render.size(commit.size_bytes)}")
+    out.print(
+        f"change {commit.global_id}  {commit.files:,} files, {render.size(commit.size_bytes)}"
+    )
     for source in commit.provenance:
         out.print(f"  from [cyan]{source[:8]}[/]")
     _print_changes(changes)

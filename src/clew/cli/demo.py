@@ -136,7 +136,9 @@ class Story:
         self._say(f"[dim]$ clew server[/]     pages on [cyan]{self._server.url}[/]")
         applied = self._clew.apply(self._directory / "flights.py")[0]
         steps = self._clew.pipelines()[0].steps
-        self._say(f"[dim]$ clew apply flights.py[/]     {applied.pipeline}, version {applied.version}")
+        self._say(
+            f"[dim]$ clew apply flights.py[/]     {applied.pipeline}, version {applied.version}"
+        )
         self._say("  " + " → ".join(step.name for step in steps))
 
     def _first_months(self) -> None:
@@ -152,14 +154,20 @@ class Story:
         self._await_live()
         rows = self._rows(3).sample(6, seed=7)
         self._say("\nSix flights of March, asked over HTTP (Open Inference Protocol):")
-        caller = Caller(self._serving_url, NAME)
+        caller = Caller(self._serving_url)
         answer = caller.ask(rows)
         caller.close()
         render.table(
             self._out,
             ("from", "to", "carrier", "chance of > 30 min late>", "it was"),
             [
-                (r["origin"], r["dest"], r["carrier"], f"{c:.0%}", "late" if r["late"] else "in time")
+                (
+                    r["origin"],
+                    r["dest"],
+                    r["carrier"],
+                    f"{c:.0%}",
+                    "late" if r["late"] else "in time",
+                )
                 for r, c in zip(rows.to_dicts(), answer.chances, strict=True)
             ],
         )
@@ -168,7 +176,7 @@ class Story:
 
     def _next_month(self) -> None:
         self._title("March arrives, while a client keeps asking")
-        with Load(url=self._serving_url, endpoint=NAME, rows=self._rows(3)[:500]) as load:
+        with Load(url=self._serving_url, rows=self._rows(3)[:500]) as load:
             self._put_weather(3)
             commit = self._put_flights(3, message="March")
             self._follow(commit)
@@ -207,7 +215,9 @@ class Story:
             if datum.state == "refused":
                 self._print_evidence(datum.evidence)
         same = self._live_version() == before
-        self._say(f"{'[green]✓[/]' if same else '[red]✗[/]'} the endpoint is untouched: {short(before)}")
+        self._say(
+            f"{'[green]✓[/]' if same else '[red]✗[/]'} the endpoint is untouched: {short(before)}"
+        )
         self._say("[dim]$ clew put … --delete /2013-04.parquet[/]     taken back:")
         self._follow(self._clew.put(f"{NAME}/flights", {}, delete=["/2013-04.parquet"]))
 
@@ -215,7 +225,9 @@ class Story:
         self._title("Somebody makes the model worse")
         file = self._directory / "flights.py"
         good = file.read_text()
-        worse = good.replace('NUMBERS = ["weekday", "minute", "distance", *WEATHER]', 'NUMBERS = ["weekday"]')
+        worse = good.replace(
+            'NUMBERS = ["weekday", "minute", "distance", *WEATHER]', 'NUMBERS = ["weekday"]'
+        )
         if worse == good:
             raise Unavailable("demo.failed", "flights.py is not as this demo knows it.")
         file.write_text(worse)
@@ -236,16 +248,20 @@ class Story:
         self._title("July's travellers ask a model that knows only winter")
         for month in (4, 5, 6, 7):
             self._put_weather(month, branch="staging")
-        self._put_flights(4, 5, 6, 7, branch="staging", message="spring and summer, not yet trained on")
+        self._put_flights(
+            4, 5, 6, 7, branch="staging", message="spring and summer, not yet trained on"
+        )
         self._say("[dim]April to July wait on the branch staging[/]")
-        caller, rows = Caller(self._serving_url, NAME), self._rows(7)
+        caller, rows = Caller(self._serving_url), self._rows(7)
         with self._out.status("asking about 3,000 flights of July"):
             for start in range(0, 3000, 30):
                 caller.ask(rows[start : start + 30])
         caller.close()
         seen = len(self._clew.drift(NAME, limit=100))
         report = self._await_drift(seen)
-        self._say(f"[yellow]drift seen[/] in {report.rows:,} rows  report [cyan]{short(report.id)}[/]")
+        self._say(
+            f"[yellow]drift seen[/] in {report.rows:,} rows  report [cyan]{short(report.id)}[/]"
+        )
         drifted = sorted((c for c in report.columns if c.drifted), key=lambda c: -c.value)[:5]
         render.table(
             self._out,
@@ -356,7 +372,9 @@ class Story:
     def _title(self, text: str) -> None:
         self._chapter += 1
         self._out.print()
-        self._out.print(Rule(Text(f"{self._chapter}  {text}", style="bold"), align="left", style="dim"))
+        self._out.print(
+            Rule(Text(f"{self._chapter}  {text}", style="bold"), align="left", style="dim")
+        )
 
     def _say(self, text: str) -> None:
         self._out.print(text)
@@ -367,7 +385,10 @@ class Story:
     def _need(self, jobs: list[Job], state: str) -> None:
         bad = [j for j in jobs if j.state != state]
         if bad:
-            raise Unavailable("demo.failed", f"{bad[0].step} ended {bad[0].state}: {bad[0].error or bad[0].reason}")
+            raise Unavailable(
+                "demo.failed",
+                f"{bad[0].step} ended {bad[0].state}: {bad[0].error or bad[0].reason}",
+            )
 
     def _live_version(self) -> str:
         revisions = self._clew.endpoint(NAME).revisions
@@ -408,7 +429,9 @@ class Story:
         for result in evidence.get("results", []):
             if result.get("passed", True):
                 continue
-            self._say(f"  [yellow]✗[/] {result['rule']}: {result['failed']:,} of {result['total']:,} rows")
+            self._say(
+                f"  [yellow]✗[/] {result['rule']}: {result['failed']:,} of {result['total']:,} rows"
+            )
             for row in result.get("examples", [])[:2]:
                 self._say(f"      [dim]row {row}[/]")
 
@@ -417,7 +440,13 @@ class Story:
             self._out,
             ("revision", "model version", "state", "traffic>", "requests>"),
             [
-                (r.number, render.ident(r.model_version), render.state(r.state), f"{r.traffic} %", f"{r.requests:,}")
+                (
+                    r.number,
+                    render.ident(r.model_version),
+                    render.state(r.state),
+                    f"{r.traffic} %",
+                    f"{r.requests:,}",
+                )
                 for r in self._clew.endpoint(NAME).revisions
             ],
         )

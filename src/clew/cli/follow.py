@@ -103,10 +103,15 @@ class Board:
     def _bar(self, job: Job) -> Text | ProgressBar:
         if job.state == "running":
             known = job.total or None
-            return ProgressBar(total=known, completed=job.done + job.skipped, width=20, pulse=not known)
+            return ProgressBar(
+                total=known, completed=job.done + job.skipped, width=20, pulse=not known
+            )
         if job.state == "waiting":
             return Text("")
-        parts = [f"{job.done} run" if job.done else "", f"{job.skipped} skipped" if job.skipped else ""]
+        parts = [
+            f"{job.done} run" if job.done else "",
+            f"{job.skipped} skipped" if job.skipped else "",
+        ]
         parts.append(f"{job.failed} bad" if job.failed else "")
         return Text(", ".join(p for p in parts if p), style="dim")
 

@@ -5,6 +5,7 @@ Knows nothing of what the commands print.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ EXIT_CODES = {
 }
 """Exit status by kind of error; 0 is done, 1 means that the work itself failed or was refused."""
 
+PLAIN_WIDTH = 160
+"""Columns where the output is not a terminal."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -48,7 +52,9 @@ def console(*, stderr: bool = False) -> Console:
     """A console for people; plain where the output is not a terminal."""
     from rich.console import Console  # noqa: PLC0415  help must not pay for it
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    people = sys.stderr.isatty() if stderr else sys.stdout.isatty()
+    width = None if people or "COLUMNS" in os.environ else PLAIN_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width)
 
 
 def print_json(value: object) -> None:

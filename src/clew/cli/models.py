@@ -24,7 +24,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
 def predict(
     endpoint: EndpointName,
     rows: Annotated[
-        str, typer.Argument(help='JSON rows, \'[{"x": 1}]\'; or @FILE.json; or - for stdin.')
+        str, typer.Argument(help="JSON rows, '[{\"x\": 1}]'; or @FILE.json; or - for stdin.")
     ],
     json: Json = False,
 ) -> None:
@@ -54,7 +54,9 @@ def _rows(text: str) -> list[dict[str, object]]:
     elif text.startswith("@"):
         file = Path(text[1:])
         if not file.is_file():
-            raise NotFound("file.missing", f"There is no file {text[1:]!r}.", hint="Check the path.")
+            raise NotFound(
+                "file.missing", f"There is no file {text[1:]!r}.", hint="Check the path."
+            )
         text = file.read_text()
     try:
         value = jsonlib.loads(text)
@@ -149,7 +151,9 @@ def model(
         return
     print_versions([found])
     out = console()
-    out.print("[dim]params[/]", "  ".join(f"{k}={render.number(v)}" for k, v in found.params.items()))
+    out.print(
+        "[dim]params[/]", "  ".join(f"{k}={render.number(v)}" for k, v in found.params.items())
+    )
     if verdict:
         print_verdict(verdict)
 
@@ -186,7 +190,8 @@ def endpoints(json: Json = False) -> None:
         return
     out = console()
     for one in found:
-        out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {one.url or 'not served now: clew server'}")
+        where = one.url or "not served now: clew server"
+        out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {where}")
         render.table(
             out,
             ("revision", "id", "model version", "state", "traffic>", "requests>", "errors>", "why"),

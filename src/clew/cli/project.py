@@ -143,7 +143,9 @@ def _workspace(settings: Settings) -> list[Checked]:
     try:
         with workspace() as clew:
             repos = clew.repos()
-            found.append(("workspace", True, f"{settings.url or settings.home}, {len(repos)} repos"))
+            found.append(
+                ("workspace", True, f"{settings.url or settings.home}, {len(repos)} repos")
+            )
     except ClewError as error:
         found.append(("workspace", False, str(error)))
     writable = os.access(settings.home, os.W_OK) if settings.home.exists() else True

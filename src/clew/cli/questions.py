@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
+from clew.base.ids import short
 from clew.base.records import ChangeStatus, Explanation, Node, Status
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
@@ -53,7 +54,9 @@ def _print_status(answer: Status) -> None:
             [
                 (
                     e.name,
-                    render.ident(next((r.model_version for r in e.revisions if r.state == "live"), None)),
+                    render.ident(
+                        next((r.model_version for r in e.revisions if r.state == "live"), None)
+                    ),
                     " ".join(f"r{r.number}:{r.traffic}%" for r in e.revisions if r.traffic),
                     f"{e.requests:,}",
                     f"{e.errors:,}",
@@ -77,7 +80,13 @@ def print_change(answer: ChangeStatus) -> None:
             out,
             ("commit", "repo", "state", "files>", "size>"),
             [
-                (render.ident(c.id), f"{c.repo}@{c.branch}", render.state(c.state), c.files, render.size(c.size_bytes))
+                (
+                    render.ident(c.id),
+                    f"{c.repo}@{c.branch}",
+                    render.state(c.state),
+                    c.files,
+                    render.size(c.size_bytes),
+                )
                 for c in answer.commits
             ],
         )
@@ -87,7 +96,8 @@ def print_change(answer: ChangeStatus) -> None:
     for experiment in answer.experiments:
         out.print(
             f"\n[dim]experiment[/] [cyan]{experiment.id[:8]}[/] {experiment.searcher}, "
-            f"{experiment.trials} trials, best {experiment.metric} {render.number(experiment.best_value)}"
+            f"{experiment.trials} trials, best {experiment.metric} "
+            f"{render.number(experiment.best_value)}"
         )
     if answer.model_versions:
         out.print("\n[dim]models[/]")
@@ -100,7 +110,8 @@ def print_change(answer: ChangeStatus) -> None:
             f"{revision.state}, {revision.traffic} %"
         )
     for report in answer.drift_reports:
-        out.print(f"[dim]drift report[/] [cyan]{report.id[:8]}[/] {'drift' if report.drifted else 'clear'}")
+        said = "drift" if report.drifted else "clear"
+        out.print(f"[dim]drift report[/] [cyan]{report.id[:8]}[/] {said}")
     if answer.predictions:
         out.print(f"[dim]predictions[/] {answer.predictions:,}")
 
@@ -127,11 +138,28 @@ def print_explanation(answer: Explanation) -> None:
     nodes = {node.id: node for node in answer.nodes} | {answer.subject.id: answer.subject}
     below: dict[str, list[tuple[str, str]]] = {}
     for edge in answer.edges:
-        start, end = (edge.source, edge.target) if answer.direction == "down" else (edge.target, edge.source)
-        below.setdefault(start, []).append((end, edge.label))
+        if answer.direction == "down":
+            label = FORWARD.get(edge.label, edge.label)
+            below.setdefault(edge.source, []).append((edge.target, label))
+        else:
+            below.setdefault(edge.target, []).append((edge.source, edge.label))
     tree = Tree(_node(answer.subject, ""), guide_style="dim")
     _grow(tree, answer.subject.id, nodes, below, {answer.subject.id})
     out.print(tree)
+
+
+FORWARD = {
+    "read": "read by",
+    "provenance": "led to",
+    "judged on": "test rows of",
+    "serves": "served by",
+    "blessed by": "let through",
+    "reported": "report of",
+    "committed in": "in",
+    "packaged": "packaged as",
+    "watched": "watched by",
+}
+"""How a label reads from the cause to the effect."""
 
 
 def _grow(
@@ -149,17 +177,33 @@ def _grow(
             _grow(branch, end, nodes, below, seen)
 
 
+TELLING = ("state", "value", "reason", "files", "traffic", "params", "outputs")
+"""Details worth a place on the line; `--json` has all."""
+
+
 def _node(node: Node, label: str) -> Text:
-    detail = "  ".join(f"{k}={render.number(v)}" for k, v in node.detail.items() if not _is_big(v))
+    told = {name: node.detail[name] for name in TELLING if node.detail.get(name) not in (None, "")}
+    identifier = node.id.partition(":")[2] if node.kind == "code" else node.id
     return Text.assemble(
         (f"{label} " if label else "", "dim"),
         (node.kind.replace("_", " "), "bold"),
         " ",
-        (node.id, "cyan"),
+        (identifier if node.kind == "prediction" else short(identifier), "cyan"),
         f"  {node.title}",
-        (f"  {detail}" if detail else "", "dim"),
+        ("".join(f"  {_detail(name, value)}" for name, value in told.items()), "dim"),
     )
 
 
-def _is_big(value: object) -> bool:
-    return isinstance(value, (dict, list, tuple)) or value in ("", None)
+def _detail(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}={_value(v)}" for k, v in value.items())
+    if name in {"reason", "state"}:
+        return str(value)
+    return f"{name}={_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        shown = ", ".join(render.number(one) for one in value[:3])
+        return shown if len(value) <= 3 else f"{shown}, … ({len(value)})"
+    return render.number(value)

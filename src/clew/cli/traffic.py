@@ -30,16 +30,16 @@ class Answer:
 class Caller:
     """Asks one endpoint. Not for several threads at once."""
 
-    def __init__(self, url: str, endpoint: str) -> None:
-        self._model = f"/v2/models/{endpoint}"
-        self._http = httpx2.Client(base_url=url, timeout=TIMEOUT_S)
-        metadata = self._http.get(self._model).raise_for_status().json()
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx2.Client(timeout=TIMEOUT_S)
+        metadata = self._http.get(url).raise_for_status().json()
         self._inputs = [(one["name"], one["datatype"]) for one in metadata["inputs"]]
 
     def ask(self, rows: pl.DataFrame) -> Answer:
         """Predict for all rows in one request; raises on any status but 200."""
         body = {"inputs": [self._tensor(rows, name, kind) for name, kind in self._inputs]}
-        reply = self._http.post(f"{self._model}/infer", json=body).raise_for_status()
+        reply = self._http.post(f"{self._url}/infer", json=body).raise_for_status()
         outputs: dict[str, list[Any]] = {o["name"]: o["data"] for o in reply.json()["outputs"]}
         return Answer(
             prediction_id=reply.headers["clew-prediction-id"],
@@ -62,7 +62,6 @@ class Load:
     """A client that keeps asking for single rows on a thread of its own, and counts."""
 
     url: str
-    endpoint: str
     rows: pl.DataFrame
     answered: int = 0
     failed: int = 0
@@ -82,7 +81,7 @@ class Load:
             self._thread.join()
 
     def _run(self) -> None:
-        caller = Caller(self.url, self.endpoint)
+        caller = Caller(self.url)
         turn = 0
         while not self._stop.wait(0.004):
             row = self.rows[turn % self.rows.height]

@@ -98,7 +98,9 @@ def run(
 
 
 def wait(
-    global_id: Annotated[str | None, typer.Argument(help="A change; everything without it.")] = None,
+    global_id: Annotated[
+        str | None, typer.Argument(help="A change; everything without it.")
+    ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds; 0 waits on.")] = 0,
     json: Json = False,
 ) -> None:

@@ -47,7 +47,7 @@ def serve(
         Unavailable: ``server.port_in_use``, ``server.cannot_listen``.
         Denied: ``server.no_auth`` for an address beyond loopback without a token.
     """
-    _check_login(host, token)
+    check_login(host, token)
     listener = _listen(host, port)
     try:
         app = create_app(
@@ -107,7 +107,8 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _check_login(host: str, token: str) -> None:
+def check_login(host: str, token: str) -> None:
+    """Raises Denied ``server.no_auth`` for an address beyond loopback without a token."""
     if token or _is_loopback(host):
         return
     raise Denied(

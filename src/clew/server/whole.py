@@ -1,6 +1,6 @@
-"""The whole server in one command: engine, workers, endpoints, API and pages, started and ended in order.
+"""The whole server in one command: engine, workers, endpoints, API and pages.
 
-Knows what belongs together and in which order it starts; each part is behind its own door.
+Knows what belongs together and in which order it starts and ends; each part is behind its door.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from clew.base.errors import Conflict
 from clew.base.running import RunningServer, announce_server, running_server, withdraw_server
 from clew.base.settings import Settings
 from clew.db import FileLock
-from clew.serving import ServingProcess
 from clew.server.run import check_login, serve
+from clew.serving import ServingProcess
 from clew.workspace import LOCK_NAME, Engine, Workspace, serving_settings
 
 _log = logging.getLogger("clew.server")

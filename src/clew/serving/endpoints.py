@@ -111,6 +111,12 @@ class Serving:
         with self._db.read() as tx:
             return _endpoint(tx, definition_of(tx, name))
 
+    def of_model(self, model: str, *, tx: Tx | None = None) -> list[str]:
+        """Names of the endpoints that serve a model (the name of its repo)."""
+        query = select(tables.endpoints.c.name).where(tables.endpoints.c.model == model)
+        with self._db.read() if tx is None else nullcontext(tx) as tx:
+            return [str(row.name) for row in tx.execute(query)]
+
     def definition(self, name: str) -> EndpointDefinition:
         """An endpoint as it was defined. Raises NotFound ``endpoint.unknown``."""
         with self._db.read() as tx:

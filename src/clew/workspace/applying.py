@@ -1,0 +1,117 @@
+"""Apply a file: keep the project, have a worker say what it defines, hand each part to its room.
+
+The user's file is imported in a worker only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from clew.authoring import Manifest, read_manifests
+from clew.base.errors import Invalid
+from clew.base.ids import new_id
+from clew.base.records import Applied, Plan
+from clew.compute import Call, CallError
+from clew.triggers import Trigger
+from clew.workspace.rooms import Rooms
+
+DESCRIBE = "clew.authoring.manifest:describe"
+DESCRIBE_TIMEOUT_S = 120.0
+
+
+def apply_files(
+    rooms: Rooms, files: Mapping[str, bytes], entry: str, *, message: str, author: str
+) -> list[Applied]:
+    """Register the pipelines that ``entry`` defines, among the files of its project.
+
+    Each pipeline, with its endpoints, monitors and triggers, appears in one transaction.
+
+    Raises:
+        Invalid: ``pipeline.import`` with the user's traceback, ``pipeline.none``,
+            ``pipeline.definition``.
+    """
+    snapshot = rooms.snapshots.keep(files)
+    return [
+        _register(rooms, manifest, message=message, author=author)
+        for manifest in _manifests(rooms, snapshot, entry)
+    ]
+
+
+def plan_files(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+    """What applying would run, skip and delete; only the snapshot is kept. Raises as above."""
+    snapshot = rooms.snapshots.keep(files)
+    return [
+        rooms.pipelines.plan(manifest.pipeline) for manifest in _manifests(rooms, snapshot, entry)
+    ]
+
+
+def _manifests(rooms: Rooms, snapshot: str, entry: str) -> list[Manifest]:
+    directory: Path = rooms.snapshots.directory(snapshot)
+    call = Call(
+        entry=DESCRIBE,
+        payload={"snapshot": snapshot, "directory": str(directory), "file": entry},
+        label=f"apply {entry}",
+        timeout_s=DESCRIBE_TIMEOUT_S,
+        snapshot_dir=str(directory),
+    )
+    outcome = rooms.compute.submit(call).result()
+    if outcome.error is not None:
+        raise _import_error(entry, outcome.error)
+    assert isinstance(outcome.value, list)
+    return read_manifests(outcome.value)
+
+
+def _import_error(entry: str, error: CallError) -> Exception:
+    if error.kind != "raised":
+        return error.to_error()
+    return Invalid(
+        "pipeline.import",
+        f"{entry} cannot be imported: {error.type}: {error.message}",
+        hint=error.traceback or "Run it with python to see more.",
+    )
+
+
+def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) -> Applied:
+    pipeline = manifest.pipeline
+    global_id = new_id()
+    with rooms.db.begin() as tx:
+        info, changed = rooms.pipelines.register(
+            pipeline, global_id=global_id, author=author, tx=tx
+        )
+        for endpoint in manifest.endpoints:
+            rooms.serving.define(tx, endpoint)
+        for monitor in manifest.monitors:
+            rooms.monitoring.define(tx, monitor)
+        rooms.triggers.define(tx, pipeline.name, _triggers(manifest))
+    if changed:
+        rooms.repos.create(f"{pipeline.name}/{pipeline.name}.code", kind="code", exist_ok=True)
+        rooms.repos.commit_tree(
+            f"{pipeline.name}/{pipeline.name}.code",
+            pipeline.snapshot,
+            message=message or f"version {info.version}",
+            author=author,
+            global_id=global_id,
+        )
+    started = bool(rooms.pipelines.of_change(global_id))
+    return Applied(
+        pipeline=pipeline.name,
+        version=info.version,
+        changed=changed,
+        global_id=global_id if started else None,
+        notes=pipeline.notes,
+    )
+
+
+def _triggers(manifest: Manifest) -> list[Trigger]:
+    return [
+        Trigger(
+            name=f"{monitor.endpoint}.retrain",
+            event="drift.seen",
+            match={"endpoint": monitor.endpoint},
+            action="retrain",
+            arguments={"pipeline": monitor.pipeline, "model": monitor.model},
+        )
+        for monitor in manifest.monitors
+        if monitor.retrain
+    ]

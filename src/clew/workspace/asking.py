@@ -1,0 +1,61 @@
+"""Answers over several rooms: the status, and all that a change caused.
+
+Knows which room to ask for what; it changes nothing.
+"""
+
+from __future__ import annotations
+
+from clew.base.records import ENDED_STATES, ChangeStatus, Endpoint, Job, Status
+from clew.workspace.rooms import Rooms
+
+RECENT = 20
+BAD = frozenset({"failed", "refused", "blocked"})
+
+
+def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:
+    """The workspace at a glance."""
+    jobs = rooms.pipelines.jobs(limit=200)
+
+    def in_state(*states: str) -> tuple[Job, ...]:
+        return tuple(job for job in jobs if job.state in states)[:RECENT]
+
+    return Status(
+        workspace=str(rooms.settings.home),
+        running=in_state("running"),
+        waiting=in_state("waiting"),
+        recent=in_state("done"),
+        refused=tuple(job for job in jobs if job.state in BAD)[:RECENT],
+        endpoints=tuple(endpoints),
+        drift=tuple(rooms.monitoring.reports(limit=5)),
+        global_ids=tuple(rooms.lineage.latest_changes(RECENT)),
+    )
+
+
+def pending(rooms: Rooms, global_id: str | None) -> bool:
+    """Whether jobs are left that have not ended: of one change, or at all."""
+    if global_id is not None:
+        return any(job.state not in ENDED_STATES for job in rooms.pipelines.of_change(global_id))
+    return any(rooms.pipelines.jobs(state=state, limit=1) for state in ("waiting", "running"))
+
+
+def change(rooms: Rooms, global_id: str) -> ChangeStatus:
+    """All that carries one global id (or a unique beginning of it).
+
+    Raises:
+        NotFound: ``change.unknown``.
+    """
+    full = rooms.lineage.change(global_id)
+    experiments, trials = rooms.experiments.of_change(full)
+    return ChangeStatus(
+        global_id=full,
+        commits=tuple(rooms.repos.of_change(full)),
+        jobs=tuple(rooms.pipelines.of_change(full)),
+        experiments=experiments,
+        trials=trials,
+        model_versions=tuple(rooms.models.versions(global_id=full)),
+        verdicts=tuple(rooms.models.verdicts(global_id=full)),
+        revisions=tuple(rooms.serving.of_change(full)),
+        drift_reports=tuple(rooms.monitoring.of_change(full)),
+        predictions=rooms.serving.count_of_change(full),
+        events=tuple(rooms.db.events.after(0, global_id=full, limit=500)),
+    )

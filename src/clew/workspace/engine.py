@@ -1,0 +1,101 @@
+"""The engine: rounds of work until nothing is left, or until told to stop.
+
+Knows the doors whose turn comes each round; what a turn does is theirs. One engine works on a
+workspace at a time: whoever runs it holds the engine lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from clew.base.address import DEFAULT_BRANCH
+from clew.base.errors import ClewError
+from clew.triggers import Firing
+from clew.workspace.rooms import Rooms
+from clew.workspace.staging import take_staged
+
+SLOW_ROUND_S = 0.5
+IDLE_WAIT_S = 0.2
+
+
+class Engine:
+    """Does the work of a workspace, on the thread that calls it."""
+
+    def __init__(self, rooms: Rooms, report: Callable[[str], None] = lambda _: None) -> None:
+        self._rooms = rooms
+        self._report = report
+        self._slow_at = 0.0
+        self._actions = {"retrain": self._retrain}
+
+    def recover(self) -> None:
+        """Take up what an engine that died has left."""
+        self._rooms.pipelines.recover()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; waits for events where there is nothing to do.
+
+        An error of one round (a full disk, say) is reported and the round is tried again later:
+        rows keep what is left to do.
+        """
+        while not stop.is_set():
+            seen = self._rooms.db.events.last()
+            try:
+                busy = self.round()
+            except ClewError as error:
+                self._report(f"{error.code}: {error}")
+                stop.wait(2.0)
+                continue
+            if not busy:
+                self._rooms.db.events.wait(seen, IDLE_WAIT_S)
+
+    def run_until_idle(self, done: Callable[[], bool], stop: threading.Event) -> None:
+        """Work until ``done`` says so and nothing is left to do at once."""
+        while not stop.is_set():
+            seen = self._rooms.db.events.last()
+            if self.round():
+                continue
+            if done():
+                return
+            self._rooms.db.events.wait(seen, IDLE_WAIT_S)
+
+    def close(self) -> None:
+        """Stop what runs; it is taken up again by the next engine."""
+        self._rooms.pipelines.close()
+
+    def round(self) -> bool:
+        """One turn of every room; whether anything was done."""
+        rooms = self._rooms
+        busy = rooms.pipelines.tick()
+        busy |= rooms.triggers.tick(self._actions)
+        if time.monotonic() - self._slow_at >= SLOW_ROUND_S:
+            self._slow_at = time.monotonic()
+            busy |= rooms.serving.tick()
+            busy |= rooms.serving.collect() > 0
+            busy |= bool(rooms.monitoring.tick(rooms.models.reference))
+        return busy
+
+    def _retrain(self, firing: Firing) -> None:
+        """Take in what waits on staging branches; where nothing does, train anew on what is there.
+
+        Idempotent: a firing that was interrupted after it had started its change does no more.
+        """
+        rooms = self._rooms
+        if rooms.pipelines.of_change(firing.global_id):
+            return
+        pipeline = rooms.pipelines.get(str(firing.arguments["pipeline"]))
+        sources = [step.repo for step in pipeline.steps if step.kind == "source"]
+        moved = take_staged(
+            rooms.repos,
+            rooms.store,
+            sources,
+            branch=DEFAULT_BRANCH,
+            global_id=firing.global_id,
+            message=firing.reason,
+        )
+        if not moved:
+            step = str(firing.arguments["model"]).rpartition("/")[2]
+            rooms.pipelines.request(
+                pipeline.name, step, global_id=firing.global_id, reason=firing.reason
+            )

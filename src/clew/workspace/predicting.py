@@ -1,0 +1,133 @@
+"""Ask an endpoint as any client would: by the Open Inference Protocol, over HTTP.
+
+Where nothing serves, a serving process is started for the one question, so that there is one way in
+which a prediction is made, logged and explained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from clew.base.errors import ClewError, Invalid, NotReady, Unavailable
+from clew.base.records import PredictResult
+from clew.serving import Serving, ServingProcess, ServingSettings
+
+TIMEOUT_S = 60.0
+Rows = Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+
+
+def predict(
+    serving: Serving, settings: ServingSettings, endpoint: str, rows: Rows
+) -> PredictResult:
+    """Predict for rows: mappings of column to value, or lists of numbers.
+
+    Raises:
+        NotFound: ``endpoint.unknown``.
+        NotReady: ``endpoint.empty`` where no model is on it yet.
+        Invalid: ``predict.rows`` with what the endpoint says of them.
+        Unavailable: ``endpoint.unreachable``.
+    """
+    if serving.live(endpoint) is None:
+        raise NotReady(
+            "endpoint.empty",
+            f"No model is on {endpoint} yet.",
+            hint="`clew status` says what is missing: data, training, or a blessing.",
+        )
+    if not rows:
+        raise Invalid("predict.rows", "There are no rows to predict for.", hint="Give one or more.")
+    with _served(serving, settings) as url:
+        place = f"{url}/v2/models/{endpoint}"
+        described, _ = _call(place, None)
+        body, headers = _call(f"{place}/infer", _request(described, rows))
+    return PredictResult(
+        prediction_id=headers["clew-prediction-id"],
+        global_id=headers["clew-global-id"],
+        endpoint=endpoint,
+        revision=headers["clew-revision"],
+        model_version=headers["clew-model-version"],
+        outputs={one["name"]: _by_row(one) for one in body["outputs"]},
+    )
+
+
+@contextmanager
+def _served(serving: Serving, settings: ServingSettings) -> Iterator[str]:
+    if running := serving.url():
+        yield running
+        return
+    process = ServingProcess.start(settings)
+    try:
+        yield process.url
+    finally:
+        process.stop()
+
+
+def _request(described: dict[str, Any], rows: Rows) -> bytes:
+    inputs = described["inputs"]
+    if len(inputs) == 1 and not isinstance(rows[0], Mapping):
+        shape = [len(rows), len(rows[0])]
+        flat = [value for row in rows for value in row]
+        tensors = [{**inputs[0], "shape": shape, "data": flat}]
+    elif all(isinstance(row, Mapping) for row in rows):
+        tensors = [_column(one, rows) for one in inputs]
+        known = {one["name"] for one in inputs}
+        strange = sorted({str(name) for row in rows for name in row} - known)
+        if strange:
+            raise Invalid(
+                "predict.rows",
+                f"The model has no input {', '.join(strange)}.",
+                hint=f"Its inputs are {', '.join(sorted(known))}.",
+            )
+    else:
+        raise Invalid(
+            "predict.rows",
+            "This model takes rows with names.",
+            hint='Write [{"column": value, …}].',
+        )
+    return json.dumps({"inputs": tensors}, default=str).encode()
+
+
+def _column(one: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
+    missing = [number for number, row in enumerate(rows) if one["name"] not in row]
+    if missing:
+        raise Invalid(
+            "predict.rows",
+            f"Row {missing[0]} has no {one['name']}.",
+            hint="Give every input of the model; null stands for a missing number.",
+        )
+    return {**one, "shape": [len(rows)], "data": [row[one["name"]] for row in rows]}
+
+
+def _by_row(output: dict[str, Any]) -> list[object]:
+    data, shape = output["data"], output["shape"]
+    if len(shape) < 2 or isinstance(data[0], list):
+        return list(data)
+    width = shape[1]
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+def _call(url: str, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
+    request = Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310  our own http URL
+    try:
+        with urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310  our own http URL
+            return json.load(reply), reply.headers
+    except HTTPError as error:
+        raise _refused(url, error) from None
+    except URLError as error:
+        raise Unavailable(
+            "endpoint.unreachable", f"{url} does not answer: {error.reason}.", hint="Try again."
+        ) from error
+
+
+def _refused(url: str, error: HTTPError) -> ClewError:
+    try:
+        said = str(json.load(error)["error"])
+    except (ValueError, KeyError):
+        said = str(error)
+    if error.code == 400:
+        return Invalid("predict.rows", said, hint=f"Its inputs are described at {url}.")
+    return Unavailable("endpoint.unavailable", f"{url} answers {error.code}: {said}", hint="Retry.")

@@ -1,0 +1,119 @@
+"""The rooms of one workspace, each made once and handed what it stands on.
+
+The only place that wires; what the rooms do is theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clew.base.errors import NotFound
+from clew.base.settings import Settings
+from clew.compute import ProcessPool
+from clew.db import Database
+from clew.experiments import Experiments
+from clew.lineage import Lineage
+from clew.models import Models
+from clew.monitoring import Monitoring
+from clew.pipelines import Pipelines
+from clew.repos import Repos
+from clew.serving import Serving, ServingSettings
+from clew.store import Store
+from clew.triggers import Triggers
+from clew.workspace.runners import GateRunner, TrainRunner
+from clew.workspace.snapshots import Snapshots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """Everything below the workspace, open."""
+
+    settings: Settings
+    db: Database
+    store: Store
+    lineage: Lineage
+    repos: Repos
+    snapshots: Snapshots
+    compute: ProcessPool
+    pipelines: Pipelines
+    experiments: Experiments
+    models: Models
+    serving: Serving
+    monitoring: Monitoring
+    triggers: Triggers
+
+    def close(self) -> None:
+        """End the workers and let go of the files."""
+        self.compute.close()
+        self.db.close()
+
+
+def wire(settings: Settings, *, create: bool) -> Rooms:
+    """Open the rooms over ``settings.home``; make what is missing where ``create`` says so.
+
+    Raises:
+        NotFound: ``workspace.missing``.
+        Unavailable: ``workspace.read_only``, ``disk.full``.
+    """
+    home = settings.home
+    if not create and not (home / "clew.db").exists():
+        raise NotFound(
+            "workspace.missing",
+            f"There is no workspace at {home}.",
+            hint="Run `clew init` in the directory of your project.",
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.store_path)
+    db = Database.open(settings.database_url)
+    db.create()
+    lineage = Lineage(db)
+    repos = Repos(db, store)
+    snapshots = Snapshots(store, home / "code")
+    compute = ProcessPool(settings.worker_count, home / "scratch", home / "logs")
+    experiments = Experiments(db, repos, store, lineage, compute)
+    models = Models(db, repos, store, lineage, compute)
+    serving = Serving(db, repos, store, lineage, home / "spool")
+    pipelines = Pipelines(
+        db,
+        repos,
+        store,
+        lineage,
+        compute,
+        snapshots.directory,
+        {
+            "train": TrainRunner(experiments, models),
+            "gate": GateRunner(repos, models, serving),
+        },
+        log_dir=home / "logs",
+    )
+    return Rooms(
+        settings=settings,
+        db=db,
+        store=store,
+        lineage=lineage,
+        repos=repos,
+        snapshots=snapshots,
+        compute=compute,
+        pipelines=pipelines,
+        experiments=experiments,
+        models=models,
+        serving=serving,
+        monitoring=Monitoring(db, repos, store, lineage),
+        triggers=Triggers(db),
+    )
+
+
+def serving_settings(
+    settings: Settings, *, host: str = "127.0.0.1", port: int = 0, processes: int = 1
+) -> ServingSettings:
+    """What serving processes of this workspace are told."""
+    return ServingSettings(
+        database_url=settings.database_url,
+        store_path=settings.store_path,
+        spool_dir=settings.home / "spool",
+        log_file=settings.home / "logs" / "serving.log",
+        host=host,
+        port=port,
+        processes=processes,
+        token=settings.token,
+    )

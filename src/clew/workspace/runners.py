@@ -1,0 +1,168 @@
+"""What a training step and a gate do when their turn comes: rooms put in a row.
+
+Knows the doors of experiments, models and serving; how each does its part is theirs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from clew.base.errors import NotReady
+from clew.base.records import Commit, ModelVersion, Verdict
+from clew.db import Tx
+from clew.experiments import Distribution, Experiments, SearchDefinition
+from clew.models import EvaluationDefinition, GateDefinition, Models, TrainingRun
+from clew.pipelines import RunResult, StepRun
+from clew.repos import Repos
+from clew.serving import Serving
+from clew.workspace.deploying import deploy_version
+
+
+class TrainRunner:
+    """Split → search → package; a candidate version appears with the commit of the model.
+
+    Keeps ``clew.pipelines.Runner``.
+    """
+
+    def __init__(self, experiments: Experiments, models: Models) -> None:
+        self._experiments = experiments
+        self._models = models
+
+    def run(self, run: StepRun) -> RunResult:
+        """Train for one job; takes up the experiment of the same job after a crash."""
+        step, job = run.definition, run.job
+        evaluation = msgspec.convert(step.options["evaluation"], EvaluationDefinition)
+        parameter, features = next(iter(run.inputs.items()))
+        split = self._models.split(
+            step.output_repo,
+            features,
+            evaluation,
+            global_id=job.global_id,
+            paths=run.paths(parameter),
+            cancelled=run.cancelled,
+        )
+        found = self._experiments.search(
+            job=job.id,
+            pipeline=job.pipeline,
+            step=job.step,
+            global_id=job.global_id,
+            definition=msgspec.convert(step.options["search"], SearchDefinition),
+            space=msgspec.convert(step.options["space"], dict[str, Distribution]),
+            function=step.function,
+            snapshot_dir=str(run.snapshot_dir),
+            inputs=[{"parameter": parameter, "tree": split.train_tree, "paths": list(split.paths)}],
+            provenance=(features.id,),
+            timeout_s=step.timeout_s,
+            memory_bytes=step.memory_bytes,
+            cancelled=run.cancelled,
+            progress=lambda total, done: run.progress(done, total),
+        )
+        training = TrainingRun(
+            model=step.output_repo,
+            job=job.id,
+            global_id=job.global_id,
+            features=features.id,
+            experiment=found.experiment,
+            trial=found.trial.id,
+            params=found.trial.params,
+            seed=found.trial.seed,
+            function=step.function,
+            fingerprint=step.fingerprint,
+            metrics=found.metrics,
+        )
+        package = self._models.package(
+            found.artefact,
+            split=split,
+            evaluation=evaluation,
+            run=training,
+            snapshot_dir=run.snapshot_dir,
+            cancelled=run.cancelled,
+        )
+
+        def register(tx: Tx, commit: Commit) -> None:
+            self._models.create_version(package, commit, tx=tx)
+
+        return RunResult(
+            tree=package.tree,
+            reason=f"Trial {found.trial.number} is the best of its search.",
+            extra={"experiment": found.experiment, "trial": found.trial.id},
+            on_finish=register,
+        )
+
+
+class GateRunner:
+    """Judge → verdict; a blessed version becomes the champion and goes on its endpoints.
+
+    Keeps ``clew.pipelines.Runner``. The verdict, the alias and the revisions appear in the one
+    transaction that finishes the report.
+    """
+
+    def __init__(self, repos: Repos, models: Models, serving: Serving) -> None:
+        self._repos = repos
+        self._models = models
+        self._serving = serving
+
+    def run(self, run: StepRun) -> RunResult:
+        """Judge the model version of the input commit."""
+        step, job = run.definition, run.job
+        version = self._version(step_repo=run.inputs["model"].repo, commit=run.inputs["model"])
+        judgement = self._models.judge(
+            version.id,
+            gate=msgspec.convert(step.options["gate"], GateDefinition),
+            snapshot_dir=run.snapshot_dir,
+            job=job.id,
+            global_id=job.global_id,
+            test_commit=self._test_commit(run),
+            timeout_s=step.timeout_s,
+            cancelled=run.cancelled,
+        )
+
+        def record(tx: Tx, commit: Commit) -> None:
+            verdict = self._models.record(judgement, commit, tx=tx)
+            if verdict.blessed:
+                self._deploy(tx, verdict)
+
+        return RunResult(
+            tree=judgement.report_tree,
+            state="done" if judgement.blessed else "refused",
+            reason=judgement.reason,
+            extra={"model_version": version.id},
+            on_finish=record,
+        )
+
+    def _version(self, *, step_repo: str, commit: Commit) -> ModelVersion:
+        """The version that a commit holds: its own, or of the commit whose tree it repeats."""
+        versions = self._models.versions(step_repo)
+        for version in versions:
+            if version.commit == commit.id:
+                return version
+        for version in versions:
+            if self._repos.commit_by_id(version.commit).tree == commit.tree:
+                return version
+        return self._models.of_commit(commit.id)  # says that there is none
+
+    @staticmethod
+    def _test_commit(run: StepRun) -> str:
+        test = run.inputs.get("test")
+        if test is None:
+            raise NotReady(
+                "gate.no_test",
+                f"There is no test data for {run.job.pipeline}/{run.job.step}.",
+                hint="Commit rows to the source that train(test=...) names.",
+            )
+        return test.id
+
+    def _deploy(self, tx: Tx, verdict: Verdict) -> None:
+        version = self._models.get(verdict.model_version, tx=tx)
+        for endpoint in self._serving.of_model(version.model, tx=tx):
+            deploy_version(
+                self._serving,
+                self._repos,
+                endpoint,
+                version,
+                global_id=verdict.global_id,
+                reason=f"Blessed by verdict {verdict.id}.",
+                verdict=verdict.id,
+                cause=verdict.id,
+                tx=tx,
+            )

@@ -1,0 +1,81 @@
+"""Data that waits on the branch ``staging`` of a source goes on to the branch that is worked on.
+
+Knows repos and the store; when data may go on is for whoever calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clew.base.errors import Conflict
+from clew.base.records import Change, Commit
+from clew.repos import RepoChange, Repos
+from clew.store import EMPTY_TREE, Entry, Store
+
+STAGING = "staging"
+
+
+def take_staged(
+    repos: Repos, store: Store, names: Sequence[str], *, branch: str, global_id: str, message: str
+) -> list[Commit]:
+    """Bring what waits in these repos to ``branch``, all in one transaction, as one change.
+
+    What staging changed since it left the branch is done again on the branch's head; nothing is
+    committed where the branch has all of it already.
+
+    Raises:
+        Conflict: ``staging.conflict`` where both changed a path since, naming the paths.
+    """
+    changes = [change for name in names if (change := _change(repos, store, name, branch))]
+    if not changes:
+        return []
+    return repos.commit_many(changes, message=message, author="clew", global_id=global_id)
+
+
+def _change(repos: Repos, store: Store, repo: str, branch: str) -> RepoChange | None:
+    staged = repos.head(repo, STAGING) if STAGING in repos.branches(repo) else None
+    if staged is None or staged.branch != STAGING:
+        return None
+    head, base = repos.head(repo, branch), _base(repos, staged)
+    theirs = list(repos.diff(base, staged))
+    current = head.tree if head else EMPTY_TREE
+    _check(repo, theirs, _paths_changed(repos, base, head))
+    entries = [
+        Entry(path=c.new.path, digest=c.new.digest, size_bytes=c.new.size_bytes)
+        for c in theirs
+        if c.new
+    ]
+    gone = [c.path for c in theirs if c.new is None and store.get(current, c.path)]
+    with store.writer() as writer:
+        tree = writer.tree(current, entries, gone)
+    if tree == current:
+        return None
+    return RepoChange(repo=repo, branch=branch, tree=tree, provenance=(staged.id,))
+
+
+def _base(repos: Repos, staged: Commit) -> Commit | None:
+    """The commit that the branch staging left from; None where it began empty."""
+    commit = staged
+    while commit.parent is not None:
+        commit = repos.commit_by_id(commit.parent)
+        if commit.branch != STAGING:
+            return commit
+    return None
+
+
+def _paths_changed(repos: Repos, base: Commit | None, head: Commit | None) -> dict[str, str]:
+    if head is None:
+        return {}
+    return {c.path: c.new.digest if c.new else "" for c in repos.diff(base, head)}
+
+
+def _check(repo: str, theirs: list[Change], ours: dict[str, str]) -> None:
+    both = [
+        c.path for c in theirs if c.path in ours and ours[c.path] != (c.new.digest if c.new else "")
+    ]
+    if both:
+        raise Conflict(
+            "staging.conflict",
+            f"{repo} has {len(both)} paths that differ on both branches: {', '.join(both[:5])}.",
+            hint="Commit what is right to the branch itself, then to staging.",
+        )

@@ -1,0 +1,402 @@
+"""The embedded workspace: every verb on the files of one directory.
+
+Each verb asks the room that it belongs to; what takes more than that stands in a file of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from clew.base.address import DEFAULT_BRANCH, parse_address
+from clew.base.errors import Conflict, Denied, Invalid, NotReady
+from clew.base.ids import new_id
+from clew.base.project import project_files
+from clew.base.records import (
+    Applied,
+    Change,
+    ChangeStatus,
+    Commit,
+    Datum,
+    DriftReport,
+    Endpoint,
+    Event,
+    Experiment,
+    ExperimentDetail,
+    Explanation,
+    FileInfo,
+    Job,
+    ModelVersion,
+    PipelineInfo,
+    Plan,
+    Prediction,
+    PredictResult,
+    RepoInfo,
+    Revision,
+    Status,
+    Verdict,
+)
+from clew.base.settings import Settings
+from clew.base.verbs import Source, Watcher
+from clew.db import FileLock
+from clew.workspace import asking
+from clew.workspace.applying import apply_files, plan_files
+from clew.workspace.deploying import deploy_by_hand
+from clew.workspace.engine import Engine
+from clew.workspace.explaining import explain
+from clew.workspace.predicting import predict
+from clew.workspace.rooms import Rooms, serving_settings, wire
+
+LOCK_NAME = "engine.lock"
+FOLLOW_S = 0.5
+
+
+class Workspace:
+    """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
+
+    ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`
+    only follows. Without it :meth:`wait` does the work, on the caller's thread.
+    """
+
+    def __init__(self, rooms: Rooms, *, author: str = "") -> None:
+        self.rooms = rooms
+        self._author = author
+        self.serves = False
+
+    @classmethod
+    def open(cls, settings: Settings, *, create: bool = False) -> Workspace:
+        """Open the workspace in ``settings.home``, or make it.
+
+        Raises:
+            NotFound: ``workspace.missing``.
+            Unavailable: ``workspace.read_only``, ``disk.full``.
+        """
+        return cls(wire(settings, create=create))
+
+    def close(self) -> None:
+        """End the workers and let go of the files."""
+        self.rooms.close()
+
+    # data -----------------------------------------------------------------------------------
+
+    def create_repo(self, name: str, *, description: str = "") -> RepoInfo:
+        """A new source repo."""
+        return self.rooms.repos.create(name, kind="source", description=description)
+
+    def repos(self) -> list[RepoInfo]:
+        """All repos, by name."""
+        return self.rooms.repos.list()
+
+    def put(
+        self,
+        repo: str,
+        files: Mapping[str, Source],
+        *,
+        branch: str = DEFAULT_BRANCH,
+        message: str = "",
+        delete: Sequence[str] = (),
+        replace: bool = False,
+    ) -> Commit:
+        """Commit files; a branch that is not there yet starts from the head of ``main``."""
+        if not files and not delete and not replace:
+            raise Invalid(
+                "put.nothing",
+                "There is nothing to commit: no files, and nothing to delete.",
+                hint="Name files or directories: clew put REPO FILES",
+            )
+        info = self.rooms.repos.get(repo)
+        if info.kind != "source":
+            raise Denied(
+                "repo.derived",
+                f"{repo} is written by Clew (kind: {info.kind}).",
+                hint="Commit to a source repo; `clew repos` lists them.",
+            )
+        start = info.branches.get(DEFAULT_BRANCH)
+        if branch not in info.branches and start is not None:
+            self.rooms.repos.create_branch(repo, branch, at=start)
+        return self.rooms.repos.commit(
+            repo,
+            files,
+            delete,
+            branch=branch,
+            message=message,
+            author=self._author,
+            replace=replace,
+        )
+
+    def read(self, address: str) -> bytes:
+        """The content of one file."""
+        place = parse_address(address)
+        return self.rooms.repos.read(self.rooms.repos.resolve(place), place.path)
+
+    def get(self, address: str, target: Path) -> list[Path]:
+        """Write files to disk."""
+        place = parse_address(address)
+        commit = self.rooms.repos.resolve(place)
+        return list(self.rooms.repos.export(commit, place.path, target))
+
+    def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
+        """Files at an address."""
+        place = parse_address(address)
+        commit = self.rooms.repos.resolve(place)
+        if recursive:
+            return list(self.rooms.repos.entries(commit, place.path))
+        return self.rooms.repos.children(commit, place.path)
+
+    def log(self, repo: str, *, branch: str = DEFAULT_BRANCH, limit: int = 50) -> list[Commit]:
+        """Commits of a branch, newest first."""
+        return self.rooms.repos.log(repo, branch, limit)
+
+    def commit(self, ref: str) -> Commit:
+        """The commit that ``repo@ref`` or a commit id names."""
+        if "/" in ref or "@" in ref:
+            return self.rooms.repos.resolve(ref)
+        return self.rooms.repos.commit_by_id(ref)
+
+    def diff(self, old: str, new: str) -> list[Change]:
+        """Paths that differ."""
+        return list(self.rooms.repos.diff(self.commit(old), self.commit(new)))
+
+    # work -----------------------------------------------------------------------------------
+
+    def apply(self, file: Path, *, message: str = "") -> list[Applied]:
+        """Register what a file defines."""
+        files, entry = _read_project(file)
+        return self.apply_files(files, entry, message=message)
+
+    def apply_files(
+        self, files: Mapping[str, bytes], entry: str, *, message: str = ""
+    ) -> list[Applied]:
+        """Register what ``entry`` defines, among the files of its project."""
+        return apply_files(self.rooms, files, entry, message=message, author=self._author)
+
+    def plan(self, file: Path) -> list[Plan]:
+        """What :meth:`apply` would do."""
+        files, entry = _read_project(file)
+        return self.plan_files(files, entry)
+
+    def plan_files(self, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+        """What :meth:`apply_files` would do."""
+        return plan_files(self.rooms, files, entry)
+
+    def wait(
+        self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0
+    ) -> None:
+        """Work (or follow the engine that does) until nothing is left of a change, or at all."""
+        full = self.rooms.lineage.change(global_id) if global_id else None
+        waiting = _Waiting(self.rooms, full, watch, timeout_s)
+        with waiting:
+            while not waiting.done():
+                lock = None if self.serves else self._try_lock()
+                if lock is None:
+                    waiting.follow(FOLLOW_S)
+                    continue
+                try:
+                    engine = Engine(self.rooms)
+                    engine.recover()
+                    engine.run_until_idle(waiting.done, waiting.stop)
+                finally:
+                    lock.release()
+        waiting.check()
+
+    def _try_lock(self) -> FileLock | None:
+        try:
+            return FileLock.acquire(self.rooms.settings.home / LOCK_NAME, "clew")
+        except Conflict:
+            return None
+
+    def pipelines(self) -> list[PipelineInfo]:
+        """All pipelines."""
+        return self.rooms.pipelines.list()
+
+    def jobs(
+        self, *, pipeline: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """Jobs, newest first."""
+        return self.rooms.pipelines.jobs(pipeline=pipeline, state=state, limit=limit)
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        return self.rooms.pipelines.job(job_id)
+
+    def datums(self, job_id: str, *, limit: int = 1000) -> list[Datum]:
+        """Datums of a job."""
+        return self.rooms.pipelines.datums(job_id, limit=limit)
+
+    def job_log(self, job_id: str) -> str:
+        """What the user's code printed."""
+        return self.rooms.pipelines.log(job_id)
+
+    def run(self, pipeline: str, step: str | None = None, *, reason: str = "") -> str:
+        """Run a step anew; the global id."""
+        global_id = new_id()
+        self.rooms.pipelines.request(
+            pipeline, step, global_id=global_id, reason=reason or "asked for by hand"
+        )
+        return global_id
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job."""
+        return self.rooms.pipelines.cancel(job_id)
+
+    def experiments(self, *, limit: int = 50) -> list[Experiment]:
+        """Experiments, newest first."""
+        return self.rooms.experiments.list(limit=limit)
+
+    def experiment(self, experiment_id: str) -> ExperimentDetail:
+        """One experiment."""
+        return self.rooms.experiments.get(experiment_id)
+
+    # models and endpoints -------------------------------------------------------------------
+
+    def models(self, model: str | None = None) -> list[ModelVersion]:
+        """Model versions, newest first."""
+        return self.rooms.models.versions(model)
+
+    def model(self, ref: str) -> ModelVersion:
+        """One model version."""
+        return self.rooms.models.get(ref)
+
+    def verdict(self, verdict_id: str) -> Verdict:
+        """One verdict."""
+        return self.rooms.models.verdict(verdict_id)
+
+    def verdicts(self, model: str | None = None) -> list[Verdict]:
+        """Verdicts, newest first."""
+        return self.rooms.models.verdicts(model)
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints."""
+        return self.rooms.serving.endpoints()
+
+    def endpoint(self, name: str) -> Endpoint:
+        """One endpoint."""
+        return self.rooms.serving.endpoint(name)
+
+    def deploy(
+        self,
+        endpoint: str,
+        model_version: str,
+        *,
+        override_by: str = "",
+        override_reason: str = "",
+    ) -> Revision:
+        """Put a model version on an endpoint."""
+        rooms = self.rooms
+        return deploy_by_hand(
+            rooms.serving,
+            rooms.repos,
+            rooms.models,
+            endpoint,
+            model_version,
+            by=override_by,
+            reason=override_reason,
+        )
+
+    def rollback(self, endpoint: str, *, reason: str = "") -> Revision:
+        """Give the traffic back to the revision before."""
+        return self.rooms.serving.rollback(endpoint, reason=reason or "Rolled back by hand.")
+
+    def predict(
+        self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+    ) -> PredictResult:
+        """Ask an endpoint: the processes that serve it, or a worker where none does."""
+        rooms = self.rooms
+        return predict(rooms.serving, serving_settings(rooms.settings), endpoint, rows)
+
+    def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
+        """Logged predictions, newest first."""
+        return self.rooms.serving.predictions(endpoint, limit=limit)
+
+    def drift(self, endpoint: str | None = None, *, limit: int = 20) -> list[DriftReport]:
+        """Drift reports, newest first."""
+        return list(self.rooms.monitoring.reports(endpoint, limit=limit))
+
+    # questions ------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """The workspace at a glance."""
+        return asking.status(self.rooms, self.endpoints())
+
+    def change(self, global_id: str) -> ChangeStatus:
+        """All that one change caused."""
+        return asking.change(self.rooms, global_id)
+
+    def why(self, subject: str, *, down: bool = False) -> Explanation:
+        """Where a thing came from, or what came from it."""
+        return explain(self.rooms, subject, down=down)
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> Iterator[Event]:
+        """Facts in order."""
+        yield from self.rooms.db.events.after(after, limit=limit)
+
+
+class _Waiting:
+    """Somebody waits for a change: when it is done, what to show, when it is too late."""
+
+    def __init__(
+        self, rooms: Rooms, global_id: str | None, watch: Watcher | None, timeout_s: float
+    ) -> None:
+        self._rooms = rooms
+        self._global_id = global_id
+        self._watch = watch
+        self._end = time.monotonic() + timeout_s if timeout_s else None
+        self._late = False
+        self._seen = 0
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self.stop = threading.Event()
+
+    def __enter__(self) -> _Waiting:
+        if self._watch is not None:
+            last = self._rooms.db.events.last()
+            self._seen = 0 if self._global_id else last
+            self._thread = threading.Thread(target=self._show, name="clew-watch", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._pass_on()
+
+    def done(self) -> bool:
+        """Whether nothing is left, or time is up."""
+        if self._end is not None and time.monotonic() > self._end:
+            self._late = True
+            self.stop.set()
+            return True
+        return not asking.pending(self._rooms, self._global_id)
+
+    def check(self) -> None:
+        """Raise NotReady ``wait.timeout`` where time was up."""
+        if self._late:
+            raise NotReady(
+                "wait.timeout",
+                "There is still work to do, and the time is up.",
+                hint="`clew status` says what runs; `clew wait` waits on.",
+            )
+
+    def follow(self, timeout_s: float) -> None:
+        """Wait for the next event."""
+        self._rooms.db.events.wait(self._rooms.db.events.last(), timeout_s)
+
+    def _show(self) -> None:
+        while not self._over.is_set():
+            self._pass_on()
+            self._rooms.db.events.wait(max(self._seen, self._rooms.db.events.last()), 0.1)
+
+    def _pass_on(self) -> None:
+        assert self._watch is not None
+        while found := self._rooms.db.events.after(self._seen, global_id=self._global_id):
+            for event in found:
+                self._watch(event)
+            self._seen = found[-1].seq
+
+
+def _read_project(file: Path) -> tuple[dict[str, bytes], str]:
+    paths, entry = project_files(file)
+    return {name: path.read_bytes() for name, path in paths.items()}, entry
