@@ -33,6 +33,9 @@ OVERHEAD_S = 0.0003
 DEATHS_ALLOWED = 2
 """A datum in whose run the worker process ends that often is to blame for it."""
 
+PRIORITY = 1
+"""Batches are short: they go before trials that wait for a worker too."""
+
 PAUSE_S = 0.2
 MAX_PAUSE_S = 30.0
 LOOK_S = 0.1
@@ -151,6 +154,7 @@ class Batches:
             label=place.label,
             memory_bytes=step.memory_bytes,
             snapshot_dir=str(place.snapshot_dir),
+            priority=PRIORITY,
         )
 
         def listen(message: dict[str, Any]) -> None:

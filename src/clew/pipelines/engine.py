@@ -160,15 +160,16 @@ class Engine:
 
     def _work(self, step: StepName, job_id: str, signals: Signals) -> None:
         try:
-            run_job(self._tools, job_id, signals)
-        except ClewError as error:  # its end could not be written: whoever ticks has to hear it
+            try:
+                run_job(self._tools, job_id, signals)
+            finally:
+                with self._lock:
+                    del self._running[step]
+                self._changed.set()
+            if not signals.closing.is_set():
+                self.tick()
+        except ClewError as error:  # something could not be written: who ticks next has to hear it
             self._broken = error
-        finally:
-            with self._lock:
-                del self._running[step]
-            self._changed.set()
-        if self._broken is None and not signals.closing.is_set():
-            self.tick()
 
     def _judge(self, tx: Tx, graph: Graph, row: Any) -> _Verdict:
         """Whether the first waiting job of a step may start."""

@@ -32,6 +32,10 @@ from clew.pipelines.work import Known, differences, known_among, unchanged_since
 from clew.repos import Repos
 from clew.store import Store
 
+JobList = list[Job]
+DatumList = list[Datum]
+"""Names for types: ``list`` is a method of the class below."""
+
 REPO_KINDS = {"step": "output", "train": "model", "gate": "report"}
 
 
@@ -168,7 +172,7 @@ class Pipelines:
         global_id: str | None = None,
         reason: str = "",
         tx: Tx | None = None,
-    ) -> Sequence[Job]:
+    ) -> JobList:
         """Run a step anew (every step without one) although nothing changed, and what follows.
 
         The jobs, those asked for first. Those downstream run as far as their input differs.
@@ -226,7 +230,7 @@ class Pipelines:
         step: str | None = None,
         state: str | None = None,
         limit: int = 100,
-    ) -> Sequence[Job]:
+    ) -> JobList:
         """Jobs, newest first."""
         query = select(tables.jobs).order_by(tables.jobs.c.number.desc()).limit(limit)
         for name, value in (("pipeline", pipeline), ("step", step), ("state", state)):
@@ -235,7 +239,7 @@ class Pipelines:
         with self._db.read() as tx:
             return [job_of(row) for row in tx.execute(query)]
 
-    def of_change(self, global_id: str) -> Sequence[Job]:
+    def of_change(self, global_id: str) -> JobList:
         """All jobs of one change, oldest first."""
         with self._db.read() as tx:
             return [job_of(row) for row in tx.execute(tables.OF_CHANGE, {"global_id": global_id})]
@@ -252,7 +256,7 @@ class Pipelines:
 
     # datums ---------------------------------------------------------------------------------
 
-    def datums(self, job_id: str, *, limit: int = 1000) -> Sequence[Datum]:
+    def datums(self, job_id: str, *, limit: int = 1000) -> DatumList:
         """Datums of a job: those that ran, then those that were skipped, each with the reason.
 
         Skipped ones are found from the inputs of the job; there are none where it was blocked.
@@ -265,7 +269,7 @@ class Pipelines:
             return ran[:limit]
         return ran + list(islice(self._skipped(row), limit - len(ran)))
 
-    def find_datums(self, prefix: str) -> Sequence[Datum]:
+    def find_datums(self, prefix: str) -> DatumList:
         """Datums that ran, by the beginning of their id, at most 20."""
         bounds = key_range(prefix)
         if bounds is None:
