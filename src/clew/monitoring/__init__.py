@@ -4,5 +4,6 @@ Knows no endpoint's insides and starts no training: it writes "drift seen", trig
 """
 
 from clew.monitoring.definitions import DriftDefinition, MonitorDefinition, drift
+from clew.monitoring.monitoring import Monitoring
 
-__all__ = ["DriftDefinition", "MonitorDefinition", "drift"]
+__all__ = ["DriftDefinition", "MonitorDefinition", "Monitoring", "drift"]

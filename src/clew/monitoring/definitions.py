@@ -14,8 +14,8 @@ from clew.base.errors import Invalid
 class DriftDefinition:
     """When live data count as drifted.
 
-    ``threshold`` is a distance per column (of the statistic that fits its type); a report is made
-    of at least ``min_rows`` new rows and at most the latest ``window_rows`` of them.
+    ``threshold`` is a population stability index per column; a report is made of at least
+    ``min_rows`` new rows and at most the latest ``window_rows`` of them.
     """
 
     threshold: float = 0.2
@@ -42,8 +42,8 @@ def drift(
 
     Args:
         threshold: Distance of a column at which drift begins; 0.2 is the usual mark for the
-            population stability index. Chance alone never counts: with few rows the mark is
-            raised to what 1 in 1,000 windows without drift would show.
+            population stability index. Chance alone does not count: for few rows or many values
+            the mark is raised to what 1 in 100 windows without any drift would show.
         window_rows: At most so many of the newest rows are compared.
         min_rows: Fewer new rows than this wait for more.
 

@@ -1,0 +1,374 @@
+"""The room of monitors: looks at the prediction log, commit by commit, and reports drift.
+
+Knows no endpoint's insides and starts no training; triggers read what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from clew.base import clock
+from clew.base.errors import NotFound
+from clew.base.ids import new_id
+from clew.base.records import ColumnDrift, Commit, DriftReport, Node
+from clew.db import Database, Tx
+from clew.lineage import Lineage
+from clew.monitoring import tables
+from clew.monitoring.definitions import DriftDefinition, MonitorDefinition
+from clew.monitoring.windows import distances, join, rows_of_commit
+from clew.repos import Repos
+from clew.store import EMPTY_TREE, Entry, Store
+
+Reference = Callable[[str], Mapping[str, Any]]
+"""A model version's id → ``{"inputs": profile, "outputs": profile or None}``."""
+
+DRIFT_SUFFIX = ".drift"
+LOG_SUFFIX = ".predictions"
+REPORT_PATH = "/report.json"
+_SOURCES = 100
+"""At most so many commits of the log are named as the source of a report, the newest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """Rows of one version that wait for a report, and the commits that they are in."""
+
+    model_version: str
+    commits: tuple[str, ...]
+    rows: int
+
+
+class Monitoring:
+    """Monitors and their reports. Thread-safe; the log is read by one thread at a time."""
+
+    def __init__(self, db: Database, repos: Repos, store: Store, lineage: Lineage) -> None:
+        self._db = db
+        self._repos = repos
+        self._store = store
+        self._lineage = lineage
+
+    def define(self, tx: Tx, definition: MonitorDefinition) -> None:
+        """Watch an endpoint, or watch it otherwise from now on. What was looked at stays so."""
+        row = {
+            "endpoint": definition.endpoint,
+            "pipeline": definition.pipeline,
+            "definition": definition,
+            "cursor": "",
+            "defined_us": clock.to_us(clock.now()),
+        }
+        tx.upsert(tables.monitors, [row], key=["endpoint"], refresh=["pipeline", "definition"])
+        name = f"{definition.pipeline}/{definition.endpoint}{DRIFT_SUFFIX}"
+        self._repos.create(name, kind="drift", tx=tx, exist_ok=True)
+
+    def remove(self, tx: Tx, endpoint: str) -> None:
+        """Watch an endpoint no longer; its reports stay."""
+        tx.execute(tables.monitors.delete().where(tables.monitors.c.endpoint == endpoint))
+
+    def list(self) -> Sequence[MonitorDefinition]:
+        """All monitors, by endpoint."""
+        with self._db.read() as tx:
+            return [definition for definition, _ in _monitors(tx)]
+
+    def tick(self, reference: Reference) -> Sequence[DriftReport]:
+        """Look at what the logs have gained since the last time; the reports that came of it.
+
+        Each commit of a log is counted once, whenever the process dies. Rows wait, by model
+        version, until there are ``min_rows`` of them. ``reference`` may raise NotFound for a
+        version that it does not know: then its rows wait.
+        """
+        with self._db.read() as tx:
+            found = _monitors(tx)
+        reports: list[DriftReport] = []
+        for definition, cursor in found:
+            self._look(definition, cursor)
+            reports += self._report(definition, reference)
+        return reports
+
+    def observe(
+        self,
+        endpoint: str,
+        *,
+        model_version: str,
+        rows: Any,
+        reference: Mapping[str, Any],
+        commits: Sequence[str],
+        global_id: str | None = None,
+    ) -> DriftReport | None:
+        """Report on rows of a log (a Polars frame with ``in.`` and ``out.`` columns).
+
+        Row, commit, event and lineage appear in one transaction. ``drift.seen`` is emitted for a
+        version once, and again only after a report that was clear; ``drift.clear`` with every
+        report that is. The report begins a change of its own unless ``global_id`` is given.
+        None where the commits were reported on already.
+
+        Raises:
+            NotFound: ``monitor.unknown``.
+        """
+        definition = self._definition(endpoint)
+        threshold = definition.drift.threshold
+        found = distances(reference, rows)
+        columns = tuple(
+            ColumnDrift(
+                column=one.column,
+                statistic=one.statistic,
+                value=one.value,
+                threshold=max(threshold, one.chance),
+                drifted=one.value > max(threshold, one.chance),
+                detail=one.detail,
+            )
+            for one in found
+        )
+        report = DriftReport(
+            id=new_id(),
+            endpoint=endpoint,
+            model_version=model_version,
+            global_id=global_id or new_id(),
+            rows=len(rows),
+            drifted=any(column.drifted for column in columns),
+            columns=columns,
+            commit=None,
+            action="",
+            created_at=clock.now(),
+        )
+        return self._keep(definition, report, commits)
+
+    def reports(self, endpoint: str | None = None, *, limit: int = 20) -> Sequence[DriftReport]:
+        """Reports, newest first, on one endpoint or all."""
+        query = tables.REPORTS.limit(limit)
+        if endpoint is not None:
+            query = query.where(tables.reports.c.endpoint == endpoint)
+        return self._read(query)
+
+    def of_change(self, global_id: str) -> Sequence[DriftReport]:
+        """Reports of one change."""
+        return self._read(tables.REPORTS.where(tables.reports.c.global_id == global_id))
+
+    def get(self, report_id: str) -> DriftReport:
+        """One report, by its id or the beginning of it. Raises NotFound ``drift.unknown``."""
+        prefix = tables.reports.c.id.startswith(report_id, autoescape=True)
+        found = self._read(tables.REPORTS.where(prefix).limit(2))
+        if len(found) != 1 or len(report_id) < 4:
+            raise NotFound(
+                "drift.unknown",
+                f"{report_id!r} is not the id of {'one' if found else 'a'} drift report.",
+                hint="List them: clew drift",
+            )
+        return found[0]
+
+    # ----------------------------------------------------------------------------------------
+
+    def _look(self, definition: MonitorDefinition, cursor: str) -> None:
+        """Count the rows of the commits after the cursor, each in a transaction that moves it."""
+        for commit in self._after(definition, cursor):
+            by_version = rows_of_commit(self._repos, self._store, commit)
+            with self._db.begin() as tx:
+                moved = tx.execute(
+                    tables.MOVE,
+                    {"endpoint_": definition.endpoint, "old_": cursor, "new_": commit.id},
+                )
+                if not moved.rowcount:
+                    return  # another process looked first
+                rows = [
+                    {
+                        "endpoint": definition.endpoint,
+                        "commit": commit.id,
+                        "model_version": version,
+                        "rows": len(frame),
+                        "report": "",
+                    }
+                    for version, frame in by_version.items()
+                ]
+                if rows:
+                    tx.execute(tables.windows.insert(), rows)
+            cursor = commit.id
+
+    def _after(self, definition: MonitorDefinition, cursor: str) -> Sequence[Commit]:
+        """Commits of the log behind the cursor, oldest first."""
+        name = f"{definition.pipeline}/{definition.endpoint}{LOG_SUFFIX}"
+        try:
+            commit = self._repos.head(name)
+        except NotFound:
+            return []  # nothing was asked yet
+        found: list[Commit] = []
+        while commit is not None and commit.id != cursor:
+            found.append(commit)
+            commit = self._repos.commit_by_id(commit.parent) if commit.parent else None
+        return found[::-1]
+
+    def _report(self, definition: MonitorDefinition, reference: Reference) -> Iterator[DriftReport]:
+        for window in self._waiting(definition.endpoint):
+            if window.rows < definition.drift.min_rows:
+                continue
+            try:
+                profiles = reference(window.model_version)
+            except NotFound:
+                continue
+            report = self.observe(
+                definition.endpoint,
+                model_version=window.model_version,
+                rows=self._rows(window, definition.drift),
+                reference=profiles,
+                commits=window.commits,
+            )
+            if report is not None:
+                yield report
+
+    def _waiting(self, endpoint: str) -> Sequence[_Window]:
+        with self._db.read() as tx:
+            rows = tx.execute(tables.WAITING, {"endpoint": endpoint}).all()
+        versions = dict.fromkeys(row.model_version for row in rows)
+        return [
+            _Window(
+                model_version=version,
+                commits=tuple(row.commit for row in rows if row.model_version == version),
+                rows=sum(row.rows for row in rows if row.model_version == version),
+            )
+            for version in versions
+        ]
+
+    def _rows(self, window: _Window, drift: DriftDefinition) -> Any:
+        """The newest rows of a window, oldest first; no more commits are read than needed."""
+        parts: list[Any] = []
+        for commit_id in reversed(window.commits):
+            commit = self._repos.commit_by_id(commit_id)
+            by_version = rows_of_commit(self._repos, self._store, commit)
+            parts.insert(0, by_version[window.model_version])
+            if sum(map(len, parts)) >= drift.window_rows:
+                break
+        return join(parts).tail(drift.window_rows)
+
+    def _keep(
+        self, definition: MonitorDefinition, report: DriftReport, commits: Sequence[str]
+    ) -> DriftReport | None:
+        tree = self._write(definition, report, commits)
+        with self._db.begin() as tx:
+            taken = [
+                tx.execute(
+                    tables.TAKEN,
+                    {
+                        "endpoint_": report.endpoint,
+                        "version_": report.model_version,
+                        "commit_": commit,
+                        "report_": report.id,
+                    },
+                ).rowcount
+                for commit in commits
+            ]
+            if not any(taken) and self._counted(tx, report, commits):
+                return None
+            fires = report.drifted and not self._drifted_before(tx, report)
+            report = replace(report, action="retrain" if fires and definition.retrain else "")
+            report = replace(report, commit=self._commit(tx, definition, report, tree, commits))
+            tx.execute(tables.reports.insert(), _row(report))
+            self._tell(tx, definition, report, commits, fires=fires)
+        return report
+
+    def _write(
+        self, definition: MonitorDefinition, report: DriftReport, commits: Sequence[str]
+    ) -> str:
+        """The report as a file, durable before its row."""
+        plain = msgspec.to_builtins(report)
+        kept = {name: value for name, value in plain.items() if name not in {"commit", "action"}}
+        kept |= {"pipeline": definition.pipeline, "log_commits": list(commits)}
+        with self._store.writer() as writer:
+            digest, size = writer.put(msgspec.json.encode(kept, order="deterministic"))
+            entry = Entry(path=REPORT_PATH, digest=digest, size_bytes=size)
+            return writer.tree(EMPTY_TREE, [entry])
+
+    def _counted(self, tx: Tx, report: DriftReport, commits: Sequence[str]) -> bool:
+        """Whether the log's commits were counted at all (a caller may bring rows of its own)."""
+        table = tables.windows
+        query = table.select().where(
+            table.c.endpoint == report.endpoint,
+            table.c.model_version == report.model_version,
+            table.c.commit.in_(list(commits)),
+        )
+        return tx.execute(query.limit(1)).first() is not None
+
+    def _drifted_before(self, tx: Tx, report: DriftReport) -> bool:
+        key = {"endpoint": report.endpoint, "model_version": report.model_version}
+        last = tx.execute(tables.LAST_OF_VERSION, key).first()
+        return last is not None and bool(last.drifted)
+
+    def _commit(
+        self,
+        tx: Tx,
+        definition: MonitorDefinition,
+        report: DriftReport,
+        tree: str,
+        commits: Sequence[str],
+    ) -> str:
+        worst = [column.column for column in report.columns if column.drifted]
+        opened = self._repos.open_commit(
+            f"{definition.pipeline}/{definition.endpoint}{DRIFT_SUFFIX}",
+            global_id=report.global_id,
+            provenance=tuple(commits[-_SOURCES:]),
+            message=f"drift: {', '.join(worst)}" if worst else "no drift",
+            tx=tx,
+        )
+        return self._repos.finish(opened.id, tree, tx=tx).id
+
+    def _tell(
+        self,
+        tx: Tx,
+        definition: MonitorDefinition,
+        report: DriftReport,
+        commits: Sequence[str],
+        *,
+        fires: bool,
+    ) -> None:
+        drifted = [column.column for column in report.columns if column.drifted]
+        said = f"drift in {', '.join(drifted)}" if drifted else "no drift"
+        node = Node(
+            kind="drift_report",
+            id=report.id,
+            title=f"{report.endpoint}: {said}",
+            global_id=report.global_id,
+            detail={"endpoint": report.endpoint, "rows": report.rows, "drifted": drifted},
+        )
+        sources = [(commit, "observed") for commit in commits[-_SOURCES:]]
+        self._lineage.add(tx, node, [*sources, (report.model_version, "compared with")])
+        if report.drifted and not fires:
+            return
+        tx.emit(
+            "drift.seen" if fires else "drift.clear",
+            subject=report.id,
+            global_id=report.global_id,
+            data={
+                "pipeline": definition.pipeline,
+                "endpoint": report.endpoint,
+                "model": definition.model,
+                "model_version": report.model_version,
+                "rows": report.rows,
+                "columns": drifted,
+                "action": report.action,
+            },
+        )
+
+    def _definition(self, endpoint: str) -> MonitorDefinition:
+        for definition in self.list():
+            if definition.endpoint == endpoint:
+                return definition
+        raise NotFound(
+            "monitor.unknown",
+            f"Nothing watches the endpoint {endpoint!r}.",
+            hint="Add pipeline.monitor(...) to the file and apply it.",
+        )
+
+    def _read(self, query: tables.Rows) -> Sequence[DriftReport]:
+        with self._db.read() as tx:
+            return [tables.report_of(row) for row in tx.execute(query)]
+
+
+def _monitors(tx: Tx) -> list[tuple[MonitorDefinition, str]]:
+    rows = tx.execute(tables.monitors.select().order_by(tables.monitors.c.endpoint))
+    return [(msgspec.convert(row.definition, MonitorDefinition), row.cursor) for row in rows]
+
+
+def _row(report: DriftReport) -> dict[str, Any]:
+    row = {name: getattr(report, name) for name in report.__dataclass_fields__}
+    return {**row, "created_us": clock.to_us(row.pop("created_at"))}

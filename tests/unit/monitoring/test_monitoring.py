@@ -1,0 +1,308 @@
+"""Live windows are compared with the training reference, each row once, without storms."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from clew.base.errors import Invalid, NotFound
+from clew.base.ids import new_id
+from clew.db import Database
+from clew.lineage import Lineage
+from clew.monitoring import MonitorDefinition, Monitoring, drift
+from clew.quality import profile
+from clew.repos import Repos
+from clew.store import Store
+
+LOG = "flights/late.predictions"
+
+
+def live(rows: int, shift: float = 0.0, seed: int = 1) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "distance": random.normal(shift, 1, rows),
+            "carrier": random.choice(["AA", "UA", "DL"], rows),
+        }
+    )
+
+
+REFERENCE = {
+    "inputs": profile(live(5000, seed=0)),
+    "outputs": profile(pl.DataFrame({"label": [0, 1] * 500, "probability": [0.2, 0.8] * 500})),
+}
+
+
+def reference(version: str):
+    if version == "unknown":
+        raise NotFound("model.unknown", "no such version")
+    return REFERENCE
+
+
+@dataclass
+class House:
+    """A workspace with one monitor."""
+
+    db: Database
+    store: Store
+    repos: Repos
+    lineage: Lineage
+    room: Monitoring
+
+    def log(self, frame: pl.DataFrame, version: str = "v1", status: int = 200, label=None) -> str:
+        rows = frame.height
+        labels = [0, 1] * rows
+        columns = {
+            "id": [new_id() for _ in range(rows)],
+            "at": [datetime.now(UTC)] * rows,
+            "model_version": [version] * rows,
+            "status": [status] * rows,
+            **{f"in.{name}": frame[name] for name in frame.columns},
+            "out.label": labels[:rows] if label is None else [label] * rows,
+        }
+        sink = io.BytesIO()
+        pl.DataFrame(columns).write_parquet(sink)
+        self.repos.create(LOG, kind="log", exist_ok=True)
+        return self.repos.commit(LOG, {f"/2013-07-01/{new_id()}.parquet": sink.getvalue()}).id
+
+    def events(self) -> list[str]:
+        return [event.kind for event in self.db.events.after(0, ["drift.seen", "drift.clear"])]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    store = Store.open(tmp_path / "store")
+    lineage = Lineage(db)
+    repos = Repos(db, store)
+    room = Monitoring(db, repos, store, lineage)
+    db.create()
+    monitor = MonitorDefinition(
+        pipeline="flights",
+        endpoint="late",
+        model="flights/model",
+        drift=drift(0.2, window_rows=1000, min_rows=300),
+        retrain=True,
+    )
+    with db.begin() as tx:
+        room.define(tx, monitor)
+    yield House(db, store, repos, lineage, room)
+    db.close()
+
+
+def test_a_drift_that_can_never_be_seen_is_refused():
+    for wrong in ({"threshold": 0}, {"min_rows": 0}, {"min_rows": 10, "window_rows": 5}):
+        with pytest.raises(Invalid, match="never be compared"):
+            drift(**wrong)
+
+
+def test_nothing_is_reported_before_anything_was_asked(house):
+    assert house.room.tick(reference) == []
+
+
+def test_rows_like_the_reference_are_clear(house):
+    house.log(live(400))
+    (report,) = house.room.tick(reference)
+    assert not report.drifted
+    assert report.action == ""
+    assert [column.column for column in report.columns] == ["distance", "carrier", "out.label"]
+    assert house.events() == ["drift.clear"]
+
+
+def test_shifted_rows_are_drift_and_say_where(house):
+    commit = house.log(live(400, shift=2.0))
+    (report,) = house.room.tick(reference)
+    assert report.drifted
+    drifted = {column.column: column.detail for column in report.columns if column.drifted}
+    assert list(drifted) == ["distance"]
+    assert "→" in drifted["distance"]
+    assert report.action == "retrain"
+    (event,) = house.db.events.after(0, ["drift.seen"])
+    assert event.subject == report.id
+    assert event.global_id == report.global_id
+    assert event.data["endpoint"] == "late"
+    assert event.data["columns"] == ["distance"]
+    kept = json.loads(house.repos.read(house.repos.commit_by_id(report.commit), "/report.json"))
+    assert kept["log_commits"] == [commit]
+    assert house.room.get(report.id) == report
+    assert house.room.of_change(report.global_id) == [report]
+    above, _ = house.lineage.walk(report.id, "up")
+    assert commit in {node.id for node in above}
+
+
+def test_answers_can_drift_too(house):
+    house.log(live(400), label=1)
+    (report,) = house.room.tick(reference)
+    assert [one.column for one in report.columns if one.drifted] == ["out.label"]
+
+
+def test_rows_wait_until_there_are_enough(house):
+    house.log(live(200, shift=2.0))
+    assert house.room.tick(reference) == []
+    house.log(live(99, shift=2.0))
+    assert house.room.tick(reference) == []
+    house.log(live(1, shift=2.0))
+    (report,) = house.room.tick(reference)
+    assert report.rows == 300
+
+
+def test_each_row_is_looked_at_once(house):
+    house.log(live(400))
+    assert len(house.room.tick(reference)) == 1
+    assert house.room.tick(reference) == []
+    house.log(live(400))
+    (second,) = house.room.tick(reference)
+    assert second.rows == 400
+
+
+def test_only_the_newest_rows_of_a_large_window_are_compared(house):
+    house.log(live(900, shift=5.0))
+    house.log(live(1000))
+    (report,) = house.room.tick(reference)
+    assert report.rows == 1000
+    assert not report.drifted
+
+
+def test_drift_fires_once_for_a_version_until_it_was_clear(house):
+    for _ in range(3):
+        house.log(live(300, shift=2.0))
+        house.room.tick(reference)
+    assert [report.action for report in house.room.reports("late")] == ["", "", "retrain"]
+    assert house.events() == ["drift.seen"]
+    house.log(live(300))
+    house.log(live(300, shift=2.0), version="v2")
+    house.room.tick(reference)
+    assert sorted(house.events()) == ["drift.clear", "drift.seen", "drift.seen"]
+    house.log(live(300, shift=2.0))
+    house.room.tick(reference)
+    assert house.events().count("drift.seen") == 3
+
+
+def test_versions_are_compared_apart(house):
+    house.log(live(250, shift=2.0), version="v1")
+    house.log(live(300), version="v2")
+    (report,) = house.room.tick(reference)
+    assert (report.model_version, report.drifted) == ("v2", False)
+    house.log(live(50, shift=2.0), version="v1")
+    (report,) = house.room.tick(reference)
+    assert (report.model_version, report.drifted, report.rows) == ("v1", True, 300)
+
+
+def test_refused_requests_do_not_count(house):
+    house.log(live(400, shift=2.0), status=400)
+    assert house.room.tick(reference) == []
+
+
+def test_rows_of_a_version_that_nobody_knows_wait(house):
+    house.log(live(400), version="unknown")
+    assert house.room.tick(reference) == []
+    assert house.room.reports() == []
+
+
+def test_a_column_that_is_no_longer_sent_is_drift(house):
+    house.log(live(400).drop("carrier"))
+    (report,) = house.room.tick(reference)
+    (column,) = [one for one in report.columns if one.drifted]
+    assert (column.column, column.detail) == ("carrier", "the column is missing")
+
+
+def test_the_lists_of_a_matrix_model_are_its_columns(house):
+    random = np.random.default_rng(0)
+    matrix = pl.DataFrame({"input": [list(row) for row in random.normal(size=(400, 2))]})
+    house.log(matrix)
+    columns = pl.DataFrame(random.normal(size=(2000, 2)), schema=["a", "b"])
+    (report,) = house.room.tick(lambda version: {"inputs": profile(columns), "outputs": None})
+    assert [one.column for one in report.columns] == ["a", "b"]
+    assert not report.drifted
+
+
+def test_chance_alone_is_no_drift_where_rows_are_few_and_values_many(house):
+    random = np.random.default_rng(3)
+    names = [f"c{number}" for number in range(15)]
+    seen = profile(pl.DataFrame({"carrier": random.choice(names, 3000)}))
+    house.log(pl.DataFrame({"carrier": random.choice(names, 300)}))
+    strict = MonitorDefinition(
+        pipeline="flights", endpoint="late", drift=drift(0.001, min_rows=300)
+    )
+    with house.db.begin() as tx:
+        house.room.define(tx, strict)
+    (report,) = house.room.tick(lambda version: {"inputs": seen})
+    (column,) = report.columns
+    assert column.threshold > column.value > 0.001
+    assert not report.drifted
+
+
+def test_a_monitor_can_be_defined_anew_and_removed(house):
+    with house.db.begin() as tx:
+        house.room.define(tx, MonitorDefinition(pipeline="flights", endpoint="late"))
+    (kept,) = house.room.list()
+    assert not kept.retrain
+    with house.db.begin() as tx:
+        house.room.remove(tx, "late")
+    assert house.room.list() == []
+    with pytest.raises(NotFound, match="Nothing watches"):
+        house.room.observe("late", model_version="v", rows=live(3), reference={}, commits=[])
+
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from clew.db import Database, Tx
+from clew.lineage import Lineage
+from clew.monitoring import Monitoring
+from clew.repos import Repos
+from clew.store import Store
+home, left = Path(sys.argv[1]), [int(sys.argv[2])]
+execute = Tx.execute
+def dying(self, *arguments, **named):
+    if self._writing:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return execute(self, *arguments, **named)
+Tx.execute = dying
+db = Database.open(f"sqlite:///{home / 'clew.db'}")
+store = Store.open(home / "store")
+room = Monitoring(db, Repos(db, store), store, Lineage(db))
+import importlib.util
+spec = importlib.util.spec_from_file_location("made", sys.argv[3])
+made = importlib.util.module_from_spec(spec)
+sys.modules["made"] = made
+spec.loader.exec_module(made)
+room.tick(made.reference)
+"""
+
+
+def test_a_crash_at_any_write_leaves_one_report_of_every_row(house, tmp_path: Path):
+    house.log(live(200, shift=2.0))
+    house.log(live(200, shift=2.0))
+    died = True
+    step = 0
+    while died:
+        done = subprocess.run(
+            [sys.executable, "-c", CRASH, str(tmp_path), str(step), __file__],
+            env=os.environ,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        died = done.returncode == -signal.SIGKILL
+        assert died or done.returncode == 0, done.stderr
+        step += 2
+    assert step > 4
+    (report,) = house.room.reports()
+    assert report.rows == 400
+    assert house.events() == ["drift.seen"]
+    assert [one.state for one in house.repos.log("flights/late.drift")] == ["finished"]
