@@ -313,6 +313,10 @@ class Pipelines:
         """Let jobs of a dead engine wait again; how many. The first act of an engine."""
         return self._engine.recover()
 
+    def interrupt(self) -> None:
+        """Take running jobs back to wait; their finished datums are kept."""
+        self._engine.interrupt()
+
     def close(self) -> None:
         """Take running jobs back to wait and start no more."""
         self._engine.close()

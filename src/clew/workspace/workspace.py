@@ -197,7 +197,8 @@ class Workspace:
                     engine = Engine(self.rooms)
                     engine.recover()
                     engine.run_until_idle(waiting.done, waiting.stop)
-                finally:
+                finally:  # nothing of ours runs once another engine may take the lock
+                    self.rooms.pipelines.interrupt()
                     lock.release()
         waiting.check()
 
