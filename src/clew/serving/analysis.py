@@ -5,6 +5,7 @@ Knows no rows and no clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from clew.serving.definitions import Rollout
@@ -12,6 +13,7 @@ from clew.serving.stats import Counts, quantile_s
 
 QUIET_HOLDS = 5
 """Without any request for so many times ``hold_s`` a canary goes on: nobody is exposed."""
+_Z_1_IN_1000 = 3.09
 _LATENCY_FLOOR_S = 0.005
 """Slower by less than this is never a reason to go back."""
 
@@ -64,9 +66,22 @@ def _worse(rollout: Rollout, canary: Counts, live: Counts) -> str:
     )
     for what, here, there, most in shares:
         mine, theirs = canary.rate(here), live.rate(there)
-        if mine - theirs > most:
+        if mine - theirs > most and _beyond_chance(here, canary.requests, there, live.requests):
             return f"{mine:.1%} {what} against {theirs:.1%}; at most {most:.1%} more is allowed."
     return _slower(rollout, canary, live)
+
+
+def _beyond_chance(here: int, of_here: int, there: int, of_there: int) -> bool:
+    """Whether a share is larger than another by more than 1 in 1,000 chances would make it.
+
+    The pooled two-proportion z-test, one-sided; where the other has no requests, the share stands
+    for itself.
+    """
+    if not of_there:
+        return here > 0
+    pooled = (here + there) / (of_here + of_there)
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / of_here + 1 / of_there))
+    return spread == 0 or (here / of_here - there / of_there) / spread > _Z_1_IN_1000
 
 
 def _slower(rollout: Rollout, canary: Counts, live: Counts) -> str:

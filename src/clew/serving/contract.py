@@ -99,7 +99,7 @@ def read_tensor(value: object) -> Tensor:
     if not isinstance(name, str) or not name:
         raise InputError("Each input needs a name.")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise InputError(f"Input {name!r}: datatype must be one of {_list(sorted(DATATYPES))}.")
+        raise InputError(f"Input {name!r}: datatype must be one of {', '.join(sorted(DATATYPES))}.")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"Input {name!r}: shape must be a list of whole numbers.")
     if sum(map(int.bit_length, shape)) > 62:
@@ -172,7 +172,7 @@ class ColumnRule:
     def _wrong_type(self, wrong: set[type]) -> InputError:
         if _NONE in wrong:
             return self._refuse("a value is missing (null)")
-        return self._refuse(f"got {_list(sorted(_json_name(kind) for kind in wrong))}")
+        return self._refuse(f"got {_kinds(wrong)}")
 
     def _refuse(self, why: str) -> InputError:
         return InputError(f"Input {self.name!r} expects {self}: {why}.")
@@ -342,8 +342,7 @@ class MatrixContract:
         seen = set(map(type, values))
         wrong = seen - _TYPES[self.datatype] - ({_NONE} if self.datatype in FLOATS else set())
         if wrong:
-            got = _list(sorted(_json_name(kind) for kind in wrong))
-            raise InputError(f"Input {name!r} expects {self}, got {got} among its data.")
+            raise InputError(f"Input {name!r} expects {self}, got {_kinds(wrong)} in its data.")
         try:
             return np.array(values, dtype=self.dtype)
         except OverflowError:
@@ -419,6 +418,10 @@ def _moments(name: str, values: list[object]) -> list[object]:
         raise InputError(f"Input {name!r} expects a time in ISO 8601: {error}.") from None
 
 
+def _kinds(kinds: Iterable[type]) -> str:
+    return ", ".join(sorted(_json_name(kind) for kind in kinds))
+
+
 def _json_name(kind: type) -> str:
     names = {str: "text", bool: "true/false", dict: "an object", list: "a list", _NONE: "null"}
     return names.get(kind, "a fraction" if kind is float else "a whole number")
@@ -429,4 +432,4 @@ def _first_twice(names: Sequence[str]) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) if not name.isupper() else name for name in names)
+    return ", ".join(repr(name) for name in names)

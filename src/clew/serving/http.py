@@ -117,9 +117,6 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._gone = True  # answered as plain HTTP/1.1; nothing more is read
             self._close_when_done()
-        except httptools.HttpParserCallbackError:
-            _log.exception("a request could not be taken")
-            self._break(refusal(500, "The server could not take this request."))
         except httptools.HttpParserError as error:
             self._break(refusal(400, f"This is not HTTP/1.1: {error}."))
         if len(self._exchanges) >= PIPELINE and not self._paused and not self._gone:
@@ -208,7 +205,15 @@ class Connection(asyncio.Protocol):
         except _Refused as refused_by:
             exchange.reply(refused_by.answer)
             return
-        self._server.app(Request(method.decode(), self._target, body, head), exchange.reply)
+        self._ask(Request(method.decode(), self._target, body, head), exchange)
+
+    def _ask(self, request: Request, exchange: Exchange) -> None:
+        try:
+            self._server.app(request, exchange.reply)
+        except Exception:  # noqa: BLE001 - a bug costs one answer, not the server
+            _log.exception("%s %r could not be taken", request.method, request.target)
+            if exchange.answer is None:
+                exchange.reply(refusal(500, "The server could not take this request."))
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -255,6 +260,7 @@ class Connection(asyncio.Protocol):
         self._exchanges.clear()
         self.since_s = time.monotonic()
         if self._open and self._transport.can_write_eof():
+            self._open = False
             self._transport.write_eof()
         else:
             self._transport.close()

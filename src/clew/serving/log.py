@@ -63,9 +63,7 @@ class PredictionLog:
             with self._open(row) as file:
                 yield from predictions_of(parquet.rows_of_ids(file, low, high))
 
-    def newest(
-        self, endpoint: str, limit: int, *, revision: str | None = None
-    ) -> list[Prediction]:
+    def newest(self, endpoint: str, limit: int, *, revision: str | None = None) -> list[Prediction]:
         """The newest predictions of an endpoint (of one of its revisions), newest first.
 
         Raises:

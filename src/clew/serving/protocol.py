@@ -76,11 +76,15 @@ def _json(head: bytes) -> object:
 
 
 def _lenient_json(head: bytes, why: str) -> object:
-    """JSON with the NaN and Infinity that Python's own writer makes."""
+    """JSON with the NaN (a missing value) and Infinity that Python's own writer makes."""
     try:
-        return json.loads(head)
+        return json.loads(head, parse_constant=_constant)
     except (ValueError, RecursionError):
         raise InputError(f"The body is not JSON: {why}.") from None
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
 
 
 def _parse_v2(message: dict[str, object], raw: memoryview | None) -> Wire:
