@@ -177,7 +177,7 @@ def print_datums(datums: list[Datum]) -> None:
     out = console()
     rows = [
         (
-            render.ident(d.key.partition(":")[2] or d.key),
+            render.ident(d.id),
             render.state(d.state),
             " ".join(path for path, _ in d.inputs)[:70],
             f"{d.duration_s * 1000:.0f} ms",

@@ -213,6 +213,7 @@ class Jobs:
         }
         tx.execute(tables.jobs.insert(), row)
         made = tx.execute(tables.JOB, {"id": job_id}).one()
+        self._lineage.add(tx, _job_node(made))
         self._emit(tx, "job.created", made)
         return job_of(made)
 
@@ -335,15 +336,8 @@ class Jobs:
             global_id=row.global_id,
             detail={"snapshot": step.function.snapshot, "parts": sorted(step.parts)},
         )
-        job = Node(
-            kind="job",
-            id=row.id,
-            title=f"{row.pipeline}.{row.step}",
-            global_id=row.global_id,
-            detail={"kind": row.kind, "reason": row.reason},
-        )
         self._lineage.add(tx, code)
-        self._lineage.add(tx, job, [*((id, "read") for id in inputs), (code.id, "ran")])
+        self._lineage.add(tx, _job_node(row), [*((id, "read") for id in inputs), (code.id, "ran")])
 
 
 def near_step(graph: Graph, name: StepName) -> NotFound:
@@ -364,6 +358,16 @@ def _because(commit: Commit) -> str:
 def producers(tx: Tx, commits: Sequence[str]) -> dict[str, Any]:
     """Job row by output commit."""
     return {row.output: row for row in tx.execute(tables.BY_OUTPUTS, {"outputs": list(commits)})}
+
+
+def _job_node(row: Any) -> Node:
+    return Node(
+        kind="job",
+        id=row.id,
+        title=f"{row.pipeline}.{row.step}",
+        global_id=row.global_id,
+        detail={"kind": row.kind, "reason": row.reason},
+    )
 
 
 def _commit_node(commit: Commit) -> Node:

@@ -215,7 +215,7 @@ def _add_datums(rooms: Rooms, thread: Thread) -> None:
             continue
         for datum in rooms.pipelines.datums(job.id, limit=DATUMS_SHOWN):
             _add_datum(thread, datum, job.global_id)
-            thread.tie(_datum_id(datum), job.id, "reused" if datum.state == "skipped" else "ran")
+            thread.tie(datum.id, job.id, "reused" if datum.state == "skipped" else "ran")
 
 
 def _add_datum(thread: Thread, datum: Datum, global_id: str) -> None:
@@ -225,11 +225,7 @@ def _add_datum(thread: Thread, datum: Datum, global_id: str) -> None:
         file = FileInfo(path=path, kind="file", digest=digest, size_bytes=0)
         node = _file_node(repo, file, global_id)
         thread.add(node)
-        thread.tie(node.id, _datum_id(datum), "read")
-
-
-def _datum_id(datum: Datum) -> str:
-    return datum.key.partition(":")[2] or datum.key
+        thread.tie(node.id, datum.id, "read")
 
 
 def _datum_node(datum: Datum, global_id: str) -> Node:
@@ -237,7 +233,7 @@ def _datum_node(datum: Datum, global_id: str) -> Node:
     more = f" and {len(datum.inputs) - 3} more" if len(datum.inputs) > 3 else ""
     return Node(
         kind="datum",
-        id=_datum_id(datum),
+        id=datum.id,
         title=f"{names}{more}",
         global_id=global_id,
         detail={"state": datum.state, "reason": datum.reason, "made_by": datum.made_by},
