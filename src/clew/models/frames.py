@@ -44,9 +44,17 @@ class Frame(Protocol):
 
 
 def columns_of(frame: Any) -> tuple[Column, ...]:
-    """The columns of a Polars frame, with Arrow's names for their types."""
+    """The columns of a Polars frame, with Arrow's names for their types.
+
+    A column of floats is always nullable: whether a missing value (NaN) can be borne is for the
+    model to say. Any other is where it has a null here.
+    """
     return tuple(
-        Column(name=name, type=_arrow_type(kind), nullable=frame[name].null_count() > 0)
+        Column(
+            name=name,
+            type=_arrow_type(kind),
+            nullable=kind.is_float() or frame[name].null_count() > 0,
+        )
         for name, kind in frame.schema.items()
     )
 

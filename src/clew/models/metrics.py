@@ -93,26 +93,35 @@ def _divide(upper: Floats, lower: Floats, otherwise: float = np.nan) -> Floats:
     return np.where(defined, upper / np.where(defined, lower, 1.0), otherwise)
 
 
-def _ties(scores: Floats, *, descending: bool) -> tuple[Ints, Ints]:
-    """The order of the rows by score and where each run of equal scores begins in it."""
-    order = np.argsort(-scores if descending else scores, kind="stable")
-    ordered = scores[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    return order.astype(np.int64), starts.astype(np.int64)
+def _split(truth: Floats) -> tuple[Ints, Ints]:
+    """Rows of positives and rows of negatives."""
+    return np.flatnonzero(truth == 1), np.flatnonzero(truth != 1)
 
 
-def _area_under_roc(positive: Floats, scores: Floats) -> Weighted:
-    order, starts = _ties(scores, descending=False)
-    is_positive = positive[order]
+def _running(weights: Floats) -> Floats:
+    """Sums of the first 0, 1, 2, … columns."""
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _take(values: Floats, columns: Ints) -> Floats:
+    """Columns by position: ``values[:, columns]``, several times quicker."""
+    return np.take(values, columns, axis=1)
+
+
+def _area_under_roc(truth: Floats, scores: Floats) -> Weighted:
+    """The share of pairs in which the positive has the higher score; an equal score is half."""
+    positives, negatives = _split(truth)
+    negatives = negatives[np.argsort(scores[negatives], kind="stable")]
+    below = np.searchsorted(scores[negatives], scores[positives], side="left")
+    up_to = np.searchsorted(scores[negatives], scores[positives], side="right")
 
     def weighted(weights: Floats) -> Floats:
-        ordered = weights[:, order]
-        above = ordered * is_positive
-        positives = np.add.reduceat(above, starts, axis=1)
-        negatives = np.add.reduceat(ordered - above, starts, axis=1)
-        below = np.cumsum(negatives, axis=1) - negatives / 2
-        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-        return _divide((positives * below).sum(axis=1), pairs)
+        mine = _take(weights, positives)
+        sums = _running(_take(weights, negatives))
+        won = (mine * (_take(sums, below) + _take(sums, up_to))).sum(axis=1) / 2
+        return _divide(won, mine.sum(axis=1) * sums[:, -1])
 
     return weighted
 
@@ -131,15 +140,21 @@ def _roc_auc_ovr(scored: Scored) -> Weighted:
 
 
 def _average_precision(scored: Scored) -> Weighted:
-    order, starts = _ties(_scores(scored), descending=True)
-    is_positive = scored.truth[order]
+    """Mean over the positives of the precision at their own score."""
+    scores = -_scores(scored)
+    positives, negatives = (
+        rows[np.argsort(scores[rows], kind="stable")] for rows in _split(scored.truth)
+    )
+    true = np.searchsorted(scores[positives], scores[positives], side="right")
+    false = np.searchsorted(scores[negatives], scores[positives], side="right")
 
     def weighted(weights: Floats) -> Floats:
-        ordered = weights[:, order]
-        positives = np.add.reduceat(ordered * is_positive, starts, axis=1)
-        caught = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
-        precision = _divide(np.cumsum(positives, axis=1), caught, otherwise=0.0)
-        return _divide((positives * precision).sum(axis=1), positives.sum(axis=1))
+        mine = _take(weights, positives)
+        caught = _take(_running(mine), true)
+        precision = _divide(
+            caught, caught + _take(_running(_take(weights, negatives)), false), otherwise=0.0
+        )
+        return _divide((mine * precision).sum(axis=1), mine.sum(axis=1))
 
     return weighted
 

@@ -274,7 +274,7 @@ class Models:
             raise Invalid(
                 "override.unsigned",
                 "A verdict is overridden by a person and for a reason, or not at all.",
-                hint="Give both: --override-by NAME --override-reason TEXT",
+                hint="Give both: --by NAME --reason TEXT",
             )
         with self._db.begin() as tx:
             found = registry.find(tx, version)

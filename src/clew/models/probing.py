@@ -49,9 +49,9 @@ def probe(
             f"The training function returned a {type(model).__name__}, which cannot predict.",
             hint="Return an estimator, an object with predict(frame), or a function of a frame.",
         )
-    sample = sample.head(SAMPLE_ROWS)
     found_task, classes = _task_and_classes(model, target, task)
-    inputs = _inputs(model, sample, frame)
+    inputs = _inputs(model, sample, frame)  # of all rows: a null may be rare
+    sample = sample.head(SAMPLE_ROWS)
     names = [column.name for column in inputs]
     signature = Signature(
         frame=frame,

@@ -209,7 +209,7 @@ def find_verdict(tx: Tx, verdict_id: str) -> Verdict:
         raise NotFound(
             "verdict.unknown",
             f"{verdict_id!r} is not the id of {'one' if found else 'a'} verdict.",
-            hint="List them: clew model verdicts",
+            hint="`clew model MODEL@VERSION` shows the verdict on a version.",
         )
     return found[0]
 
@@ -226,5 +226,5 @@ def _only(found: Versions, ref: str) -> ModelVersion:
     raise NotFound(
         "model.unknown",
         f"There is no model version {ref!r}.",
-        hint="Name it by its id, pipeline/step@3 or pipeline/step@champion; list: clew model ls",
+        hint="Name it by its id, pipeline/step@3 or pipeline/step@champion; see them: clew models",
     )

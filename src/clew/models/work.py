@@ -23,9 +23,9 @@ from clew.base.records import Signature
 from clew.compute import CallContext, load_function
 from clew.models import mlflow_format
 from clew.models.candidate import Candidate
+from clew.models.cutting import cut
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
-from clew.models.cutting import cut
 from clew.models.loading import (
     EXAMPLE,
     MODEL,
