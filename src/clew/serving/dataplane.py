@@ -236,14 +236,15 @@ class DataPlane:
                 at = stop
 
     def _succeed(self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int) -> None:
-        wire, identity = call.wire, runtime.identity
         prediction_id = self._ids.next()
         try:
-            body, head = _body(wire, identity, prediction_id, outputs, at, stop)
+            body, head = _body(call.wire, runtime, prediction_id, outputs, at, stop)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
-            return
-        self._keep(call, runtime, Answer(200, body, head, identity, prediction_id), "")
+        except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
+            self._fail(call, runtime, error)
+        else:
+            self._keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
 
     def _fail(self, call: Call, runtime: Runtime, error: Exception) -> None:
         """The model raised for this request alone. A ValueError is about the values it was given,
@@ -254,7 +255,8 @@ class DataPlane:
             isinstance(error, Invalid) and error.code.startswith("input.")
         )
         status = 400 if about_input else 500
-        self._refuse(call, runtime, status, f"The model refused the input: {error}")
+        said = str(error).encode(errors="replace").decode()
+        self._refuse(call, runtime, status, f"The model refused the input: {said}")
 
     def _refuse(self, call: Call, runtime: Runtime, status: int, message: str) -> None:
         if status == 400:
@@ -332,39 +334,21 @@ def _not_there(route: Route, version: str) -> Answer:
 
 
 def _body(
-    wire: Wire, identity: Identity, prediction_id: str, outputs: Outputs, at: int, stop: int
+    wire: Wire, runtime: Runtime, prediction_id: str, outputs: Outputs, at: int, stop: int
 ) -> tuple[bytes, int]:
-    parameters = _parameters(identity, prediction_id)
+    """The body of an answer, and the length of its JSON where raw bytes follow (else -1)."""
+    name = prediction_id.encode()
+    about = runtime.about + name + b'"}'
     if wire.kind == V1:
-        return b'{"predictions":' + outputs.rows(at, stop) + parameters + b"}", -1
+        return b'{"predictions":' + outputs.rows(at, stop) + about + b"}", -1
     places = outputs.chosen(wire.outputs)
-    start = (
-        _model_head(identity)
-        + (orjson.dumps(wire.id) if wire.id else b'"%s"' % (prediction_id.encode()))
-        + parameters
-        + b',"outputs":'
-    )
+    id = orjson.dumps(wire.id) if wire.id else b'"' + name + b'"'
+    start = runtime.opening + id + about + b',"outputs":'
     if wire.binary is None or wire.binary:
         tensors, raw = outputs.binary(at, stop, places, wire.binary)
         head = start + tensors + b"}"
         return head + raw, len(head)
     return start + outputs.json(at, stop, places) + b"}", -1
-
-
-def _model_head(identity: Identity) -> bytes:
-    """Beginning of a v2 answer, up to the id."""
-    return b'{"model_name":%s,"model_version":%s,"id":' % (
-        orjson.dumps(identity.endpoint),
-        orjson.dumps(identity.version),
-    )
-
-
-def _parameters(identity: Identity, prediction_id: str) -> bytes:
-    return (
-        f',"parameters":{{"clew-prediction-id":"{prediction_id}",'
-        f'"clew-global-id":"{identity.global_id}","clew-revision":"{identity.revision}",'
-        f'"clew-model-version":"{identity.model_version}"}}'
-    ).encode()
 
 
 def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, error: str) -> bytes:

@@ -26,10 +26,7 @@ def write(columns: Columns) -> bytes:
     import pyarrow.parquet as pq
 
     types = _types(columns, pa)
-    arrays = {
-        name: pa.array(values, type=types.get(name) or _missing(values, pa))
-        for name, values in columns.values.items()
-    }
+    arrays = {name: _array(values, types.get(name), pa) for name, values in columns.values.items()}
     sink = io.BytesIO()
     pq.write_table(pa.table(arrays), sink, compression="zstd", row_group_size=_GROUP_ROWS)
     return sink.getvalue()
@@ -51,9 +48,14 @@ def _types(columns: Columns, pa: Any) -> dict[str, Any]:
     return types
 
 
-def _missing(values: list[object], pa: Any) -> Any:
-    """A type for a column without any value; None leaves it to pyarrow."""
-    return pa.string() if all(value is None for value in values) else None
+def _array(values: list[object], kind: Any, pa: Any) -> Any:
+    if kind is None and all(value is None for value in values):
+        kind = pa.string()
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowException, OverflowError):
+        # a model that answers now with this, now with that type: as text, so that nothing is lost
+        return pa.array([None if value is None else str(value) for value in values])
 
 
 def rows_of_ids(file: BinaryIO, low: str, high: str) -> list[dict[str, object]]:

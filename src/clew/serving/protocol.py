@@ -78,9 +78,11 @@ def _json(head: bytes) -> object:
 def _lenient_json(head: bytes, why: str) -> object:
     """JSON with the NaN (a missing value) and Infinity that Python's own writer makes."""
     try:
-        return json.loads(head, parse_constant=_constant)
-    except (ValueError, RecursionError):
+        value = json.loads(head, parse_constant=_constant)
+        orjson.dumps(value)  # what cannot be written (half a character) must not be logged either
+    except (ValueError, TypeError, RecursionError):
         raise InputError(f"The body is not JSON: {why}.") from None
+    return value
 
 
 def _constant(name: str) -> float | None:
@@ -274,7 +276,7 @@ def _nested(array: Array) -> list[object]:
 
 
 def _readable(array: Array) -> Array:
-    if array.dtype.kind not in "OSMm":
+    if array.dtype.kind in "biufU":
         return array
     return np.array([_word(value) for value in array.ravel().tolist()], dtype=object).reshape(
         array.shape

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import orjson
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature
@@ -68,6 +69,17 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.contract = contract_of(self.model.signature)
+        name, version = (
+            orjson.dumps(text) for text in (self.identity.endpoint, self.identity.version)
+        )
+        self.opening = b'{"model_name":%b,"model_version":%b,"id":' % (name, version)
+        """Beginning of a v2 answer, up to its id."""
+        self.about = (
+            f',"parameters":{{"clew-global-id":"{self.identity.global_id}",'
+            f'"clew-revision":"{self.identity.revision}",'
+            f'"clew-model-version":"{self.identity.model_version}","clew-prediction-id":"'
+        ).encode()
+        """Parameters of an answer, up to the prediction id."""
 
     def run(self, values: Values, rows: int) -> Outputs:
         """The outputs for checked inputs.

@@ -78,7 +78,7 @@ def from_raw(raw: memoryview, datatype: str, count: int, name: str) -> Array:
         bits = values.astype(np.uint32) << np.uint32(16)
         return cast(Array, bits.view(np.float32))
     if datatype == "BOOL":
-        return np.frombuffer(raw, dtype=np.uint8) != 0
+        return cast(Array, np.frombuffer(raw, dtype=np.uint8) != 0)
     return values
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import socket
+import zlib
 
 import pytest
 
@@ -267,8 +268,6 @@ def test_connections_are_kept_as_the_client_asks(version, asked, kept):
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
 def test_bodies_may_be_compressed(encoding):
-    import zlib
-
     packed = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
 
     async def scenario(server, app, connect):

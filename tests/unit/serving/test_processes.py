@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
+import resource
 import signal
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from clew.base.errors import Unavailable
 from clew.serving import canary
@@ -133,10 +137,6 @@ def test_no_prediction_that_was_answered_is_lost_by_kill_9(workspace, laws, load
 
 
 def logged_ids(workspace) -> list[str]:
-    import io
-
-    import pyarrow.parquet as pq
-
     head = workspace.repos.head("p/e.predictions")
     return [
         id
@@ -264,7 +264,6 @@ def test_a_full_disk_is_told_and_does_not_take_the_endpoint_down(workspace, laws
     workspace.deploy(laws.matrix())
     process = workspace.serve()
     (pid,) = process.pids
-    import resource
 
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     status, headers, _ = infer(process)
@@ -312,8 +311,6 @@ def test_metrics_count_what_was_answered(workspace, laws):
     workspace.wait(lambda: f"clew_requests_total{labels} 5" in metrics())
     assert f"clew_errors_total{labels} 1" in metrics()
     assert f"clew_rejected_total{labels} 1" in metrics()
-    from prometheus_client.parser import text_string_to_metric_families
-
     families = {each.name for each in text_string_to_metric_families(metrics())}
     assert {"clew_requests", "clew_request_duration_seconds"} <= families
 
