@@ -25,6 +25,8 @@ _ROOMS = {
     "holdout": "models",
     "Table": "quality",
     "File": "repos",
+    "Codec": "repos",
+    "register_codec": "repos",
     "canary": "serving",
     "immediate": "serving",
     "drift": "monitoring",

@@ -12,7 +12,9 @@ from clew.models import Candidate as Candidate
 from clew.models import holdout as holdout
 from clew.monitoring import drift as drift
 from clew.quality import Table as Table
+from clew.repos import Codec as Codec
 from clew.repos import File as File
+from clew.repos import register_codec as register_codec
 from clew.sdk import connect as connect
 from clew.serving import canary as canary
 from clew.serving import immediate as immediate

@@ -182,7 +182,7 @@ def _unknown_repo(tx: Tx, name: str) -> NotFound:
     return NotFound(
         "repo.unknown",
         f"There is no repo {name!r}.",
-        hint=f"Did you mean {' or '.join(near)}?" if near else "See them all: clew status",
+        hint=f"Did you mean {' or '.join(near)}?" if near else "See them all: clew repos",
     )
 
 

@@ -147,7 +147,7 @@ class Catalog:
         return NotFound(
             "object.missing",
             f"{digest} is not in the store.",
-            hint="Run `clew fsck` to see what refers to it.",
+            hint="Put the file that held it again, or restore the store from a backup.",
         )
 
     def _holder(self, key: bytes) -> Pack | None:

@@ -113,5 +113,5 @@ def _not_a_list(digest: str) -> Corrupt:
     return Corrupt(
         "object.corrupt",
         f"{digest} is not a chunk list that this version of Clew can read.",
-        hint="Upgrade Clew if the workspace was written by a newer one; else run `clew fsck`.",
+        hint="Upgrade Clew if it is older than this workspace; else restore from a backup.",
     )

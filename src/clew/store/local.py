@@ -197,7 +197,7 @@ def _unavailable(error: OSError, path: Path) -> Unavailable:
     return Unavailable(
         "store.unreachable",
         f"Reading or writing {path} failed: {error.strerror or error}.",
-        hint="Check the path and the disk that holds it, then run `clew fsck`.",
+        hint="Check the path and the disk that holds it, then do this again.",
     )
 
 

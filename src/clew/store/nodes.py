@@ -185,5 +185,5 @@ def _not_a_node(name: str) -> Corrupt:
     return Corrupt(
         "object.corrupt",
         f"{name} is not a tree node that this version of Clew can read.",
-        hint="Upgrade Clew if the workspace was written by a newer one; else run `clew fsck`.",
+        hint="Upgrade Clew if it is older than this workspace; else restore from a backup.",
     )

@@ -216,7 +216,7 @@ def corrupt_pack(name: str, why: str) -> Corrupt:
     return Corrupt(
         "pack.corrupt",
         f"The pack {name} is damaged: {why}.",
-        hint="Run `clew fsck`; then restore the pack from a backup or commit its files again.",
+        hint="Restore the pack from a backup, or commit its files again.",
     )
 
 
