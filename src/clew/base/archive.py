@@ -39,6 +39,7 @@ def pack(files: Mapping[str, Source], *, delete: Sequence[str] = ()) -> Iterator
 def _pieces(files: Iterable[tuple[str, Source]], delete: Sequence[str]) -> Iterator[bytes]:
     if delete:
         yield tarfile.TarInfo.create_pax_global_header({_DELETE: json.dumps(list(delete))})
+        yield _directory()  # a reader of tar wants a member after a header
     for name, source in files:
         stream, size, owned = _open(name, source)
         try:
@@ -54,6 +55,12 @@ def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _directory() -> bytes:
+    info = tarfile.TarInfo("clew")
+    info.type = tarfile.DIRTYPE
     return info.tobuf(tarfile.PAX_FORMAT)
 
 

@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from clew.base.errors import ClewError
-from clew.server import api, proxy
+from clew.server import api, proxy, web
 from clew.server.call import ServedVerbs
 from clew.server.guard import Guard, Rules, rules
 from clew.server.metrics import CONTENT_TYPE, Metrics
@@ -78,6 +78,8 @@ def create_app(
     app.state.metrics = Metrics(verbs)
     app.include_router(api.router)
     app.include_router(proxy.router)
+    app.include_router(web.router)
+    app.mount("/static", web.static_files())
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     app.add_api_route("/api/v1/health", _health, tags=["questions"])
     for kind in (ClewError, RequestValidationError, HTTPException, Exception):
@@ -87,13 +89,16 @@ def create_app(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if app.state.scratch is not None:
+        app.state.scratch.mkdir(parents=True, exist_ok=True)
     yield
     app.state.tail.close()
     await app.state.proxy.close()
 
 
 def _answer_error(request: Request, error: Exception) -> Response:
-    return error_response(as_clew_error(request, error))
+    ours = as_clew_error(request, error)
+    return web.show_error(request, ours) if web.wants_page(request) else error_response(ours)
 
 
 def _metrics(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Files that come in and go out: bodies wait on disk, memory stays bounded.
+"""Files that come in: bodies wait on disk, memory stays bounded.
 
 Knows tar streams and temporary files, and nothing of repos.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +16,7 @@ from typing import BinaryIO, cast
 import anyio.to_thread
 from fastapi import Request
 
-from clew.base.archive import pack, unpack
+from clew.base.archive import unpack
 from clew.base.errors import Invalid, Unavailable
 from clew.base.project import MAX_TOTAL_BYTES
 
@@ -61,15 +60,6 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-def packed(directory: Path) -> Iterator[bytes]:
-    """Everything below a directory as a tar stream; the directory goes when the stream ends."""
-    try:
-        files = sorted(place for place in directory.rglob("*") if place.is_file())
-        yield from pack({place.relative_to(directory).as_posix(): place for place in files})
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def project(body: BinaryIO, entry: str) -> dict[str, bytes]:

@@ -65,6 +65,8 @@ def run_server(
             say(f"  endpoints      {serving.url}/v2/models")
             say("  Ctrl-C ends it; nothing is lost.")
 
+        uploads = settings.home / "uploads"
+        uploads.mkdir(exist_ok=True)
         serve(
             workspace,
             host,
@@ -72,7 +74,7 @@ def run_server(
             token=settings.token,
             endpoint_url=lambda: serving.url,
             changed=workspace.rooms.db.events.wait,
-            scratch=settings.home / "scratch",
+            scratch=uploads,
             ready=ready,
         )
 

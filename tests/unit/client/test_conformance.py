@@ -4,6 +4,7 @@ import inspect
 import io
 import math
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -217,19 +218,20 @@ def test_a_wait_outlives_a_restart_of_the_server(verbs, serving):
 
 
 def test_a_server_that_is_not_there_is_unreachable():
-    with pytest.raises(Unavailable) as caught:
-        RemoteWorkspace("http://127.0.0.1:9").repos()
+    with pytest.raises(Unavailable) as caught, closing(RemoteWorkspace("http://127.0.0.1:9")) as r:
+        r.repos()
     assert caught.value.code == "server.unreachable"
     assert "clew server" in caught.value.hint
-    with pytest.raises(Unavailable):
-        RemoteWorkspace("nonsense").repos()
+    with pytest.raises(Unavailable), closing(RemoteWorkspace("nonsense")) as r:
+        r.repos()
 
 
 def test_a_token_opens_the_door(verbs, serving):
     with serving(verbs, token="s3cret-token") as url:
-        with pytest.raises(Denied) as caught:
-            RemoteWorkspace(url).repos()
+        with pytest.raises(Denied) as caught, closing(RemoteWorkspace(url)) as r:
+            r.repos()
         assert caught.value.code == "auth.required"
-        with pytest.raises(Denied):
-            RemoteWorkspace(url, "wrong").put("a/b", {"/a": b"x" * 100_000})
-        assert RemoteWorkspace(url, "s3cret-token").repos() == verbs.repos()
+        with pytest.raises(Denied), closing(RemoteWorkspace(url, "wrong")) as r:
+            r.put("a/b", {"/a": bytes(4_000_000)})
+        with closing(RemoteWorkspace(url, "s3cret-token")) as r:
+            assert r.repos() == verbs.repos()

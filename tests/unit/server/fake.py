@@ -180,8 +180,11 @@ class FakeVerbs:
         trials, points = [], []
         eid = ident("experiment")
         for number in range(16):
-            params = {"learning_rate": round(10 ** rng.uniform(-3, -0.5), 5),
-                      "max_depth": rng.randint(2, 10), "loss": rng.choice(["log", "exp"])}  # fmt: skip
+            params = {
+                "learning_rate": round(10 ** rng.uniform(-3, -0.5), 5),
+                "max_depth": rng.randint(2, 10),
+                "loss": rng.choice(["log", "exp"]),
+            }
             skill = 0.75 - abs(math.log10(params["learning_rate"]) + 1.2) * 0.06 + rng.random() / 90
             last = 27 if number in (3, 9) else 9 if number in (1, 6, 9, 12, 14) else 3
             value = None
@@ -290,7 +293,8 @@ class FakeVerbs:
                 id=f"p{ident(f'prediction{i}')}", endpoint=P, revision=ident("rev2"),
                 model_version=self.versions[1].id, global_id=JUNE, at=ago(seconds=9 * i + 2),
                 latency_ms=0.6 + i / 9,
-                inputs={"distance": [1400 + i], "carrier": ["UA"], "temp": [math.nan if i else 71.2]},
+                inputs={"distance": [1400 + i], "carrier": ["UA"],
+                        "temp": [math.nan if i else 71.2]},
                 outputs={"probability": [0.1 + i / 20], "late": [i > 8]},
             )
             for i in range(12)
@@ -385,7 +389,9 @@ class FakeVerbs:
         if old == "corrupt":
             raise Invalid("address.invalid", "No such address.")
         before = FileInfo(path="/x.parquet", kind="file", digest="file:a", size_bytes=3)
-        after = FileInfo(path="/2013-06.parquet", kind="file", digest="file:b", size_bytes=1_310_220)
+        after = FileInfo(
+            path="/2013-06.parquet", kind="file", digest="file:b", size_bytes=1_310_220
+        )
         return [
             Change(path="/2013-06.parquet", kind="added", old=None, new=after),
             Change(path="/x.parquet", kind="deleted", old=before, new=None),
@@ -426,8 +432,10 @@ class FakeVerbs:
     def pipelines(self):
         if self.empty:
             return []
-        steps = [StepInfo(name="flights", kind="source", repo=f"{P}/flights", inputs=()),
-                 StepInfo(name="weather", kind="source", repo=f"{P}/weather", inputs=())]  # fmt: skip
+        steps = [
+            StepInfo(name=name, kind="source", repo=f"{P}/{name}", inputs=())
+            for name in ("flights", "weather")
+        ]
         inputs = {"clean": (f"{P}/flights",), "features": (f"{P}/clean", f"{P}/weather"),
                   "model": (f"{P}/features",), "better": (f"{P}/model",)}  # fmt: skip
         steps += [
@@ -570,7 +578,9 @@ class FakeVerbs:
         known = {ident("now"), BAD, JUNE, MAY}
         found = next((g for g in known if g.startswith(global_id)), None)
         if found is None or self.empty:
-            raise NotFound("change.unknown", f"There is no change {global_id}.", hint="`clew status`.")
+            raise NotFound(
+                "change.unknown", f"There is no change {global_id}.", hint="`clew status`."
+            )
 
         def mine(things):
             return tuple(t for t in things if t.global_id == found)
@@ -606,7 +616,9 @@ class FakeVerbs:
         flights = ident(f"commit{P}/flights{JUNE}")
         clean, features = ident(f"commit{P}/clean{JUNE}"), ident(f"commit{P}/features{JUNE}")
         trial, version = self.detail.experiment.best_trial, self.versions[1].id
-        months = [node("file", f"file:{ident(f'm{i}')}", f"/2013-0{i}.parquet") for i in range(1, 7)]
+        months = [
+            node("file", f"file:{ident(f'm{i}')}", f"/2013-0{i}.parquet") for i in range(1, 7)
+        ]
         datums = [node("datum", ident(f"d{i}"), f"clean 2013-0{i}") for i in range(1, 7)]
         nodes = [
             node("prediction", self.prediction_list[0].id, "late: no (0.10)"),

@@ -16,11 +16,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
-from clew.base.archive import MEDIA_TYPE, unpack
-from clew.base.errors import Invalid
+from clew.base.address import parse_address
+from clew.base.archive import MEDIA_TYPE, pack, unpack
+from clew.base.errors import Invalid, NotFound
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
 from clew.server.call import Asked, Call
-from clew.server.upload import packed, received
+from clew.server.upload import received
 
 router = APIRouter(tags=["data"])
 TAR_BODY: dict[str, Any] = {
@@ -131,7 +132,11 @@ def read(call: Asked, address: str) -> Response:
         return Response(call.verbs.read(address), 200, headers, "application/octet-stream")
     directory = tempfile.TemporaryDirectory(dir=call.scratch, prefix="clew-read-")
     place = Path(directory.name) / "content"
-    call.verbs.get(address, place)
+    try:
+        call.verbs.get(address, place)
+    except BaseException:
+        directory.cleanup()
+        raise
     cleanup = BackgroundTask(directory.cleanup)
     return FileResponse(place, 200, headers, "application/octet-stream", background=cleanup)
 
@@ -142,17 +147,18 @@ def get(call: Asked, address: str) -> Response:
 
     The header `Clew-Kind` says `file` where the address is one file.
     """
-    directory = Path(tempfile.mkdtemp(dir=call.scratch, prefix="clew-get-"))
-    base = directory / "content"
-    call.verbs.get(address, base)
-    kind = "file" if base.is_file() else "directory"
-    if kind == "file":
-        named = directory / "named"
-        named.mkdir()
-        base.rename(named / (address.rpartition("/")[2] or "content"))
-    headers = {"Clew-Kind": kind}
-    stream = packed(directory if kind == "file" else base)
-    return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=headers)
+    directory = tempfile.TemporaryDirectory(dir=call.scratch, prefix="clew-get-")
+    try:
+        files, kind = _exported(call, address, Path(directory.name) / "content")
+    except BaseException:
+        directory.cleanup()
+        raise
+    return StreamingResponse(
+        pack(files),
+        media_type=MEDIA_TYPE,
+        headers={"Clew-Kind": kind},
+        background=BackgroundTask(directory.cleanup),
+    )
 
 
 @router.get("/diff", response_model=list[Change])
@@ -161,10 +167,23 @@ def diff(call: Asked, old: str, new: str) -> Response:
     return call.reply(call.verbs.diff(old, new))
 
 
+def _exported(call: Call, address: str, place: Path) -> tuple[dict[str, Path], str]:
+    """What lies at an address, as files on disk by their names, and whether that is one file."""
+    written = call.verbs.get(address, place)
+    if place.is_file():
+        return {address.rpartition("/")[2]: place}, "file"
+    return {file.relative_to(place).as_posix(): file for file in written}, "directory"
+
+
 def _file(call: Call, address: str) -> FileInfo:
-    found = call.verbs.ls(address)
-    if len(found) == 1 and found[0].kind == "file":
+    path = parse_address(address).path
+    found = call.verbs.ls(address) or call.verbs.ls(address, recursive=True)
+    if len(found) == 1 and found[0].path == path:
         return found[0]
+    if not found and path != "/":
+        raise NotFound(
+            "file.unknown", f"There is nothing at {address}.", hint="`clew ls` names what is there."
+        )
     raise Invalid(
         "path.not_a_file",
         f"{address} is a directory.",

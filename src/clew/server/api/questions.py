@@ -70,9 +70,7 @@ async def events(
             lambda: list(call.verbs.events(after=after or 0, limit=limit))
         )
         return call.reply(found)
-    start = int(last_event_id) if last_event_id.isdigit() else after
-    if start is None:
-        start = await call.tail.last()
+    start = await _start(call, after, last_event_id)
     return _sse(_followed(call, start))
 
 
@@ -88,16 +86,21 @@ async def wait(
     """Return when nothing is left to run (for one change, or at all), or after `timeout_s`.
 
     Without `watch` the answer comes within 60 s: ask again while `idle` is false. With `watch=1`
-    the events until then come as server-sent events, the last one named `idle` or `timeout`;
-    there, a timeout of 0 means never.
+    the events (of the change) until then come as server-sent events, the last one named `idle` or
+    `timeout`; there, a timeout of 0 means never.
     """
     if not watch:
         idle = await _wait(call, global_id, min(timeout_s, _LONGEST_S))
         return call.reply(Waited(idle=idle))
-    start = int(last_event_id) if last_event_id.isdigit() else after
-    if start is None:
-        start = await call.tail.last()
-    return _sse(_watched(call, global_id, start, timeout_s or float("inf")))
+    full = global_id and (await anyio.to_thread.run_sync(call.verbs.change, global_id)).global_id
+    start = await _start(call, after, last_event_id)
+    return _sse(_watched(call, full, start, timeout_s or float("inf")))
+
+
+async def _start(call: Call, after: int | None, last_event_id: str) -> int:
+    if last_event_id.isdigit():
+        return int(last_event_id)
+    return await call.tail.last() if after is None else after
 
 
 async def _wait(call: Call, global_id: str | None, timeout_s: float) -> bool:
@@ -139,16 +142,21 @@ async def _watched(
     try:
         async for event in _until(waiting, call.tail.follow(after)):
             at = at if event is None else event.seq
-            yield _line(event)
+            if event is None or _concerns(event, global_id):
+                yield _line(event)
         if not waiting.done():
             return  # the server closes: the caller asks the next one
         ending = _ending(waiting)
         while left := await call.tail.after(at):
             at = left[-1].seq
-            yield b"".join(map(_line, left))
+            yield b"".join(_line(event) for event in left if _concerns(event, global_id))
         yield ending
     finally:
         waiting.cancel()
+
+
+def _concerns(event: Event, global_id: str | None) -> bool:
+    return global_id is None or event.global_id == global_id
 
 
 async def _until(

@@ -1,0 +1,90 @@
+"""What a person may do from a page: log in, cancel, run, deploy, roll back.
+
+Plain forms that post and go back. Whether they come from a page of ours is checked by the guard;
+see ``guard.py`` for why no token in the form is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form
+from fastapi.responses import RedirectResponse, Response
+
+from clew.server.guard import COOKIE, same, session
+from clew.server.web.show import Shown
+
+router = APIRouter(include_in_schema=False)
+Text = Annotated[str, Form()]
+
+
+@router.get("/login")
+def login_page(page: Shown, next: str = "/") -> Response:
+    """Ask for the token."""
+    return page.show("login.html", next=_local(next), wrong=False)
+
+
+@router.post("/login")
+def login(page: Shown, token: Text = "", next: Text = "/") -> Response:
+    """Check the token; a cookie that scripts cannot read stands for it from then on."""
+    wanted = page.request.app.state.token
+    if wanted and not same(token.strip(), wanted):
+        return page.show("login.html", code=401, next=_local(next), wrong=True)
+    answer = RedirectResponse(_local(next), 303)
+    if wanted:
+        value, age_s = session(wanted)
+        answer.set_cookie(
+            COOKIE,
+            value,
+            max_age=age_s,
+            httponly=True,
+            samesite="strict",
+            secure=page.request.url.scheme == "https",
+        )
+    return answer
+
+
+@router.post("/logout")
+def logout() -> Response:
+    """Forget the cookie."""
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel(page: Shown, job_id: str) -> Response:
+    """Stop a job that has not ended."""
+    return RedirectResponse(f"/jobs/{page.verbs.cancel(job_id).id}", 303)
+
+
+@router.post("/pipelines/{pipeline}/run")
+def run(page: Shown, pipeline: str, step: Text = "") -> Response:
+    """Run a step anew; to the change that this is."""
+    global_id = page.verbs.run(pipeline, step or None, reason="asked for on its page")
+    return RedirectResponse(f"/changes/{global_id}", 303)
+
+
+@router.post("/endpoints/{name}/deploy")
+def deploy(
+    page: Shown, name: str, version: Text, override_by: Text = "", override_reason: Text = ""
+) -> Response:
+    """Put a model version on an endpoint."""
+    page.verbs.deploy(
+        name, version, override_by=override_by.strip(), override_reason=override_reason.strip()
+    )
+    return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
+
+
+@router.post("/endpoints/{name}/rollback")
+def rollback(page: Shown, name: str, reason: Text = "") -> Response:
+    """Give the traffic back to the revision before."""
+    page.verbs.rollback(name, reason=reason.strip() or "asked for on its page")
+    return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
+
+
+def _local(target: str) -> str:
+    """A path on this server; anything else becomes the overview."""
+    plain = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return target if plain and "\n" not in target and "\r" not in target else "/"
