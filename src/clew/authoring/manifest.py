@@ -162,9 +162,7 @@ def _gate(model: Training, project: Project) -> StepDefinition:
     function = model.gate or model.__wrapped__
     test = model.training.test
     code = _code(function, project)
-    gate = GateDefinition(
-        target=model.training.target, function=code["function"] if model.gate else None
-    )
+    gate = GateDefinition(target=model.training.target)
     where = (
         (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
     )
@@ -176,7 +174,7 @@ def _gate(model: Training, project: Project) -> StepDefinition:
             InputDefinition(parameter="test", repo=where[0], branch=where[1], kind="reference"),
         ),
         **code,
-        options={"gate": msgspec.to_builtins(gate)},
+        options={"gate": msgspec.to_builtins(gate), "has_rules": model.gate is not None},
         output_repo=model.repo + GATE_SUFFIX,
     )
 

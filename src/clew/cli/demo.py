@@ -28,6 +28,7 @@ from clew.base.verbs import Verbs
 from clew.cli import render
 from clew.cli.flights import Year, corrupt, read_year, write_month
 from clew.cli.follow import Board
+from clew.cli.frame import console
 from clew.cli.models import print_verdict
 from clew.cli.project import copy_template
 from clew.cli.questions import print_explanation
@@ -53,7 +54,7 @@ def run_demo(directory: Path) -> None:
         Unavailable: ``demo.data``, ``demo.server``.
     """
     started = time.monotonic()
-    out = Console(highlight=False)
+    out = console()
     story = Story(out, _fresh(directory))
     try:
         story.tell()
@@ -176,7 +177,8 @@ class Story:
 
     def _next_month(self) -> None:
         self._title("March arrives, while a client keeps asking")
-        with Load(url=self._serving_url, rows=self._rows(3)[:500]) as load:
+        rows = self._rows(1).vstack(self._rows(2)).sample(600, seed=3)
+        with Load(url=self._serving_url, rows=rows) as load:
             self._put_weather(3)
             commit = self._put_flights(3, message="March")
             self._follow(commit)
@@ -191,9 +193,8 @@ class Story:
                 ],
             )
             self._print_verdicts(self._clew.change(commit.global_id))
-            if self._clew.change(commit.global_id).revisions:
-                with self._out.status("canary: 10 → 50 → 100 % of the client's requests"):
-                    self._await_live()
+            with self._out.status("canary: 10 → 50 → 100 % of the client's requests"):
+                self._await_rollout(commit.global_id)
         self._print_endpoint()
         versions = " → ".join(f"[cyan]{short(v)}[/] {n:,}" for v, n in load.by_version.items())
         mark = "[green]✓[/]" if not load.failed else "[red]✗[/]"
@@ -350,6 +351,16 @@ class Story:
                 return
             time.sleep(0.1)
         raise Unavailable("demo.rollout", f"No revision of {NAME} went live; see clew endpoints.")
+
+    def _await_rollout(self, global_id: str) -> None:
+        """Until the revisions of a change have taken over or are gone."""
+        end = time.monotonic() + SERVER_START_S
+        while time.monotonic() < end:
+            states = {r.state for r in self._clew.change(global_id).revisions}
+            if not states & {"loading", "canary"}:
+                return
+            time.sleep(0.1)
+        raise Unavailable("demo.rollout", f"The rollout on {NAME} did not end; see clew endpoints.")
 
     def _await_drift(self, seen: int) -> Any:
         end = time.monotonic() + DRIFT_WAIT_S

@@ -92,10 +92,9 @@ class Board:
 
     def _line(self, job: Job) -> Table:
         line = Table.grid(padding=(0, 1))
-        line.add_column(width=12)
-        line.add_column(width=28, overflow="ellipsis", no_wrap=True)
-        line.add_column(width=22)
-        line.add_column(overflow="fold")
+        for width in (9, 24, 20):
+            line.add_column(width=width, min_width=width, overflow="ellipsis", no_wrap=True)
+        line.add_column(overflow="ellipsis", no_wrap=True)
         name = Text(f"{job.pipeline}/{job.step}")
         line.add_row(render.state(job.state), name, self._bar(job), self._detail(job))
         return line
@@ -120,4 +119,4 @@ class Board:
         trials = self._trials.get(job.id, 0)
         doing = f"{trials} trials  " if trials and job.state == "running" else ""
         text = job.error.splitlines()[0] if job.error else job.reason
-        return Text.assemble((f"{spent:>8}  ", "dim"), doing, (text, "" if job.error else "dim"))
+        return Text.assemble((f"{spent:>7} ", "dim"), doing, (text, "" if job.error else "dim"))

@@ -168,7 +168,7 @@ def print_verdict(verdict: Verdict) -> None:
         ("", "rule", "seen>", "required", "reason"),
         [
             (
-                render.state("done" if c.passed else "refused").split()[0],
+                render.mark("done" if c.passed else "refused"),
                 c.name,
                 render.number(c.observed),
                 c.required,

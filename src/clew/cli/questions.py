@@ -169,12 +169,21 @@ def _grow(
     below: dict[str, list[tuple[str, str]]],
     seen: set[str],
 ) -> None:
-    fresh = [(end, label, end not in seen) for end, label in below.get(start, []) if end in nodes]
+    fresh = [
+        (end, label, end not in seen)
+        for end, label in below.get(start, [])
+        if end in nodes and not _is_dead_end(nodes[end], below)
+    ]
     seen |= {end for end, _, _ in fresh}
     for end, label, first in fresh:
         branch = tree.add(_node(nodes[end], label))
         if first:
             _grow(branch, end, nodes, below, seen)
+
+
+def _is_dead_end(node: Node, below: dict[str, list[tuple[str, str]]]) -> bool:
+    """A trial that led to nothing; a search has many, and `clew experiment` lists them."""
+    return node.kind == "trial" and not below.get(node.id)
 
 
 TELLING = ("state", "value", "reason", "files", "traffic", "params", "outputs")

@@ -54,6 +54,12 @@ def state(name: str) -> Text:
     return Text(f"{mark} {name}", style=style)
 
 
+def mark(name: str) -> Text:
+    """The mark of a state alone."""
+    sign, style = MARKS.get(name, ("·", ""))
+    return Text(sign, style=style)
+
+
 def ident(identifier: str | None) -> Text:
     """An id, short."""
     return Text(short(identifier) if identifier else "–", style="cyan" if identifier else "dim")

@@ -6,11 +6,14 @@ Knows HTTP and the protocol alone; nothing of Clew but the header with the predi
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+
+from clew.base.errors import NotReady
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,8 +36,16 @@ class Caller:
     def __init__(self, url: str) -> None:
         self._url = url
         self._http = httpx2.Client(timeout=TIMEOUT_S)
+        self._await_ready()
         metadata = self._http.get(url).raise_for_status().json()
         self._inputs = [(one["name"], one["datatype"]) for one in metadata["inputs"]]
+
+    def _await_ready(self) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        while self._http.get(f"{self._url}/ready").status_code != httpx2.codes.OK:
+            if time.monotonic() > end:
+                raise NotReady("demo.endpoint", f"{self._url} is not ready.", hint="clew endpoints")
+            time.sleep(0.02)
 
     def ask(self, rows: pl.DataFrame) -> Answer:
         """Predict for all rows in one request; raises on any status but 200."""

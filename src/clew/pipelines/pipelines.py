@@ -6,7 +6,7 @@ Knows how its parts fit together; each part knows its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -45,6 +45,10 @@ class Pipelines:
     It listens to ``repos``: a finished commit makes jobs for all that is downstream in the same
     transaction. Jobs run while somebody calls :meth:`run_until_idle` (or :meth:`tick`), in one
     process at a time.
+
+    ``runners`` run the kinds of steps that are not functions of datums. Of the ``remembered`` kinds
+    any earlier result of the same key is used again; of the others only the last one, because what
+    they made also depends on what came between (a gate on the champion).
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Pipelines:
         code_dir: Callable[[str], Path],
         runners: Mapping[str, Runner] | None = None,
         *,
+        remembered: Collection[str] = (),
         log_dir: Path,
         max_jobs: int = MAX_JOBS,
     ) -> None:
@@ -74,6 +79,7 @@ class Pipelines:
             compute=compute,
             code_dir=code_dir,
             runners=runners or {},
+            remembered=frozenset(remembered),
             log_dir=log_dir,
         )
         self._engine = Engine(self._tools, max_jobs=max_jobs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Tools:
     compute: Compute
     code_dir: Callable[[str], Path]
     runners: Mapping[str, Runner]
+    remembered: Collection[str]
     log_dir: Path
 
 
@@ -432,7 +433,10 @@ def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
     key = Cut(tools.store, pinned.step, trees, pinned.epoch).identity()
     name = {"pipeline": pinned.job.pipeline, "step": pinned.job.step}
     with tools.db.read() as tx:
-        last = tx.execute(tables.LAST_DONE, name).first()
+        if pinned.step.kind in tools.remembered:
+            last = tx.execute(tables.LAST_DONE_OF_KEY, {**name, "key": key}).first()
+        else:
+            last = tx.execute(tables.LAST_DONE, name).first()
     if last is not None and last.key == key:
         tree = tools.repos.commit_by_id(last.output).tree
         reason = f"Nothing to do: {unchanged_since(last.id)}."

@@ -175,6 +175,8 @@ LAST_DONE: Rows = (
     .order_by(jobs.c.number.desc())
     .limit(1)
 )
+# The last job of a step that ended well and had this key.
+LAST_DONE_OF_KEY: Rows = LAST_DONE.where(jobs.c.key == bindparam("key"))
 UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
 
 # A crash leaves jobs in state running: they wait again.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import ClewError
+from clew.base.records import ENDED_STATES
 from clew.triggers import Firing
 from clew.workspace.rooms import Rooms
 from clew.workspace.staging import take_staged
@@ -85,6 +86,9 @@ class Engine:
         if rooms.pipelines.of_change(firing.global_id):
             return
         pipeline = rooms.pipelines.get(str(firing.arguments["pipeline"]))
+        step = str(firing.arguments["model"]).rpartition("/")[2]
+        if self._trains(pipeline.name, step):
+            return  # what is being trained learns from all that is there
         sources = [step.repo for step in pipeline.steps if step.kind == "source"]
         moved = take_staged(
             rooms.repos,
@@ -95,7 +99,11 @@ class Engine:
             message=firing.reason,
         )
         if not moved:
-            step = str(firing.arguments["model"]).rpartition("/")[2]
             rooms.pipelines.request(
                 pipeline.name, step, global_id=firing.global_id, reason=firing.reason
             )
+
+    def _trains(self, pipeline: str, step: str) -> bool:
+        """Whether a job of a training step waits or runs."""
+        jobs = self._rooms.pipelines.jobs(pipeline=pipeline, step=step, limit=5)
+        return any(job.state not in ENDED_STATES for job in jobs)

@@ -64,6 +64,7 @@ def _served(serving: Serving, settings: ServingSettings) -> Iterator[str]:
         yield process.url
     finally:
         process.stop()
+        serving.collect(force=True)  # no engine may come along that does
 
 
 def _request(described: dict[str, Any], rows: Rows) -> bytes:

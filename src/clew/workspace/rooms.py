@@ -84,6 +84,7 @@ def wire(settings: Settings, *, create: bool) -> Rooms:
             "train": TrainRunner(experiments, models),
             "gate": GateRunner(repos, models, serving),
         },
+        remembered={"train"},
         log_dir=home / "logs",
     )
     return Rooms(

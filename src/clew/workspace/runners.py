@@ -5,6 +5,8 @@ Knows the doors of experiments, models and serving; how each does its part is th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from clew.base.errors import NotReady
@@ -12,7 +14,7 @@ from clew.base.records import Commit, ModelVersion, Verdict
 from clew.db import Tx
 from clew.experiments import Distribution, Experiments, SearchDefinition
 from clew.models import EvaluationDefinition, GateDefinition, Models, TrainingRun
-from clew.pipelines import RunResult, StepRun
+from clew.pipelines import RunResult, StepDefinition, StepRun
 from clew.repos import Repos
 from clew.serving import Serving
 from clew.workspace.deploying import deploy_version
@@ -108,7 +110,7 @@ class GateRunner:
         version = self._version(step_repo=run.inputs["model"].repo, commit=run.inputs["model"])
         judgement = self._models.judge(
             version.id,
-            gate=msgspec.convert(step.options["gate"], GateDefinition),
+            gate=_gate(step),
             snapshot_dir=run.snapshot_dir,
             job=job.id,
             global_id=job.global_id,
@@ -166,3 +168,9 @@ class GateRunner:
                 cause=verdict.id,
                 tx=tx,
             )
+
+
+def _gate(step: StepDefinition) -> GateDefinition:
+    """The gate of a step; its function is the step's own, whose snapshot is no part of options."""
+    gate = msgspec.convert(step.options["gate"], GateDefinition)
+    return replace(gate, function=step.function if step.options["has_rules"] else None)
