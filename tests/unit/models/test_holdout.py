@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from clew.base.errors import Invalid
-from clew.models.definitions import holdout
 from clew.models.cutting import chosen, cut, group_keys
+from clew.models.definitions import holdout
 
 
 def days(numbers, value: float = 1.0) -> pl.DataFrame:
