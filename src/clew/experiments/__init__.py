@@ -3,10 +3,15 @@
 Knows nothing of pipelines, models and gates; a training step is a job whose runner calls here.
 """
 
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
 from clew.experiments.definitions import SearchDefinition, asha, grid, random, single
-from clew.experiments.experiments import Experiments
 from clew.experiments.spaces import Distribution, choice, loguniform, randint, uniform
 from clew.experiments.trial import Trial
+
+if TYPE_CHECKING:
+    from clew.experiments.experiments import Experiments
 
 __all__ = [
     "Distribution",
@@ -22,3 +27,10 @@ __all__ = [
     "single",
     "uniform",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Experiments": "experiments",
+    },
+)

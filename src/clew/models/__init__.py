@@ -3,16 +3,16 @@
 Knows no pipeline, no search and no endpoint: who trains and who serves call it.
 """
 
-from clew.models.candidate import Candidate
-from clew.models.definitions import (
-    EvaluationDefinition,
-    GateDefinition,
-    HoldoutDefinition,
-    holdout,
-)
-from clew.models.loading import LoadedModel, load_model
-from clew.models.models import Models
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
+from clew.models.definitions import EvaluationDefinition, GateDefinition, HoldoutDefinition, holdout
 from clew.models.records import Judgement, Package, Split, TrainingRun
+
+if TYPE_CHECKING:
+    from clew.models.candidate import Candidate
+    from clew.models.loading import LoadedModel, load_model
+    from clew.models.models import Models
 
 __all__ = [
     "Candidate",
@@ -28,3 +28,13 @@ __all__ = [
     "holdout",
     "load_model",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Candidate": "candidate",
+        "LoadedModel": "loading",
+        "load_model": "loading",
+        "Models": "models",
+    },
+)

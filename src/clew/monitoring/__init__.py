@@ -3,7 +3,19 @@
 Knows no endpoint's insides and starts no training: it writes "drift seen", triggers read it.
 """
 
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
 from clew.monitoring.definitions import DriftDefinition, MonitorDefinition, drift
-from clew.monitoring.monitoring import Monitoring
+
+if TYPE_CHECKING:
+    from clew.monitoring.monitoring import Monitoring
 
 __all__ = ["DriftDefinition", "MonitorDefinition", "Monitoring", "drift"]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Monitoring": "monitoring",
+    },
+)

@@ -3,6 +3,9 @@
 Knows nothing of experiments, models and endpoints: their kinds of steps are plugged in.
 """
 
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
 from clew.pipelines.definitions import (
     InputDefinition,
     PipelineDefinition,
@@ -11,8 +14,10 @@ from clew.pipelines.definitions import (
 )
 from clew.pipelines.environment import Environment, environment_of
 from clew.pipelines.fingerprint import Fingerprint, fingerprint
-from clew.pipelines.pipelines import Pipelines
-from clew.pipelines.runner import Runner, RunResult, StepRun
+
+if TYPE_CHECKING:
+    from clew.pipelines.pipelines import Pipelines
+    from clew.pipelines.runner import Runner, RunResult, StepRun
 
 __all__ = [
     "Environment",
@@ -28,3 +33,13 @@ __all__ = [
     "environment_of",
     "fingerprint",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Pipelines": "pipelines",
+        "RunResult": "runner",
+        "Runner": "runner",
+        "StepRun": "runner",
+    },
+)

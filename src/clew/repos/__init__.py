@@ -3,11 +3,16 @@
 Knows nothing of why a commit is made: steps, models and logs all come in by the same door.
 """
 
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
 from clew.repos.codecs import Codec, dump_value, load_value, register_codec
 from clew.repos.files import File
 from clew.repos.globs import Glob, glob_match
-from clew.repos.repos import Repos
-from clew.repos.staging import RepoChange
+
+if TYPE_CHECKING:
+    from clew.repos.repos import Repos
+    from clew.repos.staging import RepoChange
 
 __all__ = [
     "Codec",
@@ -20,3 +25,11 @@ __all__ = [
     "load_value",
     "register_codec",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "Repos": "repos",
+        "RepoChange": "staging",
+    },
+)

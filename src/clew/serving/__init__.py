@@ -3,11 +3,16 @@
 Knows nothing of how a model was made or judged, and nothing of drift.
 """
 
-from clew.serving.collector import log_repo
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
 from clew.serving.config import ServingSettings
 from clew.serving.definitions import EndpointDefinition, Rollout, canary, immediate
-from clew.serving.endpoints import Serving
-from clew.serving.supervisor import ServingProcess
+
+if TYPE_CHECKING:
+    from clew.serving.collector import log_repo
+    from clew.serving.endpoints import Serving
+    from clew.serving.supervisor import ServingProcess
 
 __all__ = [
     "EndpointDefinition",
@@ -19,3 +24,12 @@ __all__ = [
     "immediate",
     "log_repo",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    {
+        "log_repo": "collector",
+        "Serving": "endpoints",
+        "ServingProcess": "supervisor",
+    },
+)

@@ -1,0 +1,26 @@
+"""Doors that open on demand: names of a room that are loaded when they are first asked for.
+
+Knows no room. A user's file and a worker import definitions from many rooms; what carries them out
+(rows, frames, models) is loaded only by those who use it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def on_demand(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` (PEP 562): name → the submodule of ``package`` that has it."""
+
+    def load(name: str) -> Any:
+        place = places.get(name)
+        if place is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{place}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load
