@@ -19,14 +19,7 @@ import numpy as np
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
 from clew.models.frames import Array, Data, plain_array, to_matrix, to_pandas, to_polars
-
-SIGNATURE = "/clew/signature.json"
-RECIPE = "/clew/recipe.json"
-PROFILE = "/clew/profile.json"
-PREDICTIONS = "/clew/predictions.json"
-TRAINING = "/clew/training.json"
-EXAMPLE = "/clew/example.json"
-MODEL = "/model.pkl"
+from clew.models.layout import MODEL, RECIPE, SIGNATURE
 
 Outputs: TypeAlias = dict[str, Array]
 

@@ -21,7 +21,7 @@ from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import registry, tables
 from clew.models.definitions import EvaluationDefinition, GateDefinition, HoldoutDefinition
-from clew.models.loading import PREDICTIONS, PROFILE, TRAINING, LoadedModel, load_model
+from clew.models.layout import PREDICTIONS, PROFILE, TRAINING
 from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
 from clew.repos import Repos
 from clew.store import Store
@@ -379,10 +379,6 @@ class Models:
         """All moves of the aliases of a model, newest first; nothing is ever taken out."""
         with self._db.read() as tx:
             return registry.history(tx, model)
-
-    def load(self, ref: str) -> LoadedModel:
-        """A version in this process. Only where models may be loaded: workers and servers."""
-        return load_model(self._store, self._tree(self.get(ref)))
 
     def reference(self, ref: str) -> dict[str, Any]:
         """``{"inputs": profile, "outputs": profile, "training": {...}}`` that a version carries.

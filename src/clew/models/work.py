@@ -26,18 +26,8 @@ from clew.models.candidate import Candidate
 from clew.models.cutting import cut
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
-from clew.models.loading import (
-    EXAMPLE,
-    MODEL,
-    PREDICTIONS,
-    PROFILE,
-    RECIPE,
-    SIGNATURE,
-    TRAINING,
-    LoadedModel,
-    load_model,
-    unpickle,
-)
+from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
+from clew.models.loading import LoadedModel, load_model, unpickle
 from clew.models.probing import probe
 from clew.quality import profile
 from clew.repos import dump_value, load_value

@@ -1,0 +1,12 @@
+"""Where things lie in the tree of a model version.
+
+Knows names of files only.
+"""
+
+SIGNATURE = "/clew/signature.json"
+RECIPE = "/clew/recipe.json"
+PROFILE = "/clew/profile.json"
+PREDICTIONS = "/clew/predictions.json"
+TRAINING = "/clew/training.json"
+EXAMPLE = "/clew/example.json"
+MODEL = "/model.pkl"
