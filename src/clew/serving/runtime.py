@@ -18,7 +18,9 @@ from clew.base.records import Signature
 from clew.serving.contract import Values, contract_of
 from clew.serving.protocol import Outputs, check, parse
 from clew.serving.stats import Account
-from clew.serving.tensors import Array, of_numpy
+from clew.serving.tensors import Array, InputError, of_numpy
+
+_log = logging.getLogger("clew.serving")
 
 
 class Model(Protocol):
@@ -37,8 +39,11 @@ class Model(Protocol):
         ...
 
 
-Load = Callable[[str], Model]
-"""The tree of a model version's commit → the model. May take seconds, may raise anything."""
+Load = Callable[[str], tuple[Model, bytes | None]]
+"""The tree of a model version's commit → the model, and its input example as a v2 request.
+
+May take seconds, may raise anything.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +106,25 @@ class Runtime:
     def warm(self, example: bytes | None) -> None:
         """Predict once, so that the first caller does not pay for it and outputs are known.
 
-        ``example`` is the model's input example as a v2 request; its failure is the model's. A row
-        made up from the signature may fail: that is only logged.
+        ``example`` is the model's input example as a v2 request. Raises what the model raises for
+        it. A row made up from the signature (where there is no example, or one that the signature
+        does not allow) may fail: that is only logged.
         """
-        if example is None:
+        try:
+            checked = None if example is None else check(parse("v2", example), self.contract)
+        except InputError as error:
+            _log.warning("the input example is not as the signature says: %s", error)
+            checked = None
+        if checked is None:
             self._warm_by_signature()
-            return
-        values, rows = check(parse("v2", example), self.contract)
-        self._know(self.run(values, rows))
+        else:
+            self._know(self.run(*checked))
 
     def _warm_by_signature(self) -> None:
         try:
-            values, rows = self.contract.check(self.contract.made_up())
-            self._know(self.run(values, rows))
+            self._know(self.run(*self.contract.check(self.contract.made_up())))
         except Exception as error:  # noqa: BLE001 - the model is the user's code, the row made up
-            logging.getLogger("clew.serving").warning("warm-up with a made-up row: %s", error)
+            _log.warning("warm-up with a made-up row: %s", error)
 
     def _know(self, outputs: Outputs) -> None:
         self.outputs = [

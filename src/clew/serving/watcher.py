@@ -150,8 +150,9 @@ class Watcher:
     def _load_one(self, wanted: Wanted) -> None:
         error = ""
         try:
-            runtime = Runtime(wanted.identity, self._load(wanted.tree))
-            runtime.warm(None)
+            model, example = self._load(wanted.tree)
+            runtime = Runtime(wanted.identity, model)
+            runtime.warm(example)
         except Exception as raised:  # noqa: BLE001 - the model is the user's code
             error = f"{type(raised).__name__}: {raised}"
             _log.warning("revision %s cannot be loaded: %s", wanted.identity.revision, error)

@@ -35,6 +35,8 @@ from clew.serving.spool import Spool
 from clew.serving.watcher import Watcher
 from clew.store import Store
 
+EXAMPLE = "/clew/example.json"
+"""Where a model version keeps its input example, as a v2 request."""
 SWITCH_S = 0.0005
 """How long a thread keeps the interpreter while the loop waits for it (Python's default: 5 ms)."""
 
@@ -72,12 +74,21 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=_until_orphaned, args=(loop, stop), daemon=True).start()
     db, store = Database.open(config.database_url), Store.open(Path(config.store_path))
-    serving = _Serving(config, db, lambda tree: load_model(store, tree), loop)
+    serving = _Serving(config, db, _loader(store, load_model), loop)
     await serving.start()
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]
     await stop.wait()
     await serving.stop()
     db.close()
+
+
+def _loader(store: Store, load_model: Loader) -> Load:
+    def load(tree: str) -> tuple[Model, bytes | None]:
+        entry = store.get(tree, EXAMPLE)
+        example = None if entry is None else store.read(entry.digest)
+        return load_model(store, tree), example
+
+    return load
 
 
 def _until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

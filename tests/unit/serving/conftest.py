@@ -18,7 +18,7 @@ from clew.db import Database
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.serving import EndpointDefinition, Serving, ServingProcess, ServingSettings, immediate
-from clew.store import EMPTY_TREE, Entry, Store
+from clew.store import Store
 
 HERE = Path(__file__).parent
 
@@ -60,9 +60,12 @@ class Workspace:
             )
             self.serving.define(tx, definition)
 
-    def deploy(self, law: dict, endpoint="e", **more):
+    def deploy(self, law: dict, endpoint="e", example: bytes = b"", **more):
         """A revision whose model keeps this law."""
-        commit = self.repos.commit("p/model", {"/fake.json": json.dumps(law).encode()})
+        files = {"/fake.json": json.dumps(law).encode()}
+        if example:
+            files["/clew/example.json"] = example
+        commit = self.repos.commit("p/model", files, replace=True)
         asked = {
             "model_version": new_id(),
             "version": commit.id[:4],
@@ -76,12 +79,6 @@ class Workspace:
             signature=msgspec.convert(law["signature"], Signature),
             **(asked | more),
         )
-
-    def tree(self, law: dict) -> str:
-        with self.store.writer() as writer:
-            digest, size = writer.put(json.dumps(law).encode())
-            entry = Entry(path="/fake.json", digest=digest, size_bytes=size)
-            return writer.tree(EMPTY_TREE, [entry])
 
     def serve(self, **more) -> ServingProcess:
         settings = ServingSettings(

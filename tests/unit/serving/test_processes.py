@@ -199,6 +199,16 @@ def test_a_model_that_cannot_be_loaded_fails_and_the_live_one_goes_on(workspace,
     assert infer(process)[1]["clew-revision"] == first.id
 
 
+def test_a_model_that_fails_at_its_own_example_fails_before_it_has_traffic(workspace, laws):
+    workspace.endpoint()
+    first = workspace.deploy(laws.matrix())
+    process = workspace.serve()
+    second = workspace.deploy(laws.matrix(fail_above=5), example=BODY)
+    workspace.wait(lambda: workspace.state(second) == "failed")
+    assert "the model broke" in workspace.serving.revision(second.id).reason
+    assert infer(process)[1]["clew-revision"] == first.id
+
+
 def test_a_slow_load_delays_no_answer_and_no_rollback(workspace, laws):
     workspace.endpoint()
     first = workspace.deploy(laws.matrix())
