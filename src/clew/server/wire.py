@@ -83,7 +83,7 @@ def as_clew_error(request: Request, error: Exception) -> ClewError:
     if isinstance(error, HTTPException):
         return _http(request, error)
     reference = secrets.token_hex(4)
-    _LOG.error("%s %s failed [%s]", request.method, request.url.path, reference, exc_info=error)
+    _LOG.error("%s %s failed (reference %s)", request.method, request.url.path, reference)
     return ClewError(
         "server.failed",
         f"The server failed while it worked on this request (reference {reference}).",

@@ -137,7 +137,7 @@ class FakeVerbs:
         )  # fmt: skip
         self.job_list = [
             job("features", "step", BAD, 12, "blocked", 0, reason="clean was refused"),
-            job("clean", "step", BAD, 12, "refused", 7, done=6, skipped=6, failed=1,
+            job("clean", "step", BAD, 12, "refused", 7, done=0, skipped=6, failed=1,
                 reason="2 expectations failed in /2013-07.parquet: dep_delay outside -120..2000 "
                 "in 812 rows; carrier is null in 40 rows",
                 error=""),

@@ -18,6 +18,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
 
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold nothing but numbers (and gaps)."""
+        columns = zip(*self.rows, strict=True) if self.rows else iter([()] * len(self.columns))
+        return tuple(all(_is_number(value) for value in column) for column in columns)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenRule:
@@ -46,6 +52,10 @@ def table_of(value: object) -> Table | None:
         return None
     columns = tuple(dict.fromkeys(str(name) for row in rows for name in row))
     return Table(columns=columns, rows=tuple(tuple(row.get(c) for c in columns) for row in rows))
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _rule(result: Mapping[str, object]) -> BrokenRule:

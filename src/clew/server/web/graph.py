@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from clew.base.records import Edge, Explanation, Node
 from clew.server.web.words import href, short
 
-BOX_WIDTH, BOX_HEIGHT = 184, 52
+BOX_WIDTH, BOX_HEIGHT = 190, 52
 _GAP_X, _GAP_Y = 18, 46
 _MARGIN = 8
-_TITLE = 25
-_SHOWN_ALIKE = 4
+_TITLE = 22
+_SHOWN_ALIKE = 3
 _SWEEPS = 6
 
 
@@ -226,6 +226,9 @@ def _path(upper: tuple[float, float], lower: tuple[float, float]) -> str:
     x1, y1 = upper[0] + BOX_WIDTH / 2, upper[1] + BOX_HEIGHT
     x2, y2 = lower[0] + BOX_WIDTH / 2, lower[1]
     bend = max(20.0, (y2 - y1) / 2)
+    if y2 - y1 > BOX_HEIGHT + _GAP_Y and abs(x1 - x2) < BOX_WIDTH / 2:  # around what is between
+        side = max(x1, x2) + BOX_WIDTH * 0.8
+        return f"M{x1:.1f} {y1:.1f}C{side:.1f} {y1:.1f} {side:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
     return f"M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
 
 

@@ -13,9 +13,10 @@ from fastapi.responses import RedirectResponse, Response
 
 from clew.base.address import Address
 from clew.base.errors import ClewError, NotFound
-from clew.base.records import ChangeStatus, Commit, FileInfo, Job, ModelVersion, Verdict
+from clew.base.records import Commit, FileInfo, Job, ModelVersion, Verdict
 from clew.base.verbs import Verbs
 from clew.server.web import forms
+from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
 from clew.server.web.preview import Preview, can_show, preview
@@ -32,7 +33,7 @@ _MANY = 1000
 def overview(page: Shown) -> Response:
     """What runs, waits and was refused; endpoints; what changed lately."""
     status = page.verbs.status()
-    changes = [page.verbs.change(one) for one in status.global_ids[:_RECENT_CHANGES]]
+    changes = [summary(page.verbs.change(one)) for one in status.global_ids[:_RECENT_CHANGES]]
     return page.show("overview.html", status=status, changes=changes)
 
 
@@ -241,27 +242,7 @@ def drift(page: Shown, report_id: str) -> Response:
 def change(page: Shown, global_id: str) -> Response:
     """All that one change caused, in the order of time."""
     found = page.verbs.change(global_id)
-    return page.show("change.html", change=found, steps=_timeline(found))
-
-
-def _timeline(change: ChangeStatus) -> list[dict[str, Any]]:
-    """What happened, one entry a thing, oldest first."""
-    entries = [
-        {"at": c.finished_at or c.started_at, "kind": "commit", "thing": c} for c in change.commits
-    ]
-    entries += [
-        {"at": j.finished_at or j.created_at, "kind": "job", "thing": j} for j in change.jobs
-    ]
-    entries += [{"at": e.created_at, "kind": "experiment", "thing": e} for e in change.experiments]
-    entries += [
-        {"at": m.created_at, "kind": "model_version", "thing": m} for m in change.model_versions
-    ]
-    entries += [{"at": v.created_at, "kind": "verdict", "thing": v} for v in change.verdicts]
-    entries += [{"at": r.created_at, "kind": "revision", "thing": r} for r in change.revisions]
-    entries += [
-        {"at": d.created_at, "kind": "drift_report", "thing": d} for d in change.drift_reports
-    ]
-    return sorted(entries, key=lambda entry: entry["at"])
+    return page.show("change.html", change=found, steps=timeline(found))
 
 
 @router.get("/why/{subject:path}")

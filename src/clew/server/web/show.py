@@ -39,7 +39,7 @@ def _environment() -> Environment:
         took=words.took,
         broken_rules=broken_rules,
         table_of=table_of,
-        version=version("clew"),
+        clew_version=version("clew"),
     )
     return environment
 
@@ -85,6 +85,6 @@ def static_files() -> StaticFiles:
 
 def _show(request: Request, template: str, status: int, values: dict[str, object]) -> Response:
     shown = _TEMPLATES.get_template(template).render(
-        path=request.url.path, logged_in=COOKIE in request.cookies, **values
+        here=request.url.path, logged_in=COOKIE in request.cookies, **values
     )
     return HTMLResponse(shown, status, {"Cache-Control": "no-store"})

@@ -123,6 +123,13 @@ def number(value: object) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def metric(value: float | None) -> str:
+    """A metric, so that a column of them lines up: four decimals unless it is large or tiny."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 100 else number(value)
+
+
 def text(value: object) -> str:
     """Any value in one line."""
     if value is None:
@@ -148,6 +155,7 @@ FILTERS = {
     "duration": duration,
     "size": size,
     "number": number,
+    "metric": metric,
     "line": text,
     "plural": plural,
 }
