@@ -42,6 +42,8 @@ NAME = "late-flights"
 MARK = "demo"
 SERVER_START_S = 60.0
 DRIFT_WAIT_S = 120.0
+GOOD_LINE = '("passthrough", NUMBERS)'
+WORSE_LINE = '("passthrough", ["weekday"])'
 
 
 def run_demo(directory: Path) -> None:
@@ -226,14 +228,11 @@ class Story:
         self._title("Somebody makes the model worse")
         file = self._directory / "flights.py"
         good = file.read_text()
-        worse = good.replace(
-            'NUMBERS = ["weekday", "minute", "distance", *WEATHER]', 'NUMBERS = ["weekday"]'
-        )
+        worse = good.replace(GOOD_LINE, WORSE_LINE)
         if worse == good:
             raise Unavailable("demo.failed", "flights.py is not as this demo knows it.")
         file.write_text(worse)
-        self._say('[dim]- NUMBERS = ["weekday", "minute", "distance", *WEATHER][/]')
-        self._say('[dim]+ NUMBERS = ["weekday"][/]')
+        self._out.print(Text(f"- {GOOD_LINE.strip()}\n+ {WORSE_LINE.strip()}", style="dim"))
         applied = self._clew.apply(file)[0]
         assert applied.global_id is not None
         self._follow_id(applied.global_id)
@@ -437,14 +436,15 @@ class Story:
             print_verdict(verdict)
 
     def _print_evidence(self, evidence: dict[str, Any]) -> None:
-        for result in evidence.get("results", []):
-            if result.get("passed", True):
+        for result in evidence.get("expectations", []):
+            if result["passed"]:
                 continue
-            self._say(
-                f"  [yellow]✗[/] {result['rule']}: {result['failed']:,} of {result['total']:,} rows"
-            )
-            for row in result.get("examples", [])[:2]:
-                self._say(f"      [dim]row {row}[/]")
+            self._out.print(Text.assemble(("  ✗ ", "yellow"), result["message"].split(";")[0]))
+            columns = result["expectation"]["columns"]
+            for row in result["examples"][:2]:
+                told = {name: row.get(name) for name in ("origin", "dest", *columns)}
+                shown = "  ".join(f"{name}={value}" for name, value in told.items())
+                self._out.print(Text(f"      row {row['row']}: {shown}", style="dim"))
 
     def _print_endpoint(self) -> None:
         render.table(

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from clew.base.errors import ClewError
@@ -21,6 +19,7 @@ from clew.base.verbs import Verbs
 from clew.cli import render
 from clew.cli.frame import console
 
+STATE_WIDTH, NAME_WIDTH, AMOUNT_WIDTH = 11, 28, 20
 BAD = frozenset({"failed", "refused", "blocked"})
 
 
@@ -67,7 +66,7 @@ class Board:
             self._clew.wait(self._global_id, watch=self._see)
             self._live = None
         for job in self._jobs.values():
-            self._out.print(self._line(job))
+            self._out.print(self._line(job), no_wrap=True, overflow="ellipsis")
 
     def _see(self, event: Event) -> None:
         if event.kind.startswith("trial."):
@@ -83,40 +82,43 @@ class Board:
         if self._live is not None:
             self._live.update(Group(*(self._line(one) for one in self._jobs.values())))
         elif job.state in ENDED_STATES and not ended_before and not sys.stdout.isatty():
-            self._out.print(self._line(job))
+            self._out.print(self._line(job), no_wrap=True, overflow="ellipsis")
 
     def _see_trial(self, event: Event) -> None:
         job = str(event.data.get("job", ""))
         if event.kind == "trial.started" and job:
             self._trials[job] = self._trials.get(job, 0) + 1
 
-    def _line(self, job: Job) -> Table:
-        line = Table.grid(padding=(0, 1))
-        for width in (9, 24, 20):
-            line.add_column(width=width, min_width=width, overflow="ellipsis", no_wrap=True)
-        line.add_column(overflow="ellipsis", no_wrap=True)
-        name = Text(f"{job.pipeline}/{job.step}")
-        line.add_row(render.state(job.state), name, self._bar(job), self._detail(job))
+    def _line(self, job: Job) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append_text(_padded(render.state(job.state), STATE_WIDTH))
+        line.append_text(_padded(Text(f"{job.pipeline}/{job.step}"), NAME_WIDTH))
+        line.append_text(_padded(self._amount(job), AMOUNT_WIDTH))
+        line.append_text(self._detail(job))
         return line
 
-    def _bar(self, job: Job) -> Text | ProgressBar:
+    def _amount(self, job: Job) -> Text:
         if job.state == "running":
-            known = job.total or None
-            return ProgressBar(
-                total=known, completed=job.done + job.skipped, width=20, pulse=not known
-            )
+            return _bar(job.done + job.skipped, job.total)
         if job.state == "waiting":
             return Text("")
-        parts = [
-            f"{job.done} run" if job.done else "",
-            f"{job.skipped} skipped" if job.skipped else "",
-        ]
-        parts.append(f"{job.failed} bad" if job.failed else "")
-        return Text(", ".join(p for p in parts if p), style="dim")
+        counts = ((job.done, "run"), (job.skipped, "skipped"), (job.failed, "bad"))
+        return Text(", ".join(f"{n} {what}" for n, what in counts if n), style="dim")
 
     def _detail(self, job: Job) -> Text:
         spent = render.seconds(job.started_at, job.finished_at) if job.started_at else ""
         trials = self._trials.get(job.id, 0)
         doing = f"{trials} trials  " if trials and job.state == "running" else ""
         text = job.error.splitlines()[0] if job.error else job.reason
-        return Text.assemble((f"{spent:>7} ", "dim"), doing, (text, "" if job.error else "dim"))
+        return Text.assemble((f"{spent:>7}  ", "dim"), doing, (text, "" if job.error else "dim"))
+
+
+def _padded(text: Text, width: int) -> Text:
+    text.truncate(width - 1, overflow="ellipsis", pad=True)
+    return text.append(" ")
+
+
+def _bar(done: int, total: int) -> Text:
+    width = AMOUNT_WIDTH - 2
+    full = round(width * done / total) if total else 0
+    return Text.assemble(("━" * full, "cyan"), ("─" * (width - full), "dim"))
