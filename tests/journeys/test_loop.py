@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 import clew
@@ -180,8 +181,7 @@ def test_every_id_that_a_change_made_can_be_asked_why(world: Place) -> None:
             assert any(node["title"] == "numbers/raw:/a.csv" for node in why["nodes"]), kind
     job = next(job for job in status["jobs"] if job["step"] == "clean")
     datum = world.json("job", job["id"])["datums"][0]
-    asked = datum["key"].partition(":")[2][:12]
-    assert world.json("why", asked)["subject"]["kind"] == "datum"
+    assert world.json("why", datum["id"][:10])["subject"]["kind"] == "datum"
     assert world.json("why", change)["subject"]["kind"] == "change"
 
 
@@ -276,7 +276,9 @@ def test_data_on_another_branch_starts_nothing(world: Place, numbers: Csv) -> No
 # for people -------------------------------------------------------------------------------------
 
 
-def test_every_command_says_something_to_people(world: Place) -> None:
+def test_every_command_says_something_to_people(trained: Place) -> None:
+    world = trained
+    world.server()
     answer = world.json("predict", "large", ROWS)
     change = answer["global_id"]
     job = world.json("jobs")[0]["id"]
@@ -344,8 +346,6 @@ def test_the_sdk_has_the_same_verbs(world: Place, numbers: Csv) -> None:
 def test_a_workspace_is_found_from_below_and_decorated_functions_stay_callable(
     trained: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import polars as pl
-
     below = trained.directory / "notebooks" / "deep"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)

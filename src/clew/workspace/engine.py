@@ -57,7 +57,7 @@ class Engine:
             seen = self._rooms.db.events.last()
             if self.round():
                 continue
-            if done():
+            if done() and not self._slow_turns():
                 return
             self._rooms.db.events.wait(seen, IDLE_WAIT_S)
 
@@ -71,10 +71,16 @@ class Engine:
         busy = rooms.pipelines.tick()
         busy |= rooms.triggers.tick(self._actions)
         if time.monotonic() - self._slow_at >= SLOW_ROUND_S:
-            self._slow_at = time.monotonic()
-            busy |= rooms.serving.tick()
-            busy |= rooms.serving.collect() > 0
-            busy |= bool(rooms.monitoring.tick(rooms.models.reference))
+            busy |= self._slow_turns()
+        return busy
+
+    def _slow_turns(self) -> bool:
+        """The turns of rooms that need not look all the time; whether anything was done."""
+        rooms = self._rooms
+        self._slow_at = time.monotonic()
+        busy = rooms.serving.tick()
+        busy |= rooms.serving.collect() > 0
+        busy |= bool(rooms.monitoring.tick(rooms.models.reference))
         return busy
 
     def _retrain(self, firing: Firing) -> None:

@@ -286,7 +286,7 @@ class Workspace:
     ) -> Revision:
         """Put a model version on an endpoint."""
         rooms = self.rooms
-        return deploy_by_hand(
+        revision = deploy_by_hand(
             rooms.serving,
             rooms.repos,
             rooms.models,
@@ -295,6 +295,8 @@ class Workspace:
             by=override_by,
             reason=override_reason,
         )
+        rooms.serving.tick()  # where nobody serves there is nothing to wait for
+        return rooms.serving.revision(revision.id)
 
     def rollback(self, endpoint: str, *, reason: str = "") -> Revision:
         """Give the traffic back to the revision before."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -35,7 +36,7 @@ class Threshold:
 def note(what: str) -> None:
     """Write down that this ran, for the test that asks."""
     if target := os.environ.get("JOURNEY_RUNS"):
-        with open(target, "a") as file:
+        with Path(target).open("a") as file:
             file.write(f"{what} {time.time_ns() // 1000}\n")
 
 
