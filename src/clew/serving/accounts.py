@@ -20,6 +20,8 @@ from clew.serving.stats import Counts
 ALIVE_S = 15.0
 BEAT_S = 3.0
 KEPT_S = 3600.0
+LOADING = "loading"
+"""Stands for an error while a process loads; it stays where the process dies of it."""
 
 
 def now_us() -> int:
@@ -32,7 +34,7 @@ def register(tx: Tx, process: str, url: str) -> None:
     alive_ids = {row.id for row in alive(tx)}
     for row in tx.execute(select(tables.serving_processes.c.id)).all():
         if row.id not in alive_ids:
-            leave(tx, row.id)
+            _forget(tx, row.id)
     tx.execute(
         tables.serving_processes.insert(),
         {
@@ -48,9 +50,16 @@ def register(tx: Tx, process: str, url: str) -> None:
 
 def leave(tx: Tx, process: str) -> None:
     """A process serves no more."""
+    _forget(tx, process)
+    table = tables.revision_loads
+    tx.execute(delete(table).where(table.c.process == process))
+
+
+def _forget(tx: Tx, process: str) -> None:
+    """Remove what a dead process had loaded; what it died in stays."""
     table, loads = tables.serving_processes, tables.revision_loads
     tx.execute(delete(table).where(table.c.id == process))
-    tx.execute(delete(loads).where(loads.c.process == process))
+    tx.execute(delete(loads).where(loads.c.process == process, loads.c.error != LOADING))
 
 
 def beat(tx: Tx, process: str) -> None:
@@ -86,17 +95,27 @@ def _is_zombie(pid: int) -> bool:
 
 
 def loaded(tx: Tx, revision: str, process: str, error: str = "") -> None:
-    """A process has a revision in memory, or could not load it."""
+    """A process has a revision in memory, could not load it, or (LOADING) is about to try."""
+    table = tables.revision_loads
     row = {"revision": revision, "process": process, "error": error, "at_us": now_us()}
-    key = ["revision", "process"]
-    tx.upsert(tables.revision_loads, [row], key=key, refresh=["error", "at_us"])
+    tx.upsert(table, [row], key=["revision", "process"], refresh=["error", "at_us"])
+    if not error:  # whoever died in it before did not die of it
+        tx.execute(delete(table).where(table.c.revision == revision, table.c.error == LOADING))
 
 
 def loads(tx: Tx, revision: str) -> dict[str, str]:
-    """Process → error ('': loaded)."""
+    """Process → error ('': loaded), of those that have tried to the end."""
     table = tables.revision_loads
-    rows = tx.execute(select(table).where(table.c.revision == revision))
-    return {row.process: row.error for row in rows}
+    query = select(table).where(table.c.revision == revision, table.c.error != LOADING)
+    return {row.process: row.error for row in tx.execute(query)}
+
+
+def deaths(tx: Tx, revision: str) -> int:
+    """How many processes died while they loaded a revision, since it was last in memory."""
+    table = tables.revision_loads
+    query = select(table).where(table.c.revision == revision, table.c.error == LOADING)
+    alive_ids = {row.id for row in alive(tx)}
+    return sum(row.process not in alive_ids for row in tx.execute(query))
 
 
 def add_counts(tx: Tx, process: str, counts: Mapping[tuple[str, str], Counts]) -> None:

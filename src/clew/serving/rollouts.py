@@ -26,6 +26,7 @@ from clew.serving.definitions import EndpointDefinition, Rollout
 from clew.serving.stats import Counts
 
 DRAIN_S = 5.0
+MOST_DEATHS = 3
 _OPEN = ("loading", "canary", "live", "draining")
 
 
@@ -174,6 +175,23 @@ class Rollouts:
             for row in tx.execute(tables.OPEN).all():
                 _step(tx, row_of(tx, row.id))  # an earlier step may have moved it
             return tx.emitted > before
+
+    def may_load(self, revision: str, process: str) -> bool:
+        """Note that a process begins to load a revision.
+
+        False, and the revision has failed, where it would be the fourth to die of one that has
+        never been live (a live one is tried for ever: there is nothing better).
+        """
+        with self._db.begin() as tx:
+            row = row_of(tx, revision)
+            deaths = accounts.deaths(tx, revision) if row.state == "loading" else 0
+            if deaths < MOST_DEATHS:
+                accounts.loaded(tx, revision, process, accounts.LOADING)
+                return True
+            said = f"{deaths} serving processes died while they loaded it."
+            accounts.loaded(tx, revision, process, said)
+            _step(tx, row)
+            return False
 
     def report(self, revision: str, process: str, error: str = "") -> None:
         """A process has loaded a revision, or failed to; takes the step that follows."""

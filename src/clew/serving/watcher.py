@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 
@@ -27,6 +27,7 @@ KINDS = ("revision.created", "revision.changed", "pipeline.applied")
 REFRESH_S = 2.0
 """How late at most a changed setting of an endpoint is in force."""
 _log = logging.getLogger("clew.serving")
+T = TypeVar("T")
 _FIRST = {"live": 0, "canary": 1, "loading": 2}
 
 
@@ -148,6 +149,9 @@ class Watcher:
                 self._load_one(item)
 
     def _load_one(self, wanted: Wanted) -> None:
+        revision = wanted.identity.revision
+        if not self._insist(lambda: self._rollouts.may_load(revision, self._process)):
+            return
         error = ""
         try:
             model, example = self._load(wanted.tree)
@@ -155,23 +159,23 @@ class Watcher:
             runtime.warm(example)
         except Exception as raised:  # noqa: BLE001 - the model is the user's code
             error = f"{type(raised).__name__}: {raised}"
-            _log.warning("revision %s cannot be loaded: %s", wanted.identity.revision, error)
+            _log.warning("revision %s cannot be loaded: %s", revision, error)
         else:
             with self._lock:
-                if wanted.identity.revision in self._wanted:
-                    self._loaded[wanted.identity.revision] = runtime
+                if revision in self._wanted:
+                    self._loaded[revision] = runtime
                 self._publish(self._routes())
-        self._report(wanted.identity.revision, error)
+        self._insist(lambda: self._rollouts.report(revision, self._process, error))
 
-    def _report(self, revision: str, error: str) -> None:
+    def _insist(self, act: Callable[[], T]) -> T | None:
+        """Do what needs the database, again and again until it can be done or this is closed."""
         while not self._closed.is_set():
             try:
-                self._rollouts.report(revision, self._process, error)
+                return act()
             except ClewError as refused:
                 _log.error("what is loaded cannot be told: %s", refused)
                 self._closed.wait(1.0)
-            else:
-                return
+        return None
 
 
 def _wanted(row: Any) -> Wanted:

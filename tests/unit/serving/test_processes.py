@@ -209,6 +209,16 @@ def test_a_model_that_fails_at_its_own_example_fails_before_it_has_traffic(works
     assert infer(process)[1]["clew-revision"] == first.id
 
 
+def test_a_model_that_kills_its_process_is_given_up_and_the_live_one_goes_on(workspace, laws):
+    workspace.endpoint()
+    first = workspace.deploy(laws.matrix())
+    process = workspace.serve()
+    deadly = workspace.deploy(laws.matrix(deadly=True))
+    workspace.wait(lambda: workspace.state(deadly) == "failed", timeout_s=40)
+    assert "died while they loaded it" in workspace.serving.revision(deadly.id).reason
+    assert infer(process)[1]["clew-revision"] == first.id
+
+
 def test_a_slow_load_delays_no_answer_and_no_rollback(workspace, laws):
     workspace.endpoint()
     first = workspace.deploy(laws.matrix())
