@@ -74,7 +74,7 @@ def create_app(
     app.state.scratch = scratch
     app.state.tail = Tail(verbs, changed)
     app.state.waiters = CapacityLimiter(_WAITERS)
-    app.state.proxy = Proxy(endpoint_url)
+    app.state.proxy = Proxy(endpoint_url, token)
     app.state.metrics = Metrics(verbs)
     app.include_router(api.router)
     app.include_router(proxy.router)

@@ -26,11 +26,13 @@ router = APIRouter(include_in_schema=False)
 
 class Proxy:
     """Passes requests to wherever the endpoint server is at the time; ``url`` is '' where none
-    runs. Owns its connections; belongs to one event loop.
+    runs. ``token``: what the endpoint server asks for, '' where it asks nobody. Owns its
+    connections; belongs to one event loop.
     """
 
-    def __init__(self, url: Callable[[], str]) -> None:
+    def __init__(self, url: Callable[[], str], token: str = "") -> None:
         self._url = url
+        self._login = {"authorization": f"Bearer {token}"} if token else {}
         self._client: httpx2.AsyncClient | None = None
 
     async def pass_on(self, request: Request) -> Response:
@@ -41,7 +43,7 @@ class Proxy:
         outgoing = self._connected().build_request(
             request.method,
             base.rstrip("/") + _target(request),
-            headers=_kept(request.headers, _HOP | _SECRET),
+            headers=_kept(request.headers, _HOP | _SECRET) | self._login,
             content=request.stream() if request.method == "POST" else None,
         )
         try:

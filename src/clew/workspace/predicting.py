@@ -42,8 +42,8 @@ def predict(
         raise Invalid("predict.rows", "There are no rows to predict for.", hint="Give one or more.")
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"
-        described, _ = _call(place, None)
-        body, headers = _call(f"{place}/infer", _request(described, rows))
+        described, _ = _call(place, None, settings.token)
+        body, headers = _call(f"{place}/infer", _request(described, rows), settings.token)
     return PredictResult(
         prediction_id=headers["clew-prediction-id"],
         global_id=headers["clew-global-id"],
@@ -111,8 +111,11 @@ def _by_row(output: dict[str, Any]) -> list[object]:
     return [data[at : at + width] for at in range(0, len(data), width)]
 
 
-def _call(url: str, body: bytes | None) -> tuple[dict[str, Any], Mapping[str, str]]:
-    request = Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310  our own http URL
+def _call(url: str, body: bytes | None, token: str) -> tuple[dict[str, Any], Mapping[str, str]]:
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = Request(url, data=body, headers=headers)  # noqa: S310  our own http URL
     try:
         with urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310  our own http URL
             return json.load(reply), reply.headers
