@@ -217,15 +217,16 @@ def _empty(directory: Path) -> None:
 
 def describe(error: BaseException, snapshot_dir: str) -> CallError:
     """An exception as data, with the frames that its reader can mend."""
-    shown = _traceback(error, snapshot_dir)
     name = type(error).__name__
     if isinstance(error, ClewError):
+        shown = _traceback(error, snapshot_dir) if _of_user(error, snapshot_dir) else ""
         return CallError(
             kind="clew", type=name, traceback=shown,
             message=error.message, code=error.code, hint=error.hint, family=error.kind,
         )  # fmt: skip
     text = _text_of(error)
     message = f"{name}: {text}" if text else name
+    shown = _traceback(error, snapshot_dir)
     return CallError(kind="raised", type=name, message=message, traceback=shown)
 
 
@@ -236,9 +237,20 @@ def _text_of(error: BaseException) -> str:
         return f"(its __str__ raised {type(second).__name__})"
 
 
+def _of_user(error: BaseException, snapshot_dir: str) -> bool:
+    """Whether a frame of the user's files is in it: else the message says all there is to mend."""
+    prefix = _prefix(snapshot_dir)
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(prefix) and any(frame.filename.startswith(prefix) for frame in frames)
+
+
+def _prefix(snapshot_dir: str) -> str:
+    return str(Path(snapshot_dir).absolute()) + "/" if snapshot_dir else ""
+
+
 def _traceback(error: BaseException, snapshot_dir: str) -> str:
     shown = traceback.TracebackException.from_exception(error)
-    prefix = str(Path(snapshot_dir).absolute()) + "/" if snapshot_dir else ""
+    prefix = _prefix(snapshot_dir)
     _cut(shown, prefix, set())
     text = "".join(shown.format())
     return text.replace(prefix, "") if prefix else text

@@ -257,7 +257,10 @@ class Batches:
                 return
         if not self._again(item):
             duration_s = time.monotonic() - batch.since if batch.since else 0.0
-            yield Result(item, Report(at, "failed", duration_s, error=self._sentence(batch, error)))
+            text = self._sentence(batch, error)
+            code = f"step.{'timeout' if batch.timed_out else error.kind}"
+            report = Report(at, "failed", duration_s, error=text, evidence={"code": code})
+            yield Result(item, report)
 
     def _sentence(self, batch: _Batch, error: CallError) -> str:
         if batch.timed_out:

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from clew.base.errors import ClewError
 from clew.compute import CallContext, describe_error, load_function
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import dump_value, load_value
@@ -162,7 +161,8 @@ def _run(step: _Step, at: int, writer: Writer, scratch: Path) -> Report:
         return Report(at, "refused", duration_s, error=str(refused), evidence=refused.evidence)
     except Exception as error:  # noqa: BLE001 - the boundary with user code
         duration_s = time.perf_counter() - start
-        return Report(at, "failed", duration_s, error=_error_text(error, step.task.snapshot_dir))
+        text, code = _explained(error, step.task.snapshot_dir)
+        return Report(at, "failed", duration_s, error=text, evidence={"code": code})
     finally:
         _clear(scratch)
 
@@ -217,13 +217,11 @@ def _keep(writer: Writer, value: object, name: str) -> list[tuple[str, str, int]
     return [(path, *writer.put(content)) for path, content in dump_value(value, name)]
 
 
-def _error_text(error: Exception, snapshot_dir: str) -> str:
-    """What the author of the step has to read."""
-    if isinstance(error, ClewError) and not error.__traceback__:
-        return str(error)
+def _explained(error: Exception, snapshot_dir: str) -> tuple[str, str]:
+    """What the author of the step has to read, and its stable code for programs."""
     found = describe_error(error, snapshot_dir)
     text = f"{found.message} {found.hint}".strip()
-    return f"{text}\n\n{found.traceback}".strip()
+    return f"{text}\n\n{found.traceback}".strip(), found.code or "step.raised"
 
 
 def _clear(scratch: Path) -> None:
