@@ -102,9 +102,10 @@ def _load(files: Sequence[File], annotation: Any, loading: _Loading) -> Any:
     if annotation is None:
         return _load_unasked(files, loading)
     if origin in (list, tuple, dict) and _is_per_file(arguments[-1 if origin is dict else 0]):
+        each = replace(loading, directory=False)
         if origin is dict:
-            return {_key(file): _load([file], arguments[1], loading) for file in files}
-        return origin(_load([file], arguments[0], loading) for file in files)
+            return {_key(file): _load([file], arguments[1], each) for file in files}
+        return origin(_load([file], arguments[0], each) for file in files)
     name = _name(origin or annotation)
     if name == "pathlib.Path":
         return _load_path(files, loading)

@@ -250,6 +250,8 @@ def test_a_path_is_the_file_or_the_directory_of_all(two, keep, tmp_path):
     one = keep(("/d/x.bin", b"x"))
     assert one(Path, scratch=tmp_path) == tmp_path / "d" / "x.bin"
     assert one(Path, scratch=tmp_path, directory=True) == tmp_path
+    each = two(list[Path], scratch=tmp_path, directory=True)
+    assert all(path.is_file() for path in each), "a list has a file for each, never the directory"
     assert code_of(one, Path) == "codec.scratch"
 
 
