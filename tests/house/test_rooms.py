@@ -24,7 +24,7 @@ ONE_FILE_ONLY = {
     "optuna": {"experiments/samplers.py"},
     "mlflow": {"models/mlflow_format.py"},
     "alembic": set(),
-    "uvloop": {"serving/process.py"},
+    "uvloop": {"serving/worker.py"},
     "typer": None,
     "jinja2": None,
     "fastapi": None,
@@ -173,6 +173,6 @@ def test_below_the_workspace_nobody_reads_the_environment():
 ENVIRONMENT_OF_A_CHILD = {
     "compute/process.py",  # hands its own environment on to the worker
     "compute/running.py",  # sets the environment of one call
-    "serving/process.py",  # hands its own environment on to the serving process
+    "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
 }
