@@ -195,6 +195,12 @@ def numbers() -> Callable[..., str]:
     return csv_of
 
 
+@pytest.fixture(scope="session")
+def place_at() -> Callable[..., Place]:
+    """Makes a place in a directory."""
+    return Place
+
+
 @pytest.fixture
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     """An empty directory to type commands in."""

@@ -7,9 +7,11 @@ Knows no table. Another database needs another file with the same five names.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -133,10 +135,18 @@ def _begin(connection: Connection) -> None:
 def _translate(context: ExceptionContext) -> None:
     original = context.original_exception
     if isinstance(original, sqlite3.Error):
-        code = getattr(original, "sqlite_errorcode", None)
-        error = None if code is None else _error(code & 0xFF, str(original))
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_CANTOPEN and _is_read_only(context.engine):
+            code = sqlite3.SQLITE_READONLY
+        error = _error(code, str(original))
         if error is not None:
             raise error from original
+
+
+def _is_read_only(engine: Engine | None) -> bool:
+    """Whether the file is there and nothing can be made beside it, as WAL mode has to."""
+    file = Path(str(engine.url.database)) if engine is not None else None
+    return file is not None and file.exists() and not os.access(file.parent, os.W_OK)
 
 
 def _error(code: int, text: str) -> ClewError | None:
