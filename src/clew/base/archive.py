@@ -95,7 +95,7 @@ def _open_path(path: Path) -> tuple[BinaryIO, int, bool]:
 
 def _content(name: str, stream: BinaryIO, size: int) -> Iterator[bytes]:
     left = size
-    while left:
+    while left > 0:
         piece = stream.read(min(left, _CHUNK))
         if not piece:
             break

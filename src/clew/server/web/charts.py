@@ -183,7 +183,9 @@ def _tones(detail: ExperimentDetail) -> dict[str, int]:
     sign = 1 if detail.experiment.mode == "max" else -1
     valued = [t for t in detail.trials if t.value is not None and math.isfinite(t.value)]
     ranked = sorted(valued, key=lambda trial: sign * (trial.value or 0.0))
-    return {trial.id: i * _TONES // len(ranked) for i, trial in enumerate(ranked)}
+    steps = max(1, len(ranked) - 1)
+    last = _TONES - 1
+    return {trial.id: last - (steps - i) * last // steps for i, trial in enumerate(ranked)}
 
 
 def _range(values: Sequence[float], mode: str) -> tuple[float, float]:

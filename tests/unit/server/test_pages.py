@@ -1,0 +1,204 @@
+"""Every page, full and empty, as HTML: what must be on it, and that nothing slips through."""
+
+import io
+from html.parser import HTMLParser
+
+import httpx2
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+P = "late-flights"
+
+
+class Reader(HTMLParser):
+    """Collects text, links and ids; fails on a tag that is never closed."""
+
+    VOID = frozenset({"meta", "link", "input", "br", "circle", "rect", "path", "line"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.ids, self.said = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.links += [found["href"]] if "href" in found else []
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+def read(url, path, status=200):
+    answer = httpx2.get(url + path, headers={"Accept": "text/html"}, trust_env=False)
+    assert answer.status_code == status, answer.text[:2000]
+    reader = Reader()
+    reader.feed(answer.text)
+    assert reader.open == []
+    assert len(set(reader.ids)) == len(reader.ids)
+    reader.text = " ".join(" ".join(reader.said).split())
+    return reader
+
+
+def parquet(**columns):
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pages(verbs, fake):
+    commit = verbs.commits[4].id
+    verbs.store["/2013-06.parquet"] = parquet(carrier=["UA", None], delay=[1.5, 2.0])
+    verbs.store["/notes.txt"] = "größer".encode()
+    verbs.store["/blob"] = bytes(range(256))
+    verbs.store["/bad.parquet"] = b"PAR1 no"
+    return {
+        "/": ["retrain: drift", "2 expectations failed", "June 2013", "49,415"],
+        "/repos": [f"{P}/flights", "Hourly weather"],
+        f"/repos/{P}/flights": ["June 2013", "finished"],
+        f"/repos/{P}/clean": ["aborted", "2 expectations failed"],
+        f"/repos/{P}/taxi": ["clew put"],
+        f"/commits/{commit}": ["Against its parent", "/2013-06.parquet", "1.3 MB"],
+        f"/commits/{verbs.commits[5].id}": ["Made from"],
+        f"/commits/{verbs.commits[-1].id}": ["aborted"],
+        f"/commits/{commit}?path=/2013-06.parquet": ["2 rows", "carrier", "double", "null"],
+        f"/commits/{commit}?path=/notes.txt": ["größer"],
+        f"/commits/{commit}?path=/blob": ["neither a table nor text"],
+        f"/commits/{commit}?path=/bad.parquet": ["cannot be read"],
+        "/pipelines": ["version 3", "what people commit", "Run anew"],
+        "/jobs": ["its input changed", "blocked"],
+        "/jobs?state=refused": ["2 expectations failed"],
+        f"/jobs/{fake.ident('jobclean' + fake.BAD)}": ["812 of 28,000 rows", "90,210", "Log"],
+        f"/jobs/{verbs.job_list[1].id}": ["7/16", "Cancel"],
+        "/experiments": ["asha", "roc_auc"],
+        f"/experiments/{verbs.detail.experiment.id}": ["Leaderboard", "rung 0", "∞", "max_depth"],
+        "/models": ["champion", "refused"],
+        f"/models?model={P}/model": ["champion"],
+        f"/models/{verbs.versions[0].id}": ["OO is 0.164 below all", "Deploy anyway", "-0.0380"],
+        f"/models/{verbs.versions[1].id}": ["blessed", "Put this version on"],
+        "/endpoints": ["49,415"],
+        f"/endpoints/{P}": ["30 %", "canary", "Roll back", "dep_hour, temp", "0.84"],
+        f"/drift/{fake.ident('drift')}": ["median 84 instead of 61", "0.2700"],
+        f"/changes/{fake.JUNE}": ["June 2013", "best roc_auc", "3 checks passed", "7 events"],
+        f"/changes/{fake.BAD}": ["aborted", "1 blocked"],
+        f"/changes/{fake.ident('now')}": ["dep_hour, temp"],
+        f"/why/{verbs.prediction_list[0].id}": ["answered by revision 2", "3 more", "flights.py"],
+        f"/why/{verbs.versions[1].id}?down=1": ["What came of it"],
+        "/search": ["Type the beginning"],
+        "/login": ["Token of this server"],
+        "/docs": ["/api/v1/commits", "Parameter"],
+    }
+
+
+def test_every_page_says_what_it_is_for(url, pages):
+    for path, wanted in pages.items():
+        text = read(url, path).text
+        for words in wanted:
+            assert words in text, (path, words)
+
+
+def test_every_link_on_every_page_leads_somewhere(url, pages, verbs, fake):
+    links = {link for path in pages for link in read(url, path).links}
+    local = {link.partition("#")[0] for link in links if link.startswith("/")}
+    known = verbs.commits[0]
+    verbs.commit = lambda ref: known  # the ids of a day by hand are not all of things by hand
+    verbs.job = lambda job: verbs.job_list[3]
+    thing = verbs.why(verbs.prediction_list[0].id)
+    verbs.why = lambda subject, down=False: thing
+    verbs.change = lambda gid, real=verbs.change: real(fake.JUNE)
+    with httpx2.Client(base_url=url, trust_env=False, timeout=20) as http:
+        for link in sorted(local - {""}):
+            answer = http.get(link, headers={"Accept": "text/html"})
+            assert answer.status_code < 400, link
+
+
+def test_what_users_wrote_is_text_never_markup(url, verbs, fake):
+    page = httpx2.get(f"{url}/jobs/{fake.ident('jobclean' + fake.BAD)}", trust_env=False).text
+    assert "&lt;b&gt;B6&lt;/b&gt;" in page
+    assert "<b>B6</b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/", "clew apply"),
+        ("/repos", "clew apply"),
+        ("/pipelines", "clew init"),
+        ("/jobs", "clew put"),
+        ("/jobs?state=failed", "No job is failed"),
+        ("/experiments", "training step"),
+        ("/models", "training step"),
+        ("/endpoints", "endpoint"),
+    ],
+)
+def test_an_empty_page_says_what_to_do_next(fake, serving, path, hint):
+    with serving(fake.FakeVerbs(empty=True)) as url:
+        assert hint in read(url, path).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/nothing/here", 404, "The thread ends here"),
+        ("/jobs/zzzz", 404, "There is no job zzzz"),
+        ("/repos/a/b", 404, "There is no repo"),
+        ("/search?q=zzzz", 404, "Nothing by “zzzz”"),
+    ],
+)
+def test_a_missing_page_is_a_page(url, path, status, words):
+    assert words in read(url, path, status).text
+
+
+def test_a_broken_page_is_a_page(url, verbs):
+    verbs.status = lambda: 1 / 0
+    text = read(url, "/", 500).text
+    assert "Something broke" in text
+    assert "reference" in text
+
+
+def test_search_takes_any_id_to_its_page(url, verbs, fake):
+    def goes(q):
+        answer = httpx2.get(f"{url}/search", params={"q": q}, trust_env=False)
+        return answer.headers["location"]
+
+    assert goes(fake.JUNE[:6]) == f"/changes/{fake.JUNE}"
+    assert goes(f" {P}/flights ") == f"/repos/{P}/flights"
+    assert goes(P) == f"/endpoints/{P}"
+    assert goes(verbs.versions[1].id[:8]) == f"/models/{verbs.versions[1].id}"
+    assert goes(verbs.prediction_list[0].id) == f"/why/{verbs.prediction_list[0].id}"
+
+
+def test_a_verdict_leads_to_the_version_that_it_judged(url, verbs):
+    verdict = verbs.verdict_list[1]
+    answer = httpx2.get(f"{url}/verdicts/{verdict.id}", trust_env=False)
+    assert answer.headers["location"] == f"/models/{verdict.model_version}#{verdict.id}"
+
+
+def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
+    def post(path, **form):
+        answer = httpx2.post(url + path, data=form, headers={"Origin": url}, trust_env=False)
+        return answer.status_code, answer.headers.get("location")
+
+    refused = verbs.versions[0].id
+    deploy = f"/endpoints/{P}/deploy"
+    assert post(f"/pipelines/{P}/run", step="clean") == (303, f"/changes/{fake.JUNE}")
+    assert post(f"/endpoints/{P}/rollback", reason="slow") == (303, f"/endpoints/{P}")
+    assert post(deploy, version=refused) == (403, None)
+    assert post(deploy, version=refused, override_by="ada", override_reason="must")[0] == 303
+    assert verbs.asked == [
+        ("run", P, "clean", "asked for on its page"),
+        ("rollback", P, "slow"),
+        ("deploy", P, refused, "ada", "must"),
+    ]
