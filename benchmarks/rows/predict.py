@@ -55,8 +55,8 @@ joblib.dump(LogisticRegression(max_iter=2000).fit((x - x.mean(0)) / x.std(0), y)
 
 KSERVE = """
 import sys
+import uuid
 import joblib
-import numpy as np
 from kserve import InferOutput, InferResponse, Model, ModelServer
 
 class Bench(Model):
@@ -68,7 +68,7 @@ class Bench(Model):
     def predict(self, payload, headers=None):
         result = self.model.predict(payload.inputs[0].as_numpy())
         output = InferOutput("label", list(result.shape), "INT64", data=result.tolist())
-        return InferResponse(payload.id, "bench", [output])
+        return InferResponse(payload.id or str(uuid.uuid4()), "bench", [output])
 
 if __name__ == "__main__":
     ModelServer(workers=1, enable_grpc=False).start([Bench()])
@@ -182,7 +182,7 @@ def _mlserver(place: Path):
     settings = {"http_port": port, "grpc_port": _free_port(), "parallel_workers": 0,
                 "metrics_port": _free_port(), "host": "127.0.0.1"}  # fmt: skip
     (home / "settings.json").write_text(json.dumps(settings))
-    with _process([python, "-m", "mlserver.cli", "start", "."], home):
+    with _process([python.parent / "mlserver", "start", "."], home):
         url = f"http://127.0.0.1:{port}/v2/models/bench"
         _until(lambda: _get(f"{url}/ready"))
         yield f"{url}/infer", _body("input-0")

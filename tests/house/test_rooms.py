@@ -19,7 +19,6 @@ MOST_NAMES = 12
 MOST_LINES = 600
 
 ONE_FILE_ONLY = {
-    "blake3": {"store/digests.py"},
     "zstandard": {"store/squeeze.py"},
     "optuna": {"experiments/samplers.py"},
     "mlflow": {"models/mlflow_format.py"},
@@ -32,6 +31,8 @@ ONE_FILE_ONLY = {
 """Foreign library → the files that may know it; None: a room of its own (below)."""
 
 ONE_ROOM_ONLY = {
+    "blake3": "store",
+    "zstandard": "store",
     "typer": "cli",
     "rich": "cli",
     "fastapi": "server",

@@ -70,7 +70,7 @@ def _first_that_works(
     model: Any, rows: pl.DataFrame, signature: Signature, classes: tuple[Any, ...]
 ) -> tuple[LoadedModel, Outputs]:
     failures: list[str] = []
-    for takes in _ways(signature):
+    for takes in _ways(signature, model):
         try:
             recipe = _recipe(model, rows, signature, takes, classes)
             loaded = LoadedModel(
@@ -90,13 +90,15 @@ def _first_that_works(
     )
 
 
-def _ways(signature: Signature) -> list[str]:
-    """How to try to ask, best first."""
+def _ways(signature: Signature, model: Any) -> list[str]:
+    """How to try to ask, best first: an estimator that was fitted without names takes a matrix."""
     if signature.frame == "numpy":
         return ["matrix"]
     other = "pandas" if signature.frame == "polars" else "polars"
     matrix = ["matrix"] if all(is_number(column) for column in signature.inputs) else []
-    return [signature.frame, other, *matrix]
+    nameless = hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
+    frames = [signature.frame, other]
+    return [*matrix, *frames] if nameless else [*frames, *matrix]
 
 
 def _frame(signature: Signature, takes: str) -> str:

@@ -7,7 +7,7 @@ expected.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import cast
@@ -194,6 +194,7 @@ class ColumnsContract:
         self.frame = signature.frame
         self.rules = tuple(ColumnRule(column) for column in signature.inputs)
         self.names = frozenset(rule.name for rule in self.rules)
+        self.matrix = _matrix_of(signature)
 
     def check(self, tensors: Sequence[Tensor]) -> tuple[Values, int]:
         """Checked columns and the number of rows."""
@@ -246,6 +247,8 @@ class ColumnsContract:
                 f"Input {tensor.name!r} expects shape [rows, {len(self.rules)}] in the order of "
                 f"{_list(rule.name for rule in self.rules)}, got {list(tensor.shape)}."
             )
+        if self.matrix is not None:
+            return self.matrix.check([tensor])
         flat = tensor.flat()
         return {
             rule.name: rule.take(_part(tensor, flat[at::width], rule))
@@ -274,10 +277,12 @@ class ColumnsContract:
         }, len(rows)
 
     def stack(self, parts: Sequence[Values]) -> Values:
-        """Several requests' columns as one."""
+        """Several requests' columns as one; as a matrix where all of them are."""
         if len(parts) == 1:
             return parts[0]
-        columns = cast(Sequence[dict[str, list[object] | Array]], parts)
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(cast(Sequence[Array], parts))
+        columns = [self._named(part) for part in parts]
         return {
             name: list(chain.from_iterable(_listed(part[name]) for part in columns))
             for name in columns[0]
@@ -285,8 +290,12 @@ class ColumnsContract:
 
     def columns(self, values: Values) -> dict[str, list[object]]:
         """The values as they are logged."""
-        named = cast(dict[str, list[object] | Array], values)
-        return {name: _listed(column) for name, column in named.items()}
+        return {name: _listed(column) for name, column in self._named(values).items()}
+
+    def _named(self, values: Values) -> dict[str, list[object] | Array]:
+        if isinstance(values, np.ndarray):
+            return {rule.name: values[:, at] for at, rule in enumerate(self.rules)}
+        return values
 
     def made_up(self) -> list[Tensor]:
         """One row that keeps the contract."""
@@ -387,6 +396,15 @@ Contract = ColumnsContract | MatrixContract
 def contract_of(signature: Signature) -> Contract:
     """The contract of a signature."""
     return MatrixContract(signature) if signature.frame == "numpy" else ColumnsContract(signature)
+
+
+def _matrix_of(signature: Signature) -> MatrixContract | None:
+    """The contract of all columns as one matrix; None where they are not all of FP64."""
+    if not all(column.type == "double" for column in signature.inputs):
+        return None
+    column = Column(name="input", type="double", nullable=True)
+    width = len(signature.inputs)
+    return MatrixContract(replace(signature, frame="numpy", inputs=(column,), width=width))
 
 
 def _dtype(datatype: str) -> np.dtype[np.generic]:
