@@ -26,11 +26,11 @@ from clew.base.running import RunningServer, running_server
 from clew.base.settings import Settings
 from clew.base.verbs import Verbs
 from clew.cli import render
+from clew.cli.copying import copy_template
 from clew.cli.flights import Year, corrupt, read_year, write_month
 from clew.cli.follow import Board
 from clew.cli.frame import console
 from clew.cli.models import print_verdict
-from clew.cli.project import copy_template
 from clew.cli.questions import print_explanation
 from clew.cli.traffic import Caller, Load
 from clew.sdk import connect, connect_embedded

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from importlib import import_module, resources
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from clew.base.errors import ClewError, Conflict
 from clew.base.running import running_server
 from clew.base.settings import VARIABLES, Settings, read_settings
 from clew.cli import render
+from clew.cli.copying import copy_template
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.sdk import connect_embedded
 
@@ -60,21 +61,6 @@ def init(
         where = "" if directory == Path() else f"cd {directory} && "
         out.print(f"\nNow: [bold]{where}clew apply pipeline.py[/]")
         out.print("     [bold]clew put tumours/measurements data/first.csv[/]")
-
-
-def copy_template(name: str, directory: Path) -> list[Path]:
-    """Copy a ready-made project; files that are there already are left alone and not named."""
-    root = resources.files("clew.templates") / name
-    written: list[Path] = []
-    with resources.as_file(root) as source:
-        for file in sorted(source.rglob("*")):
-            target = directory / file.relative_to(source)
-            if file.is_dir() or target.exists() or "__pycache__" in file.parts:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            written.append(target)
-    return written
 
 
 def server(
