@@ -1,12 +1,12 @@
-"""The documents are true: what they show runs, what exists is in the reference, links lead somewhere.
+"""The documents are true: what they show runs, what exists is in the reference, links lead on.
 
 Each document is one story: its blocks run in order, in one directory of their own.
 
 - ```` ```python ```` is run as a script; ```` ```python file="x.py" ```` is written to that file.
 - ```` ```console ```` holds commands (``$ ``) and what they print. A command ends with status 0, or
-  with N where its comment says ``# exits N``. Lines shown must appear in this order; numbers,
-  times and ids may differ, and ``…`` stands for anything. An id that was shown is the real one
-  where a later command names it.
+  with N where its comment says ``# exits N``. Lines shown must appear in this order (branches of
+  a tree in any); numbers, times and ids may differ, and ``…`` stands for anything. An id that was
+  shown is the real one where a later command names it. Curl is left out where it is not installed.
 - ``no-run="why"`` opts a block out, with its reason.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import os
 import re
@@ -25,15 +26,18 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import clew
 from clew.base import errors
 from clew.base.ids import ALPHABET
 from clew.base.records import JOB_STATES
 from clew.base.settings import VARIABLES
+from clew.base.verbs import Verbs
 from clew.cli.app import app as commands
 from clew.cli.frame import EXIT_CODES
 from clew.quality import Column, Table
@@ -85,12 +89,16 @@ def commands_of(text: str) -> Iterator[Command]:
         while line.endswith("\\"):
             line = f"{line[:-1]}{lines.pop(0).removeprefix('>').lstrip()}"
         exits = re.search(r"#.*\bexits (\d+)", line)
-        yield Command(line, int(exits[1]) if exits else 0, [shown for shown in lines if shown.strip()])
+        yield Command(
+            line, int(exits[1]) if exits else 0, [shown for shown in lines if shown.strip()]
+        )
 
 
 # running them ---------------------------------------------------------------------------------
 
-AN_ID = rf"(?<![\w.])(?=[a-z]*[0-9])(?:p[{ALPHABET}]{{16}}|[{ALPHABET}]{{16}}|[{ALPHABET}]{{8}})(?!\w)"
+AN_ID = (
+    rf"(?<![\w.])(?=[a-z]*[0-9])(?:p[{ALPHABET}]{{16}}|[{ALPHABET}]{{16}}|[{ALPHABET}]{{8}})(?!\w)"
+)
 A_NUMBER = r"\d[\d.,]*(?:e[+-]?\d+)?"
 A_TIME = rf"{A_NUMBER} (?:ms|s|min|h)\b"
 A_SIZE = rf"{A_NUMBER} (?:B|kB|MB)\b"
@@ -112,6 +120,7 @@ class Story:
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")}
         self.environ["PATH"] = f"{programs}:{self.environ['PATH']}"
         self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.environ["COLUMNS"] = "160"  # as on a terminal that is wide enough
         self.known: dict[str, str] = {}
         self.server: subprocess.Popen[bytes] | None = None
 
@@ -191,13 +200,13 @@ class Story:
     def _compare(self, command: Command, said: str) -> None:
         lines = iter(said.splitlines())
         for shown in command.shown:
-            pattern, ids = self._pattern(shown)
-            for line in lines:
-                if match := re.search(pattern, line):
-                    self._learn(ids, match)
-                    break
-            else:
+            branch = re.match(r"[\s│]*[├└]── ", shown)  # branches of a tree have no order
+            pattern, ids = self._pattern(shown[branch.end() :] if branch else shown)
+            among = said.splitlines() if branch else lines
+            match = next((found for line in among if (found := re.search(pattern, line))), None)
+            if match is None:
                 pytest.fail(f"$ {command.line}\ndoes not show\n{shown}\nbut\n{said}")
+            self._learn(ids, match)
 
     def _pattern(self, shown: str) -> tuple[str, list[str]]:
         ids: list[str] = []
@@ -236,8 +245,9 @@ def test_what_a_document_shows_runs(document: Path, tmp_path: Path) -> None:
     try:
         for block in blocks_of(document.read_text()):
             if block.language in {"python", "console"} and "no-run" not in block.info:
-                print(f"{document.name}:{block.line}")
+                begun = time.monotonic()
                 story.run(block)
+                print(f"{document.name}:{block.line}  {time.monotonic() - begun:.1f} s")
     finally:
         story.close()
 
@@ -263,16 +273,12 @@ def missing(words: object, *, code: bool = True) -> list[str]:
 
 def section(title: str) -> str:
     """What stands below a heading, down to the next of its level."""
-    match = re.search(
-        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", REFERENCE, re.M | re.S
-    )
+    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", REFERENCE, re.M | re.S)
     assert match, f"docs/reference.md has no section {title!r}"
     return match[2]
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:
-    from typer.main import get_command
-
     tree = get_command(commands)
     wrong = []
     for name, command in tree.commands.items():  # type: ignore[attr-defined]
@@ -295,14 +301,12 @@ def test_every_setting_is_in_the_reference() -> None:
 
 def test_every_exit_status_is_in_the_reference() -> None:
     text = section("Exit status")
-    wrong = [f"{code} {kind}" for kind, code in EXIT_CODES.items() if f"| {code} " not in text]
+    wrong = [kind for kind, code in EXIT_CODES.items() if f"| {code} | `{kind}`" not in text]
     assert not wrong
     assert not missing(EXIT_CODES)
 
 
 def test_every_public_name_and_what_it_takes_is_in_the_reference() -> None:
-    import inspect
-
     names = {f"clew.{name}" for name in clew.__all__}
     assert not missing(names)
     wrong = []
@@ -328,8 +332,6 @@ def test_every_method_that_a_user_calls_is_in_the_reference(kind: type) -> None:
 
 
 def test_every_verb_is_in_the_reference() -> None:
-    from clew.base.verbs import Verbs
-
     text = section("Python: the workspace")
     names = [name for name in vars(Verbs) if not name.startswith("_")]
     assert not [name for name in names if f"{name}(" not in text]
@@ -343,22 +345,27 @@ def strings_of(tree: ast.AST) -> list[str]:
     ]
 
 
-def python_files() -> list[Path]:
+@cache
+def source() -> list[ast.Module]:
+    """Every file of the package, parsed, but for what only tests and users import."""
     left_out = {"testing", "templates"}
-    files = sorted(SOURCE.rglob("*.py"))
-    return [path for path in files if path.relative_to(SOURCE).parts[0] not in left_out]
+    files = [path for path in SOURCE.rglob("*.py") if path.parts[len(SOURCE.parts)] not in left_out]
+    return [ast.parse(path.read_text()) for path in files]
+
+
+@cache
+def nodes_of_source() -> list[ast.AST]:
+    return [node for tree in source() for node in ast.walk(tree)]
 
 
 def kinds_of_events() -> set[str]:
     """First arguments of calls whose name ends in ``emit`` (or that pass one on), where literal."""
     passing = {"emit", "_emit", "_moved", "_note"}
     found = {"commit.open", "commit.finished", "commit.aborted"}  # made from the state of a commit
-    for path in python_files():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in passing:
-                    words = [word for one in node.args for word in strings_of(one)]
-                    found |= {word for word in words if re.fullmatch(r"[a-z]+\.[a-z]+", word)}
+    for node in nodes_of_source():
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in passing:
+            words = [word for one in node.args for word in strings_of(one)]
+            found |= {word for word in words if re.fullmatch(r"[a-z]+\.[a-z]+", word)}
     return found
 
 
@@ -368,26 +375,33 @@ def test_every_kind_of_event_is_in_the_reference() -> None:
     assert not missing(kinds)
 
 
+MADE = {
+    "call.{self.kind}": {"call.timeout", "call.memory", "call.died"},
+    "{what}.unknown": {"experiment.unknown", "trial.unknown"},
+}
+"""Codes that are put together where they are raised."""
+
+
 def codes_of_errors() -> set[str]:
-    """First arguments of the errors that are raised, and the codes that an f-string may give."""
-    kinds = {cls.__name__ for cls in vars(errors).values() if isinstance(cls, type)}
-    made = {
-        'f"call.{self.kind}"': {"call.timeout", "call.memory", "call.died"},
-        'f"{what}.unknown"': {"experiment.unknown", "trial.unknown"},
-    }
-    found = {"predict.input", "call.payload", "call.message", "call.result"} & set()
-    for path in python_files():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not node.args:
-                continue
+    """First arguments of errors that are made, and what stands for ``code`` elsewhere."""
+    kinds = {name for name, cls in vars(errors).items() if isinstance(cls, type)}
+    found: set[str] = set()
+    for node in nodes_of_source():
+        if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            first = node.args[0]
-            if name not in kinds:
-                continue
-            if isinstance(first, ast.Constant):
-                found.add(str(first.value))
-            elif isinstance(first, ast.JoinedStr):
-                found |= made[ast.unparse(first).replace("f'", 'f"').replace("'", '"')]
+            codes = node.args[:1] if name in kinds else []
+            codes += node.args[1:2] if name == "encode_or_refuse" else []
+            codes += [word.value for word in node.keywords if word.arg == "code"]
+        elif isinstance(node, ast.FunctionDef):
+            given = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            codes = [default for arg, default in given if arg.arg == "code" and default]
+        else:
+            continue
+        for code in codes:
+            if isinstance(code, ast.JoinedStr):
+                found |= MADE.get(ast.unparse(code)[2:-1], set())
+            elif isinstance(code, ast.Constant):
+                found.add(str(code.value))
     return {code for code in found if re.fullmatch(r"[a-z_]+\.[a-z_]+", code)}
 
 
@@ -398,15 +412,19 @@ def test_every_error_code_is_in_the_reference() -> None:
 
 
 def test_every_code_of_the_reference_exists() -> None:
-    shown = set(re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (?:not_|inv|conf|den|unav|corr|err)", REFERENCE, re.M))
-    everything = "\n".join(path.read_text() for path in python_files())
-    gone = {code for code in shown - codes_of_errors() if f'"{code}"' not in everything}
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| ([a-z_]+) \|", REFERENCE, re.M)
+    shown = {code for code, kind in rows if kind in {*EXIT_CODES, "error"}}
+    assert len(shown) > 100
+    words = {word for tree in source() for word in strings_of(tree)}
+    gone = shown - codes_of_errors() - words
     assert not gone, f"docs/reference.md has codes that nothing raises: {sorted(gone)}"
 
 
 def test_every_state_is_in_the_reference() -> None:
     tree = ast.parse((SOURCE / "base" / "records" / "models.py").read_text())
-    documented = "\n".join(ast.get_docstring(n) or "" for n in tree.body if isinstance(n, ast.ClassDef))
+    documented = "\n".join(
+        ast.get_docstring(n) or "" for n in tree.body if isinstance(n, ast.ClassDef)
+    )
     states = re.findall(r"``state``: (.*?)\.", documented, re.S)
     words = {word for line in states for word in re.findall(r"[a-z_]+", line)} - {"or"}
     assert "rolled_back" in words
