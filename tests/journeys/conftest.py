@@ -50,7 +50,7 @@ class Server:
         self.log = directory / "server.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "clew.cli", "server", *arguments],
+                [sys.executable, "-P", "-m", "clew.cli", "server", *arguments],
                 cwd=directory,
                 env=environ,
                 stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ class Place:
     def clew(self, *arguments: str | Path, exits: int | None = 0, stdin: str = "") -> Said:
         """Type a command; it must end with this status, and never with a traceback of ours."""
         done = subprocess.run(
-            [sys.executable, "-m", "clew.cli", *map(str, arguments)],
+            [sys.executable, "-P", "-m", "clew.cli", *map(str, arguments)],
             cwd=self.directory,
             env=self.environ,
             input=stdin,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "clew.serving.process")
+COMMAND = (sys.executable, "-P", "-m", "clew.serving.process")
 LIMIT_BYTES = 64 << 20
 
 
