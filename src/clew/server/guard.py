@@ -28,7 +28,7 @@ COOKIE = "clew_session"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SESSION_S = 14 * 86_400
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN = frozenset({"/login", "/api/v1/health"})
+_OPEN = frozenset({"/login", "/api/v1/health", "/favicon.ico"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

@@ -282,7 +282,7 @@ class FakeVerbs:
         self.endpoint_list = [
             Endpoint(
                 name=P, pipeline=P, model=f"{P}/model", rollout="canary 10 → 50 → 100 %",
-                url="http://127.0.0.1:8687",
+                url=f"http://127.0.0.1:8687/v2/models/{P}",
                 revisions=(revision(2, "canary", 30, "blessed: better by 0.013", 1_204),
                            revision(1, "live", 70, "first blessed version", 48_211)),
                 requests=49_415, errors=1, p50_ms=0.84, p99_ms=3.1,

@@ -80,7 +80,7 @@ def pages(verbs, fake):
         "/pipelines": ["version 3", "what people commit", "Run anew"],
         "/jobs": ["its input changed", "blocked"],
         "/jobs?state=refused": ["2 expectations failed"],
-        f"/jobs/{fake.ident('jobclean' + fake.BAD)}": ["812 of 28,000 rows", "90,210", "Log"],
+        f"/jobs/{fake.ident('jobclean' + fake.BAD)}": ["812 of 28,000 rows", "90210", "Log"],
         f"/jobs/{verbs.job_list[1].id}": ["7/16", "Cancel"],
         "/experiments": ["asha", "roc_auc"],
         f"/experiments/{verbs.detail.experiment.id}": ["Leaderboard", "rung 0", "∞", "max_depth"],

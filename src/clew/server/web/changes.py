@@ -5,6 +5,7 @@ Knows the records that a change consists of, and nothing of HTML.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from clew.base.records import (
     Verdict,
 )
 
+_CHECKPOINTS = ".checkpoints"
 Thing = Commit | Job | Experiment | ModelVersion | Verdict | Revision | DriftReport
 
 
@@ -38,7 +40,8 @@ class Entry:
 
     at: datetime
     kind: str
-    thing: Thing
+    thing: Thing | tuple[Commit, ...]
+    """A tuple for what is told as one: the checkpoints of a search."""
 
 
 def summary(change: ChangeStatus) -> Summary:
@@ -57,14 +60,19 @@ def summary(change: ChangeStatus) -> Summary:
         title = jobs[0].reason or jobs[0].step
         place = raw.repo if raw else f"{jobs[0].pipeline}/{jobs[0].step}"
     elif raw is not None:
-        title = place = raw.repo
+        title, place = "Data committed", raw.repo
+    elif change.events:
+        title = change.events[0].kind.replace(".", " ").replace("_", " ").capitalize()
     return Summary(change=change, title=title, place=place, at=min(times, default=None))
 
 
 def timeline(change: ChangeStatus) -> list[Entry]:
     """Everything that a change caused, oldest first."""
+    saved = tuple(c for c in change.commits if c.repo.endswith(_CHECKPOINTS))
+    told = [c for c in change.commits if c not in saved]
     entries = [
-        *(Entry(at=c.finished_at or c.started_at, kind="commit", thing=c) for c in change.commits),
+        *(Entry(at=_end(saved[-1:]), kind="checkpoints", thing=saved) for _ in saved[:1]),
+        *(Entry(at=_end([c]), kind="commit", thing=c) for c in told),
         *(Entry(at=j.finished_at or j.created_at, kind="job", thing=j) for j in change.jobs),
         *(Entry(at=e.created_at, kind="experiment", thing=e) for e in change.experiments),
         *(Entry(at=m.created_at, kind="model_version", thing=m) for m in change.model_versions),
@@ -73,3 +81,7 @@ def timeline(change: ChangeStatus) -> list[Entry]:
         *(Entry(at=d.created_at, kind="drift_report", thing=d) for d in change.drift_reports),
     ]
     return sorted(entries, key=lambda entry: entry.at)
+
+
+def _end(commits: Sequence[Commit]) -> datetime:
+    return commits[0].finished_at or commits[0].started_at

@@ -6,18 +6,20 @@ longest path, order by barycentres), without dummy nodes.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from clew.base.records import Edge, Explanation, Node
-from clew.server.web.words import href, short
+from clew.server.web.words import link_of, short
 
 BOX_WIDTH, BOX_HEIGHT = 190, 52
 _GAP_X, _GAP_Y = 18, 46
 _MARGIN = 8
-_TITLE = 22
+_TITLE = 24
 _SHOWN_ALIKE = 3
+_WIDE = 5
 _SWEEPS = 6
 
 
@@ -60,7 +62,7 @@ def draw(explanation: Explanation) -> Drawing:
     below = _below(explanation, nodes)
     layer_of = _layers(explanation.subject.id, nodes, below)
     kept, stands_for = _collapse(nodes, layer_of, explanation.subject.id)
-    links = _links(below, stands_for)
+    links = _reduced(_links(below, stands_for))
     layers = _ordered(kept, layer_of, links)
     places = _places(layers)
     labels = {(e.source, e.target): e.label for e in explanation.edges}
@@ -118,9 +120,19 @@ def _acyclic(
 
 def _layers(start: str, nodes: Iterable[str], below: dict[str, list[str]]) -> dict[str, int]:
     """The longest way from the subject, so that every edge leads down."""
+    order = _post_order(below, [(start, start), *((node, node) for node in nodes)])
+    depth = {node: 0 if node == start else 1 for node in order}
+    for node in reversed(order):
+        for lower in below[node]:
+            depth[lower] = max(depth[lower], depth[node] + 1)
+    return depth
+
+
+def _post_order(below: dict[str, list[str]], links: Iterable[tuple[str, str]]) -> list[str]:
+    """Every node after all that hang below it."""
     order: list[str] = []
     seen: set[str] = set()
-    for root in (start, *nodes):
+    for root in (end for link in links for end in link):
         if root in seen:
             continue
         seen.add(root)
@@ -134,11 +146,7 @@ def _layers(start: str, nodes: Iterable[str], below: dict[str, list[str]]) -> di
             elif step not in seen:
                 seen.add(step)
                 stack.append((step, iter(below[step])))
-    depth = {node: 0 if node == start else 1 for node in order}
-    for node in reversed(order):
-        for lower in below[node]:
-            depth[lower] = max(depth[lower], depth[node] + 1)
-    return depth
+    return order
 
 
 def _collapse(
@@ -150,8 +158,9 @@ def _collapse(
         alike[layer_of[node.id], node.kind].append(node)
     kept: dict[str, Node] = {subject: nodes[subject]}
     stands_for: dict[str, str] = {subject: subject}
+    crowd = {layer: _room(alike, layer) for layer, _ in alike}
     for (layer, kind), group in alike.items():
-        shown = group if len(group) <= _SHOWN_ALIKE + 1 else group[:_SHOWN_ALIKE]
+        shown = group if len(group) <= crowd[layer] + 1 else group[: crowd[layer]]
         for node in shown:
             kept[node.id] = node
             stands_for[node.id] = node.id
@@ -166,9 +175,33 @@ def _collapse(
     return kept, stands_for
 
 
+def _room(alike: dict[tuple[int, str], list[Node]], layer: int) -> int:
+    """How many of one kind a layer shows before it gets too wide."""
+    sizes = [len(group) for (at, _), group in alike.items() if at == layer]
+    for shown in range(_SHOWN_ALIKE, 0, -1):
+        if sum(min(size, shown + 1) for size in sizes) <= _WIDE:
+            return shown
+    return 1
+
+
 def _links(below: dict[str, list[str]], stands_for: dict[str, str]) -> list[tuple[str, str]]:
     pairs = ((stands_for[up], stands_for[down]) for up in below for down in below[up])
     return [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
+
+
+def _reduced(links: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the shortcuts: an edge beside a longer way says nothing that the way does not."""
+    below: dict[str, list[str]] = defaultdict(list)
+    for up, down in links:
+        below[up].append(down)
+    reach: dict[str, set[str]] = {}
+    for node in _post_order(below, links):
+        reach[node] = {down for first in below[node] for down in (first, *reach[first])}
+    return [
+        (up, down)
+        for up, down in links
+        if not any(down in reach[other] for other in below[up] if other != down)
+    ]
 
 
 def _ordered(
@@ -208,7 +241,7 @@ def _places(layers: list[list[str]]) -> dict[str, tuple[float, float]]:
 
 def _box(node: Node, place: tuple[float, float], subject: str) -> Box:
     more = node.id.startswith("more:")
-    title = node.title or short(node.id)
+    title = re.sub(r"\S+/(?=\S)", "", node.title) or short(node.id)
     return Box(
         x=place[0],
         y=place[1],
@@ -216,7 +249,7 @@ def _box(node: Node, place: tuple[float, float], subject: str) -> Box:
         title=title if len(title) <= _TITLE else "…" + title[1 - _TITLE :],
         full=f"{node.kind.replace('_', ' ')}: {node.title} ({node.id})" if not more else title,
         code="" if more else short(node.id),
-        link="" if more else href(node.kind, node.id),
+        link="" if more else link_of(node),
         subject=node.id == subject,
         more=more,
     )

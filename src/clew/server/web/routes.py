@@ -20,11 +20,12 @@ from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
 from clew.server.web.preview import Preview, can_show, preview
-from clew.server.web.show import Page, Shown
+from clew.server.web.show import Page, Shown, icon
 from clew.server.web.words import href
 
 router = APIRouter(include_in_schema=False)
 router.include_router(forms.router)
+router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000
 
@@ -122,9 +123,13 @@ def jobs(page: Shown, pipeline: str = "", state: str = "") -> Response:
 def job(page: Shown, job_id: str) -> Response:
     """A job with its datums, the evidence of what was refused, and its log."""
     found = page.verbs.job(job_id)
+    caused = page.verbs.change(found.global_id) if found.kind in {"train", "gate"} else None
     return page.show(
         "job.html",
         job=found,
+        experiments=[one for one in caused.experiments if one.job == found.id] if caused else [],
+        versions=[one for one in caused.model_versions if one.job == found.id] if caused else [],
+        verdicts=caused.verdicts if caused and found.kind == "gate" else (),
         datums=page.verbs.datums(found.id, limit=_MANY),
         log=page.verbs.job_log(found.id),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
@@ -36,6 +36,8 @@ def _environment() -> Environment:
     environment.filters.update(words.FILTERS)
     environment.globals.update(
         href=words.href,
+        link_of=words.link_of,
+        subject_link=words.subject_link,
         took=words.took,
         broken_rules=broken_rules,
         table_of=table_of,
@@ -76,6 +78,11 @@ def wants_page(request: Request) -> bool:
 def show_error(request: Request, error: ClewError) -> Response:
     """An error as a page."""
     return _show(request, "error.html", status_of(error), {"error": error})
+
+
+def icon() -> Response:
+    """The icon, for browsers that ask for it by its old name."""
+    return FileResponse(_HERE / "static" / "clew.svg", media_type="image/svg+xml")
 
 
 def static_files() -> StaticFiles:

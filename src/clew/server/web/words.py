@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from clew.base import ids
 from clew.base.clock import now
+from clew.base.records import Event, Node
 
 _TONES = {
     "good": ("✓", ("done", "finished", "blessed", "live", "clear", "added", "passed")),
@@ -34,6 +35,19 @@ _PAGES = {
     "drift_report": "/drift/",
     "change": "/changes/",
     "pipeline": "/pipelines#",
+}
+_NOWHERE = frozenset({"predictions", "thing"})
+_SUBJECTS = {
+    "commit": "commit",
+    "job": "job",
+    "pipeline": "pipeline",
+    "experiment": "experiment",
+    "trial": "trial",
+    "model": "model_version",
+    "verdict": "verdict",
+    "alias": "model_version",
+    "revision": "revision",
+    "drift": "drift_report",
 }
 
 
@@ -57,6 +71,20 @@ def href(kind: str, identifier: str) -> str:
     if kind == "repo":
         return f"/repos/{quote(identifier)}"
     return _PAGES.get(kind, "/why/") + quote(identifier, safe="")
+
+
+def link_of(node: Node) -> str:
+    """Where a node of the lineage leads: a file has no id of its own but its address."""
+    if node.kind == "file":
+        on_main = ":/" in node.title and ".checkpoints:" not in node.title
+        return f"/why/{quote(node.title)}" if on_main else ""
+    return "" if node.kind in _NOWHERE else href(node.kind, node.id)
+
+
+def subject_link(event: Event) -> str:
+    """Where the thing leads that an event is about; '' where it has no page."""
+    kind = _SUBJECTS.get(event.kind.partition(".")[0], "")
+    return href(kind, event.subject) if kind else ""
 
 
 def short(identifier: str) -> str:
@@ -131,14 +159,19 @@ def metric(value: float | None) -> str:
 
 
 def text(value: object) -> str:
-    """Any value in one line."""
+    """Any value in one line, as it is (a year has no thousands)."""
     if value is None:
         return "null"
     if isinstance(value, str):
         return value
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return number(value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else number(value)
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency in three figures, with its unit."""
+    return "–" if value is None else f"{value:.3g} ms"
 
 
 def plural(count: int, word: str) -> str:
@@ -156,6 +189,7 @@ FILTERS = {
     "size": size,
     "number": number,
     "metric": metric,
+    "ms": milliseconds,
     "line": text,
     "plural": plural,
 }

@@ -60,6 +60,11 @@ const every = [...document.querySelectorAll("[data-every]")].map((one) => Number
 if (every.length) setInterval(() => { if (!document.hidden) refresh(); }, Math.min(...every) * 1000);
 listen();
 
+// --- a wide drawing opens at its middle, where the subject is ---------------------------------
+for (const one of document.querySelectorAll(".graph")) {
+  one.scrollLeft = (one.scrollWidth - one.clientWidth) / 2;
+}
+
 // --- copy -----------------------------------------------------------------------------------
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
