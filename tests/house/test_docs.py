@@ -239,6 +239,7 @@ class Story:
             self.known.setdefault(shown[:8], real[:8])
 
 
+@pytest.mark.timeout(600)  # forty commands, one after the other, on a machine that may be busy
 @pytest.mark.parametrize("document", STORIES, ids=lambda path: path.name)
 def test_what_a_document_shows_runs(document: Path, tmp_path: Path) -> None:
     story = Story(tmp_path)
@@ -447,6 +448,17 @@ def test_every_open_inference_path_is_in_the_reference() -> None:
     rest = importlib.import_module("clew.serving.rest")
     paths = {"/" + "/".join(parts) for parts in rest._FIXED if parts}
     assert not [path for path in paths if path not in REFERENCE]
+
+
+def test_every_command_that_an_error_names_exists() -> None:
+    known = set(get_command(commands).commands)  # type: ignore[attr-defined]
+    wrong = set()
+    for node in nodes_of_source():
+        hints = [word.value for word in getattr(node, "keywords", []) if word.arg == "hint"]
+        for text in (text for hint in hints for text in strings_of(hint)):
+            named = re.findall(r"(?<![\w./-])clew ([a-z]+)", text)
+            wrong |= {text for name in named if name not in known}
+    assert not wrong
 
 
 # links ------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def _decode(answer: httpx2.Response, kind: type[T]) -> T:
         raise Unavailable(
             "server.other_version",
             f"The answer of {answer.url} is not what this version of Clew expects: {error}.",
-            hint="Install the same version of clew here and on the server.",
+            hint="Install the same version of Clew here and on the server.",
         ) from None
 
 
