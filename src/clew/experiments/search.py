@@ -36,6 +36,9 @@ PATIENCE_S = 0.1
 LOG_CHARACTERS = 64 * 1024
 """How much of what a trial printed over all its runs is kept: its end."""
 
+DEATHS_ALLOWED = 2
+"""A trial in whose runs the worker process ends that often is to blame for it."""
+
 ENTRY = "clew.experiments.worker:run_trial"
 
 
@@ -122,7 +125,7 @@ class Search:
             raise outcome
         track.log = (track.log + outcome.log)[-LOG_CHARACTERS:]
         if outcome.error is not None:
-            self._fail(track, outcome.error)
+            self._mend_or_fail(track, outcome.error)
             return
         value: Any = outcome.value
         track.step = max(track.step, value["step"])
@@ -135,6 +138,14 @@ class Search:
         else:
             track.state = "done"
             self._journal.finish(track)
+
+    def _mend_or_fail(self, track: Track, error: CallError) -> None:
+        """A worker that was killed once is no fault of the trial: on from its checkpoint."""
+        track.deaths += error.kind == "died"
+        if error.kind == "died" and track.deaths < DEATHS_ALLOWED:
+            self._send(track, track.target)
+        else:
+            self._fail(track, error)
 
     def _fail(self, track: Track, error: CallError) -> None:
         track.error = f"{error.message}\n{error.traceback}".strip()

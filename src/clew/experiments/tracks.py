@@ -21,7 +21,8 @@ OPEN_STATES = frozenset({"paused", "stopped"})
 class Track:
     """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
 
-    ``target`` is the step its run goes to. The rest of the fields are columns of ``trials``.
+    ``target`` is the step its run goes to. All else but ``deaths`` are columns of
+    ``trials``.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Track:
     log: str = ""
     started_us: int = 0
     ended_us: int | None = None
+    deaths: int = 0
+    """How often its worker ended under it in this search; not kept."""
     _steps: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:

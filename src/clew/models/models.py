@@ -16,7 +16,7 @@ from clew.base import clock
 from clew.base.errors import Conflict, Invalid, NotFound, NotReady
 from clew.base.ids import new_id
 from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
-from clew.compute import Call, Compute
+from clew.compute import Call, Compute, Outcome
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import registry, tables
@@ -492,7 +492,7 @@ class Models:
         snapshot_dir: str | Path = "",
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """Run one of the entries of ``work.py`` in a worker."""
+        """Run one of the entries of ``work.py`` in a worker; again where that was killed once."""
         call = Call(
             entry=f"{_WORK}:{entry}",
             payload={**payload, "store": str(self._store.path)},
@@ -500,18 +500,23 @@ class Models:
             snapshot_dir=str(snapshot_dir),
             timeout_s=timeout_s,
         )
+        outcome = self._outcome(call, cancelled)
+        if outcome.error is not None and outcome.error.kind == "died":
+            outcome = self._outcome(call, cancelled)
+        found = outcome.unwrap()
+        assert isinstance(found, dict)
+        return found
+
+    def _outcome(self, call: Call, cancelled: Callable[[], bool]) -> Outcome:
         handle = self._compute.submit(call)
         while True:
             try:
-                found = handle.result(_POLL_S).unwrap()
+                return handle.result(_POLL_S)
             except NotReady as wait:
                 if wait.code != "call.running":
                     raise
                 if cancelled():
                     handle.cancel()
-            else:
-                assert isinstance(found, dict)
-                return found
 
     def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.begin() if tx is None else nullcontext(tx)

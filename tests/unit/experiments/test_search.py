@@ -6,6 +6,7 @@ import math
 import pickle
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,7 +279,28 @@ def test_a_search_whose_trials_mostly_fail_gives_up_with_the_first_error(
     assert len(trials) == 5  # more than half of 8
 
 
-def test_a_trial_whose_process_dies_has_failed(house: Any, processes: Any) -> None:
+def test_a_trial_whose_process_was_killed_once_goes_on(
+    house: Any, processes: Any, tmp_path: Path
+) -> None:
+    house.write(f"""
+        import os, signal
+        from pathlib import Path
+        killed = Path({str(tmp_path / "killed")!r})
+        def model(trial):
+            for step in trial.steps():
+                if step == 2 and not killed.exists():
+                    killed.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                trial.report(step, loss=1.0)
+            return 1
+    """)
+    result = house.search(processes(1), random(metric="loss", trials=1, max_steps=3), SPACE)
+    detail = house.experiments(processes(1)).get(result.experiment)
+    assert [trial.state for trial in detail.trials] == ["done"]
+    assert [point.step for point in detail.points] == [1, 2, 3]
+
+
+def test_a_trial_whose_process_dies_each_time_has_failed(house: Any, processes: Any) -> None:
     house.write("""
         import os, signal
         def model(trial):
