@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from clew.base.address import Address, parse_address
 from clew.base.errors import Invalid, NotFound
-from clew.base.ids import PREDICTION_ID_LENGTH, short
+from clew.base.ids import PREDICTION_ID_LENGTH, SHORT_LENGTH, short
 from clew.base.records import Commit, Datum, Edge, Explanation, FileInfo, Node, Prediction
 from clew.workspace.rooms import Rooms
 
@@ -98,7 +98,11 @@ def _start(rooms: Rooms, subject: str, *, down: bool) -> tuple[Node, Thread, lis
     if found:
         node = next((node for node in found if node.id == subject), found[0])
         return node, Thread(), [node.id]
-    return _from_datum(rooms, subject) or _from_change(rooms, subject)
+    return (
+        _from_datum(rooms, subject)
+        or _from_digest(rooms, subject, down=down)
+        or _from_change(rooms, subject)
+    )
 
 
 def _from_address(rooms: Rooms, subject: str, *, down: bool) -> tuple[Node, Thread, list[str]]:
@@ -179,6 +183,23 @@ def _from_datum(rooms: Rooms, subject: str) -> tuple[Node, Thread, list[str]] | 
     thread.add(_known(rooms, job))
     thread.tie(job, node.id, "ran")
     return node, thread, [job]
+
+
+def _from_digest(
+    rooms: Rooms, subject: str, *, down: bool
+) -> tuple[Node, Thread, list[str]] | None:
+    """A file by the beginning of its digest, where the head of some branch holds it."""
+    wanted = subject.rpartition(":")[2]
+    for repo in rooms.repos.list():
+        if repo.kind not in {"source", "output"} or len(wanted) < SHORT_LENGTH:
+            continue
+        for head in filter(None, repo.branches.values()):
+            commit = rooms.repos.commit_by_id(head)
+            for entry in rooms.repos.entries(commit):
+                if entry.digest.partition(":")[2].startswith(wanted):
+                    address = Address(repo=repo.name, ref=commit.branch, path=entry.path)
+                    return _from_file(rooms, address, commit, down=down)
+    return None
 
 
 def _from_change(rooms: Rooms, subject: str) -> tuple[Node, Thread, list[str]]:
@@ -319,7 +340,13 @@ def _sentences_down(thread: Thread) -> Iterable[str]:
     answered = len(thread.of_kind("prediction")) + sum(
         int(str(node.detail.get("count", 0))) for node in thread.of_kind("predictions")
     )
-    yield (
-        f"It touched {len(thread.of_kind('commit'))} commits, {len(versions)} model versions, "
-        f"{len(revisions)} revisions and {answered:,} predictions."
+    counts = (
+        _count(len(thread.of_kind("commit")), "commit"),
+        _count(len(versions), "model version"),
+        _count(len(revisions), "revision"),
     )
+    yield f"It touched {', '.join(counts)} and {_count(answered, 'prediction')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

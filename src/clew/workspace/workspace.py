@@ -141,6 +141,10 @@ class Workspace:
         """Files at an address."""
         place = parse_address(address)
         commit = self.rooms.repos.resolve(place)
+        if place.path != "/":
+            found = self.rooms.repos.get_file(commit, place.path)  # says what is missing
+            if found.kind == "file":
+                return [found]
         if recursive:
             return list(self.rooms.repos.entries(commit, place.path))
         return self.rooms.repos.children(commit, place.path)
