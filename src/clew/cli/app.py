@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
-from clew.base.errors import ClewError
+from clew.base.errors import ClewError, Unavailable
 from clew.cli import data, models, project, questions, work
 from clew.cli.frame import EXIT_CODES, report_error
 
@@ -70,8 +71,7 @@ def main() -> None:
     try:
         app()
     except ClewError as error:
-        report_error(error, as_json="--json" in sys.argv)
-        sys.exit(EXIT_CODES.get(error.kind, 1))
+        _end(error)
     except KeyboardInterrupt:
         sys.stderr.write(
             "\nStopped. What was committed stays; `clew wait` goes on with the rest.\n"
@@ -80,3 +80,20 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        _end(_of_system(error))
+
+
+def _end(error: ClewError) -> NoReturn:
+    report_error(error, as_json="--json" in sys.argv)
+    sys.exit(EXIT_CODES.get(error.kind, 1))
+
+
+def _of_system(error: OSError) -> ClewError:
+    """What the system refused, where nobody below could say more of it."""
+    place = f" ({error.filename})" if error.filename else ""
+    return Unavailable(
+        "system.refused",
+        f"{error.strerror or error}{place}.",
+        hint="Check that path: what is there, whose it is, and whether its disk has room.",
+    )

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clew.base.address import normal_path, parse_address
 from clew.base.errors import Invalid, NotFound
-from clew.base.records import Change
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
+
+if TYPE_CHECKING:
+    from clew.base.records import Change
 
 Address = Annotated[str, typer.Argument(help="repo[@branch|@id][^N][:/path]")]
 Branch = Annotated[str, typer.Option("--branch", "-b", help="Branch to work on.")]

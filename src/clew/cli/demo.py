@@ -284,7 +284,17 @@ class Story:
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         log = (self._settings.home / "server.log").open("wb")
-        command = [sys.executable, "-P", "-m", "clew.cli", "server", "--port", "0", "--serving-port", "0"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "clew.cli",
+            "server",
+            "--port",
+            "0",
+            "--serving-port",
+            "0",
+        ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")}
         with log:
             return subprocess.Popen(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console, Group
@@ -14,10 +15,12 @@ from rich.live import Live
 from rich.text import Text
 
 from clew.base.errors import ClewError
-from clew.base.records import ENDED_STATES, Event, Job
-from clew.base.verbs import Verbs
 from clew.cli import render
 from clew.cli.frame import console
+
+if TYPE_CHECKING:
+    from clew.base.records import Event, Job
+    from clew.base.verbs import Verbs
 
 STATE_WIDTH, NAME_WIDTH, AMOUNT_WIDTH = 11, 28, 20
 BAD = frozenset({"failed", "refused", "blocked"})
@@ -77,11 +80,11 @@ class Board:
             job = self._clew.job(event.subject)
         except ClewError:
             return  # the row is gone or the server is restarting; the next event shows it
-        ended_before = job.id in self._jobs and self._jobs[job.id].state in ENDED_STATES
+        ended_before = job.id in self._jobs and self._jobs[job.id].finished_at is not None
         self._jobs[job.id] = job
         if self._live is not None:
             self._live.update(Group(*(self._line(one) for one in self._jobs.values())))
-        elif job.state in ENDED_STATES and not ended_before and not sys.stdout.isatty():
+        elif job.finished_at is not None and not ended_before and not sys.stdout.isatty():
             self._out.print(self._line(job), no_wrap=True, overflow="ellipsis")
 
     def _see_trial(self, event: Event) -> None:

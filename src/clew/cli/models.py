@@ -8,14 +8,16 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clew.base.errors import Invalid, NotFound
-from clew.base.records import ModelVersion, Verdict
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
+
+if TYPE_CHECKING:
+    from clew.base.records import ModelVersion, Verdict
 
 EndpointName = Annotated[str, typer.Argument(help="Name of the endpoint.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
@@ -57,7 +59,7 @@ def _rows(text: str) -> list[dict[str, object]]:
             raise NotFound(
                 "file.missing", f"There is no file {text[1:]!r}.", hint="Check the path."
             )
-        text = file.read_text()
+        text = file.read_text(errors="replace")
     try:
         value = jsonlib.loads(text)
     except ValueError as error:
@@ -66,7 +68,15 @@ def _rows(text: str) -> list[dict[str, object]]:
             f"The rows are not JSON: {error}.",
             hint='Write [{"column": value, …}], or @rows.json.',
         ) from None
-    return value if isinstance(value, list) else [value]
+    rows = value if isinstance(value, list) else [value]
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict | list):
+            raise Invalid(
+                "predict.rows",
+                f"Row {number} is {jsonlib.dumps(row)[:40]}, not an object or a list.",
+                hint='Write [{"column": value, …}], or @rows.json.',
+            )
+    return rows
 
 
 def deploy(

@@ -10,7 +10,6 @@ import platform
 import shutil
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -114,10 +113,11 @@ def _machine() -> list[Checked]:
 
 def _libraries() -> list[Checked]:
     found: list[Checked] = []
+    metadata = import_module("importlib.metadata")  # heavy, and needed here alone
     for name, extra in OPTIONAL.items():
         try:
-            found.append((name, True, version(name)))
-        except PackageNotFoundError:
+            found.append((name, True, metadata.version(name)))
+        except metadata.PackageNotFoundError:
             found.append((name, extra != "standard", f'not here: pip install "clew[{extra}]"'))
     return found
 

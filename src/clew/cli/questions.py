@@ -5,18 +5,20 @@ Knows the verbs; what is printed is made by ``render``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 from rich.tree import Tree
 
 from clew.base.ids import short
-from clew.base.records import ChangeStatus, Explanation, Node, Status
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.models import print_verdict, print_versions
 from clew.cli.work import print_jobs
+
+if TYPE_CHECKING:
+    from clew.base.records import ChangeStatus, Explanation, Node, Status
 
 
 def status(
@@ -25,13 +27,14 @@ def status(
 ) -> None:
     """What runs, what waits, what was refused; or all that one change caused."""
     with workspace() as clew:
-        answer = clew.change(global_id) if global_id else clew.status()
+        caused = clew.change(global_id) if global_id else None
+        glance = None if caused else clew.status()
     if json:
-        print_json(answer)
-    elif isinstance(answer, ChangeStatus):
-        print_change(answer)
-    else:
-        _print_status(answer)
+        print_json(caused or glance)
+    elif caused is not None:
+        print_change(caused)
+    elif glance is not None:
+        _print_status(glance)
 
 
 def _print_status(answer: Status) -> None:

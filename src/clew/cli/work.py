@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from clew.base.records import Datum, Job, Plan
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
+
+if TYPE_CHECKING:
+    from clew.base.records import Datum, Job, Plan
 
 File = Annotated[Path, typer.Argument(help="Python file that defines pipelines.")]
 Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]

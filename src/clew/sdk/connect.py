@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from clew.base.errors import NotFound
 from clew.base.running import running_server
 from clew.base.settings import Settings, read_settings
-from clew.base.verbs import Verbs
+
+if TYPE_CHECKING:
+    from clew.base.verbs import Verbs
 
 
 def connect(url: str = "", *, token: str = "", directory: Path | str = ".") -> Verbs:
@@ -50,9 +52,9 @@ def connect_embedded(settings: Settings, *, create: bool = False) -> Verbs:
             hint="Run `clew init` in the directory of your project, or set CLEW_URL.",
         )
     workspace = import_module("clew.workspace")
-    return cast(Verbs, workspace.Workspace.open(settings, create=create))
+    return cast("Verbs", workspace.Workspace.open(settings, create=create))
 
 
 def _remote(url: str, token: str) -> Verbs:
     client = import_module("clew.client")
-    return cast(Verbs, client.RemoteWorkspace(url, token=token))
+    return cast("Verbs", client.RemoteWorkspace(url, token=token))
