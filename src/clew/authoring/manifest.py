@@ -76,6 +76,14 @@ def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]: 
             f"{project.file} defines no pipeline.",
             hint='Start with p = clew.Pipeline("name") at module level.',
         )
+    names = [one.name for one in found.values()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid(
+            "pipeline.definition",
+            f"{project.file} defines two pipelines named {twice!r}.",
+            hint="Give each a name of its own: its repos are called after it.",
+        )
     return [msgspec.to_builtins(manifest_of(one, project)) for one in found.values()]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
+
 from clew.base.address import check_ref_name, check_repo_name
 from clew.base.errors import Invalid
 from clew.experiments import Distribution, SearchDefinition, single
@@ -159,7 +161,7 @@ class Pipeline:
     """
 
     def __init__(self, name: str, *, description: str = "") -> None:
-        check_ref_name(name)
+        _check_name(name, "a pipeline")
         self.name = name
         self.description = description
         self.nodes: dict[str, Node] = {}
@@ -206,6 +208,7 @@ class Pipeline:
         Raises:
             Invalid: ``pipeline.definition`` for a wrong ``per``, input or name.
         """
+        _check_inputs(inputs, "step")
         options = StepOptions(
             name=name,
             retries=retries,
@@ -214,9 +217,11 @@ class Pipeline:
             version=version,
             parameters=parameters or {},
         )
+        _check_limits(options)
+        _check_parameters(options.parameters)
 
         def record(function: Function) -> Step:
-            found = self._inputs(function, inputs, per, extra=len(options.parameters))
+            found = self._inputs(function, inputs, per, named=tuple(options.parameters))
             return self._add(Step(self, function, found, options))
 
         return record
@@ -261,9 +266,11 @@ class Pipeline:
         Raises:
             Invalid: ``pipeline.definition``.
         """
+        _check_inputs(inputs, "train")
         options = StepOptions(
             name=name, timeout_s=timeout_s, memory_bytes=memory_bytes, version=version
         )
+        _check_limits(options)
         training = TrainingOptions(
             target=target, test=test, search=search or single(), space=space or {}
         )
@@ -294,7 +301,7 @@ class Pipeline:
 
     def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
         """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
-        check_ref_name(name)
+        _check_name(name, "an endpoint")
         if not isinstance(model, Training):
             raise _invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
         if name in self.endpoints:
@@ -318,7 +325,7 @@ class Pipeline:
         self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
 
     def _add(self, node: Any_Node) -> Any_Node:
-        check_ref_name(node.name)
+        _check_name(node.name, f"a {type(node).__name__.lower()}")
         if node.name in self.nodes:
             raise _invalid(
                 f"{self.name} has two nodes named {node.name!r}", "Rename one, or give name=."
@@ -327,23 +334,24 @@ class Pipeline:
         return node
 
     def _inputs(
-        self, function: Function, inputs: Sequence[Node | Input], per: str, *, extra: int
+        self,
+        function: Function,
+        inputs: Sequence[Node | Input],
+        per: str,
+        *,
+        named: tuple[str, ...] = (),
+        extra: int = 0,
     ) -> tuple[Input, ...]:
         if per not in PER:
             raise _invalid(f"per={per!r} of {function.__name__}", f"Use one of {', '.join(PER)}.")
-        found = [as_input(one, function.__name__) for one in inputs]
+        found = [as_input(one) for one in inputs]
         if found and per != "repo":
             found[0] = replace(found[0], per=per)
-        wanted = len(inspect.signature(function).parameters)
-        if wanted != len(found) + extra:
-            raise _invalid(
-                f"{function.__name__} has {wanted} parameters and {len(found) + extra} values",
-                "Give one input for each parameter, in the same order.",
-            )
+        _check_signature(function, len(found) + extra, named)
         return tuple(found)
 
 
-def as_input(one: Node | Input, reader: str) -> Input:
+def as_input(one: Node | Input) -> Input:
     """A node or some of its files, as an input.
 
     Raises:
@@ -354,8 +362,73 @@ def as_input(one: Node | Input, reader: str) -> Input:
     if isinstance(one, Input):
         return one
     raise _invalid(
-        f"{one!r} is not an input of {reader}", "Give sources, steps, or node.glob('/*.parquet')."
+        f"{one!r} is not an input of a step", "Give sources, steps, or node.glob('/*.parquet')."
     )
+
+
+def _check_inputs(inputs: Sequence[Node | Input], decorator: str) -> None:
+    """Refuse wrong inputs at once: ``@p.step`` without brackets would record nothing."""
+    if len(inputs) == 1 and inspect.isfunction(inputs[0]):
+        raise _invalid(
+            f"@{decorator} was put on {inputs[0].__name__} without inputs",
+            f"Write @pipeline.{decorator}(source, ...) above the function.",
+        )
+    for one in inputs:
+        as_input(one)
+
+
+def _check_limits(options: StepOptions) -> None:
+    limits = {"timeout_s": options.timeout_s, "memory_bytes": options.memory_bytes}
+    wrong = [
+        f"{name}={value}" for name, value in limits.items() if value is not None and value <= 0
+    ]
+    if options.retries < 0:
+        wrong.append(f"retries={options.retries}")
+    if wrong:
+        raise _invalid(f"{', '.join(wrong)} is no limit", "Give a number above 0, or leave it out.")
+
+
+def _check_parameters(parameters: Mapping[str, object]) -> None:
+    for name, value in parameters.items():
+        try:
+            msgspec.json.encode(value)
+        except (TypeError, ValueError):
+            raise _invalid(
+                f"The parameter {name!r} is a {type(value).__name__}, which is not plain",
+                "Give numbers, text, booleans, None, or lists and dicts of them.",
+            ) from None
+
+
+def _check_signature(function: Function, values: int, named: tuple[str, ...]) -> None:
+    """Every parameter of the function gets one value: inputs by position, ``named`` by name."""
+    signature = inspect.signature(function).parameters
+    loose = [
+        str(one) for one in signature.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if loose:
+        raise _invalid(
+            f"{function.__name__} takes {loose[0]}", "Name each of its parameters: one per input."
+        )
+    if len(signature) != values + len(named):
+        raise _invalid(
+            f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}",
+            "Give one input for each parameter, in the same order.",
+        )
+    unknown = [name for name in named if name not in list(signature)[values:]]
+    if unknown:
+        raise _invalid(
+            f"{function.__name__} has no parameter {unknown[0]!r} after its inputs",
+            "Name what parameters= gives as the function does, behind the inputs.",
+        )
+
+
+def _check_name(name: str, of_what: str) -> None:
+    if not isinstance(name, str) or name == "<lambda>":
+        raise _invalid(f"{name!r} cannot name {of_what}", "Write `def name(...)`, or give name=.")
+    try:
+        check_ref_name(name)
+    except Invalid as error:
+        raise _invalid(f"{name!r} cannot name {of_what}", error.hint) from None
 
 
 def _invalid(what: str, hint: str) -> Invalid:

@@ -253,6 +253,8 @@ def _traceback(error: BaseException, snapshot_dir: str) -> str:
     prefix = _prefix(snapshot_dir)
     _cut(shown, prefix, set())
     text = "".join(shown.format())
+    if not shown.stack:
+        text = text.removeprefix("Traceback (most recent call last):\n")
     return text.replace(prefix, "") if prefix else text
 
 
@@ -263,6 +265,8 @@ def _cut(shown: traceback.TracebackException, prefix: str, seen: set[int]) -> No
     seen.add(id(shown))
     own = [f for f in shown.stack if prefix and f.filename.startswith(prefix)]
     rest = [f for f in shown.stack if not f.filename.startswith((_ROOM, "<frozen importlib"))]
+    if issubclass(shown.exc_type, SyntaxError):
+        rest = []  # it names its file and line by itself; who imported it is not to blame
     shown.stack = traceback.StackSummary.from_list(own or rest)
     for other in (shown.__cause__, shown.__context__):
         if other is not None:

@@ -67,7 +67,7 @@ def _import_error(entry: str, error: CallError) -> Exception:
         return error.to_error()
     return Invalid(
         "pipeline.import",
-        f"{entry} cannot be imported: {error.type}: {error.message}",
+        f"{entry} cannot be imported: {error.message}",
         hint=error.traceback or "Run it with python to see more.",
     )
 

@@ -319,6 +319,8 @@ class Workspace:
 
     def drift(self, endpoint: str | None = None, *, limit: int = 20) -> list[DriftReport]:
         """Drift reports, newest first."""
+        if endpoint is not None:
+            self.endpoint(endpoint)  # says which there are
         return list(self.rooms.monitoring.reports(endpoint, limit=limit))
 
     # questions ------------------------------------------------------------------------------

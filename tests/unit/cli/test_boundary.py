@@ -1,0 +1,32 @@
+"""The end of every command: an error with a code and a next step, never a traceback."""
+
+import json
+import sys
+
+import pytest
+
+from clew.cli import app as cli
+from clew.cli.frame import EXIT_CODES
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[object, str]:
+    monkeypatch.setattr(sys, "argv", ["clew", *arguments, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_what_the_system_refuses_is_an_error_with_the_path(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out = run(monkeypatch, capsys, "init", str(tmp_path / "file" / "below"))
+    error = json.loads(out)["error"]
+    assert code == EXIT_CODES["unavailable"]
+    assert error["code"] == "system.refused"
+    assert str(tmp_path / "file") in error["message"]
+
+
+@pytest.mark.parametrize("rows", ["5", '["x"]', "[null]", "not json"])
+def test_rows_that_are_none_are_refused_before_a_server_is_asked(monkeypatch, capsys, rows):
+    code, out = run(monkeypatch, capsys, "predict", "anything", rows)
+    assert code == EXIT_CODES["invalid"]
+    assert json.loads(out)["error"]["code"] == "predict.rows"
