@@ -137,7 +137,17 @@ class Killer:
 
     def _kill_while_starting(self) -> None:
         starting = subprocess.Popen(
-            [sys.executable, "-P", "-m", "clew.cli", "server", "--port", "0", "--serving-port", "0"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "clew.cli",
+                "server",
+                "--port",
+                "0",
+                "--serving-port",
+                "0",
+            ],
             cwd=self.place.directory,
             env=self.place.environ,
             stdout=subprocess.DEVNULL,
@@ -253,7 +263,7 @@ def nothing_ran_twice(database: Path, runs: Path, contents: dict[str, bytes], ki
         started.setdefault(what, []).append(int(at_us))
     with contextlib.closing(sqlite3.connect(database)) as db:
         done = db.execute(DONE_DATUMS).fetchall()
-        points = db.execute("select trial, step from points").fetchall()
+        points = db.execute("select trial, step from trial_points").fetchall()
         trials = dict(db.execute("select id, step from trials").fetchall())
         starts = db.execute("select count(*) from events where kind = 'job.started'").fetchone()[0]
         jobs = db.execute("select count(*) from jobs").fetchone()[0]
