@@ -228,6 +228,7 @@ def test_v1_predict(server):
     assert predict("frame", [{"distance": 1}])[0] == 400
     assert server.get("/v1/models/matrix") == (200, {"name": "matrix", "ready": True})
     assert "matrix" in server.get("/v1/models")[1]["models"]
+    assert "matrix" in server.get("/v2/models")[1]["models"]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,6 @@ def test_v1_predict(server):
         ("GET", "/v2/models/matrix/infer", 405),
         ("PUT", "/v2/health/live", 405),
         ("GET", "/nothing", 404),
-        ("GET", "/v2/models", 404),
         ("GET", "/v2/models/%ff", 404),
         ("GET", "/v2/models/matrix/versions", 404),
         ("POST", "/v1/models/nope:predict", 404),

@@ -20,6 +20,8 @@ DATA = "Data"
 WORK = "Work"
 MODELS = "Models and endpoints"
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="clew",
     help="Follow the thread: data → pipeline → model → endpoint → prediction, and back.",
@@ -72,11 +74,12 @@ def main() -> None:
         app()
     except ClewError as error:
         _end(error)
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            "\nStopped. What was committed stays; `clew wait` goes on with the rest.\n"
-        )
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # Typer has caught the Ctrl-C
+            sys.stderr.write(
+                "Stopped. What was committed stays; `clew wait` goes on with the rest.\n"
+            )
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -64,8 +64,12 @@ def init(
 
 def server(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the API and the pages; 0: any.")] = 8686,
-    serving_port: Annotated[int, typer.Option(help="Port of the endpoints; 0: any.")] = 8687,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the API and the pages; 0: any.")
+    ] = 8686,
+    serving_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the endpoints; 0: any.")
+    ] = 8687,
     processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""

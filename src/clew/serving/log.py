@@ -7,6 +7,7 @@ is not committed yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class PredictionLog:
             return None
         low = prediction_id
         high = prediction_id.ljust(PREDICTION_ID_LENGTH, ALPHABET[-1])
-        found = {each.id: each for each in self._committed(low, high)}
+        found = {each.id: each for each in islice(self._committed(low, high), 2)}
         if len(found) < 2:
             for record in self._spooled():
                 if low <= record.id <= high:

@@ -37,7 +37,8 @@ _FIXED = {
     ("v2", "health", "live"): "live",
     ("v2", "health", "ready"): "ready",
     ("metrics",): "metrics",
-    ("v1", "models"): "v1_models",
+    ("v1", "models"): "models",
+    ("v2", "models"): "models",
     (): "live",
 }
 _OF_MODEL = {
@@ -143,7 +144,7 @@ class Rest:
             "live": {"live": True},
             "server": {"name": "clew", "version": self._version, "extensions": EXTENSIONS},
             "index": [_entry(route) for route in routes.values()],
-            "v1_models": {"models": list(routes)},
+            "models": {"models": list(routes)},
         }
         if target.what == "ready":
             return _ready(all(route.ready for route in routes.values()))

@@ -14,6 +14,7 @@ from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.triggers import Trigger
+from clew.workspace.deploying import deploy_version
 from clew.workspace.rooms import Rooms
 
 DESCRIBE = "clew.authoring.manifest:describe"
@@ -93,6 +94,7 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
             author=author,
             global_id=global_id,
         )
+    _serve_champions(rooms, manifest, global_id)
     started = bool(rooms.pipelines.of_change(global_id))
     return Applied(
         pipeline=pipeline.name,
@@ -101,6 +103,30 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
         global_id=global_id if started else None,
         notes=pipeline.notes,
     )
+
+
+def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
+    """An endpoint that never served its model gets the champion, if there is one already.
+
+    Idempotent: what a crash left out is done by applying again.
+    """
+    for endpoint in manifest.endpoints:
+        champion = rooms.models.champion(endpoint.model)
+        if champion is None:
+            continue
+        known = {version.id for version in rooms.models.versions(endpoint.model)}
+        served = rooms.serving.endpoint(endpoint.name).revisions
+        if known.isdisjoint(revision.model_version for revision in served):
+            deploy_version(
+                rooms.serving,
+                rooms.repos,
+                endpoint.name,
+                champion,
+                global_id=global_id,
+                reason="The champion when the endpoint was defined.",
+                verdict=champion.verdict,
+                cause="",
+            )
 
 
 def _triggers(manifest: Manifest) -> list[Trigger]:

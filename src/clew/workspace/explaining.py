@@ -101,6 +101,7 @@ def _start(rooms: Rooms, subject: str, *, down: bool) -> tuple[Node, Thread, lis
     return (
         _from_datum(rooms, subject)
         or _from_digest(rooms, subject, down=down)
+        or _from_short_prediction(rooms, subject)
         or _from_change(rooms, subject)
     )
 
@@ -200,6 +201,11 @@ def _from_digest(
                     address = Address(repo=repo.name, ref=commit.branch, path=entry.path)
                     return _from_file(rooms, address, commit, down=down)
     return None
+
+
+def _from_short_prediction(rooms: Rooms, subject: str) -> tuple[Node, Thread, list[str]] | None:
+    prediction = rooms.serving.find_prediction(subject)
+    return None if prediction is None else _from_prediction(rooms, prediction)
 
 
 def _from_change(rooms: Rooms, subject: str) -> tuple[Node, Thread, list[str]]:

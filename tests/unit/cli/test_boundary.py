@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from clew.cli import app as cli
+from clew.cli import data
 from clew.cli.frame import EXIT_CODES
 
 
@@ -30,3 +31,21 @@ def test_rows_that_are_none_are_refused_before_a_server_is_asked(monkeypatch, ca
     code, out = run(monkeypatch, capsys, "predict", "anything", rows)
     assert code == EXIT_CODES["invalid"]
     assert json.loads(out)["error"]["code"] == "predict.rows"
+
+
+def test_a_stopped_command_says_what_stays(monkeypatch, capsys):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "workspace", stop)
+    monkeypatch.setattr(sys, "argv", ["clew", "repos"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.INTERRUPTED
+    assert "clew wait" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_that_is_none_is_refused_and_not_replaced(monkeypatch, capsys, port):
+    code, _ = run(monkeypatch, capsys, "server", "--port", port)
+    assert code == EXIT_CODES["invalid"]

@@ -1,0 +1,63 @@
+"""An endpoint serves the champion of its model, also one that was there before the endpoint."""
+
+import pytest
+
+from clew.base.errors import Conflict, NotFound
+from clew.base.settings import Settings
+from clew.workspace import Workspace
+
+FILE = """
+import clew
+from sklearn.dummy import DummyClassifier
+
+p = clew.Pipeline("p")
+rows = p.source("rows")
+
+@p.train(rows, target="y", test=clew.holdout(0.5))
+def model(data, trial):
+    return DummyClassifier().fit(data.select("x").to_pandas(), data["y"].to_numpy())
+
+p.endpoint("first", model)
+"""
+ROWS = b"x,y\n" + b"".join(b"%d,%d\n" % (n, n % 2) for n in range(40))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("project")
+    file = directory / "p.py"
+    file.write_text(FILE)
+    settings = Settings(home=directory / ".clew", workers=2)
+    with_model = Workspace.open(settings, create=True)
+    with_model.apply(file)
+    with_model.put("p/rows", {"/rows.csv": ROWS})
+    with_model.wait()
+    yield with_model, file
+    with_model.close()
+
+
+def test_an_endpoint_that_comes_later_serves_the_champion_at_once(project):
+    workspace, file = project
+    champion = workspace.model("p/model@champion")
+    file.write_text(FILE + 'p.endpoint("second", model)\n')
+    workspace.apply(file)
+    for name in ("first", "second"):
+        (revision,) = workspace.endpoint(name).revisions
+        assert (revision.model_version, revision.state) == (champion.id, "live")
+    workspace.apply(file)
+    assert len(workspace.endpoint("second").revisions) == 1
+
+
+def test_a_prediction_is_found_by_the_beginning_of_its_id(project):
+    workspace, _ = project
+    first, second = (workspace.predict("first", [{"x": 1}]).prediction_id for _ in range(2))
+    shared = next(n for n in range(len(first)) if first[:n] != second[:n]) - 1
+    assert workspace.why(first[: shared + 1]).subject.id == first
+    with pytest.raises(Conflict, match="begin with"):
+        workspace.why(first[:shared])
+
+
+def test_drift_of_an_endpoint_that_is_none_is_refused(project):
+    workspace, _ = project
+    with pytest.raises(NotFound):
+        workspace.drift("none")
