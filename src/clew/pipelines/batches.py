@@ -109,6 +109,8 @@ class Batches:
     def run(self, items: list[Item]) -> Iterator[list[Result]]:
         """Results as they become durable, in any order, each item once.
 
+        An empty list comes now and then while nothing does, so that the caller can write.
+
         Raises:
             Interrupted: where ``place.interrupted()`` says so, or the pool is closed.
             Broken: where no datum can run.
@@ -121,8 +123,7 @@ class Batches:
                 self._fill()
                 results = self._collect()
                 self._check_time()
-                if results:
-                    yield results
+                yield results
         finally:
             for batch in self._running:
                 if batch.handle is not None:

@@ -254,7 +254,7 @@ class _Datums:
             for results in Batches(place).run(items):
                 for result in results:
                     self._take(result)
-                if time.monotonic() - self._written_at > WRITE_S:
+                if self._rows and time.monotonic() - self._written_at > WRITE_S:
                     self._write()
                 if len(self._bad) >= _GIVE_UP and not self._made:
                     break

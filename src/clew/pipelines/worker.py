@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from clew.base.errors import ClewError
 from clew.compute import CallContext, describe_error, load_function
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import dump_value, load_value
@@ -85,19 +87,72 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     """
     task = msgspec.convert(payload, Task)
     step = _prepare(task)
-    reports: list[Report] = []
-    flushed = time.monotonic()
-    writer = step.store.writer()
-    size_bytes = 0
-    for at in range(len(task.datums)):
-        context.send({"at": at})
-        report = _run(step, at, writer, context.scratch)
-        reports.append(report)
-        size_bytes += sum(size for _, _, size in report.outputs)
-        if time.monotonic() - flushed > FLUSH_S or size_bytes > FLUSH_BYTES:
-            _flush(writer, reports, context)
-            flushed, size_bytes, reports = time.monotonic(), 0, []
-    _flush(writer, reports, context)
+    with _Outbox(step.store.writer(), context) as outbox:
+        for at in range(len(task.datums)):
+            context.send({"at": at})
+            outbox.add(_run(step, at, outbox, context.scratch))
+
+
+class _Outbox:
+    """Outputs and reports on their way: made durable, then told, at most ``FLUSH_S`` later.
+
+    A thread of its own sees to that, so that what is done does not wait for a slow datum after it.
+    """
+
+    def __init__(self, writer: Writer, context: CallContext) -> None:
+        self._writer = writer
+        self._context = context
+        self._reports: list[Report] = []
+        self._size_bytes = 0
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._error: ClewError | None = None
+        self._thread = threading.Thread(target=self._tell, name="clew-outbox", daemon=True)
+
+    def __enter__(self) -> _Outbox:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        with self._lock:
+            self._check()
+            self._flush()
+
+    def keep(self, value: object, name: str) -> list[tuple[str, str, int]]:
+        """Hand files over: (path, digest, bytes) of each."""
+        content = dump_value(value, name)
+        with self._lock:
+            return [(path, *self._writer.put(one)) for path, one in content]
+
+    def add(self, report: Report) -> None:
+        """A datum has ended. Raises what kept an earlier one from being stored."""
+        with self._lock:
+            self._check()
+            self._reports.append(report)
+            self._size_bytes += sum(size for _, _, size in report.outputs)
+            if self._size_bytes > FLUSH_BYTES:
+                self._flush()
+
+    def _tell(self) -> None:
+        while not self._closed.wait(FLUSH_S):
+            with self._lock:
+                try:
+                    self._flush()
+                except ClewError as error:
+                    self._error = error
+                    return
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _flush(self) -> None:
+        if self._reports:
+            self._writer.flush()
+            self._context.send({"done": msgspec.to_builtins(self._reports)})
+            self._reports, self._size_bytes = [], 0
 
 
 def evidence_of(report: QualityReport) -> dict[str, Any]:
@@ -107,12 +162,6 @@ def evidence_of(report: QualityReport) -> dict[str, Any]:
         "quarantined": len(report.quarantined),
         "expectations": [msgspec.to_builtins(result) for result in report.failures],
     }
-
-
-def _flush(writer: Writer, reports: list[Report], context: CallContext) -> None:
-    if reports:
-        writer.flush()
-        context.send({"done": msgspec.to_builtins(reports)})
 
 
 def _prepare(task: Task) -> _Step:
@@ -140,19 +189,19 @@ def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
         return raw
 
 
-def _run(step: _Step, at: int, writer: Writer, scratch: Path) -> Report:
+def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     name, groups = step.task.datums[at]
     start = time.perf_counter()
     try:
         value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
         kept, aside, evidence = _judge(step, value)
-        outputs = _keep(writer, kept, name)
+        outputs = outbox.keep(kept, name)
         return Report(
             at,
             "done",
             time.perf_counter() - start,
             outputs,
-            _keep(writer, aside, name),
+            outbox.keep(aside, name),
             "",
             evidence,
         )
@@ -211,10 +260,6 @@ def _take(frame: Any, rows: list[int]) -> Any:
     if hasattr(frame, "iloc"):
         return frame.iloc[rows]
     return frame.take(rows) if hasattr(frame, "take") else frame[rows]
-
-
-def _keep(writer: Writer, value: object, name: str) -> list[tuple[str, str, int]]:
-    return [(path, *writer.put(content)) for path, content in dump_value(value, name)]
 
 
 def _explained(error: Exception, snapshot_dir: str) -> tuple[str, str]:
