@@ -30,10 +30,26 @@ def pack(files: Mapping[str, Source], *, delete: Sequence[str] = ()) -> Iterator
 
     Raises:
         NotFound: ``file.unknown``.
-        Invalid: ``file.is_directory``.
+        Invalid: ``file.is_directory``, ``put.content``.
         Conflict: ``file.changed`` where a file grew or shrank while it was read.
     """
+    check_sources(files)
     yield from _gather(_pieces(files.items(), delete))
+
+
+def check_sources(files: Mapping[str, Source]) -> None:
+    """Refuse contents that are neither bytes nor a path nor a stream of bytes.
+
+    Raises:
+        Invalid: ``put.content``.
+    """
+    for name, source in files.items():
+        if not isinstance(source, bytes | Path) and not hasattr(source, "read"):
+            raise Invalid(
+                "put.content",
+                f"The content of {name} is a {type(source).__name__}.",
+                hint="Give bytes (text.encode()), a pathlib.Path, or a file opened with 'rb'.",
+            )
 
 
 def _pieces(files: Iterable[tuple[str, Source]], delete: Sequence[str]) -> Iterator[bytes]:

@@ -72,7 +72,7 @@ class Verbs(Protocol):
         """The content of one file, ``repo@ref:/path``."""
         ...
 
-    def get(self, address: str, target: Path) -> list[Path]:
+    def get(self, address: str, target: Path | str) -> list[Path]:
         """Write a file, or everything below a directory, to ``target``; each file atomically."""
         ...
 
@@ -93,11 +93,11 @@ class Verbs(Protocol):
         ...
 
     # work -----------------------------------------------------------------------------------
-    def apply(self, file: Path, *, message: str = "") -> list[Applied]:
+    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it."""
         ...
 
-    def plan(self, file: Path) -> list[Plan]:
+    def plan(self, file: Path | str) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         ...
 
@@ -195,7 +195,10 @@ class Verbs(Protocol):
     def predict(
         self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
     ) -> PredictResult:
-        """Ask an endpoint; logged like every prediction."""
+        """Ask an endpoint; logged like every prediction.
+
+        ``rows`` may also be a frame of Polars or pandas. Raises Invalid ``predict.rows``.
+        """
         ...
 
     def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:

@@ -35,6 +35,7 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
 from clew.client.download import write_archive
 from clew.client.following import Follower
@@ -87,11 +88,11 @@ class RemoteWorkspace:
         """The content of one file, ``repo@ref:/path``."""
         return self._wire.get("/content", bytes, address=address)
 
-    def get(self, address: str, target: Path) -> list[Path]:
+    def get(self, address: str, target: Path | str) -> list[Path]:
         """Write a file, or everything below a directory, to ``target``; each file atomically."""
         with self._wire.stream("/archive", address=address) as answer:
             is_file = answer.headers.get("clew-kind") == "file"
-            return write_archive(answer.iter_raw(), target, is_file=is_file)
+            return write_archive(answer.iter_raw(), Path(target), is_file=is_file)
 
     def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files and directories at an address, by path."""
@@ -110,16 +111,16 @@ class RemoteWorkspace:
         return self._wire.get("/diff", list[Change], old=old, new=new)
 
     # work -----------------------------------------------------------------------------------
-    def apply(self, file: Path, *, message: str = "") -> list[Applied]:
+    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it."""
-        files, entry = project_files(file)
+        files, entry = project_files(Path(file))
         return self._wire.upload(
             "/apply", list[Applied], pack(files), MEDIA_TYPE, entry=entry, message=message
         )
 
-    def plan(self, file: Path) -> list[Plan]:
+    def plan(self, file: Path | str) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
-        files, entry = project_files(file)
+        files, entry = project_files(Path(file))
         return self._wire.upload("/plan", list[Plan], pack(files), MEDIA_TYPE, entry=entry)
 
     def wait(
@@ -222,9 +223,8 @@ class RemoteWorkspace:
         self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
     ) -> PredictResult:
         """Ask an endpoint; logged like every prediction."""
-        plain = [dict(row) if isinstance(row, Mapping) else list(row) for row in rows]
         path = f"/endpoints/{_part(endpoint)}/predict"
-        return self._wire.post(path, PredictResult, {"rows": plain})
+        return self._wire.post(path, PredictResult, {"rows": plain_rows(rows)})
 
     def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
         """Logged predictions, newest first."""

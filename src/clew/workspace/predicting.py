@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 from clew.base.errors import ClewError, Invalid, NotReady, Unavailable
 from clew.base.records import PredictResult
+from clew.base.rows import Plain, plain_rows
 from clew.serving import Serving, ServingProcess, ServingSettings
 
 TIMEOUT_S = 60.0
@@ -38,12 +39,11 @@ def predict(
             f"No model is on {endpoint} yet.",
             hint="`clew status` says what is missing: data, training, or a blessing.",
         )
-    if not rows:
-        raise Invalid("predict.rows", "There are no rows to predict for.", hint="Give one or more.")
+    plain = plain_rows(rows)
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"
         described, _ = _call(place, None, settings.token)
-        body, headers = _call(f"{place}/infer", _request(described, rows), settings.token)
+        body, headers = _call(f"{place}/infer", _request(described, plain), settings.token)
     return PredictResult(
         prediction_id=headers["clew-prediction-id"],
         global_id=headers["clew-global-id"],
@@ -67,7 +67,7 @@ def _served(serving: Serving, settings: ServingSettings) -> Iterator[str]:
         serving.collect(force=True)  # no engine may come along that does
 
 
-def _request(described: dict[str, Any], rows: Rows) -> bytes:
+def _request(described: dict[str, Any], rows: Plain) -> bytes:
     inputs = described["inputs"]
     if len(inputs) == 1 and not isinstance(rows[0], Mapping):
         shape = [len(rows), len(rows[0])]

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
+from clew.base.archive import check_sources
 from clew.base.errors import Conflict, Denied, Invalid, NotReady
 from clew.base.ids import new_id
 from clew.base.project import project_files
 from clew.base.records import (
+    JOB_STATES,
     Applied,
     Change,
     ChangeStatus,
@@ -106,6 +108,7 @@ class Workspace:
                 "There is nothing to commit: no files, and nothing to delete.",
                 hint="Name files or directories: clew put REPO FILES",
             )
+        check_sources(files)
         info = self.rooms.repos.get(repo)
         if info.kind != "source":
             raise Denied(
@@ -131,11 +134,11 @@ class Workspace:
         place = parse_address(address)
         return self.rooms.repos.read(self.rooms.repos.resolve(place), place.path)
 
-    def get(self, address: str, target: Path) -> list[Path]:
+    def get(self, address: str, target: Path | str) -> list[Path]:
         """Write files to disk."""
         place = parse_address(address)
         commit = self.rooms.repos.resolve(place)
-        return list(self.rooms.repos.export(commit, place.path, target))
+        return list(self.rooms.repos.export(commit, place.path, Path(target)))
 
     def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files at an address."""
@@ -165,7 +168,7 @@ class Workspace:
 
     # work -----------------------------------------------------------------------------------
 
-    def apply(self, file: Path, *, message: str = "") -> list[Applied]:
+    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
         """Register what a file defines."""
         files, entry = _read_project(file)
         return self.apply_files(files, entry, message=message)
@@ -176,7 +179,7 @@ class Workspace:
         """Register what ``entry`` defines, among the files of its project."""
         return apply_files(self.rooms, files, entry, message=message, author=self._author)
 
-    def plan(self, file: Path) -> list[Plan]:
+    def plan(self, file: Path | str) -> list[Plan]:
         """What :meth:`apply` would do."""
         files, entry = _read_project(file)
         return self.plan_files(files, entry)
@@ -220,6 +223,14 @@ class Workspace:
         self, *, pipeline: str | None = None, state: str | None = None, limit: int = 100
     ) -> list[Job]:
         """Jobs, newest first."""
+        if pipeline is not None:
+            self.rooms.pipelines.get(pipeline)  # says which are near
+        if state is not None and state not in JOB_STATES:
+            raise Invalid(
+                "job.state",
+                f"{state!r} is not the state of a job.",
+                hint=f"Use one of {', '.join(JOB_STATES)}.",
+            )
         return self.rooms.pipelines.jobs(pipeline=pipeline, state=state, limit=limit)
 
     def job(self, job_id: str) -> Job:
@@ -406,6 +417,6 @@ class _Waiting:
             self._seen = found[-1].seq
 
 
-def _read_project(file: Path) -> tuple[dict[str, bytes], str]:
-    paths, entry = project_files(file)
+def _read_project(file: Path | str) -> tuple[dict[str, bytes], str]:
+    paths, entry = project_files(Path(file))
     return {name: path.read_bytes() for name, path in paths.items()}, entry

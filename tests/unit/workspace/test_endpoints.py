@@ -2,7 +2,7 @@
 
 import pytest
 
-from clew.base.errors import Conflict, NotFound
+from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.settings import Settings
 from clew.workspace import Workspace
 
@@ -61,3 +61,16 @@ def test_drift_of_an_endpoint_that_is_none_is_refused(project):
     workspace, _ = project
     with pytest.raises(NotFound):
         workspace.drift("none")
+
+
+@pytest.mark.parametrize("asked", [{"state": "nope"}, {"pipeline": "nope"}])
+def test_jobs_of_what_is_none_are_refused(project, asked):
+    workspace, _ = project
+    with pytest.raises((NotFound, Invalid)):
+        workspace.jobs(**asked)
+
+
+def test_paths_may_be_text(project, tmp_path):
+    workspace, file = project
+    assert workspace.plan(str(file))[0].pipeline == "p"
+    assert workspace.get("p/rows:/rows.csv", str(tmp_path / "copy")) == [tmp_path / "copy"]
