@@ -183,11 +183,20 @@ def print_datums(datums: list[Datum]) -> None:
             render.state(d.state),
             " ".join(path for path, _ in d.inputs)[:70],
             f"{d.duration_s * 1000:.0f} ms",
-            Text(d.error.split("\n")[0] if d.error else d.reason, style="dim"),
+            Text(d.error.split("\n")[0] if d.error else _why(d), style="dim"),
         )
         for d in datums
     ]
     render.table(out, ("datum", "state", "inputs", "took>", "why"), rows)
+
+
+def _why(datum: Datum) -> str:
+    """Why it ran or was skipped, and which expectations it did not keep although it is done."""
+    aside = datum.evidence.get("quarantined")
+    said = [f"{aside:,} rows in quarantine"] if isinstance(aside, int) and aside else []
+    results = datum.evidence.get("expectations")
+    said += [str(one["message"]) for one in results] if isinstance(results, list) else []
+    return "; ".join([datum.reason, *said])
 
 
 def cancel(job_id: Ident, json: Json = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from clew.base import clock
-from clew.base.address import Address
+from clew.base.address import DEFAULT_BRANCH, Address
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import ID_LENGTH, is_id
 from clew.base.records import Commit, RepoInfo
@@ -132,13 +132,16 @@ def log(tx: Tx, repo: str, branch: str | None, limit: int) -> list[Commit]:
 
 def _named(tx: Tx, address: Address) -> Commit:
     repo, ref = address.repo, address.ref
-    heads = get_repo(tx, repo).branches
+    info = get_repo(tx, repo)
+    heads = info.branches
     if ref in heads:
         head = heads[ref]
         if head is None:
-            raise _empty(repo, ref)
+            raise _empty(info, ref)
         return get_commit(tx, head)
     found = _by_id(tx, repo, ref) if is_id(ref) else []
+    if not found and not heads and ref == DEFAULT_BRANCH:
+        raise _empty(info, ref)
     if not found:
         raise _unknown_ref(repo, ref, list(heads))
     if len(found) > 1:
@@ -196,11 +199,13 @@ def _unknown_ref(repo: str, ref: str, branches: Sequence[str]) -> NotFound:
     )
 
 
-def _empty(repo: str, branch: str) -> NotFound:
+def _empty(repo: RepoInfo, branch: str) -> NotFound:
+    by_hand = f"Commit a file: clew put {repo.name} FILE"
+    by_clew = "Clew writes it when what it is made of is there; `clew status` says what is missing."
     return NotFound(
         "branch.empty",
-        f"Nothing was committed to {repo}@{branch} yet.",
-        hint=f"Commit a file: clew put {repo} FILE",
+        f"Nothing was committed to {repo.name}@{branch} yet.",
+        hint=by_hand if repo.kind == "source" else by_clew,
     )
 
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from clew.base.records import Datum
 from clew.cli import app as cli
-from clew.cli import data
+from clew.cli import data, work
 from clew.cli.frame import EXIT_CODES
 
 
@@ -49,3 +50,13 @@ def test_a_stopped_command_says_what_stays(monkeypatch, capsys):
 def test_a_port_that_is_none_is_refused_and_not_replaced(monkeypatch, capsys, port):
     code, _ = run(monkeypatch, capsys, "server", "--port", port)
     assert code == EXIT_CODES["invalid"]
+
+
+def test_a_datum_that_is_done_shows_the_rules_it_did_not_keep(capsys):
+    evidence = {"rows": 6, "quarantined": 3, "expectations": [{"message": "v should be small"}]}
+    datum = Datum(
+        id="d" * 16, job="j" * 16, key="", state="done", reason="new file",
+        inputs=(("p/s:/a.csv", ""),), duration_s=0.1, evidence=evidence,
+    )  # fmt: skip
+    work.print_datums([datum])
+    assert "new file; 3 rows in quarantine; v should be small" in capsys.readouterr().out

@@ -333,8 +333,18 @@ def test_a_ref_names_a_branch_a_commit_a_change_and_ancestors(repos, three):
 
 
 def test_a_branch_without_a_commit_says_so(repos):
+    repos.create("fresh")
+    assert code_of(NotFound, repos.resolve, "fresh") == "branch.empty"
     repos.create_branch("raw", "main")
     assert code_of(NotFound, repos.resolve, "raw") == "branch.empty"
+
+
+def test_only_a_source_that_is_empty_asks_for_a_commit(repos):
+    for name, kind, hint in (("by-hand", "source", "clew put"), ("made", "output", "clew status")):
+        repos.create(name, kind=kind)
+        with pytest.raises(NotFound) as raised:
+            repos.resolve(name)
+        assert hint in raised.value.hint
 
 
 def test_a_global_id_means_the_latest_finished_commit_of_the_change(repos):
