@@ -20,7 +20,7 @@ from clew.compute import Call, Compute, Outcome
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import registry, tables
-from clew.models.definitions import EvaluationDefinition, GateDefinition, HoldoutDefinition
+from clew.models.definitions import EvaluationDefinition, GateDefinition
 from clew.models.layout import PREDICTIONS, PROFILE, TRAINING
 from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
 from clew.repos import Repos
@@ -81,7 +81,8 @@ class Models:
 
         Raises:
             Invalid: ``holdout.by``, ``holdout.groups``, ``holdout.changed`` where the test set is
-                frozen with another definition; what reading the files raises.
+                frozen with another definition; ``model.target`` where the rows have no such
+                column; what reading the files raises.
         """
         if isinstance(evaluation.test, str):
             read = paths or [one.path for one in self._repos.entries(features)]
@@ -89,7 +90,7 @@ class Models:
             return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
         while True:
             frozen = self._frozen(model)
-            found = self._cut(features, paths, evaluation.test, frozen, cancelled)
+            found = self._cut(features, paths, evaluation, frozen, cancelled)
             test = self._freeze(model, found, frozen, features, global_id)
             if test is not None:
                 return Split(
@@ -128,11 +129,17 @@ class Models:
 
         Raises:
             Invalid: ``model.kind``, ``model.features``, ``model.signature``, ``model.classes``,
-                ``model.target``, ``model.task``.
+                ``model.target``, ``model.task``, ``model.none``.
             Unavailable: ``extra.missing`` without MLflow.
         """
-        test = self._repos.commit_by_id(split.test_commit)
         function = run.function
+        if not artefact:
+            raise Invalid(
+                "model.none",
+                f"{function.name if function else 'The training function'} returned no model.",
+                hint="End it with `return model`, also where trial.checkpoint() keeps something.",
+            )
+        test = self._repos.commit_by_id(split.test_commit)
         payload = {
             "artefact": artefact,
             "train": {"tree": split.train_tree, "paths": list(split.paths)},
@@ -411,14 +418,15 @@ class Models:
         self,
         features: Commit,
         paths: Sequence[str] | None,
-        definition: HoldoutDefinition,
+        evaluation: EvaluationDefinition,
         frozen: Commit | None,
         cancelled: Callable[[], bool],
     ) -> dict[str, Any]:
         payload = {
             "tree": features.tree,
             "paths": None if paths is None else list(paths),
-            "definition": msgspec.to_builtins(definition),
+            "definition": msgspec.to_builtins(evaluation.test),
+            "target": evaluation.target,
             "frozen": frozen.tree if frozen else "",
         }
         return self._work("split", payload, features.repo, cancelled)

@@ -45,13 +45,14 @@ _FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": 
 def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
     """Cut features into training rows and the frozen test rows.
 
-    The payload: ``store``, ``tree``, ``paths`` (None: all), ``definition`` and ``frozen`` (the tree
-    of the test set that stands, '' for none). The trees that come back: ``train``, and ``test``
-    ('' where the frozen one still stands).
+    The payload: ``store``, ``tree``, ``paths`` (None: all), ``definition``, ``target`` and
+    ``frozen`` (the tree of the test set that stands, '' for none). The trees that come back:
+    ``train``, and ``test`` ('' where the frozen one still stands).
     """
     store = _store(payload["store"])
     definition = msgspec.convert(payload["definition"], HoldoutDefinition)
     features = _frame(store, payload["tree"], payload["paths"])
+    _check_target(features, payload["target"])  # before hours are spent on a search
     frozen = _frozen(store, payload["frozen"], definition)
     train, test = cut(features, definition, frozen)
     about = msgspec.json.encode(definition)
@@ -244,13 +245,17 @@ def _features(
     store: Store, where: Mapping[str, Any], target: str
 ) -> tuple[pl.DataFrame, pl.Series]:
     rows = _frame(store, where["tree"], where["paths"])
+    _check_target(rows, target)
+    return rows.drop(target), rows[target]
+
+
+def _check_target(rows: pl.DataFrame, target: str) -> None:
     if target not in rows.columns:
         raise Invalid(
             "model.target",
             f"There is no column {target!r}, only {', '.join(rows.columns)}.",
             hint="Name the column to predict in train(..., target=...), and keep it in the rows.",
         )
-    return rows.drop(target), rows[target]
 
 
 def _labelled(store: Store, where: Mapping[str, Any], target: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from clew.base.errors import ClewError, Conflict, Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records import CodeRef
-from clew.models import EvaluationDefinition, GateDefinition, holdout
+from clew.models import EvaluationDefinition, GateDefinition, TrainingRun, holdout
 from clew.models.registry import sign
 
 GATE = """
@@ -272,7 +272,8 @@ def test_splitting_again_finds_the_frozen_rows(house, flights):
 
 def test_rows_written_before_a_crash_are_only_found_when_committed(house, flights):
     features = house.features(flights())
-    payload = {"paths": None, "definition": {"fraction": 0.3, "by": "day"}, "frozen": ""}
+    definition = {"fraction": 0.3, "by": "day"}
+    payload = {"paths": None, "definition": definition, "target": "late", "frozen": ""}
     before = house.models._work("split", {**payload, "tree": features.tree}, "m", lambda: False)
     assert house.models._frozen("flights/model") is None
     split = house.split(flights())
@@ -305,3 +306,24 @@ def test_a_repo_can_be_the_test_set(house, flights):
     )
     assert judgement.blessed
     assert np.isfinite(judgement.metrics["roc_auc"])
+
+
+def test_a_target_that_no_row_has_is_refused_before_anything_is_trained_or_frozen(house, flights):
+    wrong = EvaluationDefinition(target="nope", test=holdout(0.3, by="day"))
+    with pytest.raises(Invalid) as raised:
+        house.models.split("flights/model", house.features(flights()), wrong, global_id=new_id())
+    assert raised.value.code == "model.target"
+    assert house.split(flights()).train_rows
+
+
+def test_a_training_that_returns_no_model_says_so(house, flights):
+    run = TrainingRun(
+        model="flights/model", job=new_id(), global_id=new_id(), features="c", trial="t",
+        params={}, seed=7,
+    )  # fmt: skip
+    evaluation = EvaluationDefinition(target="late", test=holdout(0.3, by="day"))
+    with pytest.raises(Invalid) as raised:
+        house.models.package(
+            "", split=house.split(flights()), evaluation=evaluation, run=run, snapshot_dir=""
+        )
+    assert raised.value.code == "model.none"
