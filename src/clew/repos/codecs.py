@@ -190,7 +190,7 @@ def _only(files: Sequence[File]) -> File:
         raise Invalid(
             "input.many_files",
             f"This input has {len(files)} files where one is expected.",
-            hint="Annotate with list[...], or take one datum per file.",
+            hint="Annotate with list[...] (list[clew.File] for JSON), or take one datum per file.",
         )
     return files[0]
 
