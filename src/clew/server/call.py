@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Annotated, Protocol, cast
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from clew.base.records import Applied, Plan
 from clew.base.verbs import Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
+
+Limit = Annotated[int, Query(ge=1, le=1_000_000, description="The most that is answered.")]
 
 
 class ServedVerbs(Verbs, Protocol):

@@ -300,3 +300,11 @@ def test_inference_without_an_endpoint_server_is_unavailable(verbs, serving, pla
         answer = httpx2.post(f"{url}/v1/models/m:predict", json={}, trust_env=False)
     assert answer.status_code == 503
     assert isinstance(answer.json()["error"], str)
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "99999999999999999999"])
+@pytest.mark.parametrize("path", ["jobs", "experiments", "drift"])
+def test_a_limit_that_is_none_is_refused_and_never_means_all(http, path, limit):
+    answer = http.get(f"/api/v1/{path}", params={"limit": limit})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "request.invalid"

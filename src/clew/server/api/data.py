@@ -20,7 +20,7 @@ from clew.base.address import parse_address
 from clew.base.archive import MEDIA_TYPE, pack, unpack
 from clew.base.errors import Invalid, NotFound
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
-from clew.server.call import Asked, Call
+from clew.server.call import Asked, Call, Limit
 from clew.server.upload import received
 
 router = APIRouter(tags=["data"])
@@ -58,7 +58,7 @@ def create_repo(call: Asked, new: NewRepo) -> Response:
 
 
 @router.get("/commits", response_model=list[Commit])
-def log(call: Asked, repo: str, branch: str = "main", limit: int = 50) -> Response:
+def log(call: Asked, repo: str, branch: str = "main", limit: Limit = 50) -> Response:
     """Commits of a branch, newest first, refused and aborted ones included."""
     return call.reply(call.verbs.log(repo, branch=branch, limit=limit))
 

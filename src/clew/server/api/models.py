@@ -19,7 +19,7 @@ from clew.base.records import (
     Revision,
     Verdict,
 )
-from clew.server.call import Asked
+from clew.server.call import Asked, Limit
 
 router = APIRouter(tags=["models and endpoints"])
 
@@ -108,12 +108,12 @@ def predict(call: Asked, name: str, asked: PredictRequest) -> Response:
 
 
 @router.get("/endpoints/{name}/predictions", response_model=list[Prediction])
-def predictions(call: Asked, name: str, limit: int = 20) -> Response:
+def predictions(call: Asked, name: str, limit: Limit = 20) -> Response:
     """Logged predictions, newest first."""
     return call.reply(call.verbs.predictions(name, limit=limit))
 
 
 @router.get("/drift", response_model=list[DriftReport])
-def drift(call: Asked, endpoint: str | None = None, limit: int = 20) -> Response:
+def drift(call: Asked, endpoint: str | None = None, limit: Limit = 20) -> Response:
     """Drift reports, newest first."""
     return call.reply(call.verbs.drift(endpoint, limit=limit))

@@ -23,7 +23,7 @@ from clew.base.records import (
     Plan,
 )
 from clew.server.api.data import TAR_BODY
-from clew.server.call import Asked, Call
+from clew.server.call import Asked, Call, Limit
 from clew.server.upload import project, received
 
 router = APIRouter(tags=["work"])
@@ -91,7 +91,7 @@ def run(call: Asked, pipeline: str, wish: RunRequest) -> Response:
 
 @router.get("/jobs", response_model=list[Job])
 def jobs(
-    call: Asked, pipeline: str | None = None, state: str | None = None, limit: int = 100
+    call: Asked, pipeline: str | None = None, state: str | None = None, limit: Limit = 100
 ) -> Response:
     """Jobs, newest first."""
     return call.reply(call.verbs.jobs(pipeline=pipeline, state=state, limit=limit))
@@ -104,7 +104,7 @@ def job(call: Asked, job_id: str) -> Response:
 
 
 @router.get("/jobs/{job_id}/datums", response_model=list[Datum])
-def datums(call: Asked, job_id: str, limit: int = 1000) -> Response:
+def datums(call: Asked, job_id: str, limit: Limit = 1000) -> Response:
     """Datums of a job with the reason that each ran or was skipped."""
     return call.reply(call.verbs.datums(job_id, limit=limit))
 
@@ -122,7 +122,7 @@ def cancel(call: Asked, job_id: str) -> Response:
 
 
 @router.get("/experiments", response_model=list[Experiment])
-def experiments(call: Asked, limit: int = 50) -> Response:
+def experiments(call: Asked, limit: Limit = 50) -> Response:
     """Experiments, newest first."""
     return call.reply(call.verbs.experiments(limit=limit))
 
