@@ -308,3 +308,8 @@ def test_a_limit_that_is_none_is_refused_and_never_means_all(http, path, limit):
     answer = http.get(f"/api/v1/{path}", params={"limit": limit})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "request.invalid"
+
+
+def test_a_sequence_number_beyond_all_is_refused(http):
+    answer = http.get("/api/v1/events", params={"after": "99999999999999999999"})
+    assert answer.status_code == 400

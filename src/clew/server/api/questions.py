@@ -55,7 +55,7 @@ def why(call: Asked, subject: str, down: bool = False) -> Response:
 @router.get("/events", response_model=list[Event])
 async def events(
     call: Asked,
-    after: int | None = None,
+    after: Annotated[int | None, Query(le=2**63 - 1)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     follow: bool = False,
     last_event_id: Annotated[str, Header()] = "",
