@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -50,6 +51,5 @@ async def load(address: str, body: bytes, connections: int, seconds: float) -> d
 
 if __name__ == "__main__":
     address, body_file, connections, seconds = sys.argv[1:]
-    with open(body_file, "rb") as file:
-        body = file.read()
+    body = Path(body_file).read_bytes()
     print(json.dumps(asyncio.run(load(address, body, int(connections), float(seconds)))))

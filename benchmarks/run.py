@@ -59,7 +59,7 @@ def show(rows: list[measure.Row]) -> None:
                 row.rounds,
                 row.bar,
                 "yes" if row.holds else "NO",
-            )  # fmt: skip
+            )
         )
 
 

@@ -64,10 +64,10 @@ def _measure(place: Path) -> list[Row]:
     return [
         less_is_better(
             "commit_small_files", ours_s, "s", "cp -r", copy_s, rounds=ROUNDS,
-            bar="whole process, no bar yet", holds=lambda s, ratio: True,
+            bar="whole process, no bar yet", holds=lambda _s, _ratio: True,
         ),
         less_is_better(
             "commit_small_files", ours_s, "s", "dvc add", dvc_s, rounds=ROUNDS,
-            bar="faster", holds=lambda s, ratio: ratio > 1,
+            bar="faster", holds=lambda _s, ratio: ratio > 1,
         ),
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """1,000 trivial datums, then one more file; against the same function in a plain Python loop.
 
-The plain loop keeps no history, no keys and no lineage: it is the physical limit of this machine for
-reading a small file and writing a small result, not a peer.
+The plain loop keeps no history, no keys and no lineage: it is the physical limit of this machine
+for reading a small file and writing a small result, not a peer.
 """
 
 import json
@@ -76,10 +76,10 @@ def _measure(place: Path) -> list[Row]:
     return [
         less_is_better(
             "thousand_datums", ours_s, "s", "plain Python loop", plain_s, rounds=ROUNDS,
-            bar="whole process, no bar yet", holds=lambda s, ratio: True,
+            bar="whole process, no bar yet", holds=lambda _s, _ratio: True,
         ),
         less_is_better(
             "one_more_datum", more_s, "s", "1,000 datums at first", ours_s, rounds=ROUNDS,
-            bar="runs one, skips 1,000", holds=lambda s, ratio: ratio > 1,
+            bar="runs one, skips 1,000", holds=lambda _s, ratio: ratio > 1,
         ),
     ]  # fmt: skip

@@ -18,8 +18,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import polars as pl
 from measure import Row, more_is_better, paired
 from peers import python_of
+from sklearn.datasets import load_breast_cancer
 
 ROUNDS = 3
 SECONDS = 4.0
@@ -101,7 +103,7 @@ def _measure(place: Path) -> list[Row]:
                     rounds=ROUNDS,
                     bar=f"at least {least} times",
                     holds=lambda _, ratio, least=least: ratio >= least,
-                )  # fmt: skip
+                )
             )
     return rows
 
@@ -136,9 +138,6 @@ def _clew(place: Path):
 
 
 def _make_ours(home: Path) -> None:
-    import polars as pl
-    from sklearn.datasets import load_breast_cancer
-
     home.mkdir()
     x, y = load_breast_cancer(return_X_y=True)
     frame = pl.DataFrame((x - x.mean(0)) / x.std(0), schema=[f"f{n}" for n in range(30)])

@@ -94,6 +94,6 @@ def _measure(place: Path) -> list[Row]:
         ),
         less_is_better(
             "trivial_pipeline_unchanged", again_s, "s", "Metaflow", theirs_s, rounds=ROUNDS,
-            bar="executes nothing, faster", holds=lambda s, ratio: ratio > 1,
+            bar="executes nothing, faster", holds=lambda _s, ratio: ratio > 1,
         ),
     ]  # fmt: skip
