@@ -244,7 +244,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(
     )
     ballast = fill(small_disk, 3_000_000)
     assert place.refused("put", "trouble/orders", large, exits=7)["code"] == "disk.full"
-    assert place.refused("ls", "trouble/orders", exits=3)["code"] == "ref.unknown"
+    assert place.refused("ls", "trouble/orders", exits=3)["code"] == "branch.empty"
     ballast.unlink()
     assert place.json("put", "trouble/orders", large)["commit"]["files"] == 1
     assert len(place.json("log", "trouble/orders")) == 1
