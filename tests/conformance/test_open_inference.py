@@ -353,6 +353,9 @@ def test_whatever_is_sent_is_answered_and_never_with_5xx(server, path, name, req
 def test_all_that_was_sent_can_be_committed_and_read_again(server):
     request = b'{"instances": [["\\ud800", 1, 2]]}'  # half a character
     assert server.ask("POST", "/v1/models/matrix:predict", request)[0] == 400
+    for name in ("matrix", "wide", "picky"):
+        server.infer(name, MATRIX)
+    server.infer("frame", {"inputs": FRAME})
     server.workspace.serving.collect(force=True)
     for name in ("matrix", "frame", "wide", "picky"):
         assert server.workspace.serving.predictions(name, 1000)
