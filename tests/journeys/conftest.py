@@ -78,13 +78,12 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
-    def kill(self) -> None:
-        """kill -9 of the server alone; its children must end by themselves."""
-        family = self.family()
+    def kill(self) -> list[psutil.Process]:
+        """kill -9 of the server alone; its children, which must end by themselves."""
+        children = self.family()[1:]
         self.process.kill()
         self._over()
-        _, alive = psutil.wait_procs(family, timeout=30)
-        assert not alive, f"outlived the server: {[p.cmdline() for p in alive]}"
+        return children
 
     def stop(self) -> int:
         """End it as Ctrl-C would; its exit status."""
@@ -110,7 +109,8 @@ class Place:
     def __init__(self, directory: Path, **environ: str) -> None:
         self.directory = directory
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")} | environ
-        self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        for name in ("PYTHONDONTWRITEBYTECODE", "COLUMNS"):
+            self.environ.pop(name, None)
         self.servers: list[Server] = []
         directory.mkdir(parents=True, exist_ok=True)
 

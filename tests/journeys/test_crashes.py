@@ -110,6 +110,7 @@ class Killer:
     server: Server
     killed: Counter[str] = field(default_factory=Counter)
     last: str = ""
+    ghosts: list[psutil.Process] = field(default_factory=list)
 
     def strike(self) -> None:
         """Wait until some moment of the loop, then kill -9."""
@@ -122,7 +123,7 @@ class Killer:
         if target != "server" and self._kill_child(f"clew.{_MODULES[target]}"):
             self.killed[target] += 1
             return
-        self.server.kill()
+        self.ghosts += self.server.kill()
         self.killed["server"] += 1
         if self.moments.random() < 0.15:
             self._kill_while_starting()
@@ -192,6 +193,7 @@ def kill_and_check(place: Place, numbers: Csv, *, seed: int, kills: int) -> None
         with place.verbs() as verbs:
             verbs.wait(timeout_s=120)
     assert not client.surprises, client.surprises
+    all_gone(killer.ghosts)
     assert killer.server.stop() == 0
     assert len(client.commits) >= kills // 4, "new data came through"
     assert client.predictions
@@ -204,6 +206,11 @@ def kill_and_check(place: Place, numbers: Csv, *, seed: int, kills: int) -> None
     contents = {path: client.contents[path] for path in client.commits}
     contents["/first.csv"] = numbers(1).encode()
     nothing_ran_twice(place.home / "clew.db", runs, contents, killer.killed.total())
+
+
+def all_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive, f"outlived the server: {[process.cmdline() for process in alive]}"
 
 
 def there(place: Place, client: Client) -> None:
@@ -300,6 +307,20 @@ def test_many_random_kills_lose_nothing_and_double_nothing(
     place: Place, numbers: Csv, seed: int
 ) -> None:
     kill_and_check(place, numbers, seed=1000 + seed, kills=60)
+
+
+def test_a_killed_server_starts_again_at_once_on_the_same_ports(trained: Place) -> None:
+    server = trained.server()
+    ports = [url.rpartition(":")[2] for url in (server.url, server.serving_url)]
+    with trained.verbs() as verbs:
+        before = verbs.predict("large", [{"x": 70.0}])
+    children = server.kill()
+    again = trained.server("--port", ports[0], "--serving-port", ports[1])
+    assert (again.url, again.serving_url) == (server.url, server.serving_url)
+    with trained.verbs() as verbs:
+        assert verbs.predict("large", [{"x": 70.0}]).model_version == before.model_version
+        assert verbs.why(before.prediction_id).subject.id == before.prediction_id
+    all_gone(children)
 
 
 def test_a_killed_command_is_taken_up_by_the_next(trained: Place, numbers: Csv) -> None:
