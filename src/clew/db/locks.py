@@ -64,6 +64,9 @@ class FileLock:
         """Let others have it. Doing so twice is harmless."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
+            # Said aloud: a child that is just being started holds a copy of the descriptor until
+            # its program is loaded, and a close alone would leave the lock with that copy.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

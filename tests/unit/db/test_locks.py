@@ -60,11 +60,21 @@ def test_the_death_of_the_holder_frees_the_lock(tmp_path):
 def test_children_do_not_inherit_a_lock(tmp_path):
     path = tmp_path / "engine.lock"
     lock = FileLock.acquire(path, "me")
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()"],
         stdin=subprocess.PIPE,
         close_fds=False,
-    )
-    lock.release()
-    FileLock.acquire(path, "me").release()
-    child.communicate()
+    ):
+        lock.release()
+        FileLock.acquire(path, "me").release()
+
+
+def test_a_copy_of_the_descriptor_does_not_keep_a_released_lock(tmp_path):
+    path = tmp_path / "engine.lock"
+    lock = FileLock.acquire(path, "me")
+    copy = os.dup(lock._descriptor)  # as a child has it between fork and exec
+    try:
+        lock.release()
+        FileLock.acquire(path, "me").release()
+    finally:
+        os.close(copy)
