@@ -53,7 +53,7 @@ format: .venv/dev.installed ## bring the code into shape
 
 lock: $(BIN)/uv ## resolve requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo -o requirements/demo.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --group dev -o requirements/dev.txt
 
 bench-peers: .venv/dev.installed ## virtual environments of the peers that benchmarks compare with
 	$(BIN)/python benchmarks/peers.py
