@@ -5,6 +5,7 @@ Knows how files become objects; knows nothing of commits and refs.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from typing import BinaryIO
 from clew.base.errors import Invalid, NotFound
 from clew.store import cutter, editing
 from clew.store.catalog import PACK_LIMIT, Catalog
-from clew.store.chunks import CHUNK, CHUNKS, FILE, WHOLE_BELOW, encode_chunks
-from clew.store.digests import key_of
+from clew.store.chunks import CHUNK, CHUNKS, FILE, WHOLE_BELOW, decode_chunks, encode_chunks
+from clew.store.digests import key_of, split
 from clew.store.nodes import TREE, Item, Load, Node, decode_node, encode_node
 from clew.store.packs import PackBuilder
 from clew.store.reading import check_tree
@@ -70,6 +71,28 @@ class Writer:
         if isinstance(data, Path):
             return self._put_path(data)
         return self._put_stream(data.read, _fill(data.read, WHOLE_BELOW))
+
+    def extend(self, digest: str, data: bytes | BinaryIO) -> tuple[str, int]:
+        """The file ``digest`` with more bytes at its end: digest and size, as if put whole.
+
+        ``digest`` must have been flushed. Of a large file its last chunk alone is read.
+
+        Raises:
+            NotFound: ``object.missing``.
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        more = io.BytesIO(data) if isinstance(data, bytes) else data
+        tag, key = split(digest)
+        payload = self._catalog.fetch(tag, key)
+        if tag != CHUNKS:
+            return self._put_stream(more.read, payload + _fill(more.read, WHOLE_BELOW))
+        chunks = decode_chunks(digest, payload)
+        keys, sizes = list(chunks.keys[:-1]), list(chunks.sizes[:-1])
+        tail = self._catalog.fetch(CHUNK, chunks.keys[-1])
+        for chunk in cutter.cut_stream(more.read, tail):
+            keys.append(self._keep(CHUNK, chunk))
+            sizes.append(len(chunk))
+        return self.put_object(CHUNKS, encode_chunks(keys, sizes)), sum(sizes)
 
     def put_many(self, paths: Iterable[Path]) -> list[tuple[str, int]]:
         """:meth:`put` for files on disk, in order."""
