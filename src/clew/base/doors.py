@@ -12,15 +12,18 @@ from importlib import import_module
 from typing import Any
 
 
-def on_demand(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` (PEP 562): name → the submodule of ``package`` that has it."""
+def on_demand(module: str, places: Mapping[str, str], package: str = "") -> Callable[[str], Any]:
+    """A module's ``__getattr__`` (PEP 562): name → the submodule of ``package`` that has it.
+
+    Without ``package`` the module is that package itself: the door of a room.
+    """
 
     def load(name: str) -> Any:
         place = places.get(name)
         if place is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{place}"), name)
-        setattr(sys.modules[package], name, value)
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package or module}.{place}"), name)
+        setattr(sys.modules[module], name, value)
         return value
 
     return load

@@ -5,6 +5,7 @@ Knows which commands there are; what they do stands in the other files of this r
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -21,6 +22,8 @@ WORK = "Work"
 MODELS = "Models and endpoints"
 
 INTERRUPTED = 130
+_PATIENT = (50_000, 20, 20)
+"""Thresholds of the garbage collector: loading libraries makes many objects and no garbage."""
 
 app = typer.Typer(
     name="clew",
@@ -70,6 +73,7 @@ for panel, name, command in (
 
 def main() -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 and up see ``EXIT_CODES``."""
+    gc.set_threshold(*_PATIENT)
     try:
         app()
     except ClewError as error:
@@ -85,6 +89,8 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:
         _end(_of_system(error))
+    finally:
+        gc.freeze()  # the process ends: what is loaded need not be searched for garbage
 
 
 def _end(error: ClewError) -> NoReturn:

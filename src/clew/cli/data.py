@@ -42,7 +42,7 @@ def put(
 ) -> None:
     """Commit files; everything that depends on them follows."""
     files = _sources(sources or [], path)
-    with workspace() as clew:
+    with workspace(working=wait) as clew:
         commit = clew.put(
             repo, files, branch=branch, message=message, delete=delete or [], replace=replace
         )

@@ -39,9 +39,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextmanager
-def workspace() -> Iterator[Verbs]:
-    """The workspace that the environment and this directory name; closed at the end."""
-    verbs = connect()
+def workspace(*, working: bool = False) -> Iterator[Verbs]:
+    """The workspace that the environment and this directory name; closed at the end.
+
+    ``working``: the command is about to run the user's code.
+    """
+    verbs = connect(working=working)
     try:
         yield verbs
     finally:

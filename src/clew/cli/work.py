@@ -31,7 +31,7 @@ def apply(
     json: Json = False,
 ) -> None:
     """Register a file's pipelines; what the change affects runs, and nothing else."""
-    with workspace() as clew:
+    with workspace(working=True) as clew:
         applied = clew.apply(file, message=message)
         jobs: list[Job] = []
         for one in applied:
@@ -56,7 +56,7 @@ def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str,
 
 def plan(file: File, json: Json = False) -> None:
     """What apply would run, skip and delete, and why; changes nothing."""
-    with workspace() as clew:
+    with workspace(working=True) as clew:
         plans = clew.plan(file)
     if json:
         print_json(plans)
@@ -91,7 +91,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a step anew although nothing changed."""
-    with workspace() as clew:
+    with workspace(working=wait) as clew:
         global_id = clew.run(pipeline, step, reason=reason)
         jobs = follow(clew, global_id, show=not json) if wait else []
     if json:
@@ -107,7 +107,7 @@ def wait(
     json: Json = False,
 ) -> None:
     """Return when nothing is left to run (on the files here: do the work)."""
-    with workspace() as clew:
+    with workspace(working=True) as clew:
         if timeout_s:
             clew.wait(global_id, timeout_s=timeout_s)
         jobs = follow(clew, global_id, show=not json)

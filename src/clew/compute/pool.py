@@ -14,7 +14,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -39,8 +40,9 @@ class ProcessPool:
 
     ``scratch`` is a directory for the calls' own directories, ``log_dir`` one for the output of
     each worker while it runs. ``environment`` is that of this process unless given; libraries with
-    thread pools get an equal share of the cores, unless it says otherwise. Workers end with this
-    process, however it ends. See :class:`clew.compute.Compute` for the law.
+    thread pools get an equal share of the cores, unless it says otherwise. A new worker imports
+    the modules ``preload`` before its first call. Workers end with this process, however it ends.
+    See :class:`clew.compute.Compute` for the law.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class ProcessPool:
         log_dir: Path,
         *,
         environment: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         self._size = max(1, size)
         self._places = (scratch, log_dir)
         self._environment = environment_of_workers(environment, self._size)
+        self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._dispatcher: _Dispatcher | None = None
         self._closed = False
@@ -62,6 +66,11 @@ class ProcessPool:
     def size(self) -> int:
         """How many calls run at a time."""
         return self._size
+
+    def start(self) -> None:
+        """Start a first worker ahead of the first call. Raises Unavailable ``pool.closed``."""
+        dispatcher = self._running()
+        dispatcher.tell(dispatcher.start_ahead)
 
     def submit(
         self, call: Call, on_message: Listener | None = None, affinity: str = ""
@@ -100,7 +109,7 @@ class ProcessPool:
                 raise _closed()
             if self._dispatcher is None:
                 space = ScratchSpace(*self._places)
-                self._dispatcher = _Dispatcher(self._size, space, self._environment)
+                self._dispatcher = _Dispatcher(self._size, space, self._environment, self._preload)
                 self._dispatcher.thread.start()
             return self._dispatcher
 
@@ -111,12 +120,19 @@ class _Dispatcher:
     ``tell`` and ``cancel`` may be called from anywhere, everything else runs on the thread.
     """
 
-    def __init__(self, size: int, space: ScratchSpace, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        size: int,
+        space: ScratchSpace,
+        environment: Mapping[str, str],
+        preload: tuple[str, ...],
+    ) -> None:
         self.thread = threading.Thread(target=self._run, name="clew-dispatcher", daemon=True)
         self.couriers = Couriers(size)
         self._size = size
         self._space = space
         self._environment = environment
+        self._preload = preload
         self._commands: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._ended = False
@@ -188,6 +204,12 @@ class _Dispatcher:
         """Put a call in the queue, behind those of its priority."""
         bisect.insort(self._queue, (-submitted.call.priority, next(self._numbers), submitted))
 
+    def start_ahead(self) -> None:
+        """Have a worker, if there is none; where it cannot start, the first call says so."""
+        if not self._workers:
+            with suppress(OSError):
+                self._start_worker()
+
     def _cancel(self, submitted: Submitted) -> None:
         label = submitted.call.label
         for worker in self._workers:
@@ -221,10 +243,9 @@ class _Dispatcher:
         for index, (priority, _, submitted) in enumerate(self._queue[:_LOOK_AHEAD]):
             if priority != self._queue[0][0]:
                 break
-            fitting = [w for w in idle if w.snapshot == submitted.call.snapshot_dir]
+            fitting = [w for w in idle if w.snapshot in {None, submitted.call.snapshot_dir}]
             if fitting:
-                best = max(fitting, key=lambda w: (w.affinity == submitted.affinity, w.used))
-                return index, best
+                return index, max(fitting, key=partial(_warmth, submitted))
             if can_start or submitted.overtaken >= _LOOK_AHEAD:
                 return index, None if can_start else min(idle, key=lambda w: w.used)
         return 0, min(idle, key=lambda w: w.used)
@@ -248,7 +269,8 @@ class _Dispatcher:
     def _start_worker(self) -> Worker:
         number = next(self._numbers)
         scratch = self._space.directory(number)
-        worker = Worker(number, scratch, self._space.log(number), self._environment)
+        log = self._space.log(number)
+        worker = Worker(number, scratch, log, self._environment, self._preload)
         self._workers.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, partial(self._serve, worker))
         if worker.pidfd is not None:
@@ -381,6 +403,11 @@ class _Dispatcher:
                 self._selector.unregister(worker.pidfd)
             worker.kill()
         self._workers.clear()
+
+
+def _warmth(submitted: Submitted, worker: Worker) -> tuple[bool, bool, int]:
+    """How much of what a call needs a worker has loaded; a fresh one has nothing."""
+    return worker.snapshot is not None, worker.affinity == submitted.affinity, worker.used
 
 
 def _without_value(

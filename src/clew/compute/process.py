@@ -47,7 +47,14 @@ class Worker:
     ``deadline`` and ``started`` are of the monotonic clock and stand while a call runs.
     """
 
-    def __init__(self, number: int, scratch: Path, log: Path, environment: Mapping[str, str]):
+    def __init__(
+        self,
+        number: int,
+        scratch: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        preload: tuple[str, ...] = (),
+    ) -> None:
         self.number = number
         self.scratch = scratch
         self.log_path = log
@@ -65,7 +72,7 @@ class Worker:
         self._log = os.open(log, flags, 0o600)
         self._socket, theirs = socket.socketpair()
         try:
-            self._process = self._start(theirs.fileno(), environment)
+            self._process = self._start(theirs.fileno(), environment, preload)
         except OSError:
             os.close(self._log)
             self._socket.close()
@@ -75,10 +82,12 @@ class Worker:
         self._socket.setblocking(False)
         self.pidfd = self._open_pidfd()
 
-    def _start(self, descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, descriptor: int, environment: Mapping[str, str], preload: tuple[str, ...]
+    ) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C is for the parent, and kill reaches the user's children too.
         # The system ends it with the thread that started it, so that is the pool's own thread.
-        arguments = [str(descriptor), str(os.getpid()), str(self.scratch)]
+        arguments = [str(descriptor), str(os.getpid()), str(self.scratch), *preload]
         return subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-m", "clew.compute.worker", *arguments],
             stdin=subprocess.DEVNULL,

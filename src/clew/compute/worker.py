@@ -1,18 +1,21 @@
 """A worker process: takes calls from its pipe, one at a time, until the pipe ends.
 
 Knows nothing of queues, limits or other workers; its parent does.
-Started as ``python -m clew.compute.worker DESCRIPTOR PARENT_PID SCRATCH``.
+Started as ``python -m clew.compute.worker DESCRIPTOR PARENT_PID SCRATCH [MODULE ...]``; the modules
+are imported before the first call.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -91,10 +94,13 @@ def main(arguments: list[str]) -> None:
     _die_with(parent)
     pipe = Pipe(descriptor)
     output = Output(os.dup(1))
+    for name in arguments[3:]:
+        import_module(name)
     pipe.write(Ready())
     while True:
         frame = pipe.read()
         if not isinstance(frame, Run):
+            gc.freeze()  # the process ends: what is loaded need not be searched for garbage
             return
         done = run_call(frame, Context(frame.call_id, scratch, pipe.say), output)
         pipe.write(done)

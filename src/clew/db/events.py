@@ -5,6 +5,7 @@ Knows no kind of event: rooms name them where they emit them.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
@@ -75,10 +76,11 @@ class Events:
         with self._read() as tx:
             return tx.execute(LAST).scalar() or 0
 
-    def wait(self, seq: int, timeout_s: float) -> bool:
+    def wait(self, seq: int, timeout_s: float, over: threading.Event | None = None) -> bool:
         """Whether there is an event after ``seq``; if not yet, wait for one up to ``timeout_s``.
 
-        Events of this process wake at once, those of others within 20 ms.
+        Events of this process wake at once, those of others within 20 ms. Who sets
+        ``over`` and calls :meth:`notify` ends the waiting.
         """
         deadline = time.monotonic() + timeout_s
         seen = None
@@ -89,7 +91,7 @@ class Events:
                 if self.last() > seq:
                     return True
             rest_s = deadline - time.monotonic()
-            if rest_s <= 0:
+            if rest_s <= 0 or (over is not None and over.is_set()):
                 return False
             with self._committed:
                 self._committed.wait(min(rest_s, POLL_S))

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from clew.base.verbs import Verbs
 
 
-def connect(url: str = "", *, token: str = "", directory: Path | str = ".") -> Verbs:
+def connect(
+    url: str = "", *, token: str = "", directory: Path | str = ".", working: bool = False
+) -> Verbs:
     """A workspace with every verb.
 
     The one at ``url`` (else CLEW_URL); else the one in ``directory`` or above it: through its
-    server where one is running, on its files where not.
+    server where one is running, on its files where not. ``working`` says that user code is about
+    to run, so that on files a worker can start ahead.
 
     Raises:
         NotFound: ``workspace.missing`` where there is none.
@@ -36,10 +39,10 @@ def connect(url: str = "", *, token: str = "", directory: Path | str = ".") -> V
     server = running_server(settings.home)
     if server is not None:
         return _remote(server.url, token or settings.token or server.token)
-    return connect_embedded(settings)
+    return connect_embedded(settings, working=working)
 
 
-def connect_embedded(settings: Settings, *, create: bool = False) -> Verbs:
+def connect_embedded(settings: Settings, *, create: bool = False, working: bool = False) -> Verbs:
     """The workspace on the files in ``settings.home``, made where ``create`` says so.
 
     Raises:
@@ -52,7 +55,7 @@ def connect_embedded(settings: Settings, *, create: bool = False) -> Verbs:
             hint="Run `clew init` in the directory of your project, or set CLEW_URL.",
         )
     workspace = import_module("clew.workspace")
-    return cast("Verbs", workspace.Workspace.open(settings, create=create))
+    return cast("Verbs", workspace.open_workspace(settings, create=create, working=working))
 
 
 def _remote(url: str, token: str) -> Verbs:

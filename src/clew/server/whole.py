@@ -17,7 +17,7 @@ from clew.base.settings import Settings
 from clew.db import FileLock
 from clew.server.run import check_login, serve
 from clew.serving import ServingProcess
-from clew.workspace import LOCK_NAME, Engine, Workspace, serving_settings
+from clew.workspace import LOCK_NAME, Engine, Workspace, open_workspace, serving_settings
 
 _log = logging.getLogger("clew.server")
 
@@ -44,7 +44,7 @@ def run_server(
     """
     check_login(host, settings.token)
     with ExitStack() as stack:
-        workspace = Workspace.open(settings)
+        workspace = open_workspace(settings)
         stack.callback(workspace.close)
         stack.callback(_lock(settings).release)
         serving = ServingProcess.start(

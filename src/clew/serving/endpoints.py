@@ -6,6 +6,7 @@ Knows no requests: those are answered in serving processes, which follow the row
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,10 @@ from clew.base.records import Endpoint, Prediction, Revision, Signature
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.repos import Repos
-from clew.serving import accounts, tables
-from clew.serving.collector import Collector
+from clew.serving import accounts, late, tables
 from clew.serving.definitions import EndpointDefinition, Rollout
-from clew.serving.log import PredictionLog
 from clew.serving.rollouts import Rollouts, definition_of, row_of
+from clew.serving.spool import segments
 from clew.serving.stats import quantile_s
 from clew.store import Store
 
@@ -35,9 +35,16 @@ class Serving:
         self, db: Database, repos: Repos, store: Store, lineage: Lineage, spool_dir: Path
     ) -> None:
         self._db = db
+        self._repos, self._store, self._spool = repos, store, spool_dir
         self._rollouts = Rollouts(db, lineage)
-        self._collector = Collector(db, repos, store, spool_dir)
-        self._log = PredictionLog(db, repos, store, spool_dir)
+
+    @cached_property
+    def _collector(self) -> late.Collector:
+        return late.Collector(self._db, self._repos, self._store, self._spool)
+
+    @cached_property
+    def _log(self) -> late.PredictionLog:
+        return late.PredictionLog(self._db, self._repos, self._store, self._spool)
 
     # endpoints ----------------------------------------------------------------------------------
 
@@ -159,6 +166,8 @@ class Serving:
 
         Without ``force`` it does nothing within a second of the last time.
         """
+        if not segments(self._spool):
+            return 0
         return self._collector.collect(force=force)
 
     def find_prediction(self, prediction_id: str) -> Prediction | None:

@@ -48,8 +48,10 @@ class Rooms:
         self.db.close()
 
 
-def wire(settings: Settings, *, create: bool) -> Rooms:
+def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
     """Open the rooms over ``settings.home``; make what is missing where ``create`` says so.
+
+    The rooms own ``compute`` from then on.
 
     Raises:
         NotFound: ``workspace.missing``.
@@ -69,7 +71,6 @@ def wire(settings: Settings, *, create: bool) -> Rooms:
     lineage = Lineage(db)
     repos = Repos(db, store)
     snapshots = Snapshots(store, home / "code")
-    compute = ProcessPool(settings.worker_count, home / "scratch", home / "logs")
     experiments = Experiments(db, repos, store, lineage, compute)
     models = Models(db, repos, store, lineage, compute)
     serving = Serving(db, repos, store, lineage, home / "spool")

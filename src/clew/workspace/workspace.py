@@ -49,7 +49,7 @@ from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.predicting import predict
-from clew.workspace.rooms import Rooms, serving_settings, wire
+from clew.workspace.rooms import Rooms, serving_settings
 
 LOCK_NAME = "engine.lock"
 FOLLOW_S = 0.5
@@ -66,16 +66,6 @@ class Workspace:
         self.rooms = rooms
         self._author = author
         self.serves = False
-
-    @classmethod
-    def open(cls, settings: Settings, *, create: bool = False) -> Workspace:
-        """Open the workspace in ``settings.home``, or make it.
-
-        Raises:
-            NotFound: ``workspace.missing``.
-            Unavailable: ``workspace.read_only``, ``disk.full``.
-        """
-        return cls(wire(settings, create=create))
 
     def close(self) -> None:
         """End the workers and let go of the files."""
@@ -385,6 +375,7 @@ class _Waiting:
 
     def done(self) -> bool:
         """Whether nothing is left, or time is up."""
+            self._rooms.db.events.notify()
         if self._end is not None and time.monotonic() > self._end:
             self._late = True
             self.stop.set()
@@ -407,7 +398,9 @@ class _Waiting:
     def _show(self) -> None:
         while not self._over.is_set():
             self._pass_on()
-            self._rooms.db.events.wait(max(self._seen, self._rooms.db.events.last()), 0.1)
+            self._rooms.db.events.wait(
+                max(self._seen, self._rooms.db.events.last()), 0.1, self._over
+            )
 
     def _pass_on(self) -> None:
         assert self._watch is not None

@@ -4,7 +4,7 @@ import pytest
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.settings import Settings
-from clew.workspace import Workspace
+from clew.workspace import open_workspace
 
 FILE = """
 import clew
@@ -28,7 +28,7 @@ def project(tmp_path_factory):
     file = directory / "p.py"
     file.write_text(FILE)
     settings = Settings(home=directory / ".clew", workers=2)
-    with_model = Workspace.open(settings, create=True)
+    with_model = open_workspace(settings, create=True)
     with_model.apply(file)
     with_model.put("p/rows", {"/rows.csv": ROWS})
     with_model.wait()

@@ -6,7 +6,7 @@ import pytest
 
 from clew.base.errors import NotReady
 from clew.base.settings import Settings
-from clew.workspace import Workspace
+from clew.workspace import open_workspace
 
 FILE = """
 import time
@@ -35,7 +35,7 @@ def workspace(tmp_path, signal):
     file.parent.mkdir()
     file.write_text(FILE.format(signal=str(signal)))
     settings = Settings(home=tmp_path / ".clew", workers=2)
-    opened = Workspace.open(settings, create=True)
+    opened = open_workspace(settings, create=True)
     opened.apply(file)
     yield opened
     opened.close()
