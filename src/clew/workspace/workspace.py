@@ -370,12 +370,12 @@ class _Waiting:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._thread is not None:
+            self._rooms.db.events.notify()
             self._thread.join()
             self._pass_on()
 
     def done(self) -> bool:
         """Whether nothing is left, or time is up."""
-            self._rooms.db.events.notify()
         if self._end is not None and time.monotonic() > self._end:
             self._late = True
             self.stop.set()
