@@ -72,6 +72,13 @@ class Verbs(Protocol):
         """The content of one file, ``repo@ref:/path``."""
         ...
 
+    def open_file(self, address: str) -> BinaryIO:
+        """One file as a seekable stream, for one thread; what is not read is not fetched.
+
+        The ref is resolved now: the stream stays on that commit. Close it after use.
+        """
+        ...
+
     def get(self, address: str, target: Path | str) -> list[Path]:
         """Write a file, or everything below a directory, to ``target``; each file atomically."""
         ...

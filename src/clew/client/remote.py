@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from clew.base.archive import MEDIA_TYPE, pack
@@ -39,6 +40,7 @@ from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
 from clew.client.download import write_archive
 from clew.client.following import Follower
+from clew.client.ranges import open_range_reader
 from clew.client.wire import Wire
 
 
@@ -87,6 +89,10 @@ class RemoteWorkspace:
     def read(self, address: str) -> bytes:
         """The content of one file, ``repo@ref:/path``."""
         return self._wire.get("/content", bytes, address=address)
+
+    def open_file(self, address: str) -> BinaryIO:
+        """One file as a seekable stream; only the ranges that are read travel."""
+        return open_range_reader(self._wire, address)
 
     def get(self, address: str, target: Path | str) -> list[Path]:
         """Write a file, or everything below a directory, to ``target``; each file atomically."""

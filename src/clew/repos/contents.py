@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from clew.base.address import normal_path
 from clew.base.errors import Conflict, NotFound, NotReady
@@ -99,6 +99,15 @@ def read(store: Store, content: Content, path: str) -> bytes:
         NotFound: ``file.unknown``.
         Conflict: ``file.directory`` where the path is a directory.
     """
+    return store.read(_only_file(store, content, path).digest)
+
+
+def open_file(store: Store, content: Content, path: str) -> BinaryIO:
+    """A file as a seekable stream for one thread. Raises as :func:`read` does."""
+    return store.open_file(_only_file(store, content, path).digest)
+
+
+def _only_file(store: Store, content: Content, path: str) -> FileInfo:
     info = get(store, content, path)
     if info.kind == "directory":
         raise Conflict(
@@ -106,7 +115,7 @@ def read(store: Store, content: Content, path: str) -> bytes:
             f"{info.path} is a directory.",
             hint="Name one of the files in it, or get the whole: clew get",
         )
-    return store.read(info.digest)
+    return info
 
 
 def export(store: Store, content: Content, path: str, target: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from sqlalchemy import delete, select
 
@@ -450,6 +450,10 @@ class Repos:
     def read(self, content: Content, path: str) -> bytes:
         """The bytes of a file. Raises NotFound ``file.unknown``, Conflict ``file.directory``."""
         return contents.read(self._store, content, path)
+
+    def open_file(self, content: Content, path: str) -> BinaryIO:
+        """A file as a seekable stream for one thread. Raises as :meth:`read` does."""
+        return contents.open_file(self._store, content, path)
 
     def export(self, content: Content, path: str, target: Path) -> Sequence[Path]:
         """Write a file to ``target`` (into it, where it is a directory), or all below a directory.

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.archive import check_sources
@@ -123,6 +124,11 @@ class Workspace:
         """The content of one file."""
         place = parse_address(address)
         return self.rooms.repos.read(self.rooms.repos.resolve(place), place.path)
+
+    def open_file(self, address: str) -> BinaryIO:
+        """One file as a seekable stream."""
+        place = parse_address(address)
+        return self.rooms.repos.open_file(self.rooms.repos.resolve(place), place.path)
 
     def get(self, address: str, target: Path | str) -> list[Path]:
         """Write files to disk."""

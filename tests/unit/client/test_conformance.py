@@ -96,6 +96,20 @@ def test_no_verb_is_missing(remote):
             assert mine == inspect.signature(verb), name
 
 
+def test_a_file_is_read_from_any_place(remote, verbs):
+    verbs.store["/large"] = bytes(range(251)) * 10_000
+    with remote.open_file(f"{P}/flights:/large") as file:
+        assert file.seek(-3, 2) == 251 * 10_000 - 3
+        assert file.read() == bytes([248, 249, 250])
+        file.seek(1_000_003)
+        assert file.read(1_000_000) == verbs.store["/large"][1_000_003:2_000_003]
+        file.seek(251 * 10_000 + 5)
+        assert file.read(1) == b""
+    with pytest.raises(NotFound) as raised:
+        remote.open_file(f"{P}/flights:/none")
+    assert raised.value.code == "file.unknown"
+
+
 def test_files_of_every_kind_of_source_arrive_as_they_are(remote, verbs, tmp_path):
     (tmp_path / "here").write_bytes(b"path" * 1000)
     files = {

@@ -1,6 +1,7 @@
 """A workspace by hand: every verb, with the records of a believable day. Not a mock of ours: the
 protocol is the seam, and this is its smallest keeper."""
 
+import io
 import math
 import random
 import threading
@@ -343,6 +344,9 @@ class FakeVerbs:
             raise NotFound("file.unknown", f"There is no {path} in {repo}.", hint="See `clew ls`.")
         return self.store[path]
 
+    def open_file(self, address):
+        return io.BytesIO(self.read(address))
+
     def get(self, address, target):
         path = address.partition(":")[2] or "/"
         if path in self.store:
@@ -381,7 +385,7 @@ class FakeVerbs:
 
     def commit(self, ref):
         for c in self.commits:
-            if c.id.startswith(ref) or ref == f"{c.repo}@main":
+            if c.id.startswith(ref) or ref in {f"{c.repo}@main", f"{c.repo}@{c.id}"}:
                 return c
         raise NotFound("commit.unknown", f"There is no commit {ref}.", hint="See `clew log REPO`.")
 

@@ -6,14 +6,14 @@ Thin over the verbs; knows no storage. Repos and addresses hold slashes, so they
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from clew.base.address import parse_address
@@ -21,6 +21,7 @@ from clew.base.archive import MEDIA_TYPE, pack, unpack
 from clew.base.errors import Invalid, NotFound
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
 from clew.server.call import Asked, Call, Limit
+from clew.server.ranges import answer_range
 from clew.server.upload import received
 
 router = APIRouter(tags=["data"])
@@ -34,7 +35,6 @@ TAR_BODY: dict[str, Any] = {
 _BINARY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}
 }
-_IN_MEMORY = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,26 +119,25 @@ def ls(call: Asked, address: str, recursive: bool = False) -> Response:
     return call.reply(call.verbs.ls(address, recursive=recursive))
 
 
+@router.head("/content", include_in_schema=False)
 @router.get("/content", response_class=Response, responses=_BINARY)
-def read(call: Asked, address: str) -> Response:
-    """The content of one file. Ranges are answered for large files."""
-    info = _file(call, address)
-    name = info.path.rpartition("/")[2]
-    headers = {
-        "Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}",
-        "ETag": f'"{info.digest}"',
-    }
-    if info.size_bytes <= _IN_MEMORY:
-        return Response(call.verbs.read(address), 200, headers, "application/octet-stream")
-    directory = tempfile.TemporaryDirectory(dir=call.scratch, prefix="clew-read-")
-    place = Path(directory.name) / "content"
-    try:
-        call.verbs.get(address, place)
-    except BaseException:
-        directory.cleanup()
-        raise
-    cleanup = BackgroundTask(directory.cleanup)
-    return FileResponse(place, 200, headers, "application/octet-stream", background=cleanup)
+def read(request: Request, call: Asked, address: str) -> Response:
+    """The content of one file, or the range of it that the header `Range` names."""
+    place = parse_address(address)
+    commit = call.verbs.commit(str(replace(place, path="/")))
+    pinned = str(replace(place, ref=commit.id, ancestors=0))
+    info = _file(call, pinned)
+    name = quote(info.path.rpartition("/")[2])
+    return answer_range(
+        request,
+        lambda: call.verbs.open_file(pinned),
+        info.size_bytes,
+        etag=f'"{info.digest}"',
+        headers={
+            "Content-Disposition": f"attachment; filename*=utf-8''{name}",
+            "Clew-Commit": commit.id,
+        },
+    )
 
 
 @router.get("/archive", response_class=Response, responses=_BINARY)
