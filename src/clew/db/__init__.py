@@ -3,9 +3,19 @@
 Knows no table of any room: rooms declare theirs on ``metadata`` and own them.
 """
 
-from clew.db.database import Database, Tx
+from clew.db.database import ENGINE_LOCK, Database, Identity, Tx
 from clew.db.events import Events
-from clew.db.locks import FileLock
+from clew.db.locks import FileLock, Lock
 from clew.db.schema import Json, metadata
 
-__all__ = ["Database", "Events", "FileLock", "Json", "Tx", "metadata"]
+__all__ = [
+    "ENGINE_LOCK",
+    "Database",
+    "Events",
+    "FileLock",
+    "Identity",
+    "Json",
+    "Lock",
+    "Tx",
+    "metadata",
+]

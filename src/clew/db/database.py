@@ -1,14 +1,20 @@
 """A database of rows and its transactions.
 
-Knows no table of any room, and nothing particular to SQLite: that is in ``sqlite.py``.
+Knows no table of any room, and nothing particular to SQLite or to PostgreSQL: that is in the
+files of their names.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import Lock, get_ident
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from threading import Lock as Mutex
+from threading import get_ident
+from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Engine
@@ -16,17 +22,82 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql.dml import UpdateBase
 
 from clew.base import clock
-from clew.base.errors import Conflict, Invalid
-from clew.db import sqlite
-from clew.db.events import Events
-from clew.db.schema import SCHEMA_VERSION, events, metadata, schema_version
+from clew.base.errors import Conflict, Invalid, Unavailable
+from clew.base.ids import new_id
+from clew.db import upgrading
+from clew.db.events import Events, Watch
+from clew.db.locks import Lock
+from clew.db.schema import events, metadata, schema_version, workspaces
+
+ENGINE_LOCK = "engine"
+"""The lock of whoever works on a workspace; an upgrade takes it too."""
+LOCK_POLL_S = 0.05
+_BACKENDS = {
+    "sqlite": "clew.db.sqlite",
+    "postgresql": "clew.db.postgres",
+    "postgres": "clew.db.postgres",
+}
+
+
+class Backend(Protocol):
+    """What a kind of database has to offer: the names of ``sqlite.py`` and ``postgres.py``."""
+
+    WRITING: str
+    UPGRADES_ITSELF: bool
+
+    def make_engine(self, url: sa.URL) -> Engine:
+        """An engine whose connections begin transactions themselves."""
+        ...
+
+    def make_watch(self, engine: Engine) -> ClosingWatch:
+        """What tells of commits."""
+        ...
+
+    def upsert(
+        self, table: sa.Table, key: tuple[str, ...], refresh: tuple[str, ...]
+    ) -> sa.Executable:
+        """To run with rows: insert; of those whose ``key`` exists, take over ``refresh``."""
+        ...
+
+    def before_commit(self, connection: Connection) -> None:
+        """The last act of a transaction that has recorded events."""
+        ...
+
+    def lock(self, engine: Engine, name: str, owner: str) -> Lock:
+        """Take a lock at once; Conflict ``lock.held`` names who has it."""
+        ...
+
+    def backup(self, engine: Engine, name: str) -> str:
+        """Keep a copy of all rows; where it is."""
+        ...
+
+    def changing(self, engine: Engine) -> AbstractContextManager[Connection]:
+        """A write transaction in which tables may be made anew."""
+        ...
+
+
+class ClosingWatch(Watch, Protocol):
+    """A watch that holds something."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Which workspace a database holds, and where its bytes are ('': on one machine's disk)."""
+
+    id: str
+    store: str
 
 
 class Tx:
     """One transaction. Belongs to the thread that opened it and ends with its ``with`` block."""
 
-    def __init__(self, connection: Connection, *, writing: bool) -> None:
+    def __init__(self, connection: Connection, backend: Backend, *, writing: bool) -> None:
         self._connection = connection
+        self._backend = backend
         self._writing = writing
         self._after: list[Callable[[], None]] = []
         self.emitted = 0
@@ -53,7 +124,8 @@ class Tx:
         """Insert rows. Where ``key`` exists, only the ``refresh`` columns are taken over."""
         self._must_write()
         if rows:
-            self._connection.execute(sqlite.upsert(table, tuple(key), tuple(refresh)), rows)
+            statement = self._backend.upsert(table, tuple(key), tuple(refresh))
+            self._connection.execute(statement, rows)
 
     def emit(
         self,
@@ -93,46 +165,131 @@ class Tx:
 
 
 class Database:
-    """Rows in one file, for many threads and processes. Open it with :meth:`open`."""
+    """Rows for many threads and processes. Open it with :meth:`open`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, backend: Backend, migrations: Path) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(**{sqlite.WRITING: True})
-        self._watch = sqlite.Watch(engine)
-        self._write_lock = Lock()
+        self._backend = backend
+        self._migrations = migrations
+        self._writer = engine.execution_options(**{backend.WRITING: True})
+        self._watch = backend.make_watch(engine)
+        self._write_lock = Mutex()
         self._write_thread: int | None = None
         self.events = Events(self.read, self._watch)
 
     @classmethod
-    def open(cls, url: str) -> Database:
-        """The database at ``sqlite:///path``; the file is made on first use, tables by ``create``.
+    def open(cls, url: str, *, migrations: Path = upgrading.MIGRATIONS) -> Database:
+        """The database at ``sqlite:///path`` or ``postgresql://user@host/name``.
+
+        A file is made on first use, a database of PostgreSQL is there already; tables are made by
+        :meth:`create`. Nothing is connected yet. ``migrations`` is the history of the schema.
 
         Raises:
-            Invalid: ``db.url``.
+            Invalid: ``db.url``; ``extra.missing`` where the driver of PostgreSQL is not installed.
         """
         try:
             parsed = sa.make_url(url)
-        except ArgumentError:
-            raise _bad_url(url) from None
-        if parsed.get_backend_name() != "sqlite" or not parsed.database:
-            raise _bad_url(url)
-        return cls(sqlite.make_engine(parsed))
+        except (ArgumentError, ValueError):  # a port that is no number
+            raise _bad_url() from None
+        kind = parsed.drivername.partition("+")[0]
+        if kind not in _BACKENDS or (kind == "sqlite" and not parsed.database):
+            raise _bad_url()
+        try:
+            # By name: whoever works on SQLite does not pay for the driver of PostgreSQL.
+            backend = cast("Backend", import_module(_BACKENDS[kind]))
+        except ModuleNotFoundError as error:
+            raise Invalid(
+                "extra.missing",
+                f"Rows in PostgreSQL need {error.name}, which is not installed.",
+                hint='pip install "clew[postgres]"',
+            ) from error
+        return cls(backend.make_engine(parsed), backend, migrations)
 
-    def create(self) -> None:
-        """Make whatever table of ``metadata`` is missing. Cheap when nothing is.
+    @property
+    def place(self) -> str:
+        """Where the rows are, as it may be shown: without the password."""
+        url = self._engine.url
+        if self._backend.UPGRADES_ITSELF:
+            return url.render_as_string()
+        return url.set(drivername="postgresql", password=None, query={}).render_as_string()
 
-        All rooms whose tables should exist must be imported before.
+    def create(self, *, store: str = "") -> bool:
+        """Make whatever table is missing; whether the workspace is new. Cheap when it is not.
+
+        All rooms whose tables should exist must be imported before. An older SQLite file is
+        upgraded, after a copy of it was put beside it; an older PostgreSQL database waits for
+        :meth:`upgrade`. ``store`` is kept with a new workspace: where its bytes are.
 
         Raises:
-            Conflict: ``db.newer`` or ``db.older`` where another version of Clew made the file.
+            Conflict: ``db.newer``; ``db.older`` where an upgrade has to be asked for, or there is
+                none; ``lock.held`` where an upgrade is due and somebody works on the workspace.
         """
-        if not self._complete():
-            with self.begin() as tx:
-                connection = tx._connection
-                metadata.create_all(connection, checkfirst=True)
-                if tx.execute(sa.select(schema_version.c.version)).first() is None:
-                    row = {"version": SCHEMA_VERSION, "created_us": clock.to_us(clock.now())}
-                    tx.execute(schema_version.insert(), row)
+        version, complete = self._state()
+        if version is not None and version < self._head:
+            if not self._backend.UPGRADES_ITSELF:
+                raise _older(version, self._head)
+            self.upgrade()
+        elif complete:
+            return False
+        with self.begin() as tx:
+            metadata.create_all(tx._connection, checkfirst=True)
+            if tx.execute(sa.select(schema_version.c.version)).first() is not None:
+                return False
+            now_us = clock.to_us(clock.now())
+            tx.execute(schema_version.insert(), {"version": self._head, "created_us": now_us})
+            row = {"id": new_id(), "store": store, "created_us": now_us}
+            tx.execute(workspaces.insert(), row)
+        return True
+
+    def upgrade(self) -> str:
+        """Bring the schema of an older Clew to this one; where the copy made before is, or ''.
+
+        All or nothing. Does nothing where nothing is to be done.
+
+        Raises:
+            Conflict: ``db.newer``; ``db.older`` where it is too old; ``lock.held``.
+        """
+        version, _ = self._state()
+        if version is None or version == self._head:
+            return ""
+        lock = self.lock(ENGINE_LOCK, "clew upgrade")
+        try:
+            copy = self._backend.backup(self._engine, f"clew.db.v{version}")
+            with self._backend.changing(self._engine) as connection:
+                now = connection.execute(sa.select(schema_version.c.version)).scalar()
+                if now == version:
+                    upgrading.upgrade(connection, version, self._migrations)
+                    connection.execute(schema_version.update().values(version=self._head))
+            return copy
+        finally:
+            lock.release()
+
+    def identity(self) -> Identity | None:
+        """Which workspace is in here; None where there is none yet."""
+        with self.read() as tx:
+            if not sa.inspect(tx._connection).has_table(workspaces.name):
+                return None
+            row = tx.execute(sa.select(workspaces)).first()
+            return None if row is None else Identity(id=row.id, store=row.store)
+
+    def lock(self, name: str, owner: str, *, wait_s: float = 0.0) -> Lock:
+        """Be the only holder of a name over all who share this database.
+
+        On SQLite a file beside it, on PostgreSQL a lock of a connection: it can be lost, and says
+        so. ``owner`` says in words who has it. Waits up to ``wait_s`` for it.
+
+        Raises:
+            Conflict: ``lock.held``, naming the holder.
+            Unavailable: ``db.unreachable``.
+        """
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._backend.lock(self._engine, name, owner)
+            except Conflict:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(min(LOCK_POLL_S, wait_s))
 
     @contextmanager
     def begin(self) -> Iterator[Tx]:
@@ -150,9 +307,11 @@ class Database:
         with self._write_lock:
             self._write_thread = get_ident()
             try:
-                with self._writer.connect() as connection, connection.begin():
-                    tx = Tx(connection, writing=True)
+                with _begun(self._writer) as connection:
+                    tx = Tx(connection, self._backend, writing=True)
                     yield tx
+                    if tx.emitted:
+                        self._backend.before_commit(connection)
             finally:
                 self._write_thread = None
         if tx.emitted:
@@ -162,43 +321,69 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A read transaction: all queries in it see one and the same state. Never waits."""
-        with self._engine.connect() as connection, connection.begin():
-            yield Tx(connection, writing=False)
+        with _begun(self._engine) as connection:
+            yield Tx(connection, self._backend, writing=False)
 
     def close(self) -> None:
         """Let go of all connections; no transaction may be open."""
         self._watch.close()
         self._engine.dispose()
 
-    def _complete(self) -> bool:
-        """Whether all tables exist, after a check that they are of this version."""
+    @property
+    def _head(self) -> int:
+        return upgrading.head(self._migrations)
+
+    def _state(self) -> tuple[int | None, bool]:
+        """The version of the schema, None before there is one, and whether all tables exist."""
         with self.read() as tx:
             names = set(sa.inspect(tx._connection).get_table_names())
+            version = None
             if schema_version.name in names:
-                _check_version(tx.execute(sa.select(schema_version.c.version)).scalar())
-            return names >= set(metadata.tables)
+                version = tx.execute(sa.select(schema_version.c.version)).scalar()
+        if version is not None and version > self._head:
+            raise _newer(version, self._head)
+        if version is not None and version < 1:
+            raise _older(version, self._head)
+        return version, names >= set(metadata.tables)
 
 
-def _check_version(version: int | None) -> None:
-    if version is not None and version > SCHEMA_VERSION:
-        raise Conflict(
-            "db.newer",
-            f"This workspace was written by a newer Clew (schema {version}; this one knows "
-            f"{SCHEMA_VERSION}).",
-            hint="Upgrade: pip install --upgrade clew",
-        )
-    if version is not None and version < SCHEMA_VERSION:
-        raise Conflict(
-            "db.older",
-            f"This workspace was written by an older Clew (schema {version}; this one needs "
-            f"{SCHEMA_VERSION}).",
-            hint="Open it with the version of Clew that made it, or start a new workspace.",
-        )
+@contextmanager
+def _begun(engine: Engine) -> Iterator[Connection]:
+    """A connection in a transaction. One that the server has ended meanwhile is replaced."""
+    with engine.connect() as connection:
+        try:
+            transaction = connection.begin()
+        except Unavailable as error:
+            if error.code != "db.unreachable":
+                raise
+            transaction = None
+        if transaction is not None:
+            with transaction:
+                yield connection
+            return
+    with engine.connect() as connection, connection.begin():
+        yield connection
 
 
-def _bad_url(url: str) -> Invalid:
+def _newer(version: int, head: int) -> Conflict:
+    return Conflict(
+        "db.newer",
+        f"This workspace was written by a newer Clew (schema {version}; this one knows {head}).",
+        hint="Upgrade: pip install --upgrade clew",
+    )
+
+
+def _older(version: int, head: int) -> Conflict:
+    return Conflict(
+        "db.older",
+        f"This workspace was written by an older Clew (schema {version}; this one needs {head}).",
+        hint="Keep a copy of the database (pg_dump), stop what works on it, then: clew upgrade",
+    )
+
+
+def _bad_url() -> Invalid:
     return Invalid(
         "db.url",
-        f"{url!r} is not the URL of a database that Clew can use.",
-        hint="Use sqlite:///path/to/clew.db",
+        "That is not the URL of a database that Clew can use.",
+        hint="Use sqlite:///path/to/clew.db or postgresql://user@host/database",
     )

@@ -18,15 +18,18 @@ from clew.base import clock
 from clew.base.records import Event
 from clew.db.schema import events
 
-POLL_S = 0.02
-"""How late at most a waiter hears of another process."""
-
 # The newest sequence number; NULL while there is no event.
 LAST = sa.select(sa.func.max(events.c.seq))
 
 
 class Watch(Protocol):
-    """A counter that changes whenever anybody commits."""
+    """A counter that changes whenever anybody commits events."""
+
+    poll_s: float
+    """How late at most the counter is to be looked at where nobody calls ``on_change``."""
+
+    on_change: Callable[[], None]
+    """To be called, on any thread, when the counter has changed."""
 
     def version(self) -> int:
         """Equal to the last answer if and only if nothing was committed in between."""
@@ -54,6 +57,8 @@ class Events:
         self._read = read
         self._watch = watch
         self._committed = Condition()
+        self._own = 0
+        watch.on_change = self._wake
 
     def after(
         self,
@@ -79,27 +84,36 @@ class Events:
     def wait(self, seq: int, timeout_s: float, over: threading.Event | None = None) -> bool:
         """Whether there is an event after ``seq``; if not yet, wait for one up to ``timeout_s``.
 
-        Events of this process wake at once, those of others within 20 ms. Who sets
-        ``over`` and calls :meth:`notify` ends the waiting.
+        Events of this process wake at once, those of others within 20 ms (SQLite) or as soon as
+        the server tells (PostgreSQL). Who sets ``over`` and calls :meth:`notify` ends the waiting.
         """
         deadline = time.monotonic() + timeout_s
         seen = None
         while True:
-            version = self._watch.version()
+            version = self._version()
             if version != seen:
                 seen = version
                 if self.last() > seq:
                     return True
-            rest_s = deadline - time.monotonic()
-            if rest_s <= 0 or (over is not None and over.is_set()):
-                return False
             with self._committed:
-                self._committed.wait(min(rest_s, POLL_S))
+                rest_s = deadline - time.monotonic()
+                if rest_s <= 0 or (over is not None and over.is_set()):
+                    return False
+                if self._version() == seen:
+                    self._committed.wait(min(rest_s, self._watch.poll_s))
 
     def notify(self) -> None:
         """Wake the waiters of this process: events were committed."""
         with self._committed:
+            self._own += 1
             self._committed.notify_all()
+
+    def _wake(self) -> None:
+        with self._committed:
+            self._committed.notify_all()
+
+    def _version(self) -> tuple[int, int]:
+        return self._watch.version(), self._own
 
 
 def _event(row: Any) -> Event:

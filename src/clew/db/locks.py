@@ -1,4 +1,4 @@
-"""Lock files: at most one holder of a path, on this machine, freed by the system at its death.
+"""Locks: at most one holder of a name, freed by the system at its death; lock files.
 
 Knows nothing of what a lock is for.
 """
@@ -8,10 +8,32 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from clew.base.errors import Conflict
+
+
+class Lock(Protocol):
+    """What is held by one holder over all who share a database, until it is let go or lost.
+
+    Thread-safe. A lock that is lost is never had again: take a new one.
+    """
+
+    @property
+    def lost(self) -> bool:
+        """Whether another may have it although it was not released."""
+        ...
+
+    def on_loss(self, act: Callable[[], None]) -> None:
+        """Call ``act``, on any thread, as soon as the lock is lost; at once if it is."""
+        ...
+
+    def release(self) -> None:
+        """Let others have it. Doing so twice is harmless."""
+        ...
 
 
 class FileLock:
@@ -45,6 +67,14 @@ class FileLock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "owner": owner}).encode(), 0)
         return cls(path, descriptor)
+
+    @property
+    def lost(self) -> bool:
+        """Never: the system holds it as long as this process lives."""
+        return False
+
+    def on_loss(self, act: Callable[[], None]) -> None:
+        """Nothing: it cannot be lost."""
 
     @staticmethod
     def holder(path: Path) -> str | None:

@@ -12,9 +12,6 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 1
-"""Grows with every change of any table; :meth:`clew.db.Database.create` compares it."""
-
 metadata = MetaData()
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -43,6 +40,16 @@ schema_version = Table(
     "schema_version",
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+# A single row: which workspace the rows belong to, and where its bytes are; ``store`` is '' where
+# that is the disk of one machine.
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("store", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
 )
 

@@ -1,15 +1,17 @@
 """All that is particular to SQLite: connections, transactions, upserts, errors, change watch.
 
-Knows no table. Another database needs another file with the same five names.
+Knows no table. Another database needs another file with the same names, as ``postgres.py``.
 
 ``synchronous=FULL`` is chosen over NORMAL on purpose, see design/0004.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -21,10 +23,14 @@ from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 from clew.base.errors import ClewError, Corrupt, Unavailable
+from clew.db.locks import FileLock
 
 BUSY_TIMEOUT_S = 30
 WRITING = "clew_writing"
 """Execution option of a connection that opens write transactions."""
+
+UPGRADES_ITSELF = True
+"""It is one file, used from one machine, and a copy of it is quickly made."""
 
 _PRAGMAS = (
     "PRAGMA synchronous=FULL",
@@ -71,17 +77,72 @@ def upsert(table: sa.Table, key: tuple[str, ...], refresh: tuple[str, ...]) -> s
     return statement.on_conflict_do_update(index_elements=list(key), set_=values)
 
 
+def before_commit(connection: Connection) -> None:
+    """Nothing: whoever waits looks at the file."""
+
+
+def lock(engine: Engine, name: str, owner: str) -> FileLock:
+    """Take the lock of a name at once; ``owner`` says in words who holds it.
+
+    Raises:
+        Conflict: ``lock.held``, naming the holder.
+    """
+    return FileLock.acquire(_file(engine).parent / f"{name}.lock", owner)
+
+
+@contextlib.contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """A write transaction in which a table may be made anew under its name.
+
+    Foreign keys are checked at the end: in force, they would empty the tables that point there.
+    """
+    with engine.execution_options(**{WRITING: True}).connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if broken is not None:
+                    raise RuntimeError(f"rows of {broken[0]} point to nothing in {broken[2]}")
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
+
+
+def backup(engine: Engine, name: str) -> str:
+    """Copy the whole database to a file of ``name`` beside it, atomically; where that is."""
+    file = _file(engine)
+    target = file.with_name(name)
+    temporary = file.with_name(f"{name}.tmp")
+    temporary.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(file)) as source,
+        contextlib.closing(sqlite3.connect(temporary)) as copy,
+    ):
+        source.backup(copy)
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(target)
+    return str(target)
+
+
 class Watch:
     """Tells cheaply whether anybody has committed since: a counter that changes with commits.
 
     Thread-safe. ``PRAGMA data_version`` moves on this connection when another one, of any
-    process, commits; this one never writes.
+    process, commits; this one never writes. Nobody calls ``on_change`` here.
     """
+
+    poll_s = 0.02
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = Lock()
         self._connection: Connection | None = None
+        self.on_change: Callable[[], None] = lambda: None
 
     def version(self) -> int:
         """Equal to the last answer if and only if nothing was committed in between."""
@@ -103,6 +164,9 @@ class Watch:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+make_watch = Watch
 
 
 def _prepare(connection: Any, _record: object) -> None:
@@ -141,6 +205,10 @@ def _translate(context: ExceptionContext) -> None:
         error = _error(code, str(original))
         if error is not None:
             raise error from original
+
+
+def _file(engine: Engine) -> Path:
+    return Path(str(engine.url.database).removeprefix("file:"))
 
 
 def _is_read_only(engine: Engine | None) -> bool:

@@ -274,4 +274,14 @@ def test_commits_are_durable_at_once(db):
 
 
 def test_the_door_is_as_agreed():
-    assert set(clew.db.__all__) == {"Database", "Events", "FileLock", "Json", "Tx", "metadata"}
+    assert set(clew.db.__all__) == {
+        "ENGINE_LOCK",
+        "Database",
+        "Events",
+        "FileLock",
+        "Identity",
+        "Json",
+        "Lock",
+        "Tx",
+        "metadata",
+    }
