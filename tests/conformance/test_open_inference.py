@@ -40,6 +40,7 @@ class Server:
             ("matrix", laws.matrix(scale=2.0)),
             ("frame", laws.columns()),
             ("wide", laws.matrix(wide=True)),
+            ("grapes", laws.grapes()),
             ("picky", laws.matrix(refuse_above=50, fail_above=1000)),
         ]:
             self.workspace.endpoint(name)
@@ -120,6 +121,18 @@ def test_model_metadata_has_the_true_inputs_and_outputs(server):
         {"name": "pair", "datatype": "FP64", "shape": [-1, 2]},
         {"name": "name", "datatype": "BYTES", "shape": [-1]},
     ]
+
+
+def test_a_classifier_names_its_classes_in_the_order_of_its_probabilities(server):
+    body = server.get("/v2/models/grapes")[1]
+    classes = ["barbera", "barolo", "c"]
+    assert body["parameters"]["clew-task"] == "multiclass"
+    assert body["parameters"]["clew-classes"] == classes
+    label, probabilities = body["outputs"]
+    assert probabilities["parameters"] == {"clew-classes": classes}
+    assert "parameters" not in label
+    answer = server.infer("grapes", MATRIX)[2]["outputs"][1]
+    assert json.loads(answer["parameters"]["clew-classes"]) == classes
 
 
 def test_repository(server):

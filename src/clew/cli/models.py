@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,7 +17,9 @@ from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records import ModelVersion, Verdict
+    from collections.abc import Iterator
+
+    from clew.base.records import ModelVersion, PredictResult, Verdict
 
 EndpointName = Annotated[str, typer.Argument(help="Name of the endpoint.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
@@ -38,16 +40,27 @@ def predict(
         print_json(answer)
         return
     out = console()
-    names = list(answer.outputs)
-    render.table(
-        out,
-        [f"{name}>" for name in names],
-        zip(*([render.number(v) for v in answer.outputs[name]] for name in names), strict=True),
-    )
+    columns = dict(_columns(answer))
+    render.table(out, [f"{name}>" for name in columns], zip(*columns.values(), strict=True))
     out.print(
         f"[dim]prediction[/] [cyan]{answer.prediction_id}[/]  [dim]change[/] "
         f"[cyan]{answer.global_id[:8]}[/]  [dim]try[/] clew why {answer.prediction_id}"
     )
+
+
+def _columns(answer: PredictResult) -> Iterator[tuple[str, list[str]]]:
+    """Each output with its values as text; a classifier's probabilities by the names of classes."""
+    for name, values in answer.outputs.items():
+        classes = answer.classes.get(name, [])
+        if not classes or not isinstance(values[0], list):
+            heading = f"{name} of {classes[0]}" if len(classes) == 1 else name
+            yield heading, [render.number(value) for value in values]
+            continue
+        for at, one in enumerate(classes):
+            yield (
+                f"probability of {one}",
+                [render.number(cast("list[object]", row)[at]) for row in values],
+            )
 
 
 def _rows(text: str) -> list[dict[str, object]]:

@@ -71,13 +71,24 @@ def server(
         int, typer.Option(min=0, max=65535, help="Port of the endpoints; 0: any.")
     ] = 8687,
     processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name that a reverse proxy passes on as Host; repeatable."),
+    ] = None,
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
     if not (settings.home / "clew.db").exists():
         connect_embedded(settings).close()  # says what is missing
     run = import_module("clew.server").run_server
-    run(settings, host=host, port=port, serving_port=serving_port, processes=processes)
+    run(
+        settings,
+        host=host,
+        port=port,
+        serving_port=serving_port,
+        processes=processes,
+        allowed_hosts=allow_host or (),
+    )
 
 
 def demo(

@@ -15,10 +15,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from clew.base.errors import ClewError
 from clew.server import api, proxy, web
 from clew.server.call import ServedVerbs
+from clew.server.faults import Faults
 from clew.server.guard import Guard, Rules, rules
 from clew.server.metrics import CONTENT_TYPE, Metrics
 from clew.server.proxy import Proxy
@@ -33,8 +35,8 @@ Ask for `application/msgpack` to get numbers that JSON cannot say (NaN, infiniti
 class App(Guard):
     """The guarded application; ``inner`` is without the guard."""
 
-    def __init__(self, inner: FastAPI, rules: Rules) -> None:
-        super().__init__(inner, rules)
+    def __init__(self, inner: FastAPI, guarded: ASGIApp, rules: Rules) -> None:
+        super().__init__(guarded, rules)
         self.inner = inner
 
     @property
@@ -84,7 +86,7 @@ def create_app(
     app.add_api_route("/api/v1/health", _health, tags=["questions"])
     for kind in (ClewError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
-    return App(app, rules(token=token, allowed_hosts=allowed_hosts))
+    return App(app, Faults(app), rules(token=token, allowed_hosts=allowed_hosts))
 
 
 @asynccontextmanager

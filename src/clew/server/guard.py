@@ -28,7 +28,9 @@ COOKIE = "clew_session"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SESSION_S = 14 * 86_400
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN = frozenset({"/login", "/api/v1/health", "/favicon.ico"})
+_OPEN = frozenset(
+    {"/login", "/api/v1/health", "/v2/health/live", "/v2/health/ready", "/favicon.ico"}
+)
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -111,15 +113,20 @@ class Guard:
         )
 
 
-def _check_host(host: str, allowed: frozenset[str]) -> None:
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port, in lower case."""
     name = (urlsplit(f"//{host}").netloc.rpartition("@")[2]).lower()
     if name.rpartition(":")[2].isdigit() and not name.endswith("]"):
         name = name.rpartition(":")[0]
-    if allowed and name not in allowed:
+    return name
+
+
+def _check_host(host: str, allowed: frozenset[str]) -> None:
+    if allowed and host_name(host) not in allowed:
         raise Denied(
             "host.denied",
             f"This server does not answer to the name {host!r}.",
-            hint="Use http://127.0.0.1 with its port, or start the server with that name allowed.",
+            hint="Use http://127.0.0.1 with its port, or start it with `--allow-host NAME`.",
         )
 
 

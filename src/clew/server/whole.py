@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
 from clew.base.errors import Conflict
@@ -29,9 +29,12 @@ def run_server(
     port: int = 8686,
     serving_port: int = 8687,
     processes: int = 1,
+    allowed_hosts: Collection[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
+
+    ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
 
     Requests and running datums in flight are let finish or are taken up by the next engine; the
     processes that were started end with this one, also when it is killed.
@@ -72,6 +75,7 @@ def run_server(
             host,
             port,
             token=settings.token,
+            allowed_hosts=allowed_hosts or None,
             endpoint_url=lambda: serving.url,
             changed=workspace.rooms.db.events.wait,
             scratch=uploads,

@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 from clew.base.errors import ClewError, Invalid, NotFound
 
 MSGPACK = "application/msgpack"
+TOLD = "clew.told"
+"""Key in the scope of a request: errors that the log has already."""
 _STATUS = {
     "not_found": 404,
     "conflict": 409,
@@ -83,7 +85,10 @@ def as_clew_error(request: Request, error: Exception) -> ClewError:
     if isinstance(error, HTTPException):
         return _http(request, error)
     reference = secrets.token_hex(4)
-    _LOG.error("%s %s failed (reference %s)", request.method, request.url.path, reference)
+    _LOG.error(
+        "%s %s failed (reference %s)", request.method, request.url.path, reference, exc_info=error
+    )
+    request.scope.get(TOLD, []).append(error)
     return ClewError(
         "server.failed",
         f"The server failed while it worked on this request (reference {reference}).",

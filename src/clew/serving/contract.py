@@ -31,12 +31,16 @@ Values = Array | dict[str, list[object] | Array]
 _NUMBER = frozenset({float, int})
 _TYPES: dict[str, frozenset[type]] = {
     **dict.fromkeys(FLOATS, _NUMBER),
-    **dict.fromkeys(INTEGERS, frozenset({int})),
+    **dict.fromkeys(INTEGERS, _NUMBER),
     "BOOL": frozenset({bool}),
     "BYTES": frozenset({str}),
 }
 _NONE = type(None)
-_WORDS = {"BOOL": "true or false", "BYTES": "text"}
+_WORDS = {
+    "BOOL": "true or false",
+    "BYTES": "text",
+    **dict.fromkeys(INTEGERS, "whole numbers"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class ColumnRule:
         if not seen <= self.allowed:
             raise self._wrong_type(seen - self.allowed)
         if self.datatype in INTEGERS:
+            if float in seen:
+                values = self._whole(values)
             self._check_range(values)
         elif self.datatype in FLOATS and int in seen:
             return self._floats(values)
@@ -144,6 +150,12 @@ class ColumnRule:
             return [None if value is None else float(cast(float, value)) for value in values]
         except OverflowError:
             raise self._refuse("a number is out of its range") from None
+
+    def _whole(self, values: list[object]) -> list[object]:
+        """Integers for numbers such as 1.0: JSON does not tell them from 1."""
+        if not _all_whole(values):
+            raise self._refuse("got a fraction")
+        return [None if value is None else int(cast(float, value)) for value in values]
 
     def _check_range(self, values: list[object]) -> None:
         numbers = [cast(int, value) for value in values if value is not None]
@@ -158,7 +170,10 @@ class ColumnRule:
         if kind == "f" and bool(np.isnan(values).any()):
             if not self.nullable:
                 raise self._refuse("a value is missing (NaN)")
-            return [None if value != value else value for value in values.tolist()]
+            listed = [None if value != value else value for value in values.tolist()]
+            return self.check(listed) if self.datatype in INTEGERS else listed
+        if kind == "f" and self.datatype in INTEGERS:
+            return self.check(values.tolist())
         if self.datatype in INTEGERS and values.dtype != self.dtype:
             self._check_range([int(values.min()), int(values.max())])
         return values
@@ -340,6 +355,8 @@ class MatrixContract:
         return self._matrix(tensor.flat(), shape, tensor.name), shape[0]
 
     def _matrix(self, values: list[object] | Array, shape: tuple[int, ...], name: str) -> Array:
+        if not isinstance(values, list) and self.datatype in INTEGERS and values.dtype.kind == "f":
+            values = cast(list[object], values.tolist())
         if isinstance(values, list):
             values = self._array(values, name)
         matrix = values.astype(self.dtype, copy=False).reshape(shape)
@@ -352,12 +369,19 @@ class MatrixContract:
         wrong = seen - _TYPES[self.datatype] - ({_NONE} if self.datatype in FLOATS else set())
         if wrong:
             raise InputError(f"Input {name!r} expects {self}, got {_kinds(wrong)} in its data.")
+        if self.datatype in INTEGERS and float in seen:
+            values = self._whole(values, name)
         try:
             return np.array(values, dtype=self.dtype)
         except OverflowError:
             raise InputError(
                 f"Input {name!r} expects {self}: a number is out of its range."
             ) from None
+
+    def _whole(self, values: list[object], name: str) -> list[object]:
+        if not _all_whole(values):
+            raise InputError(f"Input {name!r} expects {self}, got a fraction in its data.")
+        return [int(cast(float, value)) for value in values]
 
     def _check_missing(self, matrix: Array, name: str) -> None:
         if bool(np.isnan(matrix).any()):
@@ -414,9 +438,11 @@ def _dtype(datatype: str) -> np.dtype[np.generic]:
 
 def _fits(given: str, wanted: str) -> bool:
     numbers = FLOATS | INTEGERS
-    if wanted in FLOATS:
-        return given in numbers
-    return wanted in INTEGERS and given in INTEGERS
+    return given in numbers and wanted in numbers
+
+
+def _all_whole(values: list[object]) -> bool:
+    return all(not isinstance(value, float) or value.is_integer() for value in values)
 
 
 def _part(tensor: Tensor, values: list[object] | Array, rule: ColumnRule) -> Tensor:

@@ -15,7 +15,7 @@ import socket
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import cast
 
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         )
         self._exchanges.append(exchange)
         self._gone = not exchange.keep
-        refused = self._server.check(headers)
+        refused = self._server.check(self._target, headers)
         if refused is not None:
             exchange.reply(refused)
             return
@@ -298,13 +298,24 @@ class Connection(asyncio.Protocol):
 
 
 class HttpServer:
-    """Serves an app on a listening socket. ``token`` '': everybody may ask."""
+    """Serves an app on a listening socket. ``token`` '': everybody may ask.
 
-    def __init__(self, app: App, *, limit_bytes: int = LIMIT_BYTES, token: str = "") -> None:
+    ``open_paths`` are answered without a token: a probe of an orchestrator has none.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        token: str = "",
+        open_paths: Collection[bytes] = (),
+    ) -> None:
         self.app = app
         self.limit_bytes = limit_bytes
         self.connections: set[Connection] = set()
         self.draining = False
+        self._open = frozenset(open_paths)
         self._bearer = b"Bearer " + token.encode() if token else b""
         self._date = (0, b"")
         self._identities: dict[str, bytes] = {}
@@ -339,8 +350,10 @@ class HttpServer:
             for connection in list(self.connections):
                 connection.sweep(now_s)
 
-    def check(self, headers: dict[bytes, bytes]) -> Answer | None:
-        """A refusal, where the caller may not ask."""
+    def check(self, target: bytes, headers: dict[bytes, bytes]) -> Answer | None:
+        """A refusal, where the caller may not ask; probes of ``open_paths`` need no token."""
+        if target.partition(b"?")[0] in self._open:
+            return None
         given = headers.get(b"authorization", b"")
         if self._bearer and not hmac.compare_digest(given, self._bearer):
             return refusal(401, "This server asks for a bearer token.")

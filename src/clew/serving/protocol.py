@@ -188,15 +188,20 @@ def _key(parameters: Mapping[str, object]) -> str:
 
 
 class Outputs:
-    """The outputs of one batch, to be cut by request."""
+    """The outputs of one batch, to be cut by request.
 
-    __slots__ = ("arrays", "flat", "heads", "names", "widths")
+    ``classes``: names of a classifier's classes, in the order of its probabilities.
+    """
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
+    __slots__ = ("arrays", "flat", "heads", "names", "notes", "widths")
+
+    def __init__(self, arrays: Mapping[str, Array], classes: tuple[str, ...] = ()) -> None:
         self.arrays = arrays
         self.names = tuple(arrays)
+        self.notes = [_notes(name, array.shape[1:], classes) for name, array in arrays.items()]
         self.heads = [
-            _output_head(name, of_numpy(array), array.shape[1:]) for name, array in arrays.items()
+            _output_head(name, of_numpy(array), array.shape[1:], classes)
+            for name, array in arrays.items()
         ]
         self.widths = [int(np.prod(array.shape[1:])) for array in arrays.values()]
         self.flat = [_plain(array) for array in arrays.values()]
@@ -232,7 +237,7 @@ class Outputs:
         """The JSON list of output tensors, and the raw bytes of those wanted so (None: all)."""
         parts, raws = [], []
         for at in places:
-            name = self.names[at]
+            name, notes = self.names[at], self.notes[at]
             if binary is not None and name not in binary:
                 parts.append(self._tensor(at, start, stop, b"%d" % (stop - start)))
                 continue
@@ -244,7 +249,7 @@ class Outputs:
                         "name": name,
                         "datatype": of_numpy(array),
                         "shape": list(array.shape),
-                        "parameters": {"binary_data_size": len(raws[-1])},
+                        "parameters": {**notes, "binary_data_size": len(raws[-1])},
                     }
                 )
             )
@@ -261,10 +266,31 @@ class Outputs:
 
 
 @lru_cache(maxsize=1024)
-def _output_head(name: str, datatype: str, tail: tuple[int, ...]) -> tuple[bytes, bytes]:
+def _output_head(
+    name: str, datatype: str, tail: tuple[int, ...], classes: tuple[str, ...]
+) -> tuple[bytes, bytes]:
     first = b'{"name":' + orjson.dumps(name) + b',"datatype":"' + datatype.encode()
-    rest = "".join(f",{size}" for size in tail).encode()
-    return first + b'","shape":[', rest + b'],"data":'
+    rest = "".join(f",{size}" for size in tail).encode() + b"]"
+    if notes := _notes(name, tail, classes):
+        rest += b',"parameters":' + orjson.dumps(notes)
+    return first + b'","shape":[', rest + b',"data":'
+
+
+def classes_of(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> list[str]:
+    """The classes that the values of an output are of, in their order.
+
+    All of them for ``probabilities``, the second for ``probability``; none for other outputs.
+    """
+    if name == "probabilities" and tail == (len(classes),):
+        return list(classes)
+    return list(classes[1:]) if name == "probability" and not tail and len(classes) == 2 else []
+
+
+@lru_cache(maxsize=1024)
+def _notes(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> dict[str, object]:
+    """Parameters of an output; the protocol allows them text but no lists, so it is JSON."""
+    named = classes_of(name, tail, classes)
+    return {"clew-classes": json.dumps(named, ensure_ascii=False)} if named else {}
 
 
 def _plain(array: Array) -> list[object]:

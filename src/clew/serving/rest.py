@@ -17,6 +17,8 @@ from clew.serving.http import Request
 from clew.serving.protocol import V1, V2
 from clew.serving.runtime import Runtime
 
+HEALTH = (b"/v2/health/live", b"/v2/health/ready")
+"""Paths for probes: they tell nothing but that, so they ask for no token."""
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 Reply = Callable[[Answer], None]
 
@@ -194,6 +196,8 @@ def _metadata(route: Route, runtime: Runtime) -> dict[str, object]:
             "clew-revision": runtime.identity.revision,
             "clew-model-version": runtime.identity.model_version,
             "clew-global-id": runtime.identity.global_id,
+            "clew-task": runtime.model.signature.task,
+            "clew-classes": list(runtime.model.signature.classes),
         },
     }
 

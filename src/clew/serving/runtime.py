@@ -16,7 +16,7 @@ import orjson
 from clew.base.errors import Invalid
 from clew.base.records import Signature
 from clew.serving.contract import Values, contract_of
-from clew.serving.protocol import Outputs, check, parse
+from clew.serving.protocol import Outputs, check, classes_of, parse
 from clew.serving.stats import Account
 from clew.serving.tensors import Array, InputError, of_numpy
 
@@ -101,7 +101,7 @@ class Runtime:
                     f"The model gave output {name!r} of shape {list(array.shape)} for {rows} rows.",
                     hint="A model must give one value for each row.",
                 )
-        return Outputs(arrays)
+        return Outputs(arrays, self.model.signature.classes)
 
     def warm(self, example: bytes | None) -> None:
         """Predict once, so that the first caller does not pay for it and outputs are known.
@@ -127,10 +127,13 @@ class Runtime:
             _log.warning("warm-up with a made-up row: %s", error)
 
     def _know(self, outputs: Outputs) -> None:
-        self.outputs = [
-            {"name": name, "datatype": of_numpy(array), "shape": [-1, *array.shape[1:]]}
-            for name, array in outputs.arrays.items()
-        ]
+        self.outputs = [self._described(name, array) for name, array in outputs.arrays.items()]
+
+    def _described(self, name: str, array: Array) -> dict[str, object]:
+        tail = array.shape[1:]
+        about: dict[str, object] = {"name": name, "datatype": of_numpy(array), "shape": [-1, *tail]}
+        named = classes_of(name, tail, self.model.signature.classes)
+        return {**about, "parameters": {"clew-classes": named}} if named else about
 
 
 def has_nan(outputs: Outputs) -> bool:

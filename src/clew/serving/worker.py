@@ -28,7 +28,7 @@ from clew.serving.config import ProcessConfig
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.http import HttpServer
 from clew.serving.metrics import render
-from clew.serving.rest import Rest
+from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
 from clew.serving.spool import Spool
@@ -115,7 +115,9 @@ class _Serving:
             db, rollouts, process=process, url=config.url, loaded=self._watcher.loaded
         )
         rest = Rest(self._plane, self._metrics, importlib.metadata.version("clew"))
-        self._http = HttpServer(rest, limit_bytes=config.limit_bytes, token=config.token)
+        self._http = HttpServer(
+            rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
+        )
 
     async def start(self) -> None:
         """Serve; returns when what is live has been loaded."""

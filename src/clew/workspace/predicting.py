@@ -51,6 +51,7 @@ def predict(
         revision=headers["clew-revision"],
         model_version=headers["clew-model-version"],
         outputs={one["name"]: _by_row(one) for one in body["outputs"]},
+        classes=_classes(body["outputs"]),
     )
 
 
@@ -101,6 +102,11 @@ def _column(one: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
             hint="Give every input of the model; null stands for a missing number.",
         )
     return {**one, "shape": [len(rows)], "data": [row[one["name"]] for row in rows]}
+
+
+def _classes(outputs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    told = {one["name"]: one.get("parameters", {}).get("clew-classes") for one in outputs}
+    return {name: json.loads(classes) for name, classes in told.items() if classes}
 
 
 def _by_row(output: dict[str, Any]) -> list[object]:

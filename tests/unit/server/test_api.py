@@ -5,7 +5,9 @@ import io
 import json
 import tarfile
 import threading
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -92,6 +94,38 @@ def test_what_nobody_expected_is_500_with_a_reference_and_no_secrets(http, verbs
     assert "division" not in json.dumps(error)
     reference = error["message"].partition("reference ")[2][:8]
     assert reference in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_after_a_failure_the_connection_goes_on(url, verbs, caplog):
+    verbs.status = lambda: 1 / 0
+    place = urlsplit(url)
+    connection = HTTPConnection(place.hostname, place.port, timeout=20)
+    try:
+        connection.connect()
+        own_port = connection.sock.getsockname()
+        for path, status in [("/status", 500), ("/repos", 200), ("/status", 500), ("/repos", 200)]:
+            connection.request("GET", f"/api/v1{path}")
+            answer = connection.getresponse()
+            assert (answer.read() != b"", answer.status) == (True, status)
+            assert connection.sock.getsockname() == own_port, "it was closed and opened again"
+    finally:
+        connection.close()
+    assert caplog.text.count("/api/v1/status failed") == 2
+
+
+def test_an_endpoint_is_told_where_the_caller_can_reach_it(verbs, serving):
+    with serving(verbs, token="secret") as url:
+        for host, expected in [
+            ("example.org:9000", "http://example.org:9000"),
+            ("127.0.0.1:1", "http://127.0.0.1:8687"),
+        ]:
+            headers = {"Host": host, "Authorization": "Bearer secret"}
+            one = httpx2.get(f"{url}/api/v1/endpoints/{P}", headers=headers).json()
+            status = httpx2.get(f"{url}/api/v1/status", headers=headers).json()
+            listed = httpx2.get(f"{url}/api/v1/endpoints", headers=headers).json()
+            for endpoint in (one, status["endpoints"][0], listed[0]):
+                assert endpoint["url"] == f"{expected}/v2/models/{P}"
 
 
 def test_json_says_null_where_a_number_is_none(http, verbs):

@@ -96,6 +96,7 @@ def test_with_a_token_nothing_but_the_door_is_open(guarded):
         assert answer.status_code == 401, path
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert ask(guarded, "/api/v1/health").status_code == 200
+    assert ask(guarded, "/v2/health/live").status_code == 503  # asked: no endpoint server runs here
     assert ask(guarded, "/static/clew.css").status_code == 200
     assert ask(guarded, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert ask(guarded, headers={"Authorization": "Bearer wrong"}).status_code == 401

@@ -39,6 +39,9 @@ class FakeModel:
             raise ValueError("a sum is too large")
         if law.get("nan"):
             sums = sums * float("nan")
+        if classes := self.signature.classes:
+            scores = np.full((len(sums), len(classes)), 1 / len(classes))
+            return {"label": np.array(classes)[scores.argmax(axis=1)], "probabilities": scores}
         if law.get("wide"):
             return {"pair": np.stack([sums, -sums], axis=1), "name": np.array(["a"] * len(sums))}
         return {"prediction": sums * law.get("scale", 1.0)}
@@ -53,6 +56,13 @@ class FakeModel:
 
 def matrix(width: int = 3, **law) -> dict:
     signature = Signature(frame="numpy", inputs=(), width=width, task="regression")
+    return {"signature": msgspec.to_builtins(signature), **law}
+
+
+def grapes(**law) -> dict:
+    signature = Signature(
+        frame="numpy", inputs=(), width=3, task="multiclass", classes=("barbera", "barolo", "c")
+    )
     return {"signature": msgspec.to_builtins(signature), **law}
 
 

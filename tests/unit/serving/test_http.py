@@ -234,12 +234,24 @@ def test_a_bug_of_the_app_is_500_and_the_server_goes_on(caplog):
         client = await connect()
         client.send(GET.replace(b"/a", b"/bug"))
         assert (await client.answer())[0] == 500
-        other = await connect()
-        other.send(GET)
-        assert (await other.answer())[0] == 200
+        for one in (client, await connect()):
+            one.send(GET)
+            assert (await one.answer())[0] == 200
 
     served(scenario)
     assert "a bug" in caplog.text
+
+
+def test_probes_need_no_token_and_everything_else_does():
+    async def scenario(server, app, connect):
+        client = await connect()
+        for path, status in [(b"/up", 200), (b"/up?x=1", 200), (b"/a", 401), (b"/up/", 401)]:
+            client.send(GET.replace(b"/a", path))
+            assert (await client.answer())[0] == status, path
+        client.send(GET.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer secret\r\n\r\n"))
+        assert (await client.answer())[0] == 200
+
+    served(scenario, token="secret", open_paths=[b"/up"])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import resource
 import signal
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
@@ -292,6 +293,22 @@ def test_a_full_disk_is_told_and_does_not_take_the_endpoint_down(workspace, laws
     status, headers, body = infer(process)
     assert (status, headers["clew-logged"]) == (200, None)
     assert workspace.serving.find_prediction(body["parameters"]["clew-prediction-id"])
+
+
+def test_one_that_listens_everywhere_is_told_by_an_address_that_leads_to_it(workspace, laws):
+    workspace.endpoint()
+    workspace.deploy(laws.matrix())
+    process = workspace.serve(host="0.0.0.0", token="secret")
+    assert urlsplit(process.url).hostname == "127.0.0.1"
+    assert workspace.serving.url() == process.url
+    for path, status in [("/v2/health/live", 200), ("/v2/health/ready", 200), ("/v2", 401)]:
+        place = urlsplit(process.url)
+        connection = HTTPConnection(place.hostname, place.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            assert connection.getresponse().status == status, path
+        finally:
+            connection.close()
 
 
 def test_a_port_in_use_is_told(workspace, laws):

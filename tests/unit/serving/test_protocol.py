@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.base.records import Column, Signature
-from clew.serving.contract import contract_of
+from clew.serving.contract import Tensor, contract_of
 from clew.serving.protocol import Outputs, check, parse, read_outputs
 from clew.serving.tensors import InputError, from_raw, to_raw
 
@@ -83,6 +83,30 @@ def test_whole_numbers_are_taken_for_floats_and_narrow_types_for_wide_ones():
     assert type(values["distance"][0]) is float
 
 
+def test_a_whole_number_is_an_integer_however_json_wrote_it():
+    as_integer, as_float = tensor("stops", "INT32", [1.0]), tensor("stops", "FP64", [1.0])
+    for stops in (as_integer, as_float):
+        values, _ = ask(COLUMNS, row(stops=stops))
+        assert values["stops"] == [1]
+        assert type(values["stops"][0]) is int
+    raw = np.array([7.0]).tobytes()
+    assert NUMBERS.rules[1].take(Tensor("b", "FP64", (1,), None, memoryview(raw))) == [7]
+    matrix = contract_of(
+        Signature(frame="numpy", inputs=(Column(name="x", type="int64"),), width=2, task="binary")
+    )
+    values, _ = ask(matrix, [tensor("x", "FP64", [1.0, 2], [1, 2])])
+    assert values.tolist() == [[1, 2]]
+    assert values.dtype == np.int64
+    with pytest.raises(InputError, match="a fraction"):
+        ask(matrix, [tensor("x", "FP64", [1.0, 2.5], [1, 2])])
+
+
+def test_a_fraction_in_raw_bytes_is_no_integer():
+    raw = np.array([7.5]).tobytes()
+    with pytest.raises(InputError, match="a fraction"):
+        NUMBERS.rules[1].take(Tensor("b", "FP64", (1,), None, memoryview(raw)))
+
+
 def test_null_is_a_missing_value_where_the_column_may_miss_one():
     values, _ = ask(COLUMNS, row(delay=tensor("delay", "FP64", [None])))
     assert values["delay"] == [None]
@@ -122,7 +146,10 @@ REFUSED = [
     (row(distance=tensor("distance", "BYTES", ["x"])), "got BYTES"),
     (row(distance=tensor("distance", "FP63", [1.0])), "datatype must be one of"),
     (row(distance=tensor("distance", "FP64", "text", [1])), "data must be a list"),
-    (row(stops=tensor("stops", "FP64", [1.0])), "expects INT32"),
+    (row(stops=tensor("stops", "FP64", [1.5])), "expects INT32 (whole numbers): got a fraction"),
+    (row(stops=tensor("stops", "INT32", [float("inf")])), "got a fraction"),
+    (row(stops=tensor("stops", "INT32", [1e300])), "out of its range"),
+    (row(stops=tensor("stops", "BOOL", [True])), "got BOOL"),
     (row(stops=tensor("stops", "INT32", [1.5])), "got a fraction"),
     (row(stops=tensor("stops", "INT64", [2**40])), "out of its range"),
     (row(late=tensor("late", "BOOL", [1])), "got a whole number"),
@@ -333,6 +360,17 @@ def test_raw_and_json_answers_say_the_same(binary_names):
     assert here["score"][1] is None
     assert here.pop("score")[::2] == there.pop("score")[::2]
     assert here == there
+
+
+@pytest.mark.parametrize("binary_names", [None, frozenset()])
+def test_an_answer_names_the_classes_of_its_probabilities_in_order(binary_names):
+    grapes = ("barbera", "barolo", "grigno,lino")
+    three = Outputs({"label": np.array(["barolo"]), "probabilities": np.eye(3)[1:2]}, grapes)
+    label, probabilities = json.loads(three.binary(0, 1, (0, 1), binary_names)[0])
+    assert json.loads(probabilities["parameters"]["clew-classes"]) == list(grapes)
+    assert "clew-classes" not in label.get("parameters", {})
+    two = Outputs({"probability": np.array([0.1])}, ("no", "yes"))
+    assert json.loads(json.loads(two.json(0, 1, (0,)))[0]["parameters"]["clew-classes"]) == ["yes"]
 
 
 def test_v1_answers_are_values_or_objects():

@@ -93,7 +93,10 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictResult:
-    """The answer of an endpoint. ``outputs``: name to one value a row."""
+    """The answer of an endpoint. ``outputs``: name to one value a row.
+
+    ``classes``: which classes the values of an output are of, in order, where it is a classifier's.
+    """
 
     prediction_id: str
     global_id: str
@@ -101,3 +104,4 @@ class PredictResult:
     revision: str
     model_version: str
     outputs: dict[str, list[object]]
+    classes: dict[str, list[str]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from clew.base.records import (
@@ -20,6 +20,7 @@ from clew.base.records import (
     Verdict,
 )
 from clew.server.call import Asked, Limit
+from clew.server.origin import seen_from
 
 router = APIRouter(tags=["models and endpoints"])
 
@@ -72,15 +73,15 @@ def verdict(call: Asked, verdict_id: str) -> Response:
 
 
 @router.get("/endpoints", response_model=list[Endpoint])
-def endpoints(call: Asked) -> Response:
+def endpoints(call: Asked, request: Request) -> Response:
     """All endpoints with their revisions and traffic."""
-    return call.reply(call.verbs.endpoints())
+    return call.reply([seen_from(request, one) for one in call.verbs.endpoints()])
 
 
 @router.get("/endpoints/{name}", response_model=Endpoint)
-def endpoint(call: Asked, name: str) -> Response:
+def endpoint(call: Asked, request: Request, name: str) -> Response:
     """One endpoint."""
-    return call.reply(call.verbs.endpoint(name))
+    return call.reply(seen_from(request, call.verbs.endpoint(name)))
 
 
 @router.post("/endpoints/{name}/deploy", response_model=Revision)

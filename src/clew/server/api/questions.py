@@ -10,17 +10,18 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import anyio.to_thread
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from clew.base.errors import ClewError, NotReady
 from clew.base.records import ChangeStatus, Event, Explanation, Status
 from clew.server.call import Asked, Call
+from clew.server.origin import seen_from
 
 router = APIRouter(tags=["questions"])
 _SLICE_S = 1.0
@@ -35,9 +36,11 @@ class Waited:
 
 
 @router.get("/status", response_model=Status)
-def status(call: Asked) -> Response:
+def status(call: Asked, request: Request) -> Response:
     """The workspace at a glance."""
-    return call.reply(call.verbs.status())
+    found = call.verbs.status()
+    seen = tuple(seen_from(request, one) for one in found.endpoints)
+    return call.reply(replace(found, endpoints=seen))
 
 
 @router.get("/changes/{global_id}", response_model=ChangeStatus)

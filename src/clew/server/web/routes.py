@@ -15,6 +15,7 @@ from clew.base.address import Address
 from clew.base.errors import ClewError, NotFound
 from clew.base.records import Commit, FileInfo, Job, ModelVersion, Verdict
 from clew.base.verbs import Verbs
+from clew.server.origin import seen_from
 from clew.server.web import forms
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
@@ -215,7 +216,7 @@ def endpoints(page: Shown) -> Response:
 @router.get("/endpoints/{name}")
 def endpoint(page: Shown, name: str) -> Response:
     """An endpoint: traffic, revisions, latest predictions, drift."""
-    found = page.verbs.endpoint(name)
+    found = seen_from(page.request, page.verbs.endpoint(name))
     versions = {one.id: one for one in page.verbs.models(found.model)}
     return page.show(
         "endpoint.html",
