@@ -23,27 +23,53 @@ def chunks(data: bytes) -> list[bytes]:
 
 def test_the_places_of_format_1_never_change() -> None:
     assert [len(chunk) for chunk in chunks(noise(8 << 20))] == [
-        1918877,
-        824087,
-        1257660,
-        770818,
-        763259,
-        1238477,
-        791887,
-        823543,
+        800245,
+        1017519,
+        1121224,
+        599810,
+        786760,
+        544468,
+        1543854,
+        779080,
+        678504,
+        517144,
     ]
 
 
-def test_a_cut_is_where_the_plain_gear_hash_says() -> None:
-    table = blake3.blake3(b"clew gear 1").digest(length=1024)
-    gear = [int.from_bytes(table[at : at + 4], "little") for at in range(0, 1024, 4)]
-    data = noise(LARGEST, b"gear")
-    value, size = 0, 0
-    for size, byte in enumerate(data, start=1):
-        value = (value << 1) + gear[byte] & 0xFFFFFFFF
-        if size > SMALLEST and value < 1 << 13:
-            break
-    assert cut(data) == size < LARGEST
+def plain_sum(data: bytes, i: int) -> int:
+    """H(i) as design/0003-on-disk-format.md writes it down."""
+
+    def w(at: int) -> int:
+        return data[at - 1] + 256 * data[at]
+
+    def a(at: int) -> int:
+        return w(at) + 0x9E35 * w(at - 2)
+
+    def b(at: int) -> int:
+        return a(at) + 0x9E35**2 * a(at - 4)
+
+    def c(at: int) -> int:
+        value = (b(at) + 0x9E35**4 * b(at - 8)) % 65536
+        return value ^ value >> 7
+
+    return (c(i) + 0x9E35**8 * c(i - 16)) % 65536
+
+
+def test_a_cut_is_where_the_plain_rule_says() -> None:
+    data = noise(LARGEST, b"plain")
+    size = cut(data)
+    assert SMALLEST < size < LARGEST
+    for at in range(size - 70_000, size):
+        window = blake3.blake3(data[at - 31 : at + 1]).digest(length=1)[0]
+        is_cut = plain_sum(data, at) == 0x5BD1 and window < 32
+        assert is_cut == (at + 1 == size)
+
+
+def test_a_column_of_numbers_is_cut_by_content() -> None:
+    counters = b"".join(number.to_bytes(8, "little") for number in range(1 << 20))
+    found = chunks(counters)
+    assert 3 <= len(found) <= 12
+    assert len(set(chunks(counters[8_000:])) - set(found)) <= 3
 
 
 @pytest.mark.parametrize(
