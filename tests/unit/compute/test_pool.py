@@ -422,3 +422,31 @@ def test_an_endless_output_is_cut_while_it_grows(single, project, tmp_path):
     assert outcome.error is None
     assert outcome.log.endswith("x\nthe end\n")
     assert len(outcome.log) < 70_000
+
+
+def test_a_pool_that_is_started_ahead_runs_its_first_call_in_the_worker_that_waits(
+    tmp_path, project
+):
+    with ProcessPool(2, tmp_path / "scratch", tmp_path / "logs") as pool:
+        pool.start()
+        pool.start()
+        deadline = time.monotonic() + 60
+        while not (children := psutil.Process().children()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(children) == 1
+        assert pool.submit(call(project, "pid")).result().value == children[0].pid
+
+
+def test_a_new_worker_has_loaded_what_it_was_told_to(tmp_path, project):
+    places = (tmp_path / "scratch", tmp_path / "logs")
+    with ProcessPool(1, *places) as plain, ProcessPool(1, *places, preload=["csv"]) as told:
+        assert "csv" not in plain.submit(call(project, "modules")).result().value
+        assert "csv" in told.submit(call(project, "modules")).result().value
+
+
+def test_a_closed_pool_cannot_be_started(tmp_path):
+    pool = ProcessPool(1, tmp_path / "scratch", tmp_path / "logs")
+    pool.close()
+    with pytest.raises(Unavailable) as caught:
+        pool.start()
+    assert caught.value.code == "pool.closed"
