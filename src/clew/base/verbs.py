@@ -188,10 +188,12 @@ class Verbs(Protocol):
         *,
         override_by: str = "",
         override_reason: str = "",
+        champion: bool = False,
     ) -> Revision:
         """Put a model version on an endpoint. Only a blessed one, or with a name and a reason.
 
-        Raises Denied ``model.not_blessed``.
+        ``champion``: later versions are compared with it from now on; needs a name and a reason.
+        Without it an override leaves the champion where it is. Raises Denied ``model.not_blessed``.
         """
         ...
 

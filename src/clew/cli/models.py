@@ -97,19 +97,33 @@ def deploy(
     version: Annotated[str, typer.Argument(help="Model version: its id, model@3, model@champion.")],
     override_by: Annotated[str, typer.Option("--by", help="Who overrides a refusal.")] = "",
     override_reason: Annotated[str, typer.Option("--reason", help="Why, kept for good.")] = "",
+    champion: Annotated[
+        bool, typer.Option("--champion", help="Compare later versions with it from now on.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put a model version on an endpoint; one that was refused needs --by and --reason."""
     with workspace() as clew:
         revision = clew.deploy(
-            endpoint, version, override_by=override_by, override_reason=override_reason
+            endpoint,
+            version,
+            override_by=override_by,
+            override_reason=override_reason,
+            champion=champion,
         )
+        found = clew.model(revision.model_version)
     if json:
         print_json(revision)
-    else:
-        console().print(
-            f"[green]✓[/] {endpoint} revision {revision.number} [cyan]{revision.id[:8]}[/]  "
-            f"{revision.state}, {revision.traffic} % of traffic"
+        return
+    out = console()
+    out.print(
+        f"[green]✓[/] {endpoint} revision {revision.number} [cyan]{revision.id[:8]}[/]  "
+        f"{revision.state}, {revision.traffic} % of traffic"
+    )
+    if found.state == "overridden" and "champion" not in found.aliases:
+        out.print(
+            "[dim]  later versions are still compared with the champion "
+            f"({found.model}@champion); --champion makes it this one[/]"
         )
 
 

@@ -211,12 +211,14 @@ class RemoteWorkspace:
         *,
         override_by: str = "",
         override_reason: str = "",
+        champion: bool = False,
     ) -> Revision:
         """Put a model version on an endpoint. Only a blessed one, or with a name and a reason."""
         body = {
             "model_version": model_version,
             "override_by": override_by,
             "override_reason": override_reason,
+            "champion": champion,
         }
         return self._wire.post(f"/endpoints/{_part(endpoint)}/deploy", Revision, body)
 

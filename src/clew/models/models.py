@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,11 +269,11 @@ class Models:
                 registry.move_alias(tx, _crowned(version, verdict))
             return signed
 
-    def override(self, version: str, *, by: str, reason: str) -> Verdict:
+    def override(self, version: str, *, by: str, reason: str, champion: bool = False) -> Verdict:
         """Let a version be deployed that its gate refused (or never saw): by name, for a reason.
 
         The gate's own verdict stays; a new one repeats what it found and says who overrode it. The
-        champion does not move.
+        champion, which later versions are compared with, moves only where ``champion`` says so.
 
         Raises:
             Invalid: ``override.unsigned`` without a name or a reason.
@@ -302,7 +303,11 @@ class Models:
                 overridden_by=by.strip(),
                 override_reason=reason.strip(),
             )
-            return registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
+            signed = registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
+            if champion:
+                move = _crowned(found, signed)
+                registry.move_alias(tx, replace(move, moved_by=by.strip(), reason=reason.strip()))
+            return signed
 
     # asking ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import cloudpickle
 import msgspec
+import numpy as np
 import polars as pl
 
 from clew.base.errors import Invalid, NotFound
@@ -125,8 +126,7 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
         candidate.require("no gate", True, "No gate is defined: every model is blessed.")
     else:
         rule = load_function(payload["snapshot_dir"], gate["file"], gate["name"])
-        if rule(candidate) is False:
-            candidate.require(gate["name"], False, f"{gate['name']} returned False.")
+        _take_result(candidate, gate["name"], rule(candidate))
     report = {
         "metrics": mine.metrics,
         "champion": payload["champion_name"],
@@ -141,6 +141,30 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     }
     kept = {name: value for name, value in report.items() if name != "charts"}
     return {**kept, "tree": _keep(store, files)}
+
+
+def _take_result(candidate: Candidate, name: str, result: object) -> None:
+    """What a gate returned is a rule too, where it is a truth.
+
+    Raises:
+        Invalid: ``gate.result`` where it is something else; ``gate.empty`` where nothing was
+            checked: a gate that asks nothing would bless everything in silence.
+    """
+    if isinstance(result, bool | np.bool_):
+        candidate.require(name, bool(result), f"{name} returned {bool(result)}.")
+    elif result is not None:
+        raise Invalid(
+            "gate.result",
+            f"The gate {name} returned a {type(result).__name__}.",
+            hint="State rules on the candidate, and return nothing, True or False.",
+        )
+    if not candidate.checks:
+        raise Invalid(
+            "gate.empty",
+            f"The gate {name} checks nothing, so it can neither bless nor refuse.",
+            hint='State a rule, such as candidate.at_least("accuracy", 0.8), or leave out the '
+            "gate: then every model is blessed, and its verdict says so.",
+        )
 
 
 def _clew_files(

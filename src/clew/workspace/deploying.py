@@ -49,9 +49,19 @@ def deploy_version(
 
 
 def deploy_by_hand(
-    serving: Serving, repos: Repos, models: Models, endpoint: str, ref: str, *, by: str, reason: str
+    serving: Serving,
+    repos: Repos,
+    models: Models,
+    endpoint: str,
+    ref: str,
+    *,
+    by: str,
+    reason: str,
+    champion: bool = False,
 ) -> Revision:
     """Put a model version on an endpoint; one that is not blessed needs a name and a reason.
+
+    ``champion``: it also becomes what later versions are compared with (design/0008).
 
     Raises:
         Denied: ``model.not_blessed``.
@@ -66,10 +76,10 @@ def deploy_by_hand(
             f"{endpoint} serves {definition.model}, and {ref} is a version of {version.model}.",
             hint=f"`clew models {definition.model}` lists what it can serve.",
         )
-    if bool(by) != bool(reason):
+    if bool(by) != bool(reason) or (champion and not by):
         raise Invalid(
             "override.incomplete",
-            "An override needs both who and why.",
+            "An override, or a champion made by hand, needs both who and why.",
             hint='Give --by NAME and --reason "…".',
         )
     if version.state not in BLESSED:
@@ -79,8 +89,10 @@ def deploy_by_hand(
                 f"{version.model}@{version.version} is {version.state}, not blessed.",
                 hint='See `clew model`; to override, give --by NAME and --reason "…".',
             )
-        models.override(version.id, by=by, reason=reason)
+        models.override(version.id, by=by, reason=reason, champion=champion)
         version = models.get(version.id)
+    elif champion and "champion" not in version.aliases:
+        models.alias("champion", version.id, by=by, reason=reason)
     return deploy_version(
         serving,
         repos,

@@ -294,6 +294,7 @@ class Workspace:
         *,
         override_by: str = "",
         override_reason: str = "",
+        champion: bool = False,
     ) -> Revision:
         """Put a model version on an endpoint."""
         rooms = self.rooms
@@ -305,6 +306,7 @@ class Workspace:
             model_version,
             by=override_by,
             reason=override_reason,
+            champion=champion,
         )
         rooms.serving.tick()  # where nobody serves there is nothing to wait for
         return rooms.serving.revision(revision.id)

@@ -18,6 +18,8 @@ from clew.models import EvaluationDefinition, GateDefinition, TrainingRun, holdo
 from clew.models.registry import sign
 
 GATE = """
+import numpy as np
+
 def rules(candidate):
     candidate.at_least("roc_auc", 0.6)
     candidate.beats_champion("roc_auc")
@@ -33,6 +35,18 @@ def wrong_metric(candidate):
 
 def says_no(candidate):
     return False
+
+def says_no_in_numpy(candidate):
+    return np.float64(0.1) > 0.5
+
+def says_yes(candidate):
+    return candidate.metrics["roc_auc"] > 0.5
+
+def empty(candidate):
+    candidate.metrics
+
+def a_number(candidate):
+    return candidate.metrics["roc_auc"]
 
 def strict(candidate):
     candidate.at_least("roc_auc", 0.999)
@@ -218,6 +232,36 @@ def test_a_champion_that_cannot_run_on_new_columns_is_compared_by_its_record(
     assert "cannot be run" in found.reason
     assert "no column hour" in found.evidence["why_not"]
     assert version.state == "blessed"
+
+
+@pytest.mark.parametrize(("function", "code"), [("empty", "empty"), ("a_number", "result")])
+def test_a_gate_that_checks_nothing_judges_nothing(house, flights, judged, function, code):
+    with pytest.raises(Invalid) as refused:
+        judged(fitted(flights()), function=function)
+    assert refused.value.code == f"gate.{code}"
+    assert function in refused.value.message
+    assert house.models.versions("flights/model")[0].state == "candidate"
+
+
+def test_a_truth_that_a_gate_returns_is_a_rule_of_any_library(flights, judged):
+    _, verdict = judged(fitted(flights()), function="says_no_in_numpy")
+    assert not verdict.blessed
+    _, verdict = judged(fitted(flights()), function="says_yes")
+    assert verdict.blessed
+    assert [check.name for check in verdict.checks] == ["says_yes"]
+
+
+def test_an_override_moves_the_champion_only_where_a_person_says_so(house, flights, judged):
+    good, _ = judged(fitted(flights()))
+    worse, _ = judged(fitted(flights(), flipped=True))
+    house.models.override(worse.id, by="ann", reason="a test in the field")
+    assert house.models.champion("flights/model").id == good.id
+    house.models.override(worse.id, by="ann", reason="the champion had seen a leak", champion=True)
+    assert house.models.champion("flights/model").id == worse.id
+    move = house.models.alias_history("flights/model")[0]
+    assert (move.moved_by, move.reason) == ("ann", "the champion had seen a leak")
+    _, verdict = judged(fitted(flights()))
+    assert verdict.champion == worse.id
 
 
 def test_an_override_needs_a_name_and_a_reason_and_leaves_the_verdict(house, flights, judged):

@@ -538,7 +538,9 @@ class FakeVerbs:
                 return e
         raise NotFound("endpoint.unknown", f"There is no endpoint {name}.", hint="`clew status`.")
 
-    def deploy(self, endpoint, model_version, *, override_by="", override_reason=""):
+    def deploy(
+        self, endpoint, model_version, *, override_by="", override_reason="", champion=False
+    ):
         version = self.model(model_version)
         if version.state == "refused" and not (override_by and override_reason):
             raise Denied("model.not_blessed", f"{model_version} was refused by its gate.",

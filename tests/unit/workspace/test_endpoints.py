@@ -57,6 +57,17 @@ def test_a_prediction_is_found_by_the_beginning_of_its_id(project):
         workspace.why(first[:shared])
 
 
+def test_a_champion_is_made_by_hand_only_with_a_name_and_a_reason(project):
+    workspace, _ = project
+    champion = workspace.model("p/model@champion")
+    with pytest.raises(Invalid, match="who and why"):
+        workspace.deploy("first", champion.id, champion=True)
+    workspace.deploy(
+        "first", champion.id, override_by="ann", override_reason="again", champion=True
+    )
+    assert workspace.model("p/model@champion").id == champion.id
+
+
 def test_drift_of_an_endpoint_that_is_none_is_refused(project):
     workspace, _ = project
     with pytest.raises(NotFound):

@@ -32,6 +32,7 @@ class DeployRequest:
     model_version: str
     override_by: str = ""
     override_reason: str = ""
+    champion: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ def deploy(call: Asked, name: str, wish: DeployRequest) -> Response:
         wish.model_version,
         override_by=wish.override_by,
         override_reason=wish.override_reason,
+        champion=wish.champion,
     )
     return call.reply(revision)
 

@@ -68,11 +68,20 @@ def run(page: Shown, pipeline: str, step: Text = "") -> Response:
 
 @router.post("/endpoints/{name}/deploy")
 def deploy(
-    page: Shown, name: str, version: Text, override_by: Text = "", override_reason: Text = ""
+    page: Shown,
+    name: str,
+    version: Text,
+    override_by: Text = "",
+    override_reason: Text = "",
+    champion: Text = "",
 ) -> Response:
     """Put a model version on an endpoint."""
     page.verbs.deploy(
-        name, version, override_by=override_by.strip(), override_reason=override_reason.strip()
+        name,
+        version,
+        override_by=override_by.strip(),
+        override_reason=override_reason.strip(),
+        champion=bool(champion),
     )
     return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
 
