@@ -97,6 +97,10 @@ class Lineage:
             rows = tx.execute(tables.LATEST_CHANGES, {"limit": limit})
             return [str(row.global_id) for row in rows]
 
+    def below(self, tx: Tx, ids: Sequence[str]) -> list[Edge]:
+        """Edges to what came from some things, one step down; by target and source."""
+        return _step(tx, ids, "down")
+
     def walk(
         self, id: str, direction: Direction, limit: int = 1000
     ) -> tuple[list[Node], list[Edge]]:

@@ -17,19 +17,19 @@ from clew.repos.globs import glob_match
 from clew.store import EMPTY_TREE, Entry, Store, TreeChange
 
 Content: TypeAlias = Commit | str
-"""A finished commit, or the digest of a tree."""
+"""A finished commit, an open one with what was put into it so far, or the digest of a tree."""
 
 
 def tree_of(content: Content) -> str:
     """The tree of a commit.
 
     Raises:
-        NotReady: ``commit.open``.
+        NotReady: ``commit.open`` where a job will bring it.
         Conflict: ``commit.aborted``.
     """
     if isinstance(content, str):
         return content
-    if content.state == "open":
+    if content.state == "open" and not content.tree:
         raise NotReady(
             "commit.open",
             f"Commit {content.id} of {content.repo} is still being written.",

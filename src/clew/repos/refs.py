@@ -1,11 +1,13 @@
-"""Names to commits: branches, ids, prefixes, global ids, ancestors. Reads rows only.
+"""Names to commits: branches, tags, ids, prefixes, global ids, days, ancestors. Reads rows only.
 
 Knows nothing of writing and of bytes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,10 +17,11 @@ from clew.base import clock
 from clew.base.address import DEFAULT_BRANCH, Address
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import ID_LENGTH, is_id
-from clew.base.records import Commit, RepoInfo
+from clew.base.records import Commit, RepoInfo, Tag
 from clew.db import Tx
-from clew.repos import tables
+from clew.repos import skipping, tables
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _END = "\U0010ffff"
 
 
@@ -40,6 +43,21 @@ def commit_of(row: Any) -> Commit:
         started_at=clock.from_us(row.started_us),
         finished_at=None if row.finished_us is None else clock.from_us(row.finished_us),
         error=row.error,
+        merged=row.merged,
+        meta=row.meta,
+    )
+
+
+def tag_of(row: Any) -> Tag:
+    """The record of a row of ``tags``."""
+    return Tag(
+        repo=row.repo,
+        name=row.name,
+        commit=row.commit,
+        at=clock.from_us(row.at_us),
+        author=row.author,
+        message=row.message,
+        meta=row.meta,
     )
 
 
@@ -92,11 +110,7 @@ def get_commit(tx: Tx, id: str) -> Commit:
         rows = tx.execute(tables.BY_PREFIX, _range(id)) if is_id(id) else ()
         found = [commit_of(row) for row in rows]
     if not found:
-        raise NotFound(
-            "commit.unknown",
-            f"There is no commit {id!r}.",
-            hint="Give at least 4 characters of its id; clew log REPO shows them.",
-        )
+        raise _unknown_commit(tx, id)
     if len(found) > 1:
         raise _ambiguous(id, found)
     return found[0]
@@ -105,8 +119,9 @@ def get_commit(tx: Tx, id: str) -> Commit:
 def resolve(tx: Tx, address: Address) -> Commit:
     """The commit that an address names.
 
-    A branch comes before an id, a whole id before the beginning of one; a global id means the
-    latest commit of that change in the repo, finished ones first.
+    A branch comes before a tag, a tag before an id, a whole id before the beginning of one; a
+    global id means the latest commit of that change in the repo, finished ones first. A day
+    (2026-11-01) that is none of these means the last commit of ``main`` until its end, in UTC.
     """
     commit = _named(tx, address)
     return _ancestor(tx, commit, address.ancestors) if address.ancestors else commit
@@ -139,11 +154,18 @@ def _named(tx: Tx, address: Address) -> Commit:
         if head is None:
             raise _empty(info, ref)
         return get_commit(tx, head)
+    tag = tx.execute(tables.TAG, {"repo": repo, "name": ref}).first()
+    if tag is not None:
+        return get_commit(tx, tag.commit)
+    if _DAY.fullmatch(ref):
+        return _of_day(tx, info, ref)
     found = _by_id(tx, repo, ref) if is_id(ref) else []
     if not found and not heads and ref == DEFAULT_BRANCH:
         raise _empty(info, ref)
+    if not found and len(ref) == ID_LENGTH and tx.execute(tables.GONE, {"id": ref}).first():
+        raise _unknown_commit(tx, ref)
     if not found:
-        raise _unknown_ref(repo, ref, list(heads))
+        raise _unknown_ref(repo, ref, [*heads, *tags_of(tx, repo)])
     if len(found) > 1:
         raise _ambiguous(ref, found)
     return found[0]
@@ -163,15 +185,35 @@ def _by_id(tx: Tx, repo: str, ref: str) -> list[Commit]:
 
 
 def _ancestor(tx: Tx, commit: Commit, up: int) -> Commit:
-    found = chain(tx, commit.id, up)
-    if len(found) <= up:
+    found, before = skipping.ancestor(tx, commit.id, up)
+    if found is None:
         raise NotFound(
             "ref.no_ancestor",
-            f"Commit {commit.id} of {commit.repo} has {len(found) - 1} commits before it, not "
-            f"{up}.",
+            f"Commit {commit.id} of {commit.repo} has {before} commits before it, not {up}.",
             hint=f"See them: clew log {commit.repo}",
         )
-    return found[up]
+    return get_commit(tx, found)
+
+
+def _of_day(tx: Tx, repo: RepoInfo, day: str) -> Commit:
+    head = repo.branches.get(DEFAULT_BRANCH)
+    try:
+        end = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
+    except ValueError:
+        raise _unknown_ref(repo.name, day, list(repo.branches)) from None
+    found = head and skipping.last_before(tx, head, clock.to_us(end) - 1)
+    if not found:
+        raise NotFound(
+            "ref.no_ancestor",
+            f"Nothing was committed to {repo.name}@{DEFAULT_BRANCH} until the end of {day} (UTC).",
+            hint=f"See when the first commit was made: clew log {repo.name}",
+        )
+    return get_commit(tx, found)
+
+
+def tags_of(tx: Tx, repo: str) -> dict[str, str]:
+    """Commits by tag, the newest tag first."""
+    return {row.name: row.commit for row in tx.execute(tables.TAGS_OF, {"repo": repo})}
 
 
 def _range(prefix: str) -> dict[str, str]:
@@ -189,13 +231,43 @@ def _unknown_repo(tx: Tx, name: str) -> NotFound:
     )
 
 
+def _unknown_commit(tx: Tx, id: str) -> NotFound:
+    gone = tx.execute(tables.GONE, {"id": id}).first()
+    if gone is None:
+        return NotFound(
+            "commit.unknown",
+            f"There is no commit {id!r}.",
+            hint="Give at least 4 characters of its id; clew log REPO shows them.",
+        )
+    day = clock.from_us(gone.at_us)
+    into = f", into {gone.into}" if gone.into else ""
+    why = f": {gone.reason}" if gone.reason else ""
+    return NotFound(
+        "commit.gone",
+        f"Commit {id} of {gone.repo} was {gone.how} on {day:%Y-%m-%d %H:%M} UTC{into}{why}.",
+        hint=f"What it was made of and what came of it is kept: clew why {id}",
+    )
+
+
 def _unknown_ref(repo: str, ref: str, branches: Sequence[str]) -> NotFound:
     near = get_close_matches(ref, branches, 3, 0.5)
     known = ", ".join(branches[:5]) or "none yet"
     return NotFound(
         "ref.unknown",
-        f"{repo} has no branch, commit or change {ref!r}.",
+        f"{repo} has no branch, tag, commit or change {ref!r}.",
         hint=f"Did you mean {' or '.join(near)}?" if near else f"Its branches: {known}.",
+    )
+
+
+def unknown_branch(repo: str, branch: str, branches: Sequence[str]) -> NotFound:
+    """The error for a branch that is not there, with names that are near."""
+    near = get_close_matches(branch, branches, 3, 0.5)
+    return NotFound(
+        "branch.unknown",
+        f"{repo} has no branch {branch!r}.",
+        hint=f"Did you mean {' or '.join(near)}?"
+        if near
+        else f"Its branches: {', '.join(branches[:5]) or 'none yet'}.",
     )
 
 

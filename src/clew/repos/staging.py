@@ -5,7 +5,7 @@ Knows no transaction: which heads a change goes on top of, it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,16 +24,19 @@ Source = bytes | Path | BinaryIO
 
 @dataclass(frozen=True, kw_only=True)
 class RepoChange:
-    """What a commit does to one branch: ``puts`` after ``deletes`` on top of the head.
+    """What a commit does to one branch: first ``deletes``, then ``puts``, on top of the head.
 
-    ``replace`` drops everything else. With ``tree`` (a digest) the content is that tree, whatever
-    the head holds.
+    ``entries`` are files whose content is in the store already (``path`` is where they go);
+    ``appends`` is added at the end of files, or makes them. ``replace`` drops everything else.
+    With ``tree`` (a digest) the content is that tree, whatever the head holds.
     """
 
     repo: str
     branch: str = DEFAULT_BRANCH
     puts: Mapping[str, Source] = field(default_factory=dict)
     deletes: Sequence[str] = ()
+    entries: Sequence[Entry] = ()
+    appends: Mapping[str, Source] = field(default_factory=dict)
     replace: bool = False
     tree: str | None = None
     provenance: Sequence[str] = ()
@@ -45,6 +48,7 @@ class Staged:
 
     change: RepoChange
     entries: tuple[Entry, ...]
+    appends: tuple[Entry, ...]
     deletes: tuple[str, ...]
     id: str
 
@@ -57,6 +61,7 @@ class Maker:
     message: str
     author: str
     global_id: str
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     def commits(
         self, writer: Writer, staged: Sequence[Staged], heads: Sequence[Commit | None]
@@ -77,7 +82,7 @@ class Maker:
             global_id=self.global_id,
             parent=None if head is None else head.id,
             state="finished",
-            tree=_tree(writer, item, head),
+            tree=self._tree(writer, item, head),
             message=self.message,
             author=self.author,
             provenance=tuple(item.change.provenance),
@@ -85,33 +90,54 @@ class Maker:
             size_bytes=0,
             started_at=now,
             finished_at=now,
+            meta=dict(self.meta),
         )
+
+    def _tree(self, writer: Writer, item: Staged, head: Commit | None) -> str:
+        if item.change.tree is not None:
+            return item.change.tree
+        base = EMPTY_TREE if head is None or item.change.replace else head.tree
+        return apply(self.store, writer, item, base)
 
     def _summed(self, commit: Commit) -> Commit:
         summary = self.store.summary(commit.tree)
         return replace(commit, files=summary.files, size_bytes=summary.size_bytes)
 
 
-def _tree(writer: Writer, item: Staged, head: Commit | None) -> str:
-    if item.change.tree is not None:
-        return item.change.tree
-    base = EMPTY_TREE if head is None or item.change.replace else head.tree
-    return writer.tree(base, item.entries, item.deletes)
+def apply(store: Store, writer: Writer, item: Staged, base: str) -> str:
+    """The tree ``base`` after a staged change."""
+    tree = writer.tree(base, item.entries, item.deletes)
+    if not item.appends:
+        return tree
+    writer.flush()
+    extended = [_extended(store, writer, tree, entry) for entry in item.appends]
+    return writer.tree(tree, extended)
+
+
+def _extended(store: Store, writer: Writer, tree: str, more: Entry) -> Entry:
+    there = store.get(tree, more.path)
+    if there is None:
+        return more
+    with store.open_file(more.digest) as stream:
+        digest, size_bytes = writer.extend(there.digest, stream)
+    return Entry(path=more.path, digest=digest, size_bytes=size_bytes)
 
 
 def stage(writer: Writer, change: RepoChange) -> Staged:
     """Give the bytes of a change to the writer. Raises NotFound ``file.missing``."""
     return Staged(
         change=change,
-        entries=tuple(_put(writer, path, source) for path, source in change.puts.items()),
+        entries=(*_entries(writer, change.puts), *change.entries),
+        appends=tuple(_entries(writer, change.appends)),
         deletes=tuple(map(normal_path, change.deletes)),
         id=new_id(),
     )
 
 
-def _put(writer: Writer, path: str, source: Source) -> Entry:
-    digest, size_bytes = writer.put(source)
-    return Entry(path=normal_path(path), digest=digest, size_bytes=size_bytes)
+def _entries(writer: Writer, puts: Mapping[str, Source]) -> Iterator[Entry]:
+    for path, source in puts.items():
+        digest, size_bytes = writer.put(source)
+        yield Entry(path=normal_path(path), digest=digest, size_bytes=size_bytes)
 
 
 def places(changes: Sequence[RepoChange]) -> list[tuple[str, str]]:
@@ -128,24 +154,29 @@ def places(changes: Sequence[RepoChange]) -> list[tuple[str, str]]:
             hint="Join the changes of one branch.",
         )
     for change in changes:
-        _check_paths(change.puts)
+        check_change(change)
     return found
+
+
+def check_change(change: RepoChange) -> None:
+    """Refuse paths that are written twice. Raises Invalid ``commit.paths``, ``path.invalid``."""
+    _check_paths([*change.puts, *change.appends, *(entry.path for entry in change.entries)])
 
 
 def _check_paths(paths: Iterable[str]) -> None:
     spellings: dict[str, str] = {}
     for path in paths:
-        other = spellings.setdefault(normal_path(path), path)
-        if other != path or normal_path(path) == "/":
+        normal = normal_path(path)
+        if normal == "/" or normal in spellings:
             raise Invalid(
                 "commit.paths",
-                f"{path!r} and {other!r} are not the paths of two files.",
+                f"{path!r} and {spellings.get(normal, '/')!r} are not the paths of two files.",
                 hint="Give every file a path of its own.",
             )
+        spellings[normal] = path
 
 
-def later_than(parent: Commit | None) -> datetime:
-    """Now, and in any case later than the parent, even where the clock was set back."""
-    if parent is None or parent.finished_at is None:
-        return clock.now()
-    return max(clock.now(), parent.finished_at + timedelta(microseconds=1))
+def later_than(*parents: Commit | None) -> datetime:
+    """Now, and in any case later than the parents, even where the clock was set back."""
+    ends = [parent.finished_at for parent in parents if parent and parent.finished_at]
+    return max([clock.now(), *(end + timedelta(microseconds=1) for end in ends)])

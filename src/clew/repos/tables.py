@@ -1,4 +1,4 @@
-"""Tables of repos, branches, commits and the ref log, and the statements over them.
+"""Tables of repos, branches, tags, commits and the ref log, and the statements over them.
 
 Knows nothing of bytes.
 """
@@ -37,7 +37,10 @@ repos = Table(
     Column("created_us", BigInteger, nullable=False),
 )
 
-# at_us is when a commit came to its state. It orders them: a child is always later than its parent.
+# at_us is when a commit came to its state. It orders them: a child is later than all its parents.
+# ``tree`` of an open commit is what was put so far; '' where a job will bring it. ``merged`` is the
+# second parent of a merge. ``depth`` (commits before it along the first parents) and ``jump`` (an
+# ancestor some way up) make ``^N`` cheap; NULL: not known yet, see ``skipping.py``.
 commits = Table(
     "commits",
     metadata,
@@ -59,6 +62,11 @@ commits = Table(
     Column("finished_us", BigInteger),
     Column("at_us", BigInteger, nullable=False),
     Column("error", Text, nullable=False),
+    Column("merged", Text),
+    Column("meta", Json, nullable=False, server_default="{}"),
+    Column("depth", BigInteger),
+    Column("jump", Text),
+    Index("commits_by_parent", "parent"),
     Index("commits_by_repo", "repo", "at_us", "seq"),
     Index("commits_by_state", "repo", "branch", "state"),
     Index("commits_by_id", "repo", "id"),
@@ -75,7 +83,48 @@ branches = Table(
     Column("head", ForeignKey("commits.id", ondelete="CASCADE")),
 )
 
-# Every move of every head, never changed; it outlives the repo.
+# Names that stay with a commit.
+tags = Table(
+    "tags",
+    metadata,
+    Column("repo", ForeignKey("repos.name", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("commit", ForeignKey("commits.id"), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("meta", Json, nullable=False),
+    Index("tags_by_commit", "commit"),
+)
+
+# Commits that are no more, and why; ids that lineage and old notes still name. ``into`` is the
+# commit that one was folded into, or that its branch went back to.
+gone = Table(
+    "gone_commits",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("repo", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    Column("global_id", Text, nullable=False),
+    Column("how", Text, nullable=False),
+    Column("into", Text),
+    Column("at_us", BigInteger, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("gone_commits_by_repo", "repo"),
+)
+
+# What was found out about a file and is the same wherever it lies: by its digest and the question.
+notes = Table(
+    "file_notes",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("question", Text, primary_key=True),
+    Column("answer", Json, nullable=False),
+)
+
+# Every move of every head, never changed; it outlives the repo. Moves of a tag stand under the
+# branch ``tags/NAME``: no branch has a slash in its name.
 ref_log = Table(
     "ref_log",
     metadata,
@@ -100,6 +149,19 @@ HEAD: Rows = (
 )
 
 COMMIT: Rows = select(commits).where(commits.c.id == bindparam("id"))
+GONE: Rows = select(gone).where(gone.c.id == bindparam("id"))
+
+TAGS_OF: Rows = (
+    select(tags).where(tags.c.repo == bindparam("repo")).order_by(tags.c.at_us.desc(), tags.c.name)
+)
+TAG: Rows = select(tags).where(tags.c.repo == bindparam("repo"), tags.c.name == bindparam("name"))
+
+NOTE: Rows = select(notes.c.answer).where(
+    notes.c.digest == bindparam("digest"), notes.c.question == bindparam("question")
+)
+
+# Children along the first parent, of any state.
+CHILDREN: Rows = select(commits).where(commits.c.parent == bindparam("id"))
 
 _NEWEST = (commits.c.at_us.desc(), commits.c.seq.desc())
 

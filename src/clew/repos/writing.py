@@ -15,17 +15,20 @@ from clew.base.errors import Conflict
 from clew.base.records import Commit, Node
 from clew.db import Tx
 from clew.lineage import Lineage
-from clew.repos import refs, tables
+from clew.repos import refs, skipping, tables
 from clew.store import canonical
 
 OBJECT_TAG = "commit"
 
 
 def encode(commit: Commit) -> bytes:
-    """The commit object: all that a row of it can be made again from, but what its tree says."""
+    """The commit object: all that a row of it can be made again from, but what its tree says.
+
+    Where several objects name one commit (it was squashed below), the last written counts.
+    """
     return canonical(
         {
-            "version": 1,
+            "version": 2,
             "id": commit.id,
             "repo": commit.repo,
             "branch": commit.branch,
@@ -37,6 +40,9 @@ def encode(commit: Commit) -> bytes:
             "provenance": list(commit.provenance),
             "started_us": clock.to_us(commit.started_at),
             "finished_us": clock.to_us(commit.finished_at or commit.started_at),
+            "merged": commit.merged,
+            "meta": commit.meta,
+            "written_us": clock.to_us(clock.now()),
         }
     )
 
@@ -45,7 +51,8 @@ def insert(tx: Tx, commit: Commit, object_digest: str = "") -> None:
     """Add the row of a commit, and its branch where there is none yet."""
     branch = {"repo": commit.repo, "name": commit.branch, "head": None}
     tx.upsert(tables.branches, [branch], key=["repo", "name"])
-    tx.execute(tables.commits.insert(), _row(commit, object_digest))
+    place = skipping.place_below(tx, commit.parent)
+    tx.execute(tables.commits.insert(), _row(commit, object_digest) | place)
 
 
 def change(tx: Tx, commit: Commit, object_digest: str = "") -> None:
@@ -56,7 +63,8 @@ def change(tx: Tx, commit: Commit, object_digest: str = "") -> None:
     """
     table = tables.commits
     where = (table.c.id == commit.id, table.c.state == "open")
-    if tx.execute(update(table).where(*where).values(_row(commit, object_digest))).rowcount != 1:
+    row = _row(commit, object_digest) | skipping.place_below(tx, commit.parent)
+    if tx.execute(update(table).where(*where).values(row)).rowcount != 1:
         raise not_open(refs.get_commit(tx, commit.id))
 
 
@@ -72,7 +80,14 @@ def move_head(
     where = (table.c.repo == repo, table.c.name == branch, table.c.head.is_not_distinct_from(old))
     if tx.execute(update(table).where(*where).values(head=new)).rowcount != 1:
         raise moved(repo, branch, old)
-    entry = {"repo": repo, "branch": branch, "old": old, "new": new, "global_id": global_id}
+    note_move(tx, repo, branch, old, new, global_id)
+
+
+def note_move(
+    tx: Tx, repo: str, name: str, old: str | None, new: str | None, global_id: str | None
+) -> None:
+    """An entry of the ref log; ``name`` is a branch, or ``tags/NAME``."""
+    entry = {"repo": repo, "branch": name, "old": old, "new": new, "global_id": global_id}
     tx.execute(tables.ref_log.insert(), {"at_us": clock.to_us(clock.now()), **entry})
 
 
@@ -152,6 +167,8 @@ def _row(commit: Commit, object_digest: str) -> dict[str, Any]:
         "finished_us": None if finished is None else clock.to_us(finished),
         "at_us": clock.to_us(finished or commit.started_at),
         "error": commit.error,
+        "merged": commit.merged,
+        "meta": commit.meta,
     }
 
 
@@ -166,4 +183,6 @@ def _detail(commit: Commit) -> dict[str, object]:
         "message": commit.message,
         "author": commit.author,
     }
+    if commit.meta:
+        detail["meta"] = commit.meta
     return detail | ({"error": commit.error} if commit.error else {})

@@ -55,7 +55,7 @@ def test_a_deleted_repo_is_gone_but_its_moves_and_its_lineage_stay(repos, db):
     commit = repos.commit("raw", {"/a": b"1"})
     repos.delete("raw")
     assert repos.list() == []
-    assert code_of(NotFound, repos.commit_by_id, commit.id) == "commit.unknown"
+    assert code_of(NotFound, repos.commit_by_id, commit.id) == "commit.gone"
     assert Lineage(db).get(commit.id) is not None
     with db.read() as tx:
         moves = tx.execute(sa.select(tables.ref_log.c.old, tables.ref_log.c.new)).all()

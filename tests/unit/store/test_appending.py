@@ -11,7 +11,7 @@ SIZES = (0, 1, WHOLE_BELOW - 1, WHOLE_BELOW, WHOLE_BELOW + 1, 3 * WHOLE_BELOW + 
 
 
 @pytest.mark.parametrize("before", SIZES)
-@pytest.mark.parametrize("more", (0, 1, WHOLE_BELOW, 2 * WHOLE_BELOW + 3))
+@pytest.mark.parametrize("more", [0, 1, WHOLE_BELOW, 2 * WHOLE_BELOW + 3])
 def test_an_extended_file_is_the_same_as_one_put_whole(store, before, more):
     data = random.Random(before + more).randbytes(before + more)
     with store.writer() as writer:

@@ -13,6 +13,17 @@ from clew.base.records.models import (
     Signature,
     Verdict,
 )
+from clew.base.records.versions import (
+    BranchInfo,
+    ColumnProfile,
+    Found,
+    Holder,
+    Merge,
+    MergeConflict,
+    Removal,
+    TableProfile,
+    Tag,
+)
 from clew.base.records.views import (
     Applied,
     ChangeStatus,
@@ -38,9 +49,11 @@ from clew.base.records.work import (
 )
 
 __all__ = [
-    "ENDED_STATES", "JOB_STATES", "Applied", "Change", "ChangeStatus", "Check", "CodeRef",
-    "Column", "ColumnDrift", "Commit", "Datum", "DriftReport", "Edge", "Endpoint", "Event",
-    "Experiment", "ExperimentDetail", "Explanation", "FileInfo", "Job", "MetricPoint",
-    "ModelVersion", "Node", "PipelineInfo", "Plan", "PlannedDatum", "PredictResult", "Prediction",
-    "RepoInfo", "Revision", "Signature", "Status", "StepInfo", "Trial", "Verdict",
+    "ENDED_STATES", "JOB_STATES", "Applied", "BranchInfo", "Change", "ChangeStatus", "Check",
+    "CodeRef", "Column", "ColumnDrift", "ColumnProfile", "Commit", "Datum", "DriftReport",
+    "Edge", "Endpoint", "Event", "Experiment", "ExperimentDetail", "Explanation", "FileInfo",
+    "Found", "Holder", "Job", "Merge", "MergeConflict", "MetricPoint", "ModelVersion", "Node",
+    "PipelineInfo", "Plan", "PlannedDatum", "PredictResult", "Prediction", "Removal",
+    "RepoInfo", "Revision", "Signature", "Status", "StepInfo", "TableProfile", "Tag", "Trial",
+    "Verdict",
 ]  # fmt: skip

@@ -25,8 +25,9 @@ class RepoInfo:
 class Commit:
     """A version of a repo. ``state``: open, finished or aborted.
 
-    ``tree`` is the digest of the content ('' while open), ``provenance`` the ids of the commits
-    it was made from, ``global_id`` the change that caused it.
+    ``tree`` is the digest of the content (while open: of what was put so far, '' where a job will
+    bring it), ``provenance`` the ids of the commits it was made from, ``global_id`` the change that
+    caused it. ``merged`` is the second parent of a merge, ``meta`` what whoever made it noted.
     """
 
     id: str
@@ -44,6 +45,8 @@ class Commit:
     started_at: datetime
     finished_at: datetime | None
     error: str = ""
+    merged: str | None = None
+    meta: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
