@@ -6,17 +6,19 @@ little-endian. A pack is named by the digest of its index, so equal packs have e
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from clew.base.errors import Corrupt
 from clew.store.digests import KEY_BYTES, key_of
-from clew.store.squeeze import expand
+from clew.store.squeeze import RAW, expand
 
 VERSION = 1
 MAGIC = b"clewpack"
 SUFFIX = ".pack"
+SALT = "salt"
 TAIL_BYTES = 8192  # what is read first of a pack: trailer and, where it is small, the whole index
 
 _HEADER = struct.Struct("<8sB7x")
@@ -26,6 +28,7 @@ _PLACE = struct.Struct("<QIIBB")  # offset of the stored bytes, stored size, siz
 _TRAILER = struct.Struct("<QQ32sB7x8s")  # index offset, index size, index digest, version, magic
 _FANOUT = struct.Struct("<256I")
 _TWO = struct.Struct("<II")
+_SALT_BYTES = 16
 
 
 class Place(NamedTuple):
@@ -56,11 +59,16 @@ class Pack:
 
     def find(self, key: bytes) -> Place | None:
         """The place of an object, or None where the pack does not hold it."""
+        number = self.number(key)
+        return None if number is None else self.place(number)
+
+    def number(self, key: bytes) -> int | None:
+        """Which of the sorted keys it is, from 0; None where the pack does not hold it."""
         low, high = self._bucket(key[0])
         at = self._keys.find(key, low * KEY_BYTES, high * KEY_BYTES)
         while at % KEY_BYTES and at >= 0:  # a match across two keys is none
             at = self._keys.find(key, at + 1, high * KEY_BYTES)
-        return None if at < 0 else self._place(at // KEY_BYTES)
+        return None if at < 0 else at // KEY_BYTES
 
     def sorted_keys(self) -> list[bytes]:
         """All keys, sorted."""
@@ -69,7 +77,7 @@ class Pack:
 
     def objects(self) -> Iterator[tuple[bytes, Place]]:
         """All keys with their places, in the order in which they lie in the pack."""
-        places = [self._place(number) for number in range(self.count)]
+        places = [self.place(number) for number in range(self.count)]
         yield from sorted(
             zip(self.sorted_keys(), places, strict=True), key=lambda pair: pair[1].offset
         )
@@ -80,7 +88,8 @@ class Pack:
         low, high = _TWO.unpack_from(self._fanout, (first - 1) * 4)
         return low, high
 
-    def _place(self, number: int) -> Place:
+    def place(self, number: int) -> Place:
+        """The place of one of the sorted keys."""
         offset, stored, size, encoding, tag = _PLACE.unpack_from(self._places, number * _PLACE.size)
         return Place(offset, stored, size, encoding, self._tags[tag])
 
@@ -89,9 +98,9 @@ class PackBuilder:
     """Objects on their way into one pack, in memory."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = [_HEADER.pack(MAGIC, VERSION)]
+        self._parts: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION)]
         self._places: dict[bytes, tuple[int, int, int, int, int]] = {}
-        self._stored: dict[bytes, tuple[str, int, bytes, int]] = {}
+        self._stored: dict[bytes, tuple[str, int, bytes | memoryview, int]] = {}
         self._tags: dict[str, int] = {}
         self.size_bytes = _HEADER.size
 
@@ -101,7 +110,9 @@ class PackBuilder:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, key: bytes, tag: str, encoding: int, size_bytes: int, stored: bytes) -> None:
+    def add(
+        self, key: bytes, tag: str, encoding: int, size_bytes: int, stored: bytes | memoryview
+    ) -> None:
         """Append one object (once: a key that is there already stays as it is)."""
         if key in self._places:
             return
@@ -114,12 +125,25 @@ class PackBuilder:
         self._parts += (head, stored)
         self.size_bytes = offset + len(stored)
 
+    def salt(self) -> None:
+        """Add an object that nobody else has, so that the pack has a name that no other has."""
+        grain = secrets.token_bytes(_SALT_BYTES)
+        self.add(key_of(SALT, grain), SALT, RAW, len(grain), grain)
+
     def get(self, tag: str, key: bytes) -> bytes | None:
         """The payload of an object that was added, or None."""
         found = self._stored.get(key)
         if found is None or found[0] != tag:
             return None
-        return expand(found[1], found[2], found[3])
+        return expand(found[1], bytes(found[2]), found[3])
+
+    def joined(self, other: PackBuilder) -> PackBuilder:
+        """A builder of all objects of both; they stay as they are."""
+        both = PackBuilder()
+        for builder in (self, other):
+            for key, (tag, encoding, stored, size_bytes) in builder._stored.items():
+                both.add(key, tag, encoding, size_bytes, stored)
+        return both
 
     def keys(self) -> list[bytes]:
         """The keys of all objects added, in their order."""
@@ -132,7 +156,8 @@ class PackBuilder:
         trailer = _TRAILER.pack(self.size_bytes, len(index), index_key, VERSION, MAGIC)
         name = index_key.hex() + SUFFIX
         pack = Pack(name, self.size_bytes + len(index) + len(trailer), index)
-        return name, [*self._parts, index, trailer], pack
+        parts = cast(list[bytes], self._parts)  # views are as good to write or join
+        return name, [*parts, index, trailer], pack
 
     def _index(self) -> bytes:
         keys = sorted(self._places)

@@ -20,7 +20,7 @@ class Squeezer:
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
 
-    def squeeze(self, data: bytes) -> tuple[int, bytes]:
+    def squeeze(self, data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
         """Encoding and stored form: zstd where it saves a sixteenth or more, else as it is."""
         if len(data) < _WORTHWHILE:
             return RAW, data

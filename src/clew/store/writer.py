@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import BinaryIO
 
 from clew.base.errors import Invalid, NotFound
-from clew.store import cutter, editing
-from clew.store.catalog import PACK_LIMIT, Catalog
+from clew.store import editing, intake
+from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, FILE, WHOLE_BELOW, decode_chunks, encode_chunks
 from clew.store.digests import key_of, split
-from clew.store.nodes import TREE, Item, Load, Node, decode_node, encode_node
-from clew.store.packs import PackBuilder
+from clew.store.gathering import Gathering
+from clew.store.leases import Lease
+from clew.store.marking import children
+from clew.store.nodes import EMPTY_TREE, TREE, Item, Load, Node, decode_node, encode_node
 from clew.store.reading import check_tree
 from clew.store.records import Entry
 from clew.store.squeeze import Squeezer
@@ -32,11 +34,12 @@ class Writer:
     flushes on exit, and forgets what was put since the last flush where an error leaves the block.
     """
 
-    def __init__(self, catalog: Catalog, load: Load) -> None:
+    def __init__(self, catalog: Catalog, load: Load, lease: Lease | None = None) -> None:
         self._catalog = catalog
+        self._lease = lease
         self._stored_node = load
-        self._builder = PackBuilder()
-        self._nodes: dict[str, Node] = {}
+        self._builder = Gathering(catalog.publish)
+        self._nodes: dict[str, bytes] = {}
         self._squeezer = Squeezer()
         self._leant = False
 
@@ -49,11 +52,15 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.flush()
-        else:
-            self._builder = PackBuilder()
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._builder.drop()
             self._nodes.clear()
+            if self._lease is not None:
+                self._lease.end()
+                self._lease = None
 
     def put(self, data: bytes | Path | BinaryIO) -> tuple[str, int]:
         """Keep the content of one file; its digest and size in bytes.
@@ -89,10 +96,7 @@ class Writer:
         chunks = decode_chunks(digest, payload)
         keys, sizes = list(chunks.keys[:-1]), list(chunks.sizes[:-1])
         tail = self._catalog.fetch(CHUNK, chunks.keys[-1])
-        for chunk in cutter.cut_stream(more.read, tail):
-            keys.append(self._keep(CHUNK, chunk))
-            sizes.append(len(chunk))
-        return self.put_object(CHUNKS, encode_chunks(keys, sizes)), sum(sizes)
+        return self._put_chunks(more.read, tail, keys, sizes)
 
     def put_many(self, paths: Iterable[Path]) -> list[tuple[str, int]]:
         """:meth:`put` for files on disk, in order."""
@@ -121,18 +125,47 @@ class Writer:
         """
         return editing.edit(self._load, self._save, check_tree(base), puts, deletes)
 
+    def hold(self, tree: str) -> None:
+        """See to it that a tree stays which others put: what of it is condemned is put anew.
+
+        Costs nothing where no garbage is being collected, else O(what came since it began).
+
+        Raises:
+            NotFound: ``object.missing`` where a part has gone already.
+        """
+        if not self._catalog.condemning or tree == EMPTY_TREE:
+            return
+        stack, seen = [split(tree)], set[bytes]()
+        while stack:
+            tag, key = stack.pop()
+            if key in seen or (own := self._fate(key)) == "marked":
+                continue  # reachable when the objects of its pack were marked, and all below it
+            seen.add(key)
+            if own != "condemned" and tag not in {TREE, CHUNKS}:
+                continue
+            payload = self._builder.get(tag, key)
+            payload = self._catalog.fetch(tag, key) if payload is None else payload
+            if own == "condemned":
+                self._keep(tag, payload)
+            stack += children(tag, key, payload)
+
+    def _fate(self, key: bytes) -> str:
+        return "fresh" if key in self._builder else self._catalog.fate(key)
+
     def flush(self) -> None:
         """Return when all that was put is durable and visible to every process.
 
         Where it fails, nothing is lost from memory: it may be called again.
 
         Raises:
-            Unavailable: ``disk.full``, ``workspace.read_only``.
+            Unavailable: ``disk.full``, ``workspace.read_only``, ``store.lease_lost``.
         """
-        self._publish()
+        self._builder.publish()
         if self._leant:
             self._catalog.settle()
             self._leant = False
+        if self._lease is not None:
+            self._lease.check()
         self._nodes.clear()
         self._catalog.tidy()
 
@@ -155,39 +188,42 @@ class Writer:
     def _put_stream(self, read: Callable[[int], bytes], first: bytes) -> tuple[str, int]:
         if len(first) < WHOLE_BELOW:
             return f"{FILE}:{self._keep(FILE, first).hex()}", len(first)
-        keys, sizes = [], []
-        for chunk in cutter.cut_stream(read, first):
-            keys.append(self._keep(CHUNK, chunk))
-            sizes.append(len(chunk))
+        return self._put_chunks(read, first, [], [])
+
+    def _put_chunks(
+        self, read: Callable[[int], bytes], first: bytes, keys: list[bytes], sizes: list[int]
+    ) -> tuple[str, int]:
+        for chunk in intake.chunks(read, first, self._known):
+            if chunk.stored is not None:
+                self._builder.add(chunk.key, CHUNK, chunk.encoding, chunk.size_bytes, chunk.stored)
+            keys.append(chunk.key)
+            sizes.append(chunk.size_bytes)
         return self.put_object(CHUNKS, encode_chunks(keys, sizes)), sum(sizes)
 
     def _keep(self, tag: str, payload: bytes) -> bytes:
         key = key_of(tag, payload)
-        if key in self._builder:
-            return key
-        if self._catalog.contains(key):
-            self._leant = True
+        if self._known(key):
             return key
         encoding, stored = self._squeezer.squeeze(payload)
         self._builder.add(key, tag, encoding, len(payload), stored)
-        if self._builder.size_bytes >= PACK_LIMIT:
-            self._publish()
         return key
 
-    def _publish(self) -> None:
-        if len(self._builder):
-            self._catalog.publish(self._builder)
-            self._builder = PackBuilder()
+    def _known(self, key: bytes) -> bool:
+        if key in self._builder:
+            return True
+        if self._catalog.contains(key):
+            self._leant = True
+            return True
+        return False
 
     def _load(self, tree: str) -> Node:
-        node = self._nodes.get(tree)
-        return self._stored_node(tree) if node is None else node
+        payload = self._nodes.get(tree)
+        return self._stored_node(tree) if payload is None else decode_node(tree, payload)
 
     def _save(self, level: int, items: Sequence[Item]) -> bytes:
         payload = encode_node(level, items)
         key = self._keep(TREE, payload)
-        tree = f"{TREE}:{key.hex()}"
-        self._nodes[tree] = decode_node(tree, payload)  # read again before it is flushed
+        self._nodes[f"{TREE}:{key.hex()}"] = payload  # may be read again before it is flushed
         return key
 
 

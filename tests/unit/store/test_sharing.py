@@ -165,7 +165,7 @@ def test_packs_that_repeat_one_another_merge_into_one(store: Store, home: Path) 
         writer._catalog.contains = lambda key: False  # type: ignore[method-assign]
         for item in items:
             writer.put(item)
-        writer._publish()
+        writer._builder.publish()
     assert packs(home) == _MERGE_AT
     store._catalog.refresh()
     store._catalog.tidy()
