@@ -60,6 +60,8 @@ class Disk:
 class LocalShelf:
     """Files in ``directory``, written by way of ``scratch`` on the same file system."""
 
+    parallel = 1
+
     def __init__(self, directory: Path, scratch: Path, disk: Disk) -> None:
         self._directory = directory
         self._scratch = scratch

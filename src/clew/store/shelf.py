@@ -10,11 +10,24 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
+class Hold(Protocol):
+    """Whether one is alone: ask again before each step that only one may do."""
+
+    def __bool__(self) -> bool: ...
+
+
 class Shelf(Protocol):
     """Immutable named byte strings. Names are plain file names; every method is thread-safe.
 
-    Errors: Unavailable ``disk.full``, ``workspace.read_only`` or ``store.unreachable``.
+    Errors: Unavailable ``disk.full``, ``workspace.read_only`` or ``store.unreachable``; in a bucket
+    also Denied ``store.denied`` and NotFound ``store.bucket_missing``. What is read may be spoilt,
+    by the medium or on its way: callers verify all of it.
     """
+
+    @property
+    def parallel(self) -> int:
+        """How many reads at a time are worth it: 1 where one is answered at once."""
+        ...
 
     def put(self, name: str, parts: Sequence[bytes]) -> None:
         """Keep the joined ``parts`` as ``name``: whole or not at all, durable on return.
@@ -54,9 +67,11 @@ class Shelf(Protocol):
         """Let go of ``name``; readers that hold it open may go on. A missing name is no error."""
         ...
 
-    def alone(self) -> AbstractContextManager[bool]:
+    def alone(self) -> AbstractContextManager[Hold]:
         """Whether the holder may merge and remove: at most one at a time, over all processes.
 
-        Never waits: enters with False where somebody else is at it.
+        Never waits: what it enters with is false where somebody else is at it. In a bucket it is a
+        lease that is renewed behind the scenes, and turns false where that failed for too long. A
+        holder that dies lets go: on a disk at once, in a bucket when the lease ends (30 s).
         """
         ...
