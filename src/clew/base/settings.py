@@ -1,45 +1,71 @@
 """Settings: read once at the door, frozen, passed in.
 
 Knows which settings there are and what they mean; nobody below ``workspace`` reads the
-environment.
+environment. The environment comes first, then ``config.toml`` in the home, which ``clew init``
+writes.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from clew.base.errors import Invalid
 
+CONFIG_NAME = "config.toml"
 VARIABLES = {
     "CLEW_URL": "URL of a server to work on, instead of the workspace in this directory",
     "CLEW_TOKEN": "bearer token for that server (and the token that `clew server` asks for)",
     "CLEW_HOME": "directory of the workspace, instead of the nearest .clew/ at or above here",
+    "CLEW_DB": "where the rows are: postgresql://user@host/database",
+    "CLEW_STORE": "where the bytes are: s3://bucket/prefix, or a directory",
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that a process may be told. ``home`` is the ``.clew`` directory of the workspace."""
+    """All that a process may be told. ``home`` is the ``.clew`` directory of the workspace.
+
+    ``db`` and ``store`` are '' where rows or bytes are in the home; ``workspace`` is the id that
+    the database must have, '' where that is not known.
+    """
 
     home: Path
     url: str = ""
     token: str = ""
     workers: int = 0
     """Worker processes; 0 means one per core."""
+    db: str = field(default="", repr=False)
+    store: str = field(default="", repr=False)
+    workspace: str = ""
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a workspace to open, as far as can be seen without asking a server."""
+        files = ("clew.db", CONFIG_NAME)
+        return bool(self.db) or any((self.home / file).exists() for file in files)
 
     @property
     def database_url(self) -> str:
         """Where the rows are."""
-        return f"sqlite:///{self.home / 'clew.db'}"
+        return self.db or f"sqlite:///{self.home / 'clew.db'}"
+
+    @property
+    def store_address(self) -> str:
+        """Where the bytes are: a URL, or the path of a directory."""
+        return self.store or str(self.home / "store")
 
     @property
     def store_path(self) -> Path:
         """Where the bytes are."""
-        return self.home / "store"
+        return Path(self.store) if self.store else self.home / "store"
 
     @property
     def worker_count(self) -> int:
@@ -54,7 +80,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
     ``directory/.clew`` (which need not exist).
 
     Raises:
-        Invalid: ``settings.invalid`` for a value that cannot be read.
+        Invalid: ``settings.invalid`` for a value or a file that cannot be read.
     """
     workers = environ.get("CLEW_WORKERS", "0")
     if not workers.isdigit():
@@ -63,12 +89,86 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
             f"CLEW_WORKERS is {workers!r}.",
             hint="Set it to a whole number of processes, or unset it.",
         )
-    home = environ.get("CLEW_HOME", "")
+    named = environ.get("CLEW_HOME", "")
+    home = Path(named).absolute() if named else _nearest_home(directory.absolute())
+    config = _read_config(home / CONFIG_NAME)
+    db, store = environ.get("CLEW_DB", ""), environ.get("CLEW_STORE", "")
     return Settings(
-        home=Path(home).absolute() if home else _nearest_home(directory.absolute()),
+        home=home,
         url=environ.get("CLEW_URL", "").rstrip("/"),
         token=environ.get("CLEW_TOKEN", ""),
         workers=int(workers),
+        db=expand(db or config.get("db", ""), environ),
+        store=expand(store or config.get("store", ""), environ),
+        # Another database than the one that was written down may hold another workspace.
+        workspace="" if db else config.get("workspace", ""),
+    )
+
+
+def write_config(home: Path, *, workspace: str, db: str, store: str) -> Path:
+    """Keep where rows and bytes are for the commands to come; readable by its owner alone.
+
+    ``${NAME}`` in a value is not replaced: each process takes it from its own environment.
+    """
+    lines = [
+        "# Written by `clew init`. CLEW_DB and CLEW_STORE come first;",
+        "# ${NAME} is taken from the environment.",
+        f"workspace = {json.dumps(workspace)}",
+        *([f"db = {json.dumps(db)}"] if db else []),
+        *([f"store = {json.dumps(store)}"] if store else []),
+    ]
+    file, temporary = home / CONFIG_NAME, home / f"{CONFIG_NAME}.{os.getpid()}"
+    temporary.touch(mode=0o600)
+    temporary.write_text("\n".join(lines) + "\n")
+    temporary.replace(file)
+    return file
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """``text`` with every ``${NAME}`` replaced from ``environ``.
+
+    Raises:
+        Invalid: ``settings.invalid`` naming a variable that is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in environ:
+            raise Invalid(
+                "settings.invalid",
+                f"A setting needs {match[1]} from the environment, which is not set.",
+                hint=f"Set it: export {match[1]}=…",
+            )
+        return environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def shown(address: str) -> str:
+    """An address as it may be printed: no password, and no query, which may hold one."""
+    parts = urlsplit(address)
+    if not parts.netloc:
+        return address
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, "", ""))
+
+
+def _read_config(file: Path) -> dict[str, str]:
+    try:
+        config = tomllib.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise _bad_config(file, str(error)) from error
+    if not all(isinstance(value, str) for value in config.values()):
+        raise _bad_config(file, "every value has to be a text")
+    return config
+
+
+def _bad_config(file: Path, what: str) -> Invalid:
+    return Invalid(
+        "settings.invalid",
+        f"{file} cannot be read: {what}.",
+        hint="Mend it: workspace, db and store are texts.",
     )
 
 

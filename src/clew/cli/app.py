@@ -52,6 +52,7 @@ for panel, name, command in (
     (DAILY, "server", project.server),
     (DAILY, "demo", project.demo),
     (DAILY, "doctor", project.doctor),
+    (DAILY, "upgrade", project.upgrade),
     (DATA, "repos", data.repos),
     (DATA, "create", data.create),
     (DATA, "show", data.show),

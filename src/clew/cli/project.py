@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 
-from clew.base.errors import ClewError, Conflict
+from clew.base.errors import ClewError
 from clew.base.running import running_server
-from clew.base.settings import VARIABLES, Settings, read_settings
+from clew.base.settings import VARIABLES, Settings, read_settings, shown
 from clew.cli import render
 from clew.cli.copying import copy_template
 from clew.cli.frame import Json, console, print_json, workspace
@@ -36,30 +36,59 @@ OPTIONAL = {
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to work; made if missing.")] = Path(),
     bare: Annotated[bool, typer.Option(help="A workspace alone, without example files.")] = False,
+    db: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where rows go: postgresql://user@host/database."),
+    ] = "",
+    store: Annotated[
+        str, typer.Option(metavar="URL", help="Where bytes go: s3://bucket/prefix, or a directory.")
+    ] = "",
+    join: Annotated[
+        bool, typer.Option(help="Work on the workspace that the database holds already.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a workspace here, with a small project to start from."""
+    here = directory.exists()
+    home = directory.absolute() / ".clew"
+    named = "${CLEW_DB}" if os.environ.get("CLEW_DB") else ""
+    make = import_module("clew.workspace").make_workspace
     directory.mkdir(parents=True, exist_ok=True)
-    settings = Settings(home=directory.absolute() / ".clew")
-    if (settings.home / "clew.db").exists():
-        raise Conflict(
-            "workspace.exists",
-            f"There is a workspace at {settings.home} already.",
-            hint="Use it, or choose another directory.",
-        )
-    connect_embedded(settings, create=True).close()
-    files = [] if bare else copy_template("start", directory)
+    try:
+        settings = make(home, os.environ, db=db or named, store=store, join=join)
+    except BaseException:
+        if not here:
+            directory.rmdir()
+        raise
+    files = [] if bare or join else copy_template("start", directory)
     if json:
         print_json({"workspace": str(settings.home), "files": [str(file) for file in files]})
         return
     out = console()
     out.print(f"[green]✓[/] workspace in {settings.home}")
+    if settings.db:
+        out.print(f"[green]✓[/] rows in {shown(settings.db)}")
+    if settings.store:
+        out.print(f"[green]✓[/] bytes in {shown(settings.store)}")
     for file in files:
         out.print(f"[green]✓[/] {file}")
     if files:
         where = "" if directory == Path() else f"cd {directory} && "
         out.print(f"\nNow: [bold]{where}clew apply pipeline.py[/]")
         out.print("     [bold]clew put tumours/measurements data/first.csv[/]")
+
+
+def upgrade(json: Json = False) -> None:
+    """Bring the database of an older Clew to this one; all or nothing."""
+    settings = read_settings(os.environ, Path())
+    copy = import_module("clew.workspace").upgrade_workspace(settings)
+    if json:
+        print_json({"copy": copy})
+        return
+    out = console()
+    if copy:
+        out.print(f"[green]✓[/] the database as it was: {copy}")
+    out.print(f"[green]✓[/] {shown(settings.db or str(settings.home / 'clew.db'))} is up to date")
 
 
 def server(
@@ -78,7 +107,7 @@ def server(
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
-    if not (settings.home / "clew.db").exists():
+    if not settings.made:
         connect_embedded(settings).close()  # says what is missing
     run = import_module("clew.server").run_server
     run(
@@ -139,6 +168,8 @@ def _libraries() -> list[Checked]:
 
 def _workspace(settings: Settings) -> list[Checked]:
     found: list[Checked] = []
+    found.append(("rows", True, shown(settings.db or str(settings.home / "clew.db"))))
+    found.append(("bytes", True, shown(settings.store_address)))
     running = running_server(settings.home)
     found.append(("server", True, running.url if running else "not running"))
     try:

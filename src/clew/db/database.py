@@ -43,6 +43,7 @@ class Backend(Protocol):
     """What a kind of database has to offer: the names of ``sqlite.py`` and ``postgres.py``."""
 
     WRITING: str
+    FENCE: str
     UPGRADES_ITSELF: bool
 
     def make_engine(self, url: sa.URL) -> Engine:
@@ -172,6 +173,7 @@ class Database:
         self._backend = backend
         self._migrations = migrations
         self._writer = engine.execution_options(**{backend.WRITING: True})
+        self._fenced: Engine | None = None
         self._watch = backend.make_watch(engine)
         self._write_lock = Mutex()
         self._write_thread: int | None = None
@@ -291,6 +293,16 @@ class Database:
                     raise
                 time.sleep(min(LOCK_POLL_S, wait_s))
 
+    def fence(self, lock: Lock | None) -> None:
+        """Let write transactions of this object begin only while ``lock`` is held; None: always.
+
+        What was lost is noticed inside the transaction, by the database itself: whoever takes the
+        lock next finds nothing written by its former holder from then on. ``lock`` is one of
+        :meth:`lock`. Where it is gone, :meth:`begin` raises Unavailable ``lock.lost``.
+        """
+        fenced = {self._backend.FENCE: lock}
+        self._fenced = None if lock is None else self._writer.execution_options(**fenced)
+
     @contextmanager
     def begin(self) -> Iterator[Tx]:
         """A write transaction: commits at the end of the block, rolls back on any error.
@@ -299,7 +311,8 @@ class Database:
         It cannot be nested: pass the ``Tx`` on instead.
 
         Raises:
-            Unavailable: ``db.busy``, ``disk.full``, ``workspace.read_only``, ``disk.error``.
+            Unavailable: ``db.busy``, ``disk.full``, ``workspace.read_only``, ``disk.error``,
+                ``db.unreachable``, ``lock.lost``.
             Corrupt: ``db.corrupt``.
         """
         if self._write_thread == get_ident():
@@ -307,7 +320,7 @@ class Database:
         with self._write_lock:
             self._write_thread = get_ident()
             try:
-                with _begun(self._writer) as connection:
+                with _begun(self._fenced or self._writer) as connection:
                     tx = Tx(connection, self._backend, writing=True)
                     yield tx
                     if tx.emitted:

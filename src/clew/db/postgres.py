@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
@@ -25,7 +25,8 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 from sqlalchemy.pool import QueuePool
 
-from clew.base.errors import ClewError, Conflict, Corrupt, Denied, Invalid, NotFound, Unavailable
+from clew.base.errors import ClewError, Conflict, Invalid, NotFound, Unavailable
+from clew.db import sqlstates
 
 BUSY_TIMEOUT_S = 30
 CONNECT_S = 10
@@ -39,6 +40,9 @@ BEAT_S = 5.0
 """How often the connection of a lock is proved to be there."""
 
 MIN_VERSION = 140000
+FENCE = "clew_fence"
+"""Execution option: the lock without which no write transaction begins."""
+
 UPGRADES_ITSELF = False
 """Others work on it from other machines, and copies are for whoever runs the server."""
 
@@ -60,15 +64,20 @@ SELECT current_schema(), current_setting('server_encoding'),
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Each statement after the lock sees what the last writer committed; nobody commits before we do.
 _WRITE = "BEGIN; SELECT pg_advisory_xact_lock({key})"
+# Whether a lock is still held by the session that took it; asked once nobody else can write.
+_HELD = """
+; SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
+  AND classid = {high} AND objid = {low} AND objsubid = 1
+"""
 
-_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('clew:' || current_schema() || %s, 0))"
+_LOCK_KEY = "SELECT hashtextextended('clew:' || current_schema() || %s, 0)"
+_TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"
 _HOLDER = """
 SELECT a.application_name
-FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid,
-     hashtextextended('clew:' || current_schema() || %s, 0) AS k(key)
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid
+  AND l.classid = %s AND l.objid = %s
 """
 
 
@@ -122,7 +131,8 @@ def connect(url: URL, name: str = "clew") -> Session:
     try:
         connection = Session.connect(**{**defaults, **arguments, "autocommit": True})
     except psycopg.Error as error:
-        raise _of_connecting(error, _place(url)) from None  # its trace holds the arguments
+        # Its trace holds the arguments, and with them the password.
+        raise sqlstates.of_connecting(str(error), _place(url)) from None
     try:
         _prepare(connection, url)
     except BaseException:
@@ -214,8 +224,11 @@ class SessionLock:
     Keeps :class:`clew.db.Lock`.
     """
 
-    def __init__(self, connection: Session) -> None:
+    def __init__(self, connection: Session, key: int) -> None:
         self._connection = connection
+        high, low = _halves(key)
+        self.held = _HELD.format(pid=connection.info.backend_pid, high=high, low=low)
+        """What asks the server, after other commands, whether the lock is held; a row if it is."""
         self._guard = threading.Lock()
         self._bell = _Bell()
         self._lost = False
@@ -278,9 +291,9 @@ def lock(engine: Engine, name: str, owner: str) -> SessionLock:
     who = f"{owner} (process {os.getpid()} on {socket.gethostname()})"
     connection = connect(engine.url, who)
     try:
-        row = connection.execute(_TRY_LOCK, (f":{name}",)).fetchone()
-        if row is None or not row[0]:
-            holder = connection.execute(_HOLDER, (f":{name}",)).fetchone()
+        key = _one(connection, _LOCK_KEY, f":{name}")
+        if not _one(connection, _TRY_LOCK, key):
+            holder = connection.execute(_HOLDER, _halves(key)).fetchone()
             raise Conflict(
                 "lock.held",
                 f"{name} is held by {holder[0] if holder else 'another process'}.",
@@ -292,7 +305,18 @@ def lock(engine: Engine, name: str, owner: str) -> SessionLock:
     except BaseException:
         connection.close()
         raise
-    return SessionLock(connection)
+    return SessionLock(connection, key)
+
+
+def _one(connection: Session, query: LiteralString, value: object) -> Any:
+    row = connection.execute(query, (value,)).fetchone()
+    assert row is not None, "a SELECT without FROM has one row"
+    return row[0]
+
+
+def _halves(key: int) -> tuple[int, int]:
+    """The upper and the lower half of a key of 64 bits, as pg_locks shows them."""
+    return key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF
 
 
 def backup(engine: Engine, name: str) -> str:  # noqa: ARG001 as SQLite has it
@@ -374,17 +398,33 @@ def _prepare(connection: Session, url: URL) -> None:
 
 def _begin(connection: Connection) -> None:
     session: Any = connection.connection.driver_connection
-    writing = connection.get_execution_options().get(WRITING, False)
+    options = connection.get_execution_options()
+    fence: SessionLock | None = options.get(FENCE)
     try:
         # Several commands at once cannot be prepared, and one way to the server is saved.
-        begin = _WRITE.format(key=session.clew_key) if writing else _READ
-        session.execute(begin, prepare=False)
+        if not options.get(WRITING, False):
+            session.execute(_READ, prepare=False)
+            return
+        write = _WRITE.format(key=session.clew_key) + (fence.held if fence is not None else "")
+        cursor = session.execute(write, prepare=False)
+        if fence is None:
+            return
+        while cursor.nextset():
+            pass
+        held = cursor.fetchone() is not None
     except psycopg.Error as error:
         if session.closed:
             connection.invalidate(error)
         else:
             session.rollback()
         raise _error(error, _place(connection.engine.url)) from error
+    if not held:
+        session.rollback()
+        raise Unavailable(
+            "lock.lost",
+            "This process has lost the lock under which it works: another may have taken over.",
+            hint="Nothing was written. Do it again in a moment.",
+        )
 
 
 def _channel(key: int) -> str:
@@ -445,9 +485,6 @@ class Dialect(PGDialect_psycopg):
     }
 
 
-_Known = tuple[type[ClewError], str, str, str]
-"""Kind, code, message and hint of an error."""
-
 # errors -----------------------------------------------------------------------------------------
 
 
@@ -455,10 +492,10 @@ def _translate(context: ExceptionContext) -> None:
     original = context.original_exception
     if isinstance(original, psycopg.Error) and context.engine is not None:
         place = _place(context.engine.url)
-        if context.is_disconnect or original.sqlstate is not None or _closed(context):
-            error = _known(original, place, ended=context.is_disconnect or _closed(context))
-            if error is not None:
-                raise error from original
+        ended = context.is_disconnect or _closed(context)
+        error = sqlstates.known(original.sqlstate or "", str(original), place, ended=ended)
+        if error is not None:
+            raise error from original
 
 
 def _closed(context: ExceptionContext) -> bool:
@@ -471,125 +508,10 @@ def _closed(context: ExceptionContext) -> bool:
 
 def _error(error: psycopg.Error, place: str) -> Exception:
     """A ClewError where there is one, else the error itself."""
-    return _known(error, place, ended=error.sqlstate is None) or error
-
-
-def _known(error: psycopg.Error, place: str, *, ended: bool) -> ClewError | None:
-    state = error.sqlstate or ""
-    found = _ERRORS.get(state) or _ERRORS.get(state[:2])
-    if found is None and ended:
-        found = _UNREACHABLE
-    return None if found is None else _said(found, error, place)
-
-
-def _of_connecting(error: psycopg.Error, place: str) -> ClewError:
-    """The library gives no SQLSTATE for what happens before there is a session: words must do."""
-    text = str(error)
-    found = next((known for words, known in _REFUSALS if words in text), _UNREACHABLE)
-    return _said(found, error, place)
-
-
-def _said(known: _Known, error: psycopg.Error, place: str) -> ClewError:
-    kind, code, message, hint = known
-    reason = f"(PostgreSQL: {_first_line(error)})"
-    return kind(code, f"{message.format(place=place)} {reason}.", hint=hint)
-
-
-def _first_line(error: psycopg.Error) -> str:
-    """What the server says, or what the library says of getting there."""
-    text = str(error).strip()
-    found = text.partition("FATAL:")[2] or text.partition("\n")[0]
-    return found.strip().partition("\n")[0].removeprefix("connection failed: ").rstrip(".")
+    ended = error.sqlstate is None
+    return sqlstates.known(error.sqlstate or "", str(error), place, ended=ended) or error
 
 
 def _place(url: URL) -> str:
     """A database as it may be shown: no password, and nothing of the query, which may hold one."""
     return url.set(drivername="postgresql", password=None, query={}).render_as_string()
-
-
-_UNREACHABLE: _Known = (
-    Unavailable,
-    "db.unreachable",
-    "The database {place} cannot be reached",
-    "Check that PostgreSQL runs there and takes connections from here, then do it again.",
-)
-_DENIED: _Known = (
-    Denied,
-    "db.denied",
-    "The database {place} refuses this user",
-    "Check user and password (PGPASSWORD, ~/.pgpass or the URL) and the rights on the schema.",
-)
-_MISSING: _Known = (
-    NotFound,
-    "db.missing",
-    "There is no database {place}",
-    "Make it with `createdb`, or name another.",
-)
-_FULL: _Known = (
-    Unavailable,
-    "db.busy",
-    "The server of {place} takes no more connections",
-    "Raise max_connections, or end what holds them, then do it again.",
-)
-_BUSY: _Known = (
-    Unavailable,
-    "db.busy",
-    f"Another process has held the database {{place}} for more than {BUSY_TIMEOUT_S} s",
-    "Find what holds it in pg_stat_activity, end that, then do it again.",
-)
-_CORRUPT: _Known = (
-    Corrupt,
-    "db.corrupt",
-    "The database {place} is damaged",
-    "Restore it from a backup; the store is not affected.",
-)
-_REFUSALS: tuple[tuple[str, _Known], ...] = (
-    ("password authentication failed", _DENIED),
-    ("no password supplied", _DENIED),
-    ("authentication failed", _DENIED),
-    ("no pg_hba.conf entry", _DENIED),
-    ("permission denied for database", _DENIED),
-    ("is not permitted to log in", _DENIED),
-    ('role "', _DENIED),
-    ("too many clients", _FULL),
-    ("remaining connection slots", _FULL),
-    ("too many connections", _FULL),
-    ('database "', _MISSING),
-)
-"""By words of https://www.postgresql.org/docs/current/client-authentication-problems.html."""
-
-_ERRORS: dict[str, _Known] = {
-    "08": _UNREACHABLE,
-    "57P01": _UNREACHABLE,
-    "57P02": _UNREACHABLE,
-    "57P03": _UNREACHABLE,
-    "57P05": _UNREACHABLE,
-    "25P03": _UNREACHABLE,
-    "28": _DENIED,
-    "42501": _DENIED,
-    "3D000": _MISSING,
-    "53300": _FULL,
-    "55P03": _BUSY,
-    "40P01": _BUSY,
-    "XX001": _CORRUPT,
-    "XX002": _CORRUPT,
-    "53100": (
-        Unavailable,
-        "disk.full",
-        "The disk of the server of {place} is full; nothing of this change was kept",
-        "Free space there, then do it again.",
-    ),
-    "25006": (
-        Unavailable,
-        "workspace.read_only",
-        "The database {place} takes no writes: it is a standby or set to read-only",
-        "Name the primary server.",
-    ),
-    "58030": (
-        Unavailable,
-        "disk.error",
-        "The disk of the server of {place} failed; nothing of this change was kept",
-        "Look into the log of PostgreSQL, then do it again.",
-    ),
-}
-"""By SQLSTATE or its class (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""

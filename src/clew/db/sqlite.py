@@ -29,6 +29,9 @@ BUSY_TIMEOUT_S = 30
 WRITING = "clew_writing"
 """Execution option of a connection that opens write transactions."""
 
+FENCE = "clew_fence"
+"""Execution option: the lock that must be held. A lock file is never lost: nothing to see to."""
+
 UPGRADES_ITSELF = True
 """It is one file, used from one machine, and a copy of it is quickly made."""
 

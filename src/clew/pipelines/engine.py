@@ -51,6 +51,7 @@ class Engine:
         self._turn = threading.Lock()
         self._changed = threading.Event()
         self._broken: ClewError | None = None
+        self._left: set[str] = set()
         tools.jobs.listeners.append(self._changed.set)
 
     @property
@@ -62,7 +63,10 @@ class Engine:
     def recover(self) -> int:
         """Let jobs that a dead engine left running wait again; how many. Call before any tick."""
         with self._tools.db.begin() as tx:
-            return tx.execute(tables.RECOVER).rowcount
+            recovered = tx.execute(tables.RECOVER).rowcount
+        with self._lock:
+            self._left.clear()
+        return recovered
 
     def tick(self) -> bool:
         """Start what can start, end what cannot; whether anything moved. Never waits for a job.
@@ -76,6 +80,7 @@ class Engine:
             return self._tick()
 
     def _tick(self) -> bool:
+        self._take_up()
         with self._tools.db.read() as tx:
             waiting = list(tx.execute(tables.FIRST_WAITING))
             to_cancel = [row.id for row in tx.execute(tables.TO_CANCEL)]
@@ -92,6 +97,16 @@ class Engine:
                     self._tools.jobs.fail(tx, row.id, verdict.act, verdict.reason)
                 moved = True
         return moved
+
+    def _take_up(self) -> None:
+        """Let jobs wait again whose threads could not write how they ended."""
+        with self._lock:
+            left = set(self._left)
+        if left:
+            with self._tools.db.begin() as tx:
+                tx.execute(tables.RECOVER.where(tables.jobs.c.id.in_(sorted(left))))
+            with self._lock:
+                self._left -= left
 
     def run_until_idle(self, stop: threading.Event | None = None, timeout_s: float = 0) -> bool:
         """Work until nothing runs and nothing can start; False after ``timeout_s`` or on ``stop``.
@@ -169,6 +184,8 @@ class Engine:
             if not signals.closing.is_set():
                 self.tick()
         except ClewError as error:  # something could not be written: who ticks next has to hear it
+            with self._lock:
+                self._left.add(job_id)
             self._broken = error
 
     def _judge(self, tx: Tx, graph: Graph, row: Any) -> _Verdict:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.base import clock
-from clew.base.errors import ClewError, NotFound
+from clew.base.errors import ClewError, NotFound, Unavailable
 from clew.base.records import ENDED_STATES, Commit, Job
 from clew.compute import Compute
 from clew.db import Database, Tx
@@ -31,6 +31,9 @@ from clew.store import EMPTY_TREE, Store
 
 WRITE_S = 0.2
 """How long rows of finished datums may wait to be written; what is lost by a crash at most."""
+
+_NOT_OURS = frozenset({"db.unreachable", "lock.lost"})
+"""Codes of errors that say nothing of the job that met them."""
 
 QUARANTINE_SUFFIX = ".quarantine"
 _REASONS = 3
@@ -93,7 +96,9 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
         _interrupt(tools, job_id, signals)
     except Broken as broken:
         _fail(tools, job_id, str(broken), broken.traceback)
-    except Exception as error:  # noqa: BLE001 - runners are plugged in; a job never ends silently
+    except Exception as error:  # runners are plugged in; a job never ends silently
+        if isinstance(error, Unavailable) and error.code in _NOT_OURS:
+            raise  # nothing can be written of the job now: who ticks next lets it wait again
         if signals.interrupted():
             _interrupt(tools, job_id, signals)
         else:

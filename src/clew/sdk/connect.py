@@ -48,7 +48,7 @@ def connect_embedded(settings: Settings, *, create: bool = False, working: bool 
     Raises:
         NotFound: ``workspace.missing``.
     """
-    if not create and not (settings.home / "clew.db").exists():
+    if not create and not settings.made:
         raise NotFound(
             "workspace.missing",
             f"There is no workspace at {settings.home}.",

@@ -5,21 +5,16 @@ Knows what belongs together and in which order it starts and ends; each part is 
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 
-from clew.base.errors import Conflict
-from clew.base.running import RunningServer, announce_server, running_server, withdraw_server
+from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
-from clew.db import FileLock
 from clew.server.run import check_login, serve
+from clew.server.working import Working
 from clew.serving import ServingProcess
-from clew.workspace import LOCK_NAME, Engine, Workspace, open_workspace, serving_settings
-
-_log = logging.getLogger("clew.server")
+from clew.workspace import open_workspace, serving_settings
 
 
 def run_server(
@@ -49,14 +44,15 @@ def run_server(
     with ExitStack() as stack:
         workspace = open_workspace(settings)
         stack.callback(workspace.close)
-        stack.callback(_lock(settings).release)
+        working = Working.take(workspace)
+        stack.callback(working.let_go)
         serving = ServingProcess.start(
             serving_settings(settings, host=host, port=serving_port, processes=processes)
         )
         stack.callback(serving.stop)
         stack.callback(withdraw_server, settings.home)
-        stop = threading.Event()
-        stack.callback(_start_engine(workspace, stop))
+        working.start()
+        stack.callback(working.end)
 
         def ready(url: str) -> None:
             note = RunningServer(
@@ -81,32 +77,3 @@ def run_server(
             scratch=uploads,
             ready=ready,
         )
-
-
-def _lock(settings: Settings) -> FileLock:
-    try:
-        return FileLock.acquire(settings.home / LOCK_NAME, "clew server")
-    except Conflict as error:
-        running = running_server(settings.home)
-        where = f" It answers at {running.url}." if running else ""
-        raise Conflict(
-            "workspace.served",
-            f"Another process works on {settings.home}: {error.message}{where}",
-            hint="Use that one, wait until it ends, or stop it.",
-        ) from None
-
-
-def _start_engine(workspace: Workspace, stop: threading.Event) -> Callable[[], None]:
-    """Start the engine on a thread of its own; what ends it."""
-    workspace.serves = True
-    engine = Engine(workspace.rooms, report=_log.error)
-    engine.recover()
-    thread = threading.Thread(target=engine.run, args=(stop,), name="clew-engine", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        stop.set()
-        engine.close()
-        thread.join()
-
-    return end

@@ -10,17 +10,26 @@ from clew.workspace.opening import open_workspace
 
 if TYPE_CHECKING:
     from clew.workspace.engine import Engine
+    from clew.workspace.making import make_workspace, upgrade_workspace
     from clew.workspace.rooms import serving_settings
-    from clew.workspace.workspace import LOCK_NAME, Workspace
+    from clew.workspace.workspace import Workspace
 
-__all__ = ["LOCK_NAME", "Engine", "Workspace", "open_workspace", "serving_settings"]
+__all__ = [
+    "Engine",
+    "Workspace",
+    "make_workspace",
+    "open_workspace",
+    "serving_settings",
+    "upgrade_workspace",
+]
 
 __getattr__ = on_demand(
     __name__,
     {
-        "LOCK_NAME": "workspace",
         "Workspace": "workspace",
         "Engine": "engine",
+        "make_workspace": "making",
+        "upgrade_workspace": "making",
         "serving_settings": "rooms",
     },
 )
