@@ -40,7 +40,7 @@ class Said:
     @property
     def error(self) -> dict[str, str]:
         """The error that ``--json`` printed."""
-        return self.json["error"]
+        return json.loads(self.err)["error"]
 
 
 class Server:

@@ -24,7 +24,8 @@ class ClewError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        between = "\n" if "\n" in self.hint else " "  # a traceback stands below, not behind
+        return f"{self.message}{between}{self.hint}".strip()
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self).kind, self.code, self.message, self.hint))

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from clew.base.errors import ClewError, Unavailable
+from clew.base.errors import ClewError, Invalid, Unavailable
 from clew.cli import data, models, project, questions, work
 from clew.cli.frame import EXIT_CODES, report_error
 
@@ -76,6 +76,8 @@ def main() -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 and up see ``EXIT_CODES``."""
     gc.set_threshold(*_PATIENT)
     try:
+        if "--json" in sys.argv:
+            _run_for_programs()
         app()
     except ClewError as error:
         _end(error)
@@ -92,6 +94,16 @@ def main() -> None:
         _end(_of_system(error))
     finally:
         gc.freeze()  # the process ends: what is loaded need not be searched for garbage
+
+
+def _run_for_programs() -> NoReturn:
+    """Run one command; a wrong call is told as any other error, and not drawn for people."""
+    try:
+        sys.exit(app(prog_name="clew", standalone_mode=False))
+    except typer.TyperException as error:
+        place = getattr(error, "ctx", None)
+        command = place.command_path if place else "clew"
+        _end(Invalid("command.usage", error.format_message(), hint=f"See {command} --help"))
 
 
 def _end(error: ClewError) -> NoReturn:

@@ -48,7 +48,7 @@ def put(
         )
         if not json:
             console().print(
-                f"[green]✓[/] {repo}@[cyan]{commit.id[:8]}[/]  {commit.files:,} files, "
+                f"[green]✓[/] {repo}@[cyan]{commit.id[:8]}[/]  {render.amount(commit.files, 'file')}, "
                 f"{render.size(commit.size_bytes)}  change [cyan]{commit.global_id[:8]}[/]"
             )
         ended = follow(clew, commit.global_id, show=not json) if wait else []
@@ -118,7 +118,7 @@ def get(
     if json:
         print_json([str(path) for path in written])
     else:
-        console().print(f"[green]✓[/] {len(written):,} files → {target}")
+        console().print(f"[green]✓[/] {render.amount(len(written), 'file')} → {target}")
 
 
 def ls(
@@ -224,7 +224,8 @@ def show(
     out = console()
     out.print(f"[bold]{commit.repo}@{commit.branch}[/]  {commit.id}  ", render.state(commit.state))
     out.print(
-        f"change {commit.global_id}  {commit.files:,} files, {render.size(commit.size_bytes)}"
+        f"change {commit.global_id}  {render.amount(commit.files, 'file')}, "
+        f"{render.size(commit.size_bytes)}"
     )
     for source in commit.provenance:
         out.print(f"  from [cyan]{source[:8]}[/]")

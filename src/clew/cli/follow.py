@@ -111,7 +111,7 @@ class Board:
     def _detail(self, job: Job) -> Text:
         spent = render.seconds(job.started_at, job.finished_at) if job.started_at else ""
         trials = self._trials.get(job.id, 0)
-        doing = f"{trials} trials  " if trials and job.state == "running" else ""
+        doing = f"{render.amount(trials, 'trial')}  " if trials and job.state == "running" else ""
         text = job.error.splitlines()[0] if job.error else job.reason
         return Text.assemble((f"{spent:>7}  ", "dim"), doing, (text, "" if job.error else "dim"))
 

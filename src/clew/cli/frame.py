@@ -62,15 +62,19 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output: records as objects, times in ISO 8601."""
+    sys.stdout.write(_as_json(value))
+
+
+def _as_json(value: object) -> str:
     import msgspec  # noqa: PLC0415  help must not pay for it
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 
 
 def report_error(error: ClewError, *, as_json: bool) -> None:
     """Say what is wrong and what to do, on standard error; never a traceback."""
     if as_json:
-        print_json({"error": error.to_wire()})
+        sys.stderr.write(_as_json({"error": error.to_wire()}))
         return
     out = console(stderr=True)
     out.print(f"[bold red]✗[/] {_plain(error.message)}  [dim]{error.code}[/]")

@@ -176,7 +176,11 @@ def _workspace(settings: Settings) -> list[Checked]:
         with workspace() as clew:
             repos = clew.repos()
             found.append(
-                ("workspace", True, f"{settings.url or settings.home}, {len(repos)} repos")
+                (
+                    "workspace",
+                    True,
+                    f"{settings.url or settings.home}, {render.amount(len(repos), 'repo')}",
+                )
             )
     except ClewError as error:
         found.append(("workspace", False, str(error)))

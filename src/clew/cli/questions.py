@@ -99,7 +99,7 @@ def print_change(answer: ChangeStatus) -> None:
     for experiment in answer.experiments:
         out.print(
             f"\n[dim]experiment[/] [cyan]{experiment.id[:8]}[/] {experiment.searcher}, "
-            f"{experiment.trials} trials, best {experiment.metric} "
+            f"{render.amount(experiment.trials, 'trial')}, best {experiment.metric} "
             f"{render.number(experiment.best_value)}"
         )
     if answer.model_versions:

@@ -75,6 +75,11 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
+def amount(number: int, noun: str) -> str:
+    """A count with its noun: 1 file, 2,000 files."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def ago(moment: datetime | None) -> str:
     """How long ago, in one unit."""
     if moment is None:

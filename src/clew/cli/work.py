@@ -193,7 +193,9 @@ def print_datums(datums: list[Datum]) -> None:
 def _why(datum: Datum) -> str:
     """Why it ran or was skipped, and which expectations it did not keep although it is done."""
     aside = datum.evidence.get("quarantined")
-    said = [f"{aside:,} rows in quarantine"] if isinstance(aside, int) and aside else []
+    said = (
+        [f"{render.amount(aside, 'row')} in quarantine"] if isinstance(aside, int) and aside else []
+    )
     results = datum.evidence.get("expectations")
     said += [str(one["message"]) for one in results] if isinstance(results, list) else []
     return "; ".join([datum.reason, *said])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -314,14 +315,20 @@ class Models:
     def versions(
         self, model: str | None = None, *, global_id: str | None = None, limit: int = 1000
     ) -> list[ModelVersion]:
-        """Versions, newest first: of one model or all, of one change or all."""
+        """Versions, newest first: of one model or all, of one change or all.
+
+        Raises NotFound ``model.unknown`` for the name of no model, with names that are near.
+        """
         query = tables.VERSIONS.limit(limit)
         if model is not None:
             query = query.where(tables.model_versions.c.model == model)
         if global_id is not None:
             query = query.where(tables.model_versions.c.global_id == global_id)
         with self._db.read() as tx:
-            return registry.versions(tx, query)
+            found = registry.versions(tx, query)
+        if model is not None and not found:
+            self._check_name(model)
+        return found
 
     def get(self, ref: str, *, tx: Tx | None = None) -> ModelVersion:
         """The version of an id (or its beginning), ``model@3`` or ``model@champion``.
@@ -362,14 +369,32 @@ class Models:
     def verdicts(
         self, model: str | None = None, *, global_id: str | None = None, limit: int = 1000
     ) -> list[Verdict]:
-        """Verdicts, newest first: of one model or all, of one change or all."""
+        """Verdicts, newest first: of one model or all, of one change or all.
+
+        Raises NotFound ``model.unknown`` for the name of no model, with names that are near.
+        """
         query = tables.VERDICTS.limit(limit)
         if model is not None:
             query = query.where(tables.verdicts.c.model == model)
         if global_id is not None:
             query = query.where(tables.verdicts.c.global_id == global_id)
         with self._db.read() as tx:
-            return [tables.verdict_of(row) for row in tx.execute(query)]
+            found = [tables.verdict_of(row) for row in tx.execute(query)]
+        if model is not None and not found:
+            self._check_name(model)
+        return found
+
+    def _check_name(self, model: str) -> None:
+        """That a training step has this name, also one that has trained nothing yet."""
+        names = [repo.name for repo in self._repos.list() if repo.kind == "model"]
+        if model in names:
+            return
+        near = get_close_matches(model, names, 3, 0.5)
+        near += [name for name in names if name.endswith(f"/{model}") and name not in near]
+        hint = f"Did you mean {' or '.join(near)}?" if near else "List all: clew models"
+        if "@" in model:
+            hint = f"That is one version: clew model {model}"
+        raise NotFound("model.unknown", f"There is no model {model!r}.", hint=hint)
 
     def alias(self, alias: str, ref: str, *, by: str = "", reason: str = "") -> AliasMove:
         """Let an alias stand on a version of its model; where it stood before is kept."""

@@ -77,7 +77,8 @@ class Judgement:
         failed = [check.reason for check in self.checks if not check.passed]
         if failed:
             return f"Refused: {' '.join(failed)}"
-        return f"Blessed: {len(self.checks)} of {len(self.checks)} checks passed."
+        number = len(self.checks)
+        return f"Blessed: {number} of {number} check{'' if number == 1 else 's'} passed."
 
 
 @dataclass(frozen=True, kw_only=True)

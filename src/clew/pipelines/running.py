@@ -102,7 +102,8 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
         if signals.interrupted():
             _interrupt(tools, job_id, signals)
         else:
-            _fail(tools, job_id, _sentence(error), "")
+            reason, _, below = _told_by(error).partition("\n")
+            _fail(tools, job_id, reason, below)
 
 
 # start and end ------------------------------------------------------------------------------
@@ -207,7 +208,8 @@ def _fail(tools: Tools, job_id: str, reason: str, error: str) -> None:
         tools.jobs.fail(tx, job_id, "failed", reason, error=f"{reason}\n\n{error}".strip())
 
 
-def _sentence(error: Exception) -> str:
+def _told_by(error: Exception) -> str:
+    """One line, and below it the traceback of the user's code where there is one."""
     return str(error) if isinstance(error, ClewError) else f"{type(error).__name__}: {error}"
 
 
@@ -226,6 +228,7 @@ class _Datums:
         self._made: list[Made] = []
         self._bad: list[tuple[Item, str, str]] = []
         self._counts = Counts()
+        self._aside_rows = 0
 
     def run(self) -> None:
         pinned = self._pinned
@@ -234,6 +237,8 @@ class _Datums:
         with self._tools.db.read() as tx:
             work = work_of(tx, cut, pinned.base)
         mine = sum(known.job == pinned.job.id for known in work.known)
+        if mine:  # an engine that died has done them: they are of this job too
+            self._aside_rows = self._rows_aside_before()
         skipped = work.kept + len(work.known) - mine
         self._counts = Counts(total=work.total, done=mine, skipped=skipped)
         if work.todo:
@@ -273,6 +278,7 @@ class _Datums:
         if report.state == "done":
             made = Made(item.unit.label(), entries_of(report.outputs), entries_of(report.aside))
             self._made.append(made)
+            self._aside_rows += rows_aside(report.evidence)
             self._count(done=1)
         else:
             self._bad.append((item, report.state, report.error))
@@ -331,10 +337,25 @@ class _Datums:
                 pinned.job.id,
                 tree,
                 counts=self._counts,
-                reason=f"Nothing to do: {unchanged_since(base.job)}." if base and nothing else "",
+                reason=self._told(base.job if base and nothing else ""),
             )
             if aside != work.aside or (base is not None and aside != base.aside):
                 self._keep_aside(tx, aside)
+
+    def _told(self, same_as: str) -> str:
+        """What the job says at its end; '' where the reason that it ran for says it all."""
+        if same_as:
+            return f"Nothing to do: {unchanged_since(same_as)}."
+        if not self._aside_rows:
+            return ""
+        rows = "1 row is" if self._aside_rows == 1 else f"{self._aside_rows:,} rows are"
+        place = self._pinned.step.output_repo + QUARANTINE_SUFFIX
+        return f"{self._pinned.job.reason} {rows} in quarantine: {place}."
+
+    def _rows_aside_before(self) -> int:
+        with self._tools.db.read() as tx:
+            rows = tx.execute(tables.EVIDENCE_OF_JOB, {"job": self._pinned.job.id})
+            return sum(rows_aside(row.evidence) for row in rows)
 
     def _keep_aside(self, tx: Tx, tree: str) -> None:
         """Rows in quarantine have a repo of their own, so that nobody reads them by accident."""
@@ -359,6 +380,12 @@ class _Datums:
 
     def _log(self, text: str) -> None:
         append_log(self._tools.log_dir, self._pinned.job.id, text)
+
+
+def rows_aside(evidence: Mapping[str, object]) -> int:
+    """How many rows of a datum are in quarantine."""
+    found = evidence.get("quarantined", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _datum_row(job_id: str, result: Result) -> dict[str, Any]:

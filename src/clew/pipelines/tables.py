@@ -102,6 +102,10 @@ datums = Table(
     sqlite_with_rowid=False,
 )
 
+EVIDENCE_OF_JOB: Rows = select(datums.c.evidence).where(
+    datums.c.job == bindparam("job"), datums.c.state == "done"
+)
+
 # pipelines ----------------------------------------------------------------------------------
 
 VERSIONS: Rows = select(pipelines).order_by(pipelines.c.name)

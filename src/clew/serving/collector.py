@@ -178,7 +178,7 @@ class Collector:
                 name,
                 global_id=global_id,
                 provenance=_model_commits(tx, {file.revision for file in of_repo}),
-                message=f"{count} predictions",
+                message=f"{count} prediction{'' if count == 1 else 's'}",
                 author="clew",
                 tx=tx,
             )

@@ -7,7 +7,7 @@ import pytest
 
 from clew.base.records import Datum
 from clew.cli import app as cli
-from clew.cli import data, work
+from clew.cli import data, render, work
 from clew.cli.frame import EXIT_CODES
 
 
@@ -15,7 +15,9 @@ def run(monkeypatch, capsys, *arguments: str) -> tuple[object, str]:
     monkeypatch.setattr(sys, "argv", ["clew", *arguments, "--json"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    return ended.value.code, capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.out == ""
+    return ended.value.code, said.err
 
 
 def test_what_the_system_refuses_is_an_error_with_the_path(monkeypatch, capsys, tmp_path):
@@ -32,6 +34,24 @@ def test_rows_that_are_none_are_refused_before_a_server_is_asked(monkeypatch, ca
     code, out = run(monkeypatch, capsys, "predict", "anything", rows)
     assert code == EXIT_CODES["invalid"]
     assert json.loads(out)["error"]["code"] == "predict.rows"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["models", "--nope"], ["nope"], ["put"], ["jobs", "-n", "many"], ["server", "--port", "-1"]],
+)
+def test_a_wrong_call_is_an_error_like_any_other_for_programs(monkeypatch, capsys, arguments):
+    code, said = run(monkeypatch, capsys, *arguments)
+    error = json.loads(said)["error"]
+    assert (code, error["kind"], error["code"]) == (2, "invalid", "command.usage")
+    assert error["message"]
+    assert error["hint"].startswith("See clew ")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 1000])
+def test_one_is_singular(number):
+    expected = {1: "1 file", 1000: "1,000 files"}.get(number, f"{number} files")
+    assert render.amount(number, "file") == expected
 
 
 def test_a_stopped_command_says_what_stays(monkeypatch, capsys):

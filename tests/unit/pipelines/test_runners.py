@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clew.base.errors import Invalid
 from clew.base.records import Commit
 from clew.db import Tx
 from clew.pipelines import RunResult, StepRun
@@ -41,6 +42,10 @@ class Writes:
         content = b"".join(self.store.read(self._get(commit, path).digest) for path in paths)
         run.progress(1, 2)
         run.log("trained")
+        if content == b"TRACE":
+            raise Invalid(
+                "call.raised", "ValueError: no", hint="Traceback:\n  a.py\nValueError: no"
+            )
         if content == b"RAISE":
             raise ValueError("the runner broke")
         with self.store.writer() as writer:
@@ -146,6 +151,15 @@ def test_an_error_of_a_runner_fails_the_job(lab: Lab) -> None:
     assert lab.last("model").state == "failed"
     assert "the runner broke" in lab.last("model").reason
     assert lab.last("after").state == "blocked"
+
+
+def test_the_reason_of_a_failed_job_is_one_line_and_the_traceback_stands_below(lab: Lab) -> None:
+    lab.put({"/a.txt": "trace"})
+    lab.run()
+    job = lab.last("model")
+    assert (job.state, job.reason) == ("failed", "ValueError: no")
+    assert job.error.splitlines()[0] == "ValueError: no"
+    assert "Traceback:\n  a.py" in job.error
 
 
 def test_an_error_in_the_finishing_transaction_leaves_nothing_of_it(lab: Lab) -> None:

@@ -118,6 +118,8 @@ def test_quarantined_rows_go_to_a_repo_of_their_own(lab: Lab) -> None:
     lab.put({"/a.csv": "n\n1\n", "/b.csv": "n\n5\n-3\n"})
     lab.run()
     assert lab.output("total") == {"/total.json": "6"}
+    assert lab.last("rows").reason.endswith(" 1 row is in quarantine: p/rows.quarantine.")
+    assert "quarantine" not in lab.last("total").reason
     aside = lab.repos.head("p/rows.quarantine")
     assert aside is not None
     assert [one.path for one in lab.store.entries(aside.tree)] == ["/b.parquet"]
@@ -126,6 +128,7 @@ def test_quarantined_rows_go_to_a_repo_of_their_own(lab: Lab) -> None:
     aside = lab.repos.head("p/rows.quarantine")
     assert aside is not None
     assert aside.files == 0
+    assert "quarantine" not in lab.last("rows").reason
 
 
 def test_a_datum_that_hangs_is_stopped_and_the_others_go_on(lab: Lab) -> None:

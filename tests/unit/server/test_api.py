@@ -309,6 +309,20 @@ def test_a_long_poll_says_whether_anything_is_left(http, verbs):
     assert http.get("/api/v1/wait?timeout_s=0").json() == {"idle": False}
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/wait?watch=1&timeout_s=1&after=9223372036854775808", {}),
+        ("/wait?watch=1&timeout_s=1&after=-9223372036854775809", {}),
+        ("/events?after=-9223372036854775809", {}),
+        ("/wait?watch=1&timeout_s=1", {"Last-Event-ID": "9" * 5000}),
+    ],
+)
+def test_an_event_that_no_log_can_have_is_refused(http, path, headers):
+    answer = http.get(f"/api/v1{path}", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "request.invalid")
+
+
 def test_metrics_are_in_the_prometheus_format(http):
     families = {f.name: f for f in text_string_to_metric_families(http.get("/metrics").text)}
     jobs = {(s.labels["step"], s.labels["state"]): s.value for s in families["clew_jobs"].samples}

@@ -74,6 +74,21 @@ def test_drift_of_an_endpoint_that_is_none_is_refused(project):
         workspace.drift("none")
 
 
+def test_a_model_that_is_none_is_refused_with_names_that_are_near(project):
+    workspace, _ = project
+    for ask in (workspace.models, workspace.verdicts):
+        for name, hint in [
+            ("p/modle", "p/model"),
+            ("model", "p/model"),
+            ("p/model@1", "clew model"),
+        ]:
+            with pytest.raises(NotFound) as refused:
+                ask(name)
+            assert refused.value.code == "model.unknown"
+            assert hint in refused.value.hint
+        assert ask("p/model")
+
+
 @pytest.mark.parametrize("asked", [{"state": "nope"}, {"pipeline": "nope"}])
 def test_jobs_of_what_is_none_are_refused(project, asked):
     workspace, _ = project

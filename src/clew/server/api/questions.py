@@ -18,12 +18,13 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from clew.base.errors import ClewError, NotReady
+from clew.base.errors import ClewError, Invalid, NotReady
 from clew.base.records import ChangeStatus, Event, Explanation, Status
 from clew.server.call import Asked, Call
 from clew.server.origin import seen_from
 
 router = APIRouter(tags=["questions"])
+_LAST_SEQ = 2**63 - 1
 _SLICE_S = 1.0
 _LONGEST_S = 60.0
 
@@ -58,7 +59,7 @@ def why(call: Asked, subject: str, down: bool = False) -> Response:
 @router.get("/events", response_model=list[Event])
 async def events(
     call: Asked,
-    after: Annotated[int | None, Query(le=2**63 - 1)] = None,
+    after: Annotated[int | None, Query(ge=0, le=_LAST_SEQ)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     follow: bool = False,
     last_event_id: Annotated[str, Header()] = "",
@@ -83,7 +84,7 @@ async def wait(
     global_id: str | None = None,
     timeout_s: Annotated[float, Query(ge=0)] = 30.0,
     watch: bool = False,
-    after: int | None = None,
+    after: Annotated[int | None, Query(ge=0, le=_LAST_SEQ)] = None,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Return when nothing is left to run (for one change, or at all), or after `timeout_s`.
@@ -101,7 +102,13 @@ async def wait(
 
 
 async def _start(call: Call, after: int | None, last_event_id: str) -> int:
-    if last_event_id.isdigit():
+    if last_event_id.isascii() and last_event_id.isdigit():
+        if int(last_event_id[:20]) > _LAST_SEQ:
+            raise Invalid(
+                "request.invalid",
+                f"There is no event {last_event_id[:40]}.",
+                hint="Send the last id that was received, or no Last-Event-ID.",
+            )
         return int(last_event_id)
     return await call.tail.last() if after is None else after
 
