@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo test test-long cover check format lock bench bench-peers browser clean
+.PHONY: help setup demo test test-long test-services cover check format lock bench bench-peers browser clean
 
 help: ## say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rul
 
 test-long: .venv/dev.installed ## the slow suites too: many kills, many swaps
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-services: .venv/dev.installed ## over real PostgreSQL and S3 servers, which it starts; says what it skipped and why
+	$(BIN)/python -m pytest tests/services $(ARGS)
 
 cover: .venv/dev.installed ## the tests with branch coverage
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)

@@ -79,10 +79,9 @@ class Bucket:
             "timeout": timedelta(seconds=address.timeout_s),
             "connect_timeout": timedelta(seconds=min(10.0, address.timeout_s)),
             "pool_idle_timeout": timedelta(seconds=30),
+            "allow_http": True,  # an endpoint is http:// only where somebody wrote that
         }
-        plain = config.get("endpoint", "").startswith("http://")
-        if config.pop("allow_http", "").lower() in {"1", "true", "yes"} or plain:
-            client["allow_http"] = True
+        config.pop("allow_http", None)
         try:
             store = from_url(
                 f"{address.scheme}://{address.bucket}/{address.prefix}".rstrip("/"),
