@@ -16,6 +16,7 @@ from clew.experiments import Experiments, SearchDefinition
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 
 @dataclass
@@ -57,7 +58,7 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     (tmp_path / "project").mkdir()
-    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    db = Database.open(database_url(tmp_path))
     db.create()
     store = Store.open(tmp_path / "store")
     yield House(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clew.experiments import Experiments
+from clew.testing.postgres import database_url
 
 # The user's function writes each step that it trains into a file, and may kill the search.
 TRAINING = """
@@ -43,13 +44,14 @@ from pathlib import Path
 from clew.base.records import CodeRef
 from clew.compute import ProcessPool
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.experiments import Experiments, asha, uniform
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.store import Store
 
 def main(home, fatal_turn):
-    db = Database.open(f"sqlite:///{home / 'clew.db'}")
+    db = Database.open(database_url(home))
     db.create()
     store = Store.open(home / "store")
     pool = ProcessPool(1, home / "scratch", home / "logs")
@@ -159,7 +161,7 @@ def fresh(house: Any, saves: bool) -> list[Any]:
     other.write(TRAINING)
     code, said = run(other, saves=saves)
     assert code == 0, said
-    other.db = type(house.db).open(f"sqlite:///{other.home / 'clew.db'}")
+    other.db = type(house.db).open(database_url(other.home))
     found = look(other)[0]
     other.db.close()
     return found

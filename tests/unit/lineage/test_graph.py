@@ -8,11 +8,12 @@ from clew.base.errors import Invalid, NotFound
 from clew.base.records import Edge, Node
 from clew.db import Database
 from clew.lineage import Lineage
+from clew.testing.postgres import database_url
 
 
 @pytest.fixture
 def db(tmp_path):
-    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    database = Database.open(database_url(tmp_path))
     database.create()
     yield database
     database.close()
@@ -144,7 +145,7 @@ graphs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=graphs, start=st.integers(0, 9), direction=st.sampled_from(["up", "down"]))
 def test_a_walk_finds_exactly_what_can_be_reached(tmp_path_factory, pairs, start, direction):
-    db = Database.open(f"sqlite:///{tmp_path_factory.mktemp('w') / 'clew.db'}")
+    db = Database.open(database_url(tmp_path_factory.mktemp("w")))
     db.create()
     lineage = Lineage(db)
     with db.begin() as tx:

@@ -19,6 +19,7 @@ from clew.lineage import Lineage
 from clew.models import EvaluationDefinition, Models, Package, Split, TrainingRun, holdout
 from clew.repos import Repos, dump_value
 from clew.store import EMPTY_TREE, Entry, Store
+from clew.testing.postgres import database_url
 
 MODEL = "flights/model"
 EVALUATION = EvaluationDefinition(target="late", test=holdout(0.3, by="day"))
@@ -88,7 +89,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path, pool: Compute) -> Iterator[House]:
-    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    db = Database.open(database_url(tmp_path))
     store = Store.open(tmp_path / "store")
     lineage = Lineage(db)
     repos = Repos(db, store)

@@ -25,6 +25,7 @@ from clew.monitoring import MonitorDefinition, Monitoring, drift
 from clew.quality import profile
 from clew.repos import Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 LOG = "flights/late.predictions"
 
@@ -83,7 +84,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    db = Database.open(database_url(tmp_path))
     store = Store.open(tmp_path / "store")
     lineage = Lineage(db)
     repos = Repos(db, store)
@@ -260,6 +261,7 @@ CRASH = """
 import os, signal, sys
 from pathlib import Path
 from clew.db import Database, Tx
+from clew.testing.postgres import database_url
 from clew.lineage import Lineage
 from clew.monitoring import Monitoring
 from clew.repos import Repos
@@ -273,7 +275,7 @@ def dying(self, *arguments, **named):
             os.kill(os.getpid(), signal.SIGKILL)
     return execute(self, *arguments, **named)
 Tx.execute = dying
-db = Database.open(f"sqlite:///{home / 'clew.db'}")
+db = Database.open(database_url(home))
 store = Store.open(home / "store")
 room = Monitoring(db, Repos(db, store), store, Lineage(db))
 import importlib.util

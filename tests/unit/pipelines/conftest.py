@@ -27,6 +27,7 @@ from clew.pipelines import (
 )
 from clew.repos import Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 
 class Lab:
@@ -34,7 +35,7 @@ class Lab:
 
     def __init__(self, home: Path, pool: ProcessPool, runners: Mapping[str, Runner]) -> None:
         self.home = home
-        self.db = Database.open(f"sqlite:///{home / 'clew.db'}")
+        self.db = Database.open(database_url(home))
         self.db.create()
         self.store = Store.open(home / "store")
         self.repos = Repos(self.db, self.store)

@@ -5,11 +5,12 @@ import pytest
 from clew.db import Database
 from clew.repos import Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 
 @pytest.fixture
 def db(tmp_path):
-    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    database = Database.open(database_url(tmp_path))
     database.create()
     yield database
     database.close()

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from clew.db import Database
 from clew.repos import RepoChange, Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 # Makes STEP directories with the same first commits, and in each lets a process of its own make
 # the next change, which dies at its STEP-th write to disk, statement or commit.
@@ -19,6 +20,7 @@ import os, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.repos import RepoChange, Repos
 from clew.store import Store
 from clew.store.local import Disk
@@ -44,7 +46,7 @@ class DyingDisk(Disk):
         self.death.tick(); super().sync_directory(directory)
 
 def open_at(home, disk=None):
-    db = Database.open(f"sqlite:///{home / 'clew.db'}")
+    db = Database.open(database_url(home))
     db.create()
     repos = Repos(db, Store.open(home / "store", disk=disk))
     def listen(tx, commits, global_id):
@@ -99,7 +101,7 @@ NEW = {"/a": b"new", "/b": b"more"}
 def test_every_ref_is_old_or_new_and_no_half_commit_is_visible(homes):
     seen = []
     for home in homes:
-        db = Database.open(f"sqlite:///{home / 'clew.db'}")
+        db = Database.open(database_url(home))
         db.create()
         store = Store.open(home / "store")
         repos = Repos(db, store)

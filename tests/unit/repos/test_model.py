@@ -22,6 +22,7 @@ from clew.db import Database
 from clew.lineage import Lineage
 from clew.repos import RepoChange, Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 REPOS = ("one", "two")
 BRANCHES = ("main", "dev")
@@ -38,7 +39,7 @@ class ReposMachine(RuleBasedStateMachine):
     def start(self):
         self.directory = tempfile.TemporaryDirectory()
         home = Path(self.directory.name)
-        self.db = Database.open(f"sqlite:///{home / 'clew.db'}")
+        self.db = Database.open(database_url(home))
         self.db.create()
         self.repos = Repos(self.db, Store.open(home / "store"))
         self.heard = []

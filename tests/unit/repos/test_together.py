@@ -10,15 +10,17 @@ from itertools import pairwise
 from clew.db import Database
 from clew.repos import Repos
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 WRITE = """
 import sys
 from pathlib import Path
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.repos import Repos
 from clew.store import Store
 home, name = Path(sys.argv[1]), sys.argv[2]
-repos = Repos(Database.open(f"sqlite:///{home / 'clew.db'}"), Store.open(home / "store"))
+repos = Repos(Database.open(database_url(home)), Store.open(home / "store"))
 for number in range(25):
     repos.commit("raw", {f"/{name}/{number}": name.encode(), "/last": f"{name}{number}".encode()})
 """
@@ -47,7 +49,7 @@ def test_processes_that_commit_to_one_branch_lose_nothing(repos, tmp_path):
 
 
 def test_threads_that_commit_to_one_branch_lose_nothing(tmp_path):
-    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    db = Database.open(database_url(tmp_path))
     db.create()
     repos = Repos(db, Store.open(tmp_path / "store"))
     repos.create("raw")

@@ -13,6 +13,7 @@ import pytest
 
 from clew.base.errors import Invalid, NotReady
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.triggers import Firing, Trigger, Triggers
 
 RETRAIN = Trigger(
@@ -26,7 +27,7 @@ RETRAIN = Trigger(
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    db = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
+    db = Database.open(database_url(tmp_path))
     db.create()
     yield db
     db.close()
@@ -207,6 +208,7 @@ def test_two_triggers_of_one_name_are_refused(db):
 CRASH = """
 import os, signal, sys
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.triggers import Triggers
 def act(firing):
     with open(sys.argv[2], "a") as file:
@@ -220,7 +222,7 @@ def test_a_crash_in_the_action_runs_it_again_with_the_same_id(db, tmp_path: Path
     room = define(db, RETRAIN)
     emit(db)
     log = tmp_path / "log"
-    url = f"sqlite:///{tmp_path / 'clew.db'}"
+    url = database_url(tmp_path)
     done = subprocess.run([sys.executable, "-c", CRASH, url, str(log)], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
     assert room.firings()[0].state == "pending"
