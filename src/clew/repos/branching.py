@@ -57,6 +57,7 @@ class Branching(Ledger):
             known = tx.execute(tables.REPO, {"name": name}).first()
             if known is None:
                 tx.execute(tables.repos.insert(), row)
+                writing.note_move(tx, name, "", None, None, None)
             elif not exist_ok or known.kind != kind:
                 raise Conflict(
                     "repo.exists",
@@ -99,6 +100,8 @@ class Branching(Ledger):
             if at is not None:
                 commit = finished_in(refs.get_commit(tx, at), repo)
                 writing.move_head(tx, repo, name, None, commit.id, commit.global_id)
+            else:
+                writing.note_move(tx, repo, name, None, None, None)
 
     def move_branch(
         self,

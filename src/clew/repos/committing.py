@@ -16,7 +16,7 @@ from clew.base.errors import Denied, Invalid
 from clew.base.ids import new_id
 from clew.base.records import Commit
 from clew.db import Tx
-from clew.repos import contents, refs, tables, writing
+from clew.repos import contents, journal, refs, tables, writing
 from clew.repos.ledger import OPTIMISTIC, Commits, Ledger
 from clew.repos.staging import (
     Maker,
@@ -123,11 +123,12 @@ class Committing(Ledger):
         )
         if tx is not None:
             return self._finish(tx, asked, None)
-        with self._db.read() as look:
-            early = self._finished(look, asked)
-        kept = self._keep([early])[0]
-        with self._db.begin() as own:
-            return self._finish(own, asked, (early, kept))
+        with self._store.lease():
+            with self._db.read() as look:
+                early = self._finished(look, asked)
+            kept = self._keep([early])[0]
+            with self._db.begin() as own:
+                return self._finish(own, asked, (early, kept))
 
     def abort(self, commit_id: str, error: str, *, tx: Tx | None = None) -> Commit:
         """End an open commit without content. Doing so again changes nothing.
@@ -218,13 +219,14 @@ class Committing(Ledger):
             NotFound: ``commit.unknown``.
         """
         for _ in range(OPTIMISTIC):
-            with self._db.read() as look:
-                asked = self._ask_staged(look, commit_id, message, meta)
-                early = self._finished(look, asked)
-            kept = self._keep([early])[0]
             try:
-                with self._db.begin() as tx:
-                    return self._finish(tx, asked, (early, kept))
+                with self._store.lease():
+                    with self._db.read() as look:
+                        asked = self._ask_staged(look, commit_id, message, meta)
+                        early = self._finished(look, asked)
+                    kept = self._keep([early])[0]
+                    with self._db.begin() as tx:
+                        return self._finish(tx, asked, (early, kept))
             except _StaleError:
                 continue
         with self._db.begin() as tx:  # a busy branch: nobody moves it while we hold the lock
@@ -304,22 +306,25 @@ class Committing(Ledger):
         where = places(changes)
         with self._db.read() as tx:
             heads = writing.heads(tx, where)
+            news = self._news(tx)
         self._check_deletes(changes, heads)
         made = Maker(self._store, message, author, global_id or new_id(), check_meta(meta))
         with self._store.writer() as writer:
             staged = [stage(writer, change) for change in changes]
+            if news is not None:
+                writer.put_object(journal.TAG, news[1])
             for _ in range(OPTIMISTIC):
                 commits, objects = made.commits(writer, staged, heads)
                 with self._db.begin() as tx:
                     now = writing.heads(tx, where)
                     if _ids(now) == _ids(heads):
-                        self._record(tx, commits, objects, heads=_ids(heads))
+                        self._record(tx, commits, objects, heads=_ids(heads), news=news)
                         return commits
                 heads = now
             with self._db.begin() as tx:  # a busy branch: nobody moves it while we hold the lock
                 heads = writing.heads(tx, where)
                 commits, objects = made.commits(writer, staged, heads)
-                self._record(tx, commits, objects, heads=_ids(heads))
+                self._record(tx, commits, objects, heads=_ids(heads), news=news)
                 return commits
 
     # ----------------------------------------------------------------------------------------

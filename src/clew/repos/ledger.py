@@ -5,6 +5,7 @@ Knows nothing of why a commit is made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
@@ -13,13 +14,16 @@ from clew.base.errors import Invalid
 from clew.base.records import Commit
 from clew.db import Database, Tx
 from clew.lineage import Lineage
-from clew.repos import writing
+from clew.repos import journal, writing
 from clew.store import Store
 
 Commits: TypeAlias = list[Commit]
 Listener = Callable[[Tx, Commits, str], None]
 OPTIMISTIC = 3
 """Attempts to write without holding the write lock; then one that holds it."""
+
+TELL_S = 5.0
+"""How long the journal in the store may lag behind the rows while commits come in."""
 
 
 class Ledger:
@@ -34,7 +38,28 @@ class Ledger:
         self._db = db
         self._store = store
         self._lineage = Lineage(db)
+        self._told_at = time.monotonic()
         self.listeners: list[Listener] = []
+
+    def settle(self) -> None:
+        """Write into the store what its journal does not tell yet of refs, tags and the rest."""
+        while True:
+            with self._db.read() as tx:
+                news = journal.news(tx)
+            if news is None:
+                return
+            with self._store.writer() as writer:
+                writer.put_object(journal.TAG, news[1])
+            with self._db.begin() as tx:
+                journal.told(tx, news[0])
+            self._told_at = time.monotonic()
+
+    def _news(self, tx: Tx) -> tuple[int, bytes] | None:
+        """What the next flush is to tell the journal; now and then, so that commits stay quick."""
+        if time.monotonic() - self._told_at < TELL_S:
+            return None
+        self._told_at = time.monotonic()
+        return journal.news(tx)
 
     def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.begin() if tx is None else nullcontext(tx)
@@ -44,6 +69,8 @@ class Ledger:
 
     def _keep(self, commits: Sequence[Commit]) -> list[str]:
         with self._store.writer() as writer:
+            for commit in commits:
+                writer.hold(commit.tree)
             return [writer.put_object(writing.OBJECT_TAG, writing.encode(c)) for c in commits]
 
     def _record(
@@ -53,7 +80,10 @@ class Ledger:
         objects: Sequence[str],
         *,
         heads: Sequence[str | None],
+        news: tuple[int, bytes] | None = None,
     ) -> None:
+        if news is not None:
+            journal.told(tx, news[0])
         for commit, kept in zip(commits, objects, strict=True):
             writing.insert(tx, commit, kept)
         self._head_moves(tx, commits, heads)

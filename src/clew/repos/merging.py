@@ -161,11 +161,12 @@ class Merging(Branching):
                 author=author,
                 meta=meta,
             )
-        tree = combined_tree(self._store, ours.tree, plan.merge.changes)
-        commit = self._merged(replace(ours, branch=into), theirs, tree, text, author, meta)
-        kept = self._keep([commit])
-        with self._db.begin() as tx:
-            self._record(tx, [commit], kept, heads=[ours.id])
+        with self._store.lease():
+            tree = combined_tree(self._store, ours.tree, plan.merge.changes)
+            commit = self._merged(replace(ours, branch=into), theirs, tree, text, author, meta)
+            kept = self._keep([commit])
+            with self._db.begin() as tx:
+                self._record(tx, [commit], kept, heads=[ours.id])
         return commit
 
     def _merged(

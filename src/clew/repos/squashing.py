@@ -154,6 +154,7 @@ class Squashing(Ledger):
             tx.execute(delete(tables.branches).where(tables.branches.c.repo == name))
             tx.execute(delete(_table).where(_table.c.repo == name))
             tx.execute(delete(tables.repos).where(tables.repos.c.name == name))
+            writing.note_move(tx, name, "", None, None, None)
             tx.emit("repo.deleted", subject=name, data={"reason": reason, "author": author})
             return replace(removal, done=True)
 
@@ -170,6 +171,7 @@ class Squashing(Ledger):
             values = {"parent": child.parent, "merged": child.merged}
             if child.id in objects:
                 values["object"] = objects[child.id]
+                writing.note_move(tx, child.repo, "", child.id, child.id, child.global_id)
             tx.execute(update(_table).where(_table.c.id == child.id).values(**values))
         for child in children:
             skipping.reseat(tx, child.id)
@@ -252,6 +254,7 @@ class Squashing(Ledger):
                 "reason": reason,
             }
             tx.execute(tables.gone.insert(), row)
+            writing.note_move(tx, commit.repo, "", commit.id, goal, commit.global_id)
             node = Node(
                 kind="commit",
                 id=commit.id,

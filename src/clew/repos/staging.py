@@ -69,6 +69,8 @@ class Maker:
         """Commits on top of ``heads`` and the digests of their objects, in order."""
         pairs = list(zip(staged, heads, strict=True))
         drafts = [self._draft(writer, item, head) for item, head in pairs]
+        for commit in drafts:
+            writer.hold(commit.tree)
         objects = [writer.put_object(writing.OBJECT_TAG, writing.encode(c)) for c in drafts]
         writer.flush()
         return [self._summed(commit) for commit in drafts], objects

@@ -124,7 +124,9 @@ notes = Table(
 )
 
 # Every move of every head, never changed; it outlives the repo. Moves of a tag stand under the
-# branch ``tags/NAME``: no branch has a slash in its name.
+# branch ``tags/NAME``: no branch has a slash in its name. Under the branch '' stands what became
+# of the repo itself (neither old nor new), of commits that are gone (``new`` is where they went)
+# and of those whose object was written anew (``old`` is ``new``): see ``journal.py``.
 ref_log = Table(
     "ref_log",
     metadata,

@@ -6,6 +6,7 @@ Knows nothing of how a tree was made. All functions run in the transaction that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -16,7 +17,7 @@ from clew.base.records import Commit, Node
 from clew.db import Tx
 from clew.lineage import Lineage
 from clew.repos import refs, skipping, tables
-from clew.store import canonical
+from clew.store import TreeSummary, canonical
 
 OBJECT_TAG = "commit"
 
@@ -93,19 +94,21 @@ def note_move(
 
 def announce(tx: Tx, lineage: Lineage, commit: Commit) -> None:
     """Tell lineage and events of a commit that has ended."""
-    node = Node(
-        kind="commit",
-        id=commit.id,
-        title=f"{commit.repo}@{commit.branch}",
-        global_id=commit.global_id,
-        detail=_detail(commit),
-    )
-    lineage.add(tx, node, [(source, "provenance") for source in commit.provenance])
+    lineage.add(tx, _node(commit), [(source, "provenance") for source in commit.provenance])
     data = {"repo": commit.repo, "branch": commit.branch}
     if commit.state == "aborted":
         data["error"] = commit.error
     kind = f"commit.{commit.state}"
     tx.emit(kind, subject=commit.id, global_id=commit.global_id, data=data)
+
+
+def restore(
+    tx: Tx, lineage: Lineage, commit: Commit, object_digest: str, summary: TreeSummary
+) -> None:
+    """The row and the lineage of a finished commit that the store remembers; nothing is emitted."""
+    whole = replace(commit, files=summary.files, size_bytes=summary.size_bytes)
+    tx.execute(tables.commits.insert(), _row(whole, object_digest))
+    lineage.add(tx, _node(whole), [(source, "provenance") for source in whole.provenance])
 
 
 def heads(tx: Tx, places: Sequence[tuple[str, str]]) -> list[Commit | None]:
@@ -170,6 +173,16 @@ def _row(commit: Commit, object_digest: str) -> dict[str, Any]:
         "merged": commit.merged,
         "meta": commit.meta,
     }
+
+
+def _node(commit: Commit) -> Node:
+    return Node(
+        kind="commit",
+        id=commit.id,
+        title=f"{commit.repo}@{commit.branch}",
+        global_id=commit.global_id,
+        detail=_detail(commit),
+    )
 
 
 def _detail(commit: Commit) -> dict[str, object]:

@@ -6,10 +6,14 @@ Knows packs and the shelf; knows nothing of what objects mean.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from clew.base.errors import ClewError, Corrupt, NotFound, Unavailable
-from clew.store import packs
+from clew.store import condemned, packs
+from clew.store.condemned import Condemned
+from clew.store.keeping import Keep
 from clew.store.packs import Pack, PackBuilder, Place
 from clew.store.shelf import Shelf
 
@@ -19,6 +23,7 @@ _TIERS_BYTES = (64 * 1024, 1024 * 1024, 4 * 1024 * 1024)
 _MERGE_AT = 32  # packs of one tier
 _MERGED_LIMIT = 2 * PACK_LIMIT
 _ATTEMPTS = 5
+_LIST_LIMIT = 1 << 30
 
 
 class Catalog:
@@ -27,8 +32,10 @@ class Catalog:
     Look-ups take no lock: a miss takes it, lists the shelf again and looks once more.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, keep: Keep | None = None) -> None:
+        """``keep`` remembers here what a shelf far away has told."""
         self._shelf = shelf
+        self._keep = keep
         self._lock = threading.RLock()
         self._loaded = False
         self._packs: dict[str, Pack] = {}
@@ -36,12 +43,45 @@ class Catalog:
         self._large: tuple[Pack, ...] = ()
         self._damaged: dict[str, Corrupt] = {}
         self._spoilt: set[bytes] = set()
+        self._lists: dict[str, Condemned] = {}
 
     def contains(self, key: bytes) -> bool:
-        """Whether an object is known to be stored, so that it need not be written again."""
+        """Whether an object is known to be stored, and to stay, so that it need not be written."""
         if not self._loaded:
             self.refresh()
-        return self._holder(key) is not None and key not in self._spoilt
+        pack = self._holder(key)
+        if pack is None or key in self._spoilt:
+            return False
+        if not any(one.has(pack, key) for one in self._lists.values()):
+            return True
+        return self.fate(key) != "condemned"
+
+    @property
+    def condemning(self) -> bool:
+        """Whether a list of condemned objects stands."""
+        return bool(self._lists)
+
+    def condemned(self) -> dict[str, Condemned]:
+        """The lists that stand, by name."""
+        return dict(self._lists)
+
+    def fate(self, key: bytes) -> str:
+        """What the lists of condemned objects say of one that is stored.
+
+        ``marked``: when the objects of its pack were marked it was reachable, and all below it.
+        ``fresh``: it lies in a pack that came later. ``condemned``: no copy of it will stay.
+        ``absent``: it is not stored.
+        """
+        found = "absent"
+        lists = self._lists.values()
+        for pack in self._holders(key):
+            if any(one.has(pack, key) for one in lists):
+                found = "condemned" if found == "absent" else found
+            elif any(one.looked_at(pack.name) for one in lists):
+                return "marked"
+            else:
+                found = "fresh"
+        return found
 
     def fetch(self, tag: str, key: bytes) -> bytes:
         """The payload, verified.
@@ -50,6 +90,15 @@ class Catalog:
             NotFound: ``object.missing``.
             Corrupt: ``object.corrupt`` or ``pack.corrupt``.
         """
+        kept = self._keep.payload(tag, key) if self._keep is not None else None
+        if kept is not None:
+            return kept
+        payload = self._fetch(tag, key)
+        if self._keep is not None:
+            self._keep.put_payload(tag, key, payload)
+        return payload
+
+    def _fetch(self, tag: str, key: bytes) -> bytes:
         pack = self._holder(key)
         if pack is not None:
             try:
@@ -60,15 +109,28 @@ class Catalog:
                 return payload
         return self._search(tag, key)
 
+    def require(self, tag: str, key: bytes) -> None:
+        """Refuse to go on without an object, whatever is remembered of it elsewhere.
+
+        Raises:
+            NotFound: ``object.missing``.
+        """
+        self.refresh()
+        if self._holder(key) is None:
+            raise self._absent(f"{tag}:{key.hex()}", key, None)
+
     def refresh(self) -> bool:
         """Learn which packs there are now; whether that was news."""
         with self._lock:
             before = set(self._packs)
             for _ in range(_ATTEMPTS):
-                names = {name for name in self._shelf.list() if name.endswith(packs.SUFFIX)}
+                listed = self._shelf.list()
+                lists = self._heed({name for name in listed if name.endswith(condemned.SUFFIX)})
+                names = {name for name in listed if name.endswith(packs.SUFFIX)}
                 if self._admit_all(names - self._packs.keys()):
                     break  # else one was merged away in between: its heir is listed now
             self._drop(self._packs.keys() - names)
+            self._lists = lists  # those that are gone count until the packs that they named are
             for name in self._damaged.keys() - names:
                 del self._damaged[name]
             self._loaded = True
@@ -77,6 +139,9 @@ class Catalog:
     def publish(self, builder: PackBuilder) -> str:
         """Make the objects of a builder durable and visible to every process; the pack's name."""
         name, parts, pack = builder.build()
+        if any(one.packs.get(name) for one in self._lists.values()):
+            builder.salt()  # a pack of these very bytes is about to be removed by its name
+            name, parts, pack = builder.build()
         self._shelf.put(name, parts)
         with self._lock:
             self._spoilt.difference_update(builder.keys())
@@ -99,15 +164,29 @@ class Catalog:
             with self._shelf.alone() as mine:
                 if mine:
                     self.refresh()
-                    self._merge(self._mergeable())
+                    self.merge(self._mergeable())
         except (Unavailable, FileNotFoundError):
             return
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Remove packs whose objects are not needed any more, or have copies elsewhere."""
+        with self._lock:
+            self._drop(set(names))
+        for name in names:
+            self._shelf.remove(name)
 
     def packs(self) -> list[Pack]:
         """All packs that can be used, by name, as they stand now."""
         self.refresh()
         with self._lock:
             return [self._packs[name] for name in sorted(self._packs)]
+
+    def keys_of(self, tag: str) -> set[bytes]:
+        """The keys of all objects of a tag."""
+        found = set()
+        for pack in self.packs():
+            found |= {key for key, place in pack.objects_of(tag)}
+        return found
 
     def damaged(self) -> list[Corrupt]:
         """What is wrong with the packs that cannot be used, by name of pack."""
@@ -175,15 +254,41 @@ class Catalog:
     def _admit_all(self, names: set[str]) -> bool:
         """Take in packs by name; whether all were still there."""
         complete = True
-        for name in names:
-            try:
-                self._admit(load(self._shelf, name))
-                self._damaged.pop(name, None)
-            except FileNotFoundError:
+        for name, found in self._load_all(sorted(names)):
+            if found is None:
                 complete = False
-            except Corrupt as error:
-                self._damaged[name] = error
+            elif isinstance(found, Corrupt):
+                self._damaged[name] = found
+            else:
+                self._admit(found)
+                self._damaged.pop(name, None)
         return complete
+
+    def _load_all(self, names: list[str]) -> Iterator[tuple[str, Pack | Corrupt | None]]:
+        """Packs by name: what is wrong with one that is damaged, None for one that is gone."""
+        if len(names) < 2 or self._shelf.parallel < 2:
+            yield from ((name, self._load(name)) for name in names)
+            return
+        with ThreadPoolExecutor(min(len(names), self._shelf.parallel)) as pool:
+            yield from zip(names, pool.map(self._load, names), strict=True)
+
+    def _load(self, name: str) -> Pack | Corrupt | None:
+        try:
+            return load(self._shelf, name, self._keep)
+        except FileNotFoundError:
+            return None
+        except Corrupt as error:
+            return error
+
+    def _heed(self, names: set[str]) -> dict[str, Condemned]:
+        """The lists of these names. From now on what is on them is condemned."""
+        lists = {name: one for name, one in self._lists.items() if name in names}
+        for name in names - lists.keys():
+            with suppress(FileNotFoundError):  # acted on in between
+                payload, _ = self._shelf.tail(name, _LIST_LIMIT)
+                lists[name] = condemned.decode(name, payload)
+        self._lists = self._lists | lists
+        return lists
 
     def _admit(self, pack: Pack) -> None:
         if pack.name in self._packs:
@@ -204,6 +309,7 @@ class Catalog:
     def _mergeable(self) -> list[Pack]:
         with self._lock:
             known = sorted(self._packs.values(), key=lambda pack: (pack.size_bytes, pack.name))
+            known = [pack for pack in known if not self.is_condemned(pack)]
         low = 0
         for high in _TIERS_BYTES:
             tier = [pack for pack in known if low <= pack.size_bytes < high]
@@ -212,7 +318,15 @@ class Catalog:
             low = high
         return []
 
-    def _merge(self, group: list[Pack]) -> None:
+    def is_condemned(self, pack: Pack) -> bool:
+        """Whether objects of a pack are condemned: it is left alone until they are collected."""
+        return any(one.packs.get(pack.name) for one in self._lists.values())
+
+    def merge(self, group: Sequence[Pack]) -> None:
+        """Put what several packs hold into one. The caller is alone with the shelf.
+
+        Objects that are spoilt stay where they are, as evidence.
+        """
         builder = PackBuilder()
         for pack in group:
             data = self._shelf.read(pack.name, 0, pack.size_bytes)
@@ -227,19 +341,19 @@ class Catalog:
         whole = [
             pack for pack in group if pack.name != heir and merged.issuperset(pack.sorted_keys())
         ]
-        with self._lock:
-            self._drop({pack.name for pack in whole})
-        for pack in whole:
-            self._shelf.remove(pack.name)
+        self.let_go([pack.name for pack in whole])
 
 
-def load(shelf: Shelf, name: str) -> Pack:
-    """Read and verify the index of a pack.
+def load(shelf: Shelf, name: str, keep: Keep | None = None) -> Pack:
+    """Read and verify the index of a pack; what is kept of it here spares the reading.
 
     Raises:
         Corrupt: ``pack.corrupt``.
         FileNotFoundError: the pack is gone.
     """
+    kept = keep.pack(name) if keep is not None else None
+    if kept is not None:
+        return kept
     tail, size_bytes = shelf.tail(name, packs.TAIL_BYTES)
     trailer = packs.read_trailer(name, tail, size_bytes)
     start = trailer.index_offset - (size_bytes - len(tail))
@@ -247,7 +361,10 @@ def load(shelf: Shelf, name: str) -> Pack:
         index = tail[start : start + trailer.index_bytes]
     else:
         index = shelf.read(name, trailer.index_offset, trailer.index_bytes)
-    return packs.read_index(name, trailer, index, size_bytes)
+    pack = packs.read_index(name, trailer, index, size_bytes)
+    if keep is not None:
+        keep.put_pack(name, size_bytes, index)
+    return pack
 
 
 def objects_of(pack: Pack, data: bytes) -> Iterator[tuple[bytes, Place, bytes, bytes | None]]:

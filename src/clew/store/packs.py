@@ -82,6 +82,11 @@ class Pack:
             zip(self.sorted_keys(), places, strict=True), key=lambda pair: pair[1].offset
         )
 
+    def objects_of(self, tag: str) -> Iterator[tuple[bytes, Place]]:
+        """The keys of a tag with their places; costs nothing where there are none."""
+        if tag in self._tags:
+            yield from (found for found in self.objects() if found[1].tag == tag)
+
     def _bucket(self, first: int) -> tuple[int, int]:
         if first == 0:
             return 0, int.from_bytes(self._fanout[:4], "little")

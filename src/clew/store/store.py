@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from clew.base.errors import Corrupt, Invalid
 from clew.base.ids import new_id
+from clew.base.records.keeping import Collected
 from clew.store import checking, reading
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
+from clew.store.collecting import Collector, Roots, Step, Terms
 from clew.store.digests import split
+from clew.store.leases import Board, Lease, Leases, LocalBoard, ShelfBoard
 from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
 from clew.store.records import Entry, TreeChange, TreeSummary
@@ -37,10 +41,11 @@ class Store:
     NotFound (``object.missing``). ``path`` is what another process opens to see the same store.
     """
 
-    def __init__(self, shelf: Shelf, path: Path) -> None:
+    def __init__(self, shelf: Shelf, path: Path, *, board: Board | None = None) -> None:
         self.path = path
         self._shelf = shelf
         self._catalog = Catalog(shelf)
+        self._leases = Leases(board or ShelfBoard(shelf))
         self._node = lru_cache(_NODES_KEPT)(self._load_node)
 
     @classmethod
@@ -59,12 +64,17 @@ class Store:
                 _create(path, objects, scratch, disk)
             _check_format(form)
         sweep(scratch)
-        return cls(LocalShelf(objects, scratch, disk), path)
+        return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
 
     def writer(self) -> Writer:
         """A new writer, for one thread."""
-        self._catalog.refresh()
-        return Writer(self._catalog, self._node)
+        lease = self._leases.begin()
+        self._catalog.refresh()  # after the lease: what was condemned before it is seen here
+        return Writer(self._catalog, self._node, lease)
+
+    def lease(self) -> AbstractContextManager[Lease]:
+        """For work that hands on digests before a row names them: nothing of them is collected."""
+        return self._leases.held()
 
     # bytes ----------------------------------------------------------------------------------
 
@@ -128,6 +138,24 @@ class Store:
     def summary(self, tree: str) -> TreeSummary:
         """How many files and bytes a tree holds: one node is read."""
         return self._node(reading.check_tree(tree)).summary()
+
+    # keeping --------------------------------------------------------------------------------
+
+    def collect(
+        self, roots: Roots, terms: Terms | None = None, *, step: Step = lambda _: None
+    ) -> Collected:
+        """Remove what cannot be reached from ``roots`` (called twice), beside writers.
+
+        Raises:
+            Conflict: ``gc.running``.
+            Corrupt: ``gc.damaged``.
+        """
+        collector = Collector(self._shelf, self._catalog, self._leases, step)
+        return collector.run(roots, terms or Terms())
+
+    def objects(self, tag: str) -> list[str]:
+        """The digests of all objects of a tag that are stored, sorted."""
+        return [f"{tag}:{key.hex()}" for key in sorted(self._catalog.keys_of(tag))]
 
     def fsck(self) -> list[str]:
         """Read and verify everything; what is wrong, one sentence each. Empty: all is well."""
