@@ -12,13 +12,16 @@ from typing import Any, BinaryIO, TypeAlias
 
 from clew.base.address import DEFAULT_BRANCH, Address, parse_address
 from clew.base.records import Change, Commit, FileInfo, Found
-from clew.db import Tx
+from clew.db import Database, Tx
 from clew.repos import contents, history, refs, tables, writing
 from clew.repos.committing import Committing
 from clew.repos.contents import Content
+from clew.repos.facts import FileFacts
 from clew.repos.history import LogFilter
 from clew.repos.merging import Merging
 from clew.repos.squashing import Squashing
+from clew.repos.uploads import Uploads
+from clew.store import Store
 
 Commits: TypeAlias = list[Commit]
 Files: TypeAlias = list[FileInfo]
@@ -31,7 +34,14 @@ class Repos(Committing, Merging, Squashing):
     ``listeners`` are called inside the transaction that finishes commits, once for each call that
     finishes some, with these commits and their global id; what they write is kept if and only if
     the commits are, and an error of theirs undoes the commits.
+
+    ``facts`` are what trees do not say of files, ``uploads`` files that come in parts.
     """
+
+    def __init__(self, db: Database, store: Store) -> None:
+        super().__init__(db, store)
+        self.facts = FileFacts(db)
+        self.uploads = Uploads(db)
 
     # names ----------------------------------------------------------------------------------
 

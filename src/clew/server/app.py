@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clew.base.errors import ClewError
 from clew.server import api, proxy, web
@@ -24,6 +24,7 @@ from clew.server.faults import Faults
 from clew.server.guard import Guard, Rules, rules
 from clew.server.metrics import CONTENT_TYPE, Metrics
 from clew.server.proxy import Proxy
+from clew.server.s3 import Gateway
 from clew.server.tail import Changed, Tail
 from clew.server.wire import as_clew_error, error_response
 
@@ -33,11 +34,24 @@ Ask for `application/msgpack` to get numbers that JSON cannot say (NaN, infiniti
 
 
 class App(Guard):
-    """The guarded application; ``inner`` is without the guard."""
+    """The guarded application; ``inner`` is without the guard.
 
-    def __init__(self, inner: FastAPI, guarded: ASGIApp, rules: Rules) -> None:
+    Requests that are signed as S3 clients do go to the gateway, which guards itself.
+    """
+
+    def __init__(
+        self, inner: FastAPI, guarded: ASGIApp, rules: Rules, s3: Gateway | None = None
+    ) -> None:
         super().__init__(guarded, rules)
         self.inner = inner
+        self._s3 = s3
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if self._s3 is not None and self._s3.answers(scope):
+            await self._s3(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     @property
     def tail(self) -> Tail:
@@ -54,6 +68,7 @@ def create_app(
     endpoint_url: Callable[[], str] = lambda: "",
     changed: Changed | None = None,
     scratch: Path | None = None,
+    s3: Callable[[Rules], Gateway] | None = None,
 ) -> App:
     """An ASGI application over a workspace; the verbs are called from several threads at once.
 
@@ -62,6 +77,7 @@ def create_app(
     ``endpoint_url``: where the endpoint server is now ('' where none runs).
     ``changed(seq, timeout_s)``: waits in a thread for an event after ``seq``; without it the log
     is asked ten times a second while somebody listens. ``scratch``: where uploads wait.
+    ``s3``: makes the gateway that speaks S3, given who may ask; without it nobody does.
     """
     app = FastAPI(
         title="Clew",
@@ -86,7 +102,8 @@ def create_app(
     app.add_api_route("/api/v1/health", _health, tags=["questions"])
     for kind in (ClewError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
-    return App(app, Faults(app), rules(token=token, allowed_hosts=allowed_hosts))
+    who = rules(token=token, allowed_hosts=allowed_hosts)
+    return App(app, Faults(app), who, s3(who) if s3 is not None else None)
 
 
 @asynccontextmanager

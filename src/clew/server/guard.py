@@ -91,8 +91,7 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         try:
-            _check_host(headers.get("host", ""), self._rules.hosts)
-            _check_origin(request)
+            check_stranger(request, headers.get("host", ""), self._rules)
             self._check_login(request)
         except ClewError as error:
             if error.code == "auth.required" and _is_page(request):
@@ -113,6 +112,18 @@ class Guard:
         )
 
 
+def check_stranger(request: Request, host: str, rules: Rules, *, forms: bool = True) -> None:
+    """Refuse what a browser was led to by the page of another site.
+
+    Without ``forms`` a form without an origin passes: for requests that no form can make.
+
+    Raises:
+        Denied: ``host.denied``, ``origin.denied``.
+    """
+    _check_host(host, rules.hosts)
+    _check_origin(request, forms=forms)
+
+
 def host_name(host: str) -> str:
     """The name in a Host header, without its port, in lower case."""
     name = (urlsplit(f"//{host}").netloc.rpartition("@")[2]).lower()
@@ -130,7 +141,7 @@ def _check_host(host: str, allowed: frozenset[str]) -> None:
         )
 
 
-def _check_origin(request: Request) -> None:
+def _check_origin(request: Request, *, forms: bool) -> None:
     """Same origin or none; a form of a page must say where it comes from."""
     headers = request.headers
     origin = headers.get("origin")
@@ -142,7 +153,7 @@ def _check_origin(request: Request) -> None:
         "same-origin",
         "none",
     }
-    silent = changes and origin is None and _is_form(headers)
+    silent = forms and changes and origin is None and _is_form(headers)
     if foreign or crossed or silent:
         raise Denied(
             "origin.denied",

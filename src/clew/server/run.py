@@ -20,6 +20,8 @@ import uvicorn
 from clew.base.errors import Denied, Unavailable
 from clew.server.app import create_app
 from clew.server.call import ServedVerbs
+from clew.server.guard import Rules
+from clew.server.s3 import Gateway
 from clew.server.tail import Changed, Tail
 
 _GRACE_S = 3
@@ -35,6 +37,7 @@ def serve(
     endpoint_url: Callable[[], str] = lambda: "",
     changed: Changed | None = None,
     scratch: Path | None = None,
+    s3: Callable[[Rules], Gateway] | None = None,
     ready: Callable[[str], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -57,6 +60,7 @@ def serve(
             endpoint_url=endpoint_url,
             changed=changed,
             scratch=scratch,
+            s3=s3,
         )
         config = uvicorn.Config(
             app,

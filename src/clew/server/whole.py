@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from functools import partial
 
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
+from clew.server.guard import Rules
 from clew.server.run import check_login, serve
+from clew.server.s3 import Gateway
+from clew.server.s3 import Rooms as S3Rooms
 from clew.server.working import Working
 from clew.serving import ServingProcess
-from clew.workspace import open_workspace, serving_settings
+from clew.workspace import Workspace, open_workspace, serving_settings
 
 
 def run_server(
@@ -61,6 +65,7 @@ def run_server(
             announce_server(settings.home, note)
             say(f"Clew serves {settings.home}")
             say(f"  pages and API  {url}")
+            say(f"  S3 clients     {url}  (bucket BRANCH.REPO.PROJECT)")
             say(f"  endpoints      {serving.url}/v2/models")
             say("  Ctrl-C ends it; nothing is lost.")
 
@@ -75,5 +80,12 @@ def run_server(
             endpoint_url=lambda: serving.url,
             changed=workspace.rooms.db.events.wait,
             scratch=uploads,
+            s3=partial(_gateway, workspace),
             ready=ready,
         )
+
+
+def _gateway(workspace: Workspace, rules: Rules) -> Gateway:
+    rooms = workspace.rooms
+    rooms.repos.uploads.sweep()
+    return Gateway(S3Rooms(repos=rooms.repos, store=rooms.store, db=rooms.db), rules)

@@ -1,0 +1,36 @@
+"""What is sent back: a status, headers, and bytes or a stream of them.
+
+Knows HTTP; nothing of S3's operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from clew.server.s3.xml import document
+
+XML = {"Content-Type": "application/xml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """``size_bytes`` of a file from where ``source`` stands; whoever sends it closes it."""
+
+    source: BinaryIO
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A whole answer; its Content-Length is that of the body unless the headers say another."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Stream = b""
+
+
+def xml_answer(name: str, *parts: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """A document."""
+    return Answer(headers={**XML, **(headers or {})}, body=document(name, parts))

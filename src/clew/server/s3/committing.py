@@ -1,0 +1,238 @@
+"""Writes of many requests to one branch, in few commits, each answered when it is durable.
+
+Knows repos and the store; nothing of HTTP. Requests that come while a commit is being made wait,
+and the next commit takes all of them: a lone writer gets a commit for each request, a hundred at
+once a few for all. Every condition is judged against exactly what the commit is made on top of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Lock
+
+from clew.base.errors import ClewError
+from clew.base.records import Commit
+from clew.base.records.uploads import Facts
+from clew.db import Database, Tx
+from clew.repos import Repos
+from clew.server.s3.errors import S3Error
+from clew.store import EMPTY_TREE, Entry, Store, Writer
+
+AUTHOR = "s3"
+_OPTIMISTIC = 3
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Put:
+    """A file to be put: its content, or what the store has of it already."""
+
+    path: str
+    content: bytes | Entry
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file as it is, with what is known of it."""
+
+    entry: Entry
+    facts: Facts | None
+
+
+Check = Callable[[Stored | None], None]
+"""Raises where a condition does not hold of what is at the path now."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Wish:
+    """What one request wants of a branch: all of it or nothing.
+
+    ``check`` is asked of the path of the first put or delete. ``along`` runs in the transaction.
+    """
+
+    puts: Sequence[Put] = ()
+    deletes: Sequence[str] = ()
+    check: Check | None = None
+    along: Callable[[Tx], None] | None = None
+    error: Exception | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """What the gateway stands on."""
+
+    repos: Repos
+    store: Store
+    db: Database
+
+
+class Lanes:
+    """A lane for each branch, so that branches do not wait for each other. Thread-safe."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._lock = Lock()
+
+    def carry_out(self, repo: str, branch: str, wish: Wish) -> None:
+        """Return when the wish is committed. Raises what it was refused with."""
+        with self._lock:
+            lane = self._lanes.get((repo, branch))
+            if lane is None:
+                lane = self._lanes[repo, branch] = Lane(self._rooms, repo, branch)
+        lane.carry_out(wish)
+
+
+class Lane:
+    """The writes of one branch, one commit at a time."""
+
+    def __init__(self, rooms: Rooms, repo: str, branch: str) -> None:
+        self._rooms = rooms
+        self._repo = repo
+        self._branch = branch
+        self._queue: list[Wish] = []
+        self._mutex = Lock()
+        self._turn = Lock()
+
+    def carry_out(self, wish: Wish) -> None:
+        """Return when the wish is committed. Raises what it was refused with."""
+        with self._mutex:
+            self._queue.append(wish)
+        with self._turn:
+            if not wish.done:
+                with self._mutex:
+                    batch, self._queue = self._queue, []
+                self._work(batch)
+        if wish.error is not None:
+            raise wish.error
+
+    def _work(self, batch: list[Wish]) -> None:
+        try:
+            self._commit(batch)
+        except Exception as error:  # noqa: BLE001  # whoever asked for it raises it
+            if len(batch) == 1:
+                batch[0].error = error
+            else:  # such as a path that would be both a file and a directory: find out whose
+                for wish in batch:
+                    self._work([wish])
+        for wish in batch:
+            wish.done = True
+
+    def _commit(self, batch: list[Wish]) -> None:
+        rooms = self._rooms
+        head = rooms.repos.head(self._repo, self._branch)
+        with rooms.store.lease(), rooms.store.writer() as writer:
+            known = {id(wish): _stage(writer, wish) for wish in batch}
+            for _ in range(_OPTIMISTIC):
+                made = _Made(rooms, self._repo, head, writer)
+                made.take(batch, known)
+                with rooms.db.begin() as tx:
+                    now = rooms.repos.head(self._repo, self._branch, tx=tx)
+                    if _id(now) == _id(head):
+                        self._record(tx, made)
+                        return
+                head = now
+            with ExitStack() as stack:  # a busy branch: nobody moves it while we hold the lock
+                tx = stack.enter_context(rooms.db.begin())
+                head = rooms.repos.head(self._repo, self._branch, tx=tx)
+                made = _Made(rooms, self._repo, head, writer)
+                made.take(batch, known)
+                self._record(tx, made)
+
+    def _record(self, tx: Tx, made: _Made) -> None:
+        repos = self._rooms.repos
+        if made.tree != made.base:
+            commit = repos.open_commit(
+                self._repo, branch=self._branch, message=made.message(), author=AUTHOR, tx=tx
+            )
+            repos.finish(commit.id, made.tree, tx=tx)
+        self._rooms.repos.facts.keep(tx, self._repo, made.facts)
+        for act in made.along:
+            act(tx)
+
+
+@dataclass
+class _Made:
+    """What a batch makes of a head."""
+
+    rooms: Rooms
+    repo: str
+    head: Commit | None
+    writer: Writer
+    puts: dict[str, tuple[Entry, Facts]] = field(default_factory=dict)
+    deletes: set[str] = field(default_factory=set)
+    along: list[Callable[[Tx], None]] = field(default_factory=list)
+    tree: str = EMPTY_TREE
+
+    @property
+    def base(self) -> str:
+        """The tree of the head."""
+        return EMPTY_TREE if self.head is None else self.head.tree
+
+    @property
+    def facts(self) -> list[tuple[str, str, Facts]]:
+        """Facts of what is put."""
+        return [(path, entry.digest, facts) for path, (entry, facts) in self.puts.items()]
+
+    def take(self, batch: Sequence[Wish], known: dict[int, list[tuple[Entry, Facts]]]) -> None:
+        """Apply each wish whose condition holds, in order; the others learn why not."""
+        for wish in batch:
+            wish.error = None
+            try:
+                self._apply(wish, known[id(wish)])
+            except (S3Error, ClewError) as error:
+                wish.error = error
+        entries = [entry for entry, _ in self.puts.values()]
+        self.tree = self.writer.tree(self.base, entries, self.deletes)
+        self.writer.flush()
+
+    def message(self) -> str:
+        """What the commit is about."""
+        names = [f"put {path[1:]}" for path in self.puts]
+        names += [f"delete {path[1:]}" for path in sorted(self.deletes)]
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return f"s3: {', '.join(names[:_MOST_NAMED])}{more}"
+
+    def _apply(self, wish: Wish, staged: list[tuple[Entry, Facts]]) -> None:
+        paths = [*(put.path for put in wish.puts), *wish.deletes]
+        if wish.check is not None and paths:
+            wish.check(self._now(paths[0]))
+        for entry, facts in staged:
+            self.puts[entry.path] = (entry, facts)
+            self.deletes.discard(entry.path)
+        for path in wish.deletes:
+            self.puts.pop(path, None)
+            if self.rooms.store.get(self.base, path) is not None:  # never a directory
+                self.deletes.add(path)
+        if wish.along is not None:
+            self.along.append(wish.along)
+
+    def _now(self, path: str) -> Stored | None:
+        if path in self.puts:
+            entry, facts = self.puts[path]
+            return Stored(entry=entry, facts=facts)
+        found = None if path in self.deletes else self.rooms.store.get(self.base, path)
+        if found is None:
+            return None
+        known = self.rooms.repos.facts.known(self.repo, [(path, found.digest)])
+        return Stored(entry=found, facts=known.get(path))
+
+
+def _stage(writer: Writer, wish: Wish) -> list[tuple[Entry, Facts]]:
+    """Give the bytes of a wish to the writer."""
+    staged = []
+    for put in wish.puts:
+        entry = put.content
+        if isinstance(entry, bytes):
+            digest, size_bytes = writer.put(entry)
+            entry = Entry(path=put.path, digest=digest, size_bytes=size_bytes)
+        staged.append((entry, put.facts))
+    return staged
+
+
+def _id(commit: Commit | None) -> str | None:
+    return None if commit is None else commit.id
