@@ -198,7 +198,7 @@ class Experiments:
             order,
             journal,
             Crew(self._compute),
-            store=str(self._store.path),
+            store=self._store.address,
             cancelled=cancelled,
             progress=progress,
         )

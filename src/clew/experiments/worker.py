@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -215,4 +214,4 @@ def _is_below(module: ModuleType, directory: str) -> bool:
 
 @lru_cache(maxsize=4)
 def _store(path: str) -> Store:
-    return Store.open(Path(path))
+    return Store.attach(path)

@@ -533,7 +533,7 @@ class Models:
         """Run one of the entries of ``work.py`` in a worker; again where that was killed once."""
         call = Call(
             entry=f"{_WORK}:{entry}",
-            payload={**payload, "store": str(self._store.path)},
+            payload={**payload, "store": self._store.address},
             label=f"{entry} {label}",
             snapshot_dir=str(snapshot_dir),
             timeout_s=timeout_s,

@@ -336,4 +336,4 @@ def _keep(store: Store, files: Mapping[str, bytes | Path]) -> str:
 
 @lru_cache(maxsize=4)
 def _store(path: str) -> Store:
-    return Store.open(Path(path))
+    return Store.attach(path)

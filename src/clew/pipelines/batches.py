@@ -177,7 +177,7 @@ class Batches:
             datums.append((item.unit.name, [numbers[id(group)] for group in item.unit.groups]))
         step = self.place.step
         return Task(
-            store=str(self.place.store.path),
+            store=self.place.store.address,
             snapshot_dir=str(self.place.snapshot_dir),
             file=step.function.file,
             name=step.function.name,

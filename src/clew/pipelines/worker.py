@@ -177,7 +177,7 @@ def _prepare(task: Task) -> _Step:
 
 @lru_cache(maxsize=2)
 def _store(path: str) -> Store:
-    return Store.open(Path(path))
+    return Store.attach(path)
 
 
 def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:

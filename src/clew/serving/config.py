@@ -19,7 +19,7 @@ class ServingSettings:
     """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask."""
 
     database_url: str
-    store_path: Path
+    store_address: str
     spool_dir: Path
     log_file: Path
     host: str = "127.0.0.1"
@@ -35,7 +35,7 @@ class ProcessConfig:
     """What a serving process is told, as JSON in the first line of its standard input."""
 
     database_url: str
-    store_path: str
+    store_address: str
     spool_dir: str
     url: str
     listener: int

@@ -84,7 +84,7 @@ class ServingProcess:
         settings, fd = self._settings, self._listener.fileno()
         config = ProcessConfig(
             database_url=settings.database_url,
-            store_path=str(settings.store_path),
+            store_address=settings.store_address,
             spool_dir=str(settings.spool_dir),
             url=self.url,
             listener=fd,

@@ -73,7 +73,7 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=_until_orphaned, args=(loop, stop), daemon=True).start()
-    db, store = Database.open(config.database_url), Store.open(Path(config.store_path))
+    db, store = Database.open(config.database_url), Store.attach(config.store_address)
     serving = _Serving(config, db, _loader(store, load_model), loop)
     await serving.start()
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The store: bytes by digest, files and trees, on one path, for many threads and processes.
+"""The store: bytes by digest, files and trees, in one place, for many threads and processes.
 
 Knows nothing of repos, refs and commits.
 """
@@ -6,63 +6,110 @@ Knows nothing of repos, refs and commits.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from clew.base.errors import Corrupt, Invalid
+from clew.base.errors import Corrupt
 from clew.base.ids import new_id
 from clew.base.records.keeping import Collected
-from clew.store import checking, reading
+from clew.store import checking, opening, reading
+from clew.store.address import parse
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
 from clew.store.collecting import Collector, Roots, Step, Terms
 from clew.store.digests import split
+from clew.store.keeping import Keep
 from clew.store.leases import Board, Lease, Leases, LocalBoard, ShelfBoard
 from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
+from clew.store.locking import Exclusive
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
 from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.shelf import Shelf
 from clew.store.writer import Writer
 
-FORMAT_VERSION = 1
-_FORMAT = b"clew store "
 _NODES_KEPT = 2048
 _BUFFER = 256 * 1024
 
 
 class Store:
-    """Content by digest. Thread-safe; several processes may open the same path.
+    """Content by digest. Thread-safe; several processes may open the same place.
 
     Every read is verified against the digest that was asked for: what has changed on disk raises
     Corrupt (``object.corrupt``, ``pack.corrupt``) and is never returned; what is not there raises
-    NotFound (``object.missing``). ``path`` is what another process opens to see the same store.
+    NotFound (``object.missing``). ``address`` is what another process of this machine opens to see
+    the same store (:meth:`attach`); it holds no secrets.
     """
 
-    def __init__(self, shelf: Shelf, path: Path, *, board: Board | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        shelf: Shelf,
+        address: str | Path,
+        *,
+        board: Board | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        self.address = str(address)
         self._shelf = shelf
-        self._catalog = Catalog(shelf)
+        self._catalog = Catalog(shelf, keep)
         self._leases = Leases(board or ShelfBoard(shelf))
         self._node = lru_cache(_NODES_KEPT)(self._load_node)
 
     @classmethod
-    def open(cls, path: Path, *, disk: Disk | None = None) -> Store:
-        """The store at ``path``, made on first use. ``disk`` carries out the steps of writing.
+    def open(
+        cls,
+        address: str | Path,
+        *,
+        disk: Disk | None = None,
+        options: Mapping[str, str] | None = None,
+        exclusive: Exclusive | None = None,
+        cache: Path | None = None,
+    ) -> Store:
+        """The store at ``address``, made on first use.
+
+        That is a directory (a path or ``file://``) or a place in a bucket: ``s3://``, ``gs://`` or
+        ``az://``, with options of the client (``endpoint``, ``region``, ...) as its query or as
+        ``options``. There the steps that only one may do at a time need a lock: one in the bucket,
+        whose conditional writes are tried out, or ``exclusive`` where it ignores them. ``cache`` is
+        a local directory for what is read from a bucket again and again. ``disk`` carries out the
+        steps of writing to a directory.
 
         Raises:
-            Invalid: ``store.format`` where another version of Clew wrote it.
+            Invalid: ``store.format`` where another version of Clew wrote it, ``store.address``.
             Corrupt: ``store.format_missing`` where there are packs but no format file.
-            Unavailable: ``disk.full``, ``workspace.read_only``.
+            Unavailable: ``disk.full``, ``workspace.read_only``, ``store.unreachable``;
+                ``store.unconditional`` where a bucket ignores conditions and no lock was given.
+            Denied: ``store.denied``.
+            NotFound: ``store.bucket_missing``.
         """
-        disk = disk or Disk()
+        place = parse(address, options, cache)
+        if isinstance(place, Path):
+            return cls._open_directory(place, disk or Disk())
+        shelf, keep = opening.open_shelf(place, exclusive)
+        return cls(shelf, place.text, keep=keep)
+
+    @classmethod
+    def attach(cls, address: str | Path) -> Store:
+        """A store that another process has opened and tends, by its ``address``.
+
+        Reads and writes as ever; in a bucket it never merges or removes, so that nothing is tried
+        out and no lock is needed. Raises what :meth:`open` raises.
+        """
+        place = parse(address)
+        if isinstance(place, Path):
+            return cls._open_directory(place, Disk())
+        shelf, keep = opening.attach_shelf(place)
+        return cls(shelf, place.text, keep=keep)
+
+    @classmethod
+    def _open_directory(cls, path: Path, disk: Disk) -> Store:
         objects, scratch, form = path / "packs", path / "tmp", path / "format"
         with storage_errors(path):
             if not form.exists():
                 _create(path, objects, scratch, disk)
-            _check_format(form)
+            opening.check_format(str(form), form.read_bytes())
         sweep(scratch)
         return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
 
@@ -159,7 +206,7 @@ class Store:
 
     def fsck(self) -> list[str]:
         """Read and verify everything; what is wrong, one sentence each. Empty: all is well."""
-        return checking.check(self._shelf, self._catalog)
+        return checking.check(self._shelf, Catalog(self._shelf))  # nothing that is kept elsewhere
 
     def _chunk(self, key: bytes) -> bytes:
         return self._catalog.fetch(CHUNK, key)
@@ -187,17 +234,5 @@ def _create(path: Path, objects: Path, scratch: Path, disk: Disk) -> None:
             f"{path} holds packs, but its format file is gone.",
             hint=f"Restore {path / 'format'} from a backup.",
         )
-    publish(path / "format", [_FORMAT, bytes([FORMAT_VERSION]), b"\n"], scratch=scratch, disk=disk)
+    publish(path / "format", [opening.FORMAT], scratch=scratch, disk=disk)
     disk.sync_directory(path.parent)
-
-
-def _check_format(form: Path) -> None:
-    data = form.read_bytes()
-    if data == _FORMAT + bytes([FORMAT_VERSION]) + b"\n":
-        return
-    version = data[len(_FORMAT)] if data.startswith(_FORMAT) and len(data) > len(_FORMAT) else None
-    raise Invalid(
-        "store.format",
-        f"{form} says format {version}; this version of Clew reads format {FORMAT_VERSION}.",
-        hint="Use the version of Clew that wrote this workspace, or upgrade Clew.",
-    )

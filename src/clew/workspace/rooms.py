@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clew.base.errors import NotFound
-from clew.base.settings import Settings
+from clew.base.errors import Conflict, NotFound
+from clew.base.settings import Settings, shown
 from clew.compute import ProcessPool
 from clew.db import Database
 from clew.experiments import Experiments
@@ -20,6 +20,7 @@ from clew.repos import Repos
 from clew.serving import Serving, ServingSettings
 from clew.store import Store
 from clew.triggers import Triggers
+from clew.workspace.lending import DatabaseLock
 from clew.workspace.runners import GateRunner, TrainRunner
 from clew.workspace.snapshots import Snapshots
 
@@ -55,19 +56,30 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
 
     Raises:
         NotFound: ``workspace.missing``.
-        Unavailable: ``workspace.read_only``, ``disk.full``.
+        Conflict: ``workspace.other`` where the database is that of another workspace.
+        Unavailable: ``workspace.read_only``, ``disk.full``, ``db.unreachable``.
     """
     home = settings.home
-    if not create and not (home / "clew.db").exists():
+    if not create and not settings.made:
         raise NotFound(
             "workspace.missing",
             f"There is no workspace at {home}.",
             hint="Run `clew init` in the directory of your project.",
         )
     home.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings.store_path)
     db = Database.open(settings.database_url)
-    db.create()
+    try:
+        store = Store.open(
+            settings.store_address, exclusive=DatabaseLock(db), cache=home / "cache" / "store"
+        )
+        if settings.db and not create:
+            _check_identity(db, settings)
+        made = db.create(store=settings.store)
+        if create and settings.db and not made:
+            raise _taken(settings)
+    except BaseException:
+        db.close()
+        raise
     lineage = Lineage(db)
     repos = Repos(db, store)
     snapshots = Snapshots(store, home / "code")
@@ -105,13 +117,39 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
     )
 
 
+def _taken(settings: Settings) -> Conflict:
+    return Conflict(
+        "workspace.taken",
+        f"{shown(settings.db)} holds another workspace already.",
+        hint="Work on that one with --join, or name another database or schema.",
+    )
+
+
+def _check_identity(db: Database, settings: Settings) -> None:
+    """A server may hold many databases: work on none that is not meant."""
+    found = db.identity()
+    if found is None:
+        raise NotFound(
+            "workspace.missing",
+            f"There is no workspace in {shown(settings.db)}.",
+            hint="Make one: clew init --db URL",
+        )
+    if settings.workspace and found.id != settings.workspace:
+        raise Conflict(
+            "workspace.other",
+            f"{shown(settings.db)} holds the workspace {found.id}, and {settings.home} belongs to "
+            f"{settings.workspace}.",
+            hint="Mend `db` in config.toml of that directory, or join: clew init --join --db URL",
+        )
+
+
 def serving_settings(
     settings: Settings, *, host: str = "127.0.0.1", port: int = 0, processes: int = 1
 ) -> ServingSettings:
     """What serving processes of this workspace are told."""
     return ServingSettings(
         database_url=settings.database_url,
-        store_path=settings.store_path,
+        store_address=settings.store_address,
         spool_dir=settings.home / "spool",
         log_file=settings.home / "logs" / "serving.log",
         host=host,

@@ -19,6 +19,7 @@ from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.serving import EndpointDefinition, Serving, ServingProcess, ServingSettings, immediate
 from clew.store import Store
+from clew.testing.postgres import database_url
 
 HERE = Path(__file__).parent
 
@@ -42,7 +43,7 @@ class Workspace:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.url = f"sqlite:///{home / 'clew.db'}"
+        self.url = database_url(home)
         self.db = Database.open(self.url)
         self.db.create()
         self.store = Store.open(home / "store")
@@ -83,7 +84,7 @@ class Workspace:
     def serve(self, **more) -> ServingProcess:
         settings = ServingSettings(
             database_url=self.url,
-            store_path=self.home / "store",
+            store_address=str(self.home / "store"),
             spool_dir=self.spool,
             log_file=self.home / "serving.log",
             command=[sys.executable, str(HERE / "fake_process.py")],

@@ -31,7 +31,7 @@ def test_a_file_of_any_size_comes_back(store: Store, tmp_path: Path, size: int, 
     source = {"bytes": data, "path": tmp_path / "source", "stream": io.BytesIO(data)}[how]
     with store.writer() as writer:
         name, size_bytes = writer.put(source)
-    again = Store.open(store.path)
+    again = Store.open(store.address)
     assert size_bytes == size
     assert again.read(name) == data
     with again.open_file(name) as stream:
@@ -164,7 +164,7 @@ def test_records_of_other_kinds_are_kept_by_their_tag(store: Store) -> None:
     with store.writer() as writer:
         name = writer.put_object("commit", b"payload")
     assert name == digest("commit", b"payload")
-    assert Store.open(store.path).read(name) == b"payload"
+    assert Store.open(store.address).read(name) == b"payload"
 
 
 def test_a_source_that_cannot_be_read_is_named(store: Store, tmp_path: Path) -> None:
@@ -201,4 +201,4 @@ def test_a_writer_that_leaves_with_an_error_keeps_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         fail(store.writer())
     with pytest.raises(NotFound):
-        Store.open(store.path).read(digest("file", b"never flushed"))
+        Store.open(store.address).read(digest("file", b"never flushed"))
