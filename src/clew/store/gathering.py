@@ -39,16 +39,14 @@ class Gathering:
         self._children = PackBuilder()
         self._parents = PackBuilder()
         self._sent: list[_Sent] = []
+        self._keys: set[bytes] = set()
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
-        builders = (self._children, self._parents, *(sent.builder for sent in self._sent))
-        return sum(map(len, builders))
+        return len(self._keys)
 
     def __contains__(self, key: bytes) -> bool:
-        if key in self._children or key in self._parents:
-            return True
-        return bool(self._sent) and any(key in sent.builder for sent in self._sent)
+        return key in self._keys
 
     def add(
         self, key: bytes, tag: str, encoding: int, size_bytes: int, stored: bytes | memoryview
@@ -58,8 +56,9 @@ class Gathering:
         Raises:
             Unavailable: where a pack that was full earlier could not be written.
         """
-        if key in self:
+        if key in self._keys:
             return
+        self._keys.add(key)
         if tag in _CHILDREN:
             self._children.add(key, tag, encoding, size_bytes, stored)
             if self._children.size_bytes >= PACK_LIMIT:
@@ -90,6 +89,7 @@ class Gathering:
             if len(self._parents):
                 self._publish(self._parents)
         self._children, self._parents = PackBuilder(), PackBuilder()
+        self._keys.clear()
 
     def drop(self) -> None:
         """Forget what is not published; what is being published is waited for."""
@@ -97,6 +97,7 @@ class Gathering:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         self._children, self._parents, self._sent = PackBuilder(), PackBuilder(), []
+        self._keys.clear()
 
     def _send(self) -> None:
         while len(self._sent) >= AT_ONCE:
@@ -121,3 +122,4 @@ class Gathering:
         else:
             future.result()
         del self._sent[0]
+        self._keys.difference_update(first.builder.keys())

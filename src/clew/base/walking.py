@@ -1,0 +1,132 @@
+"""The files below a directory, and what tells whether one has changed since.
+
+Knows the file system, and nothing of what the files are for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clew.base.errors import Invalid, NotFound
+
+STATE = struct.Struct("<QQqq")
+"""Inode, size, mtime_ns and ctime_ns of a file."""
+
+OWN = ".clew"
+"""The directory of a workspace, which is never among its own data."""
+
+_BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """The files below a directory, by the bytes of their paths, as they stood at ``started_ns``.
+
+    ``names`` are relative with slashes; ``states`` holds a :data:`STATE` of each.
+    """
+
+    root: str
+    names: list[str]
+    sizes: list[int]
+    states: bytes
+    started_ns: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(self.sizes)
+
+
+def scan(root: Path) -> Scan:
+    """Look at every file below a directory, but in ``.clew``. A link to a file counts as that file.
+
+    Raises:
+        Invalid: ``file.special`` for links to directories or to nothing, pipes, sockets and
+            devices, each named; ``path.invalid`` for a name that is not plain UTF-8.
+            ``file.unreadable`` for a directory that may not be read.
+        NotFound: ``file.missing``.
+    """
+    started_ns = time.time_ns()
+    place = str(root.resolve())
+    found: list[tuple[str, int, bytes]] = []
+    special: list[str] = []
+    try:
+        _walk(place, "", found, special)
+    except FileNotFoundError as error:
+        raise NotFound(
+            "file.missing",
+            f"There is no {error.filename}.",
+            hint="Check the path; nothing was committed.",
+        ) from error
+    except OSError as error:
+        raise Invalid(
+            "file.unreadable",
+            f"{error.filename} cannot be read: {error.strerror or error}.",
+            hint="Check who owns it; nothing was committed.",
+        ) from error
+    if special:
+        raise _special(root, sorted(special))
+    found.sort()
+    return Scan(
+        root=place,
+        names=[name for name, _, _ in found],
+        sizes=[size for _, size, _ in found],
+        states=b"".join([state for _, _, state in found]),
+        started_ns=started_ns,
+    )
+
+
+def _walk(
+    directory: str, prefix: str, found: list[tuple[str, int, bytes]], special: list[str]
+) -> None:
+    below = []
+    pack, is_regular = STATE.pack, stat.S_ISREG
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = entry.name
+            if _BAD.search(name):
+                raise _bad_name(prefix + name)
+            if entry.is_dir(follow_symlinks=False):
+                if name != OWN:
+                    below.append(name)
+                continue
+            try:
+                status = entry.stat()
+            except FileNotFoundError:
+                if entry.is_symlink():
+                    special.append(prefix + name)
+                continue  # removed since it was listed: as if it had never been there
+            if not is_regular(status.st_mode):
+                special.append(prefix + name)
+                continue
+            size = status.st_size
+            state = pack(status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns)
+            found.append((prefix + name, size, state))
+    for name in below:
+        _walk(f"{directory}/{name}", f"{prefix}{name}/", found, special)
+
+
+def _special(root: Path, names: list[str]) -> Invalid:
+    shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    several = len(names) > 1
+    return Invalid(
+        "file.special",
+        f"{len(names)} of the names below {root} {'are' if several else 'is'} no file: {shown} "
+        "(a link to a directory or to nothing, a pipe, a socket or a device).",
+        hint="Remove them, or name the files and directories to put. Nothing was committed.",
+    )
+
+
+def _bad_name(name: str) -> Invalid:
+    return Invalid(
+        "path.invalid",
+        f"The name {name!r} is not UTF-8, or has a control character.",
+        hint="Rename the file. Nothing was committed.",
+    )

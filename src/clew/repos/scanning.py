@@ -1,0 +1,153 @@
+"""The scan cache: what files on disk had in them when they were last put.
+
+Knows the rule by which a file counts as unchanged (design/0014-big-files-and-scans.md), and nothing
+of commits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import blake3
+import msgspec
+
+from clew.base.ids import new_id
+from clew.base.walking import STATE, Scan
+
+RACY_NS = 2_000_000_000
+"""A file that was written so shortly before the scan may be written again in the same tick."""
+
+LIMIT_FILES = 64
+LIMIT_BYTES = 512 * 1024 * 1024
+_MAGIC = b"clew scan \x01\n"
+_KEY_BYTES = 32
+_KINDS = ("file", "chunks")
+_UNTRUSTED = bytes(STATE.size)
+
+Digests: TypeAlias = list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a scan has found in the cache.
+
+    ``digests`` stand in the order of the scan, '' where the file must be read. ``trees`` tells for
+    places (``repo@branch:/path``) which tree they had once the files that the cache tells of were
+    there.
+    """
+
+    digests: Digests
+    trees: Mapping[str, str] = field(default_factory=dict)
+
+
+class Scans:
+    """What files had in them when they were last put, by directory. Losing it costs only time.
+
+    One file for each directory, written whole and renamed; what is damaged, of another version or
+    of another directory counts as absent. Several processes may share it: the last one counts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def recall(self, found: Scan) -> Known:
+        """Which files of a scan have not changed since :meth:`keep`."""
+        kept = self._load(found.root)
+        if kept is None:
+            return Known(digests=[""] * len(found.names))
+        names, states, digests, trees = kept
+        if states == found.states and names == found.names:
+            return Known(digests=digests, trees=trees)
+        size = STATE.size
+        table = dict(zip(names, range(len(names)), strict=True))
+        known = []
+        for at, name in enumerate(found.names):
+            old = table.get(name, -1)
+            same = old >= 0 and (
+                states[old * size : old * size + size] == found.states[at * size : at * size + size]
+            )
+            known.append(digests[old] if same else "")
+        return Known(digests=known, trees=trees)
+
+    def keep(self, found: Scan, digests: Digests, trees: Mapping[str, str]) -> None:
+        """Remember what the files of a scan hold. A disk that cannot be written is no error."""
+        horizon = found.started_ns - RACY_NS
+        states = found.states
+        size = STATE.size
+        trusted = []
+        for at in range(0, len(states), size):
+            state = states[at : at + size]
+            _, _, changed, touched = STATE.unpack(state)
+            trusted.append(state if changed < horizon and touched < horizon else _UNTRUSTED)
+        body = msgspec.msgpack.encode(
+            [
+                found.root,
+                "\0".join(found.names),
+                b"".join(trusted),
+                bytes([_KINDS.index(digest.partition(":")[0]) for digest in digests]),
+                bytes.fromhex("".join([digest.rpartition(":")[2] for digest in digests])),
+                dict(trees),
+            ]
+        )
+        self._write(found.root, _MAGIC + blake3.blake3(body).digest() + body)
+
+    def _load(self, root: str) -> tuple[list[str], bytes, Digests, dict[str, str]] | None:
+        try:
+            data = self._path(root).read_bytes()
+        except OSError:
+            return None
+        head = len(_MAGIC) + _KEY_BYTES
+        body = memoryview(data)[head:]
+        if data[:head] != _MAGIC + blake3.blake3(body).digest():
+            return None
+        try:
+            of, names, states, kinds, keys, trees = msgspec.msgpack.decode(
+                body, type=tuple[str, str, bytes, bytes, bytes, dict[str, str]]
+            )
+        except msgspec.MsgspecError:
+            return None
+        if of != root:
+            return None
+        text = keys.hex()
+        digests = [
+            f"{_KINDS[kind]}:{text[at * 64 : at * 64 + 64]}" for at, kind in enumerate(kinds)
+        ]
+        return (names.split("\0") if digests else []), states, digests, trees
+
+    def _write(self, root: str, data: bytes) -> None:
+        target = self._path(root)
+        temporary = target.with_name(f".{new_id()}.tmp")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(target)
+            self._shrink()
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _shrink(self) -> None:
+        """Remove the oldest where there are many."""
+        kept = sorted(
+            ((status.st_mtime, status.st_size, path) for path, status in _files(self._directory)),
+            reverse=True,
+        )
+        total = 0
+        for number, (_, size, path) in enumerate(kept):
+            total += size
+            if number and (number >= LIMIT_FILES or total > LIMIT_BYTES):
+                path.unlink(missing_ok=True)
+
+    def _path(self, root: str) -> Path:
+        return self._directory / blake3.blake3(root.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _files(directory: Path) -> Iterable[tuple[Path, os.stat_result]]:
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            yield path, path.stat()
