@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 import bisect
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from clew.base.errors import Invalid
@@ -21,9 +22,23 @@ from clew.pipelines.syntax import (
     bindings,
     chain_of,
     imports_of,
+    is_definition,
     root_of,
     usage_of,
 )
+
+Chain = tuple[str, ...]
+Origin = tuple[str, str]
+"""Path of a file and a name in it; '' for the module itself."""
+
+_DEEP = 20
+"""So many re-exports, or classes above each other, are followed."""
+
+_QUIET = frozenset(
+    {"clew", "numba", "attr", "attrs", "pydantic", "torch", "jax", "tensorflow", "keras"}
+    | {"numpy", "tenacity", "joblib", "cachetools", "beartype", "typeguard", "typing_extensions"}
+)
+"""Libraries whose decorators keep no list of what they decorate."""
 
 _SKIPPED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "site-packages"})
 
@@ -32,9 +47,14 @@ _SKIPPED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "site-packages"
 class Statement:
     """A statement at module level. ``binds`` names, ``alters`` what other names stand for."""
 
+    at: int
     node: ast.stmt
     binds: set[str]
     alters: set[str]
+    calls: set[Chain]
+    """What it calls or decorates with as it runs."""
+    acts: set[Chain]
+    """What it calls for the effect alone, and stores into."""
     imports: list[Imported]
     is_import: bool
     usage: Usage
@@ -48,6 +68,7 @@ class Module:
     package: tuple[str, ...]
     """The package that relative imports start from."""
     tree: ast.Module
+    source: bytes
     statements: list[Statement] = field(default_factory=list)
     imports: dict[str, list[Imported]] = field(default_factory=lambda: defaultdict(list))
     stars: list[Imported] = field(default_factory=list)
@@ -64,6 +85,19 @@ class Module:
         """Whether the module itself gives ``name`` a meaning."""
         return any(name in self.statements[at].binds for at in self.binders.get(name, ()))
 
+    def defines(self, name: str) -> bool:
+        """Whether ``name`` is a function or a class of this file."""
+        return any(
+            is_definition(self.statements[at].node) and name in self.statements[at].binds
+            for at in self.binders.get(name, ())
+        )
+
+    def is_contested(self, name: str) -> bool:
+        """Whether several statements, an import among them, give ``name`` different meanings."""
+        binding = [self.statements[at] for at in self.binders.get(name, ())]
+        imports = {one.is_import for one in binding if name in one.binds}
+        return len(set(self.imports.get(name, ()))) > 1 or len(imports) > 1
+
     def is_definition(self, expression: ast.expr) -> bool:
         """Whether an expression hangs on a pipeline object: it defines, and is no step's code."""
         root = root_of(expression)
@@ -76,6 +110,8 @@ class Project:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._modules: dict[str, Module | None] = {}
+        self._anywhere = False
+        """Whether code changes ``sys.path``: then a module may lie in any directory."""
 
     def module(self, path: str) -> Module | None:
         """The module at a POSIX path in the project; None where there is no such file."""
@@ -117,12 +153,58 @@ class Project:
         _, first_party = self.find(importer, inner)
         return inner if first_party else None
 
+    def origins(self, module: Module, name: str, depth: int = 0) -> set[Origin]:
+        """Where the first-party meaning of a name is bound: path and name, '' for a module."""
+        found = (
+            {(module.path, name)} if module.binds(name) and name not in module.imports else set()
+        )
+        for imported in module.imports.get(name, ()) if depth < _DEEP else ():
+            package = Imported(imported.module, "", imported.level)
+            other, _ = self.find(module, package)
+            inner = self.submodule(module, package, imported.name) if imported.name else package
+            if (
+                other is not None
+                and other is not module
+                and imported.name
+                and self._has(other, imported.name)
+            ):
+                found |= self.origins(other, imported.name, depth + 1)
+            elif inner is not None and (leaf := self.find(module, inner)[0]) is not None:
+                found.add((leaf.path, ""))
+        for star in module.stars if not found and depth < _DEEP else ():
+            other, _ = self.find(module, Imported(star.module, "", star.level))
+            if other is not None and self._has(other, name):
+                found |= self.origins(other, name, depth + 1)
+        return found
+
+    def executed(self, module: Module, imported: Imported) -> Iterator[Module]:
+        """The first-party files that an import statement runs: packages above, then the module."""
+        parts = [part for part in imported.module.split(".") if part]
+        names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] or [""]
+        if imported.name and imported.name != "*":
+            names.append(f"{imported.module}.{imported.name}" if parts else imported.name)
+        for name in names:
+            found, _ = self.find(module, Imported(name, "", imported.level))
+            if found is not None:
+                yield found
+
+    def _has(self, module: Module, name: str) -> bool:
+        return module.binds(name) or name in module.imports or bool(module.stars)
+
     def _roots(self, importer: Module, imported: Imported) -> Iterable[PurePosixPath]:
         if imported.level:
             up = len(importer.package) - (imported.level - 1)
             return [PurePosixPath(*importer.package[: max(up, 0)])]
         beside = PurePosixPath(importer.path).parent
-        return dict.fromkeys((PurePosixPath(), beside, PurePosixPath("src")))
+        usual = dict.fromkeys((PurePosixPath(), beside, PurePosixPath("src")))
+        return [*usual, *self._places] if self._anywhere else usual
+
+    @cached_property
+    def _places(self) -> list[PurePosixPath]:
+        files = self._python_files(self._directory)
+        return sorted(
+            {PurePosixPath(one.relative_to(self._directory).as_posix()).parent for one in files}
+        )
 
     def _has_python(self, place: PurePosixPath) -> bool:
         return next(self._python_files(self._directory / place), None) is not None
@@ -137,8 +219,9 @@ class Project:
                 yield path
 
     def _read(self, path: str, file: Path) -> Module:
+        source = file.read_bytes()
         try:
-            tree = _parse(file.read_bytes())
+            tree = _parse(source)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise Invalid(
@@ -146,11 +229,13 @@ class Project:
                 f"{path}{f':{line}' if line else ''} is not valid Python: {error}.",
                 hint="Mend the file, then apply again.",
             ) from error
-        module = Module(path=path, package=PurePosixPath(path).parent.parts, tree=tree)
+        package = PurePosixPath(path).parent.parts
+        module = Module(path=path, package=package, tree=tree, source=source)
         self._modules[path] = module  # circles of imports end here
         self._find_pipelines(module)
+        self._anywhere |= _moves_path(tree)
         for node in _living(tree.body):
-            _index(module, node)
+            self._index(module, node)
         _index_mutations(module)
         module.unused = list(_unused(module))
         return module
@@ -169,6 +254,62 @@ class Project:
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
             if isinstance(value, ast.Call) and _is_pipeline_class(chain_of(value.func), known):
                 module.pipelines |= bindings([node])[0]
+
+    def _index(self, module: Module, node: ast.stmt) -> None:
+        names, _ = bindings([node])
+        names.discard("*")
+        imports = [pair for one in _module_level(node) for pair in _imported(one)]
+        module.stars += [imported for name, imported in imports if name == "*"]
+        for name, found in imports:
+            if name != "*":
+                module.imports[name].append(found)
+        usage = usage_of(node, module.is_definition)
+        effects = _Effects(self, module, node)
+        alters = effects.alters | usage.global_stores
+        at = len(module.statements)
+        module.statements.append(
+            Statement(
+                at=at,
+                node=node,
+                binds=names,
+                alters=alters - names,
+                calls=effects.calls,
+                acts=effects.acts,
+                imports=[imported for _, imported in imports],
+                is_import=isinstance(node, ast.Import | ast.ImportFrom),
+                usage=usage,
+            )
+        )
+        for name in names | alters:
+            module.binders[name].append(at)
+
+    def is_module(self, module: Module, name: str) -> bool:
+        """Whether an imported name stands for a module, as far as can be seen."""
+        return any(
+            not imported.name
+            or self.submodule(module, Imported(imported.module, "", imported.level), imported.name)
+            is not None
+            for imported in module.imports.get(name, ())
+        )
+
+    def registers(self, module: Module, base: ast.expr, depth: int = 0) -> bool:
+        """Whether making a subclass of ``base`` may run code of its own.
+
+        So it is for a class with ``__init_subclass__`` or a metaclass, and for one whose bases
+        cannot be seen; not for a library's own class, which first-party code does not ask.
+        """
+        chain = chain_of(base)
+        if chain is None or depth > _DEEP:
+            return depth > 0
+        for path, name in self.origins(module, chain[0]):
+            home = self.module(path)
+            wanted = name or chain[-1]
+            for node in home.tree.body if home is not None else ():
+                if isinstance(node, ast.ClassDef) and node.name == wanted:
+                    return _has_hooks(node) or any(
+                        self.registers(home, one, depth + 1) for one in node.bases if home
+                    )
+        return depth > 0 and not _is_plain_base(module, chain)
 
 
 @lru_cache(maxsize=512)
@@ -212,35 +353,30 @@ def _never(test: ast.expr) -> bool:
     )
 
 
-def _index(module: Module, node: ast.stmt) -> None:
-    names, _ = bindings([node])
-    names.discard("*")
-    imports = [pair for one in _module_level(node) for pair in _imported(one)]
-    module.stars += [imported for name, imported in imports if name == "*"]
-    for name, found in imports:
-        if name != "*":
-            module.imports[name].append(found)
-    usage = usage_of(node, module.is_definition)
-    alters = _alters(module, node) | usage.global_stores
-    at = len(module.statements)
-    module.statements.append(
-        Statement(
-            node=node,
-            binds=names,
-            alters=alters - names,
-            imports=[imported for _, imported in imports],
-            is_import=isinstance(node, ast.Import | ast.ImportFrom),
-            usage=usage,
-        )
-    )
-    for name in names | alters:
-        module.binders[name].append(at)
-
-
 def _index_mutations(module: Module) -> None:
-    """Functions that alter a variable of the module belong to what the variable means."""
+    """Functions that alter a variable of the module, themselves or by calling one that does,
+    belong to what the variable means.
+    """
+    own = [
+        statement.usage.mutated | statement.usage.global_stores for statement in module.statements
+    ]
+    makers = {
+        name: at
+        for at, statement in enumerate(module.statements)
+        if is_definition(statement.node)
+        for name in statement.binds
+    }
+    moved = True
+    while moved:
+        moved = False
+        for at, statement in enumerate(module.statements):
+            for reference in statement.usage.references if at in makers.values() else ():
+                called = makers.get(reference.chain[0])
+                if called is not None and not own[called] <= own[at]:
+                    own[at] = own[at] | own[called]
+                    moved = True
     for at, statement in enumerate(module.statements):
-        for name in statement.usage.mutated - statement.binds - statement.alters:
+        for name in own[at] - statement.binds - statement.alters:
             if name not in module.imports and name not in module.pipelines:
                 statement.alters.add(name)
                 bisect.insort(module.binders[name], at)
@@ -255,67 +391,111 @@ def _module_level(node: ast.AST) -> Iterator[ast.AST]:
         yield from _module_level(child)
 
 
-def _alters(module: Module, node: ast.stmt) -> set[str]:
-    """Names whose meaning a statement may change without binding them."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return _altered_by_definition(module, node)
-    if isinstance(node, ast.Expr) and module.is_definition(node.value):
-        return set()
-    found: set[str] = set()
-    is_assignment = isinstance(node, ast.Assign | ast.AnnAssign)
-    for inner in _module_level(node):
-        if isinstance(inner, ast.Call) and not module.is_definition(inner):
-            chain = chain_of(inner.func)
-            mutates = chain is not None and len(chain) > 1 and chain[-1] in MUTATORS
-            if not is_assignment:
-                found |= _named_in_call(inner)
-            elif mutates and chain:
-                found.add(chain[0])
-        elif isinstance(inner, ast.Attribute | ast.Subscript) and not isinstance(
-            inner.ctx, ast.Load
-        ):
-            root = root_of(inner)
-            if isinstance(root, ast.Name):
-                found.add(root.id)
-        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found |= _altered_by_definition(module, inner)
-    return found - module.pipelines - module.own
+class _Effects:
+    """What a module-level statement does to others as it runs.
 
+    A function that is merely called, or decorates, is not altered by that: if it changes a
+    variable, that variable is, and whoever calls the function is found through ``calls``.
+    """
 
-def _named_in_call(call: ast.Call) -> set[str]:
-    """The names that a call may alter: what it is called on and what is given to it."""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    roots = [root_of(call.func)]
-    roots += [one.value if isinstance(one, ast.Starred) else one for one in given]
-    return {root.id for root in roots if isinstance(root, ast.Name)}
+    def __init__(self, project: Project, module: Module, node: ast.stmt) -> None:
+        self.alters: set[str] = set()
+        self.calls: set[Chain] = set()
+        self.acts: set[Chain] = set()
+        self._project = project
+        self._module = module
+        if not (isinstance(node, ast.Expr) and module.is_definition(node.value)):
+            self._statement(node)
+        self.alters -= module.pipelines | module.own
 
+    def _statement(self, node: ast.stmt) -> None:
+        is_assignment = isinstance(node, ast.Assign | ast.AnnAssign)
+        for inner in _module_level(node):
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self._definition(inner)
+            elif isinstance(inner, ast.Call) and not self._module.is_definition(inner):
+                self._call(inner, quiet=is_assignment)
+            elif isinstance(inner, ast.Attribute | ast.Subscript) and not isinstance(
+                inner.ctx, ast.Load
+            ):
+                self._store(inner)
+            elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):
+                chain = chain_of(inner.value.func)
+                self.acts |= {chain} if chain and chain[0] not in self._module.pipelines else set()
 
-def _altered_by_definition(
-    module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-) -> set[str]:
-    """A decorator may register what it decorates; so may the base of a class."""
-    expressions = [one for one in node.decorator_list if not module.is_definition(one)]
-    if isinstance(node, ast.ClassDef):
-        expressions += [base for base in node.bases if _registers(module, base)]
-    found: set[str] = set()
-    for expression in expressions:
-        root = root_of(expression)
+    def _store(self, target: ast.expr) -> None:
+        root = root_of(target)
         if isinstance(root, ast.Name):
-            found.add(root.id)
-        if isinstance(expression, ast.Call):
-            found |= _named_in_call(expression)
-    return found
+            self.alters.add(root.id)
+            self.acts.add((root.id,))
+
+    def _call(self, call: ast.Call, *, quiet: bool) -> None:
+        """``quiet``: only methods that are known to alter their object do."""
+        chain = chain_of(call.func)
+        if chain is not None:
+            self._run(chain, alters=not quiet or chain[-1] in MUTATORS)
+        elif not quiet and isinstance(root := root_of(call.func), ast.Name):
+            self.alters.add(root.id)
+        if not quiet:
+            given = [*call.args, *(keyword.value for keyword in call.keywords)]
+            names = [one.value if isinstance(one, ast.Starred) else one for one in given]
+            self.alters |= {one.id for one in names if isinstance(one, ast.Name)}
+
+    def _run(self, chain: Chain, *, alters: bool) -> None:
+        self.calls.add(chain)
+        if alters and len(chain) > 1 and not self._project.is_module(self._module, chain[0]):
+            self.alters.add(chain[0])
+
+    def _definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        """A decorator may register what it decorates; so may a metaclass or the base of a class."""
+        for decorator in node.decorator_list:
+            if self._module.is_definition(decorator):
+                continue
+            chain = chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            if chain is not None:
+                self._run(chain, alters=True)
+                self.acts |= {chain} if self._is_foreign(chain) else set()
+            elif isinstance(root := root_of(decorator), ast.Name):
+                self.alters.add(root.id)
+            if isinstance(decorator, ast.Call):
+                self._call(decorator, quiet=False)
+        if isinstance(node, ast.ClassDef):
+            bases = [one for one in node.bases if self._project.registers(self._module, one)]
+            for one in (*bases, *(word.value for word in node.keywords if word.arg == "metaclass")):
+                if isinstance(root := root_of(one), ast.Name):
+                    self.alters.add(root.id)
+
+    def _is_foreign(self, chain: Chain) -> bool:
+        """Whether a decorator is of a library that may remember what it decorates."""
+        return any(
+            not imported.level
+            and (top := imported.module.partition(".")[0]) not in sys.stdlib_module_names
+            and top not in _QUIET
+            and not self._project.find(self._module, Imported(imported.module))[1]
+            for imported in self._module.imports.get(chain[0], ())
+        )
 
 
-def _registers(module: Module, base: ast.expr) -> bool:
-    """Whether making a subclass of ``base`` (a class of this file) runs code of its own."""
-    if not isinstance(base, ast.Name):
-        return False
-    for node in module.tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == base.id:
-            hooks = {"__init_subclass__"} & {getattr(one, "name", "") for one in node.body}
-            return bool(hooks) or any(keyword.arg == "metaclass" for keyword in node.keywords)
-    return False
+def _has_hooks(node: ast.ClassDef) -> bool:
+    hooks = {"__init_subclass__"} & {getattr(one, "name", "") for one in node.body}
+    plain = {"ABCMeta", "EnumMeta", "EnumType", "type"}
+    return bool(hooks) or any(
+        keyword.arg == "metaclass" and (chain_of(keyword.value) or ("",))[-1] not in plain
+        for keyword in node.keywords
+    )
+
+
+def _is_plain_base(module: Module, chain: Chain) -> bool:
+    """Whether a base is a builtin or of the standard library."""
+    tops = {imported.module.partition(".")[0] for imported in module.imports.get(chain[0], ())}
+    return tops <= sys.stdlib_module_names
+
+
+def _moves_path(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Attribute) and chain_of(node) == ("sys", "path")
+        for node in ast.walk(tree)
+    )
 
 
 def _unused(module: Module) -> Iterator[Imported]:

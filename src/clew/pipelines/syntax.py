@@ -20,6 +20,11 @@ MUTATORS = frozenset(
 )
 """Methods that alter what they are called on."""
 
+MIRRORS = frozenset(
+    {"__doc__", "__annotations__", "__code__", "__globals__", "__subclasses__", "__closure__"}
+)
+"""Attributes through which code looks at code."""
+
 Ignore = Callable[[ast.expr], bool]
 """Whether a decorator is a definition of a pipeline and so no part of the function."""
 
@@ -57,6 +62,8 @@ class Usage:
     """Names that it assigns with ``global``."""
     mutated: set[str] = field(default_factory=set)
     """Global names that its functions store into (``T[x] = y``) or call a mutator of."""
+    mirrors: set[str] = field(default_factory=set)
+    """Attributes through which code looks at code (``__doc__``, ``__globals__``)."""
 
 
 def chain_of(node: ast.expr) -> tuple[str, ...] | None:
@@ -98,6 +105,7 @@ class _Bindings(ast.NodeVisitor):
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.imports: dict[str, Imported] = {}
+        self.defined: set[str] = set()
         self.outer: set[str] = set()
         self.globals: set[str] = set()
 
@@ -112,6 +120,7 @@ class _Bindings(ast.NodeVisitor):
 
     def _definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.names.add(node.name)
+        self.defined.add(node.name)
         for expression in outside(node):
             self.visit(expression)
 
@@ -156,6 +165,12 @@ def bindings(statements: Iterable[ast.AST]) -> tuple[set[str], dict[str, Importe
     """Names that these statements bind in their own scope, and those bound by imports."""
     found = _bindings(statements)
     return found.names - found.outer, found.imports
+
+
+def variables(statements: Iterable[ast.AST]) -> set[str]:
+    """Names that these statements of a function bind, but for imports and definitions."""
+    found = _bindings(statements)
+    return found.names - found.outer - found.defined - found.imports.keys()
 
 
 def _bindings(statements: Iterable[ast.AST]) -> _Bindings:
@@ -224,6 +239,7 @@ class _References(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         chain = chain_of(node)
+        self.usage.mirrors |= {node.attr} & MIRRORS
         if not isinstance(node.ctx, ast.Load):
             self._mutate(_root_chain(node))
         if chain:
@@ -243,6 +259,11 @@ class _References(ast.NodeVisitor):
             for argument in node.args[2:]:
                 self.visit(argument)
             return
+        if chain in {("vars",), ("locals",), ("dir",)} and not node.args and not self._scopes:
+            self._refer(("globals",))  # at module level they are the same
+            return
+        if chain and len(chain) > 1:
+            self.usage.mirrors |= {chain[-1]} & MIRRORS
         if chain and _text(first) is not None:
             self._refer(chain, _text(first))
             for argument in (*node.args[1:], *(keyword.value for keyword in node.keywords)):
@@ -373,110 +394,3 @@ def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
 def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
     yield from arguments.defaults
     yield from filter(None, arguments.kw_defaults)
-
-
-# canonical text -----------------------------------------------------------------------------
-
-_SKIPPED = frozenset({"ctx", "type_comment", "kind", "type_params", "type_ignores", "lineno"})
-
-
-class _Dump:
-    """Writes a tree as text that is equal for equal meaning, whatever the Python version."""
-
-    def __init__(self, ignore: Ignore, entry: ast.AST | None) -> None:
-        self.out: list[str] = []
-        self._ignore = ignore
-        self._entry = entry
-
-    def node(self, node: ast.AST, *, in_class: bool = False) -> None:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self._function(node)
-        elif isinstance(node, ast.ClassDef):
-            self._class(node)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None and not in_class:
-            self._plain(ast.Assign(targets=[node.target], value=node.value))
-        elif isinstance(node, ast.Constant):
-            self.out.append(f"{type(node.value).__name__}:{node.value!r}")
-        else:
-            self._plain(node)
-
-    def _plain(self, node: ast.AST) -> None:
-        self.out.append(f"({type(node).__name__}")
-        for name, value in ast.iter_fields(node):
-            if name not in _SKIPPED and value is not None and value != []:
-                self.out.append(f" {name}=")
-                self._value(value, body=name in {"body", "orelse", "finalbody"})
-        self.out.append(")")
-
-    def _value(self, value: object, *, body: bool = False) -> None:
-        if isinstance(value, ast.AST):
-            self.node(value)
-        elif isinstance(value, list) and body:
-            self._body(value)
-        elif isinstance(value, list):
-            self.out.append("[")
-            for one in value:
-                self._value(one)
-                self.out.append(",")
-            self.out.append("]")
-        else:
-            self.out.append(repr(value))
-
-    def _body(self, statements: list[ast.stmt], *, in_class: bool = False) -> None:
-        self.out.append("[")
-        for statement in statements:
-            if not _is_dress(statement, in_class=in_class):
-                self.node(statement, in_class=in_class)
-                self.out.append(";")
-        self.out.append("]")
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        kept = [one for one in node.decorator_list if not self._ignore(one)]
-        annotated = node is self._entry or annotations_count(kept)
-        self.out.append(f"({type(node).__name__} {node.name} ")
-        self._value(kept)
-        self._arguments(node.args, annotated=annotated)
-        self._body(node.body)
-        self.out.append(")")
-
-    def _arguments(self, arguments: ast.arguments, *, annotated: bool) -> None:
-        for group in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
-            found = getattr(arguments, group)
-            self.out.append(f" {group}=")
-            for argument in found if isinstance(found, list) else [found] if found else []:
-                self.out.append(argument.arg)
-                if annotated and argument.annotation is not None:
-                    self.out.append(":")
-                    self.node(unquoted(argument.annotation))
-                self.out.append(",")
-        self._value(arguments.defaults)
-        self._value(arguments.kw_defaults)
-
-    def _class(self, node: ast.ClassDef) -> None:
-        self.out.append(f"(ClassDef {node.name} ")
-        self._value([one for one in node.decorator_list if not self._ignore(one)])
-        self._value(node.bases)
-        self._value(node.keywords)
-        self._body(node.body, in_class=True)
-        self.out.append(")")
-
-
-def _is_dress(statement: ast.stmt, *, in_class: bool) -> bool:
-    """Whether a statement does nothing: a docstring, ``pass``, a bare annotation."""
-    if isinstance(statement, ast.AnnAssign):
-        return statement.value is None and not in_class
-    return isinstance(statement, ast.Pass) or (
-        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    )
-
-
-def canonical(statement: ast.stmt, ignore: Ignore, *, entry: bool = False) -> str:
-    """Text that two statements share if they do the same in the same surroundings.
-
-    Comments, docstrings, formatting and type hints are gone; hints stay where they act: in class
-    bodies, below decorators that may read them, and (``entry``) at the parameters of a step.
-    """
-    dump = _Dump(ignore, statement if entry else None)
-    if not _is_dress(statement, in_class=False):
-        dump.node(statement)
-    return "".join(dump.out)
