@@ -3,6 +3,13 @@
 A test that lacks one is skipped, and says which.
 """
 
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import boto3
 import pytest
 
 from clew.testing.postgres import PostgresServer
@@ -17,3 +24,56 @@ def postgres():
         pytest.skip(str(missing))
     yield server
     server.remove()
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3:
+    """A server with one bucket, ``clew``, and the keys to it."""
+
+    url: str
+    access_key: str = "clewaccess"
+    secret_key: str = "clewsecret"
+
+    def environment(self, url: str = "") -> dict[str, str]:
+        """What a user has in the environment; ``url`` is a proxy in front."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL": url or self.url,
+            "AWS_REGION": "us-east-1",
+        }
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """Ceph's S3 server, in memory."""
+    program = Path(__file__).with_name("ceph.py")
+    server = subprocess.Popen(
+        [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        url = server.stdout.readline().strip()
+        if not url.startswith("http"):
+            server.stdin.close()
+            pytest.skip(url or "Ceph did not start")
+        found = S3(url=url)
+        boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id=found.access_key,
+            aws_secret_access_key=found.secret_key,
+        ).create_bucket(Bucket="clew")
+        yield found
+        server.stdin.close()
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """A fresh address in the bucket, with the keys in the environment."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://clew/test-{next(_numbers)}"

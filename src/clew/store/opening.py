@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 _FORMAT = b"clew store "
 FORMAT = _FORMAT + bytes([FORMAT_VERSION]) + b"\n"
 _REMEMBER_S = 24 * 3600
+_LOOKS = 3
 
 
 def check_format(place: str, data: bytes) -> None:
@@ -77,7 +78,12 @@ def _keep(home: Path | None) -> Keep | None:
 
 def _settle_format(bucket: Bucket) -> None:
     try:
-        check_format(f"{bucket.place}/format", bucket.get("format").data)
+        data = bucket.get("format").data
+        for _ in range(_LOOKS):
+            if data == FORMAT:
+                return
+            data = bucket.get("format").data  # it may have been spoilt on its way
+        check_format(f"{bucket.place}/format", data)
     except FileNotFoundError:
         if bucket.list(PACKS):
             raise Corrupt(
