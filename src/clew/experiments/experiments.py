@@ -5,9 +5,11 @@ Knows nothing of pipelines beyond names; the search itself is in ``search.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import select
 
 from clew.base.errors import Conflict, NotFound
 from clew.base.records import CodeRef, Experiment, ExperimentDetail, MetricPoint, Trial
@@ -147,6 +149,11 @@ class Experiments:
                 trials=tuple(map(tables.trial_of, tx.execute(tables.TRIALS, of))),
                 points=tuple(map(tables.point_of, tx.execute(tables.POINTS_OF_EXPERIMENT, of))),
             )
+
+    def roots(self, tx: Tx) -> Iterator[str]:
+        """What of the store rows of this room name: it must not be collected."""
+        table = tables.trials
+        yield from tx.execute(select(table.c.tree).where(table.c.tree != "")).scalars()
 
     def list(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""

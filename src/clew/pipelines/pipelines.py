@@ -26,6 +26,7 @@ from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_
 from clew.pipelines.engine import MAX_JOBS, Engine
 from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
 from clew.pipelines.planning import plan_of
+from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
 from clew.pipelines.running import Tools, cut_of, log_path
 from clew.pipelines.work import Known, differences, known_among, unchanged_since
@@ -153,6 +154,10 @@ class Pipelines:
             if row is None or (version is not None and not 0 < version <= row.version):
                 raise registry.unknown(tx, name)
             return self._registry.definition(tx, name, version or row.version)
+
+    def roots(self, tx: Tx) -> Iterator[str]:
+        """What of the store rows of this room name: it must not be collected."""
+        return roots(tx)
 
     def list(self) -> list[PipelineInfo]:
         """All pipelines, by name."""

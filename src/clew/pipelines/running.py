@@ -85,13 +85,14 @@ class Signals:
 def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
     """Run a job that waits, to its end; or, where the engine closes, put it back to wait."""
     try:
-        pinned = _start(tools, job_id)
-        if pinned is None:
-            return
-        if pinned.step.kind == "step":
-            _Datums(tools, pinned, signals).run()
-        else:
-            _run_plugged(tools, pinned, signals)
+        with tools.store.lease():  # what workers put is told to rows by this process, later
+            pinned = _start(tools, job_id)
+            if pinned is None:
+                return
+            if pinned.step.kind == "step":
+                _Datums(tools, pinned, signals).run()
+            else:
+                _run_plugged(tools, pinned, signals)
     except Interrupted:
         _interrupt(tools, job_id, signals)
     except Broken as broken:

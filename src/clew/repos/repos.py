@@ -18,6 +18,7 @@ from clew.repos.committing import Committing
 from clew.repos.contents import Content
 from clew.repos.facts import FileFacts
 from clew.repos.history import LogFilter
+from clew.repos.keeping import Keeping
 from clew.repos.merging import Merging
 from clew.repos.squashing import Squashing
 from clew.repos.uploads import Uploads
@@ -28,7 +29,7 @@ Files: TypeAlias = list[FileInfo]
 Finds: TypeAlias = list[Found]
 
 
-class Repos(Committing, Merging, Squashing):
+class Repos(Committing, Merging, Squashing, Keeping):
     """Repos of a workspace. Thread-safe; several processes may work on the same.
 
     ``listeners`` are called inside the transaction that finishes commits, once for each call that

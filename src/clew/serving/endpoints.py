@@ -5,6 +5,7 @@ Knows no requests: those are answered in serving processes, which follow the row
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,10 @@ class Serving:
         with self._writing(tx) as tx:
             revision = self._rollouts.rollback(tx, endpoint, reason or "Rolled back by hand.")
             return _revision(tx, row_of(tx, revision))
+
+    def roots(self, tx: Tx) -> Iterator[str]:
+        """What of the store rows of this room name: it must not be collected."""
+        yield from tx.execute(select(tables.revisions.c.tree).distinct()).scalars()
 
     def tick(self) -> bool:
         """Take the steps of rollouts that are due; whether there was one."""

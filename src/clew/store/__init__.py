@@ -3,7 +3,9 @@
 Knows nothing of repos, commits and refs.
 """
 
+from clew.store.collecting import Terms
 from clew.store.digests import Digest, canonical, digest, digest_of
+from clew.store.examining import Sound
 from clew.store.nodes import EMPTY_TREE
 from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.store import Store
@@ -13,7 +15,9 @@ __all__ = [
     "EMPTY_TREE",
     "Digest",
     "Entry",
+    "Sound",
     "Store",
+    "Terms",
     "TreeChange",
     "TreeSummary",
     "Writer",

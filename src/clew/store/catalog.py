@@ -23,7 +23,6 @@ _TIERS_BYTES = (64 * 1024, 1024 * 1024, 4 * 1024 * 1024)
 _MERGE_AT = 32  # packs of one tier
 _MERGED_LIMIT = 2 * PACK_LIMIT
 _ATTEMPTS = 5
-_LIST_LIMIT = 1 << 30
 
 
 class Catalog:
@@ -285,8 +284,8 @@ class Catalog:
         lists = {name: one for name, one in self._lists.items() if name in names}
         for name in names - lists.keys():
             with suppress(FileNotFoundError):  # acted on in between
-                payload, _ = self._shelf.tail(name, _LIST_LIMIT)
-                lists[name] = condemned.decode(name, payload)
+                _, size_bytes = self._shelf.tail(name, 0)
+                lists[name] = condemned.decode(name, self._shelf.read(name, 0, size_bytes))
         self._lists = self._lists | lists
         return lists
 

@@ -21,7 +21,7 @@ from clew.store.condemned import Condemned, bits_of
 from clew.store.leases import Leases
 from clew.store.marking import Marks
 from clew.store.packs import Pack, PackBuilder, Place
-from clew.store.shelf import Shelf
+from clew.store.shelf import Hold, Shelf
 
 Roots = Callable[[], Iterable[str]]
 """Digests of all that must stay, as rows name them when it is called."""
@@ -69,6 +69,7 @@ class Collector:
         self._catalog = catalog
         self._leases = leases
         self._step = step
+        self._hold: Hold = False
 
     def run(self, roots: Roots, terms: Terms) -> Collected:
         """Remove what cannot be reached from ``roots``; see :class:`Collected`.
@@ -79,29 +80,13 @@ class Collector:
         """
         if terms.dry_run:
             return self._look(roots, terms)
-        with self._alone(terms):
+        with alone(self._shelf, max(1.0, terms.wait_s)) as self._hold:
             packs = self._catalog.packs()
             left = self._standing(packs)
             if left is None:
                 return self._round(roots, terms, None)
             first = self._round(roots, terms, left)
             return first if first.waiting else _sum(first, self._round(roots, terms, None))
-
-    @contextmanager
-    def _alone(self, terms: Terms) -> Iterator[None]:
-        deadline = time.monotonic() + max(1.0, terms.wait_s)
-        while True:
-            with self._shelf.alone() as mine:
-                if mine:
-                    yield
-                    return
-            if time.monotonic() > deadline:
-                raise Conflict(
-                    "gc.running",
-                    "Another process is collecting or merging in this store.",
-                    hint="Wait until it is done, then do this again.",
-                )
-            _pause()
 
     # --------------------------------------------------------------------------------------------
 
@@ -213,6 +198,8 @@ class Collector:
             heirs.append(self._publish(builder))
         self._step("rewritten")
         for pack in (*removed, *rewritten):
+            if not self._hold:
+                raise _busy()
             self._catalog.let_go([pack.name])
             self._step("removed")
         gone = sum(pack.size_bytes for pack in (*removed, *rewritten))
@@ -270,6 +257,32 @@ class Collector:
             if not self._catalog.is_condemned(pack):
                 chosen.append(pack)
         return chosen
+
+
+@contextmanager
+def alone(shelf: Shelf, wait_s: float) -> Iterator[Hold]:
+    """Be the only one who may merge and remove, as soon as that is possible.
+
+    Raises:
+        Conflict: ``gc.running`` where another process is at it for too long.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        with shelf.alone() as mine:
+            if mine:
+                yield mine
+                return
+        if time.monotonic() > deadline:
+            raise _busy()
+        _pause()
+
+
+def _busy() -> Conflict:
+    return Conflict(
+        "gc.running",
+        "Another process is collecting or merging in this store.",
+        hint="Wait until it is done, then do this again.",
+    )
 
 
 def cost(place: Place) -> int:

@@ -189,10 +189,11 @@ class _Token:
 class Lease:
     """A stretch of work that may lean on objects. Ends by :meth:`end`, or when it is let go of."""
 
-    __slots__ = ("_leases", "_token")
+    __slots__ = ("_leases", "_lingers", "_token")
 
-    def __init__(self, leases: Leases, token: _Token) -> None:
+    def __init__(self, leases: Leases, token: _Token, *, lingers: bool) -> None:
         self._leases = leases
+        self._lingers = lingers
         self._token: _Token | None = token
 
     def check(self) -> None:
@@ -212,13 +213,7 @@ class Lease:
         """The work is over: what it made is named by a row, or will be within ``LINGER_S``."""
         if self._token is not None:
             token, self._token = self._token, None
-            self._leases.ended(token)
-
-    def settle(self) -> None:
-        """:meth:`end` at once: what the work made is named by rows already, or is not needed."""
-        if self._token is not None:
-            token, self._token = self._token, None
-            self._leases.ended(token, lingers=False)
+            self._leases.ended(token, lingers=self._lingers)
 
     def __del__(self) -> None:
         self.end()
@@ -243,7 +238,7 @@ class Leases:
         """See to it that a process which ends by itself leaves no token on a bucket."""
         weakref.finalize(self, _take_down, self.board, self._tokens, os.getpid())
 
-    def begin(self) -> Lease:
+    def begin(self, *, lingers: bool = True) -> Lease:
         """A lease that stands, for others to see, when this returns."""
         if self._pid != os.getpid():  # after a fork: the tokens, and perhaps the lock, are not ours
             self._pid, self._tokens, self._keeper = os.getpid(), [], None
@@ -254,7 +249,7 @@ class Leases:
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="clew-leases", daemon=True)
                 self._keeper.start()
-            return Lease(self, token)
+            return Lease(self, token, lingers=lingers)
 
     @contextmanager
     def held(self) -> Iterator[Lease]:
@@ -284,7 +279,7 @@ class Leases:
                 self.board.take_down(token.name)
             self._changed.notify()
 
-    def ended(self, token: _Token, *, lingers: bool = True) -> None:
+    def ended(self, token: _Token, *, lingers: bool) -> None:
         """One stretch of work under a token is over."""
         if self._pid != os.getpid():  # the token is the parent's
             return

@@ -6,6 +6,7 @@ little-endian. A pack is named by the digest of its index, so equal packs have e
 
 from __future__ import annotations
 
+import re
 import secrets
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _TRAILER = struct.Struct("<QQ32sB7x8s")  # index offset, index size, index diges
 _FANOUT = struct.Struct("<256I")
 _TWO = struct.Struct("<II")
 _SALT_BYTES = 16
+_TAG = re.compile(rb"[a-z][a-z0-9-]*")
 
 
 class Place(NamedTuple):
@@ -223,6 +225,24 @@ def check_header(name: str, data: bytes) -> None:
     """
     if data[: _HEADER.size] != _HEADER.pack(MAGIC, VERSION):
         raise corrupt_pack(name, "its beginning is not that of a pack of version 1")
+
+
+def records(data: bytes) -> Iterator[tuple[bytes, str, int, int, bytes, bool]]:
+    """What can be read of a pack without its index: key, tag, encoding, size, stored bytes, and
+    whether they are those of the key. Ends where no record follows, or none that can be told.
+    """
+    at = _HEADER.size
+    while at + _RECORD.size <= len(data):
+        key, size_bytes, stored_bytes, encoding, length = _RECORD.unpack_from(data, at)
+        start = at + _RECORD.size + length
+        tag_bytes = data[at + _RECORD.size : start]
+        stored = data[start : start + stored_bytes]
+        if not _TAG.fullmatch(tag_bytes) or len(stored) != stored_bytes:
+            return
+        tag = tag_bytes.decode()
+        place = Place(start, stored_bytes, size_bytes, encoding, tag)
+        yield key, tag, encoding, size_bytes, stored, payload_of(key, place, stored) is not None
+        at = start + stored_bytes
 
 
 def record_head(key: bytes, place: Place) -> bytes:

@@ -6,7 +6,7 @@ Knows nothing of repos, refs and commits.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import BinaryIO, cast
 from clew.base.errors import Corrupt
 from clew.base.ids import new_id
 from clew.base.records.keeping import Collected
-from clew.store import checking, opening, reading
+from clew.store import checking, examining, opening, reading
 from clew.store.address import parse
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
-from clew.store.collecting import Collector, Roots, Step, Terms
+from clew.store.collecting import Collector, Roots, Step, Terms, alone, cost
+from clew.store.examining import Examined, Sound
+from clew.store.examining import Progress as Seen
 from clew.store.digests import split
 from clew.store.keeping import Keep
 from clew.store.leases import Board, Lease, Leases, LocalBoard, ShelfBoard
 from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
 from clew.store.locking import Exclusive
+from clew.store.marking import Marks
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
 from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.shelf import Shelf
@@ -113,9 +116,13 @@ class Store:
         sweep(scratch)
         return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
 
-    def writer(self) -> Writer:
-        """A new writer, for one thread."""
-        lease = self._leases.begin()
+    def writer(self, *, lingers: bool = True) -> Writer:
+        """A new writer, for one thread.
+
+        What it has put is safe from being collected for some seconds after its end, so that a row
+        can name it; unless rows do so before it ends: then it need not linger.
+        """
+        lease = self._leases.begin(lingers=lingers)
         self._catalog.refresh()  # after the lease: what was condemned before it is seen here
         return Writer(self._catalog, self._node, lease)
 
@@ -203,6 +210,46 @@ class Store:
     def objects(self, tag: str) -> list[str]:
         """The digests of all objects of a tag that are stored, sorted."""
         return [f"{tag}:{key.hex()}" for key in sorted(self._catalog.keys_of(tag))]
+
+    def examine(
+        self, seen: Seen = lambda _done, _total: None, *, without: Collection[str] = ()
+    ) -> Examined:
+        """Read and verify every byte, beside others; ``seen`` is told how far it is."""
+        return examining.examine(self._shelf, seen, without=without)
+
+    def sound(self, examined: Examined) -> Sound:
+        """To ask what is whole with all below it, of what was just examined."""
+        return Sound(examined, self._node, self._catalog.fetch)
+
+    def salvage(self, packs: Sequence[str]) -> None:
+        """Write anew what is good of damaged packs.
+
+        Raises:
+            Conflict: ``gc.running``.
+        """
+        with alone(self._shelf, 10.0):
+            examining.salvage(self._shelf, self._catalog, packs)
+
+    def discard(self, packs: Sequence[str], *, keep_bytes: bool) -> None:
+        """Take damaged packs away, or out of use. Raises as :meth:`salvage`."""
+        with alone(self._shelf, 10.0):
+            if keep_bytes:
+                examining.set_aside(self._shelf, self._catalog, packs)
+            else:
+                self._catalog.let_go(packs)
+
+    def marks(self) -> Marks:
+        """An empty set of marks over the objects of this store."""
+        return Marks(self._catalog.fetch)
+
+    def sizes(self) -> Iterator[tuple[bytes, int]]:
+        """Every object by its key, and how many bytes of a pack it takes; one copy of each."""
+        seen: set[bytes] = set()
+        for pack in self._catalog.packs():
+            for key, place in pack.objects():
+                if key not in seen:
+                    seen.add(key)
+                    yield key, cost(place)
 
     def fsck(self) -> list[str]:
         """Read and verify everything; what is wrong, one sentence each. Empty: all is well."""

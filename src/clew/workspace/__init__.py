@@ -11,6 +11,7 @@ from clew.workspace.opening import open_workspace
 if TYPE_CHECKING:
     from clew.workspace.engine import Engine
     from clew.workspace.making import make_workspace, upgrade_workspace
+    from clew.workspace.rebuilding import rebuild_workspace
     from clew.workspace.rooms import serving_settings
     from clew.workspace.workspace import Workspace
 
@@ -19,6 +20,7 @@ __all__ = [
     "Workspace",
     "make_workspace",
     "open_workspace",
+    "rebuild_workspace",
     "serving_settings",
     "upgrade_workspace",
 ]
@@ -30,6 +32,7 @@ __getattr__ = on_demand(
         "Engine": "engine",
         "make_workspace": "making",
         "upgrade_workspace": "making",
+        "rebuild_workspace": "rebuilding",
         "serving_settings": "rooms",
     },
 )

@@ -5,9 +5,10 @@ The only place that wires; what the rooms do is theirs.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from clew.base.errors import Conflict, NotFound
+from clew.base.errors import Conflict, NotFound, Unavailable
 from clew.base.settings import Settings, shown
 from clew.compute import ProcessPool
 from clew.db import Database
@@ -46,6 +47,8 @@ class Rooms:
     def close(self) -> None:
         """End the workers and let go of the files."""
         self.compute.close()
+        with suppress(Unavailable):  # a full or read-only disk: the next one tells it
+            self.repos.settle()
         self.db.close()
 
 
