@@ -279,10 +279,18 @@ def section(title: str) -> str:
     return match[2]
 
 
+def leaves(tree: object, above: str = "") -> Iterator[tuple[str, object]]:
+    """Every command by its words, groups and what is in them."""
+    for name, command in tree.commands.items():  # type: ignore[attr-defined]
+        yield f"{above}{name}", command
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{above}{name} ")
+
+
 def test_every_command_and_option_is_in_the_reference() -> None:
     tree = get_command(commands)
     wrong = []
-    for name, command in tree.commands.items():  # type: ignore[attr-defined]
+    for name, command in leaves(tree):
         text = section(f"`clew {name}`")
         for parameter in command.params:
             names = [parameter.name] if parameter.param_type_name == "argument" else parameter.opts
@@ -334,7 +342,7 @@ def test_every_method_that_a_user_calls_is_in_the_reference(kind: type) -> None:
 
 def test_every_verb_is_in_the_reference() -> None:
     text = section("Python: the workspace")
-    names = [name for name in vars(Verbs) if not name.startswith("_")]
+    names = [name for name in dir(Verbs) if not name.startswith("_")]
     assert not [name for name in names if f"{name}(" not in text]
 
 

@@ -7,6 +7,7 @@ journeys know nothing else. Every verb raises the errors of ``clew.base.errors``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -34,12 +35,13 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.version_verbs import VersionVerbs
 
 Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(Protocol):
+class Verbs(VersionVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------
@@ -60,6 +62,7 @@ class Verbs(Protocol):
         message: str = "",
         delete: Sequence[str] = (),
         replace: bool = False,
+        meta: Mapping[str, str] | None = None,
     ) -> Commit:
         """Commit files (path in the repo → content) on top of a branch, as one change.
 
@@ -87,8 +90,24 @@ class Verbs(Protocol):
         """Files and directories at an address, by path."""
         ...
 
-    def log(self, repo: str, *, branch: str = "main", limit: int = 50) -> list[Commit]:
-        """Commits of a branch, newest first, refused and aborted ones included."""
+    def log(
+        self,
+        repo: str,
+        *,
+        branch: str = "main",
+        limit: int = 50,
+        path: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        author: str = "",
+        meta: Mapping[str, str] | None = None,
+    ) -> list[Commit]:
+        """Commits of a branch (or of any ref), newest first, refused and aborted ones included.
+
+        The rest chooses among finished ones: that changed ``path`` (a file, a directory, a glob),
+        that ended from ``since`` to ``until``, whose author's name holds ``author``, that have this
+        metadata ('' for any value).
+        """
         ...
 
     def commit(self, ref: str) -> Commit:

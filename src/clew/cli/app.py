@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from clew.base.errors import ClewError, Invalid, Unavailable
-from clew.cli import data, models, project, questions, work
+from clew.cli import commits, data, history, models, project, questions, versions, work
 from clew.cli.frame import EXIT_CODES, report_error
 
 DAILY = "Every day"
@@ -41,7 +41,7 @@ for panel, name, command in (
     (DAILY, "put", data.put),
     (DAILY, "get", data.get),
     (DAILY, "ls", data.ls),
-    (DAILY, "log", data.log),
+    (DAILY, "log", history.log),
     (DAILY, "diff", data.diff),
     (DAILY, "status", questions.status),
     (DAILY, "plan", work.plan),
@@ -55,7 +55,18 @@ for panel, name, command in (
     (DAILY, "upgrade", project.upgrade),
     (DATA, "repos", data.repos),
     (DATA, "create", data.create),
-    (DATA, "show", data.show),
+    (DATA, "show", history.show),
+    (DATA, "tree", versions.tree),
+    (DATA, "cat", versions.cat),
+    (DATA, "find", versions.find),
+    (DATA, "profile", versions.profile),
+    (DATA, "merge", versions.merge),
+    (DATA, "append", commits.append),
+    (DATA, "cp", commits.copy),
+    (DATA, "rm", commits.remove),
+    (DATA, "squash", versions.squash),
+    (DATA, "drop", versions.drop),
+    (DATA, "delete", versions.delete),
     (WORK, "run", work.run),
     (WORK, "wait", work.wait),
     (WORK, "jobs", work.jobs),
@@ -70,6 +81,13 @@ for panel, name, command in (
     (MODELS, "drift", models.drift),
 ):
     app.command(name=name, rich_help_panel=panel)(command)
+
+for group_name, group in (
+    ("commit", commits.commit),
+    ("branch", versions.branch),
+    ("tag", versions.tag),
+):
+    app.add_typer(group, name=group_name, rich_help_panel=DATA)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands about data: put, get, ls, log, diff, repos, create, show.
+"""Commands about data: put, get, ls, diff, repos, create.
 
 Knows the verbs; what is printed is made by ``render``.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from clew.base.address import normal_path, parse_address
+from clew.base.address import normal_path
 from clew.base.errors import Invalid, NotFound
+from clew.base.metadata import parse_meta
 from clew.cli import render
+from clew.cli.commits import Meta
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
-
-if TYPE_CHECKING:
-    from clew.base.records import Change
+from clew.cli.history import print_changes
 
 Address = Annotated[str, typer.Argument(help="repo[@branch|@id][^N][:/path]")]
 Branch = Annotated[str, typer.Option("--branch", "-b", help="Branch to work on.")]
@@ -37,6 +37,7 @@ def put(
     message: Message = "",
     delete: Annotated[list[str] | None, typer.Option(help="Path that goes; repeatable.")] = None,
     replace: Annotated[bool, typer.Option(help="Drop everything that is not put.")] = False,
+    meta: Meta = None,
     wait: Annotated[bool, typer.Option(help="Run, and show, all that follows.")] = True,
     json: Json = False,
 ) -> None:
@@ -44,11 +45,18 @@ def put(
     files = _sources(sources or [], path)
     with workspace(working=wait) as clew:
         commit = clew.put(
-            repo, files, branch=branch, message=message, delete=delete or [], replace=replace
+            repo,
+            files,
+            branch=branch,
+            message=message,
+            delete=delete or [],
+            replace=replace,
+            meta=parse_meta(meta or []),
         )
         if not json:
+            files_text = render.amount(commit.files, "file")
             console().print(
-                f"[green]✓[/] {repo}@[cyan]{commit.id[:8]}[/]  {render.amount(commit.files, 'file')}, "
+                f"[green]✓[/] {repo}@[cyan]{commit.id[:8]}[/]  {files_text}, "
                 f"{render.size(commit.size_bytes)}  change [cyan]{commit.global_id[:8]}[/]"
             )
         ended = follow(clew, commit.global_id, show=not json) if wait else []
@@ -180,58 +188,6 @@ def create(
         console().print(f"[green]✓[/] {made.name}")
 
 
-def log(
-    address: Annotated[str, typer.Argument(help="repo[@branch]")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
-    json: Json = False,
-) -> None:
-    """Commits of a branch, newest first; aborted ones with the reason."""
-    place = parse_address(address)
-    with workspace() as clew:
-        commits = clew.log(place.repo, branch=place.ref, limit=limit)
-    if json:
-        print_json(commits)
-        return
-    render.table(
-        console(),
-        ("commit", "change", "state", "files>", "size>", "when", "message"),
-        [
-            (
-                render.ident(c.id),
-                render.ident(c.global_id),
-                render.state(c.state),
-                f"{c.files:,}",
-                render.size(c.size_bytes),
-                render.ago(c.finished_at or c.started_at),
-                c.error or c.message,
-            )
-            for c in commits
-        ],
-    )
-
-
-def show(
-    ref: Annotated[str, typer.Argument(help="repo@ref or a commit id.")], json: Json = False
-) -> None:
-    """One commit: its change, where it came from, and what it changed."""
-    with workspace() as clew:
-        commit = clew.commit(ref)
-        parent = clew.commit(commit.parent) if commit.parent else None
-        changes = clew.diff(parent.id, commit.id) if parent and commit.tree else []
-    if json:
-        print_json({"commit": commit, "changes": changes})
-        return
-    out = console()
-    out.print(f"[bold]{commit.repo}@{commit.branch}[/]  {commit.id}  ", render.state(commit.state))
-    out.print(
-        f"change {commit.global_id}  {render.amount(commit.files, 'file')}, "
-        f"{render.size(commit.size_bytes)}"
-    )
-    for source in commit.provenance:
-        out.print(f"  from [cyan]{source[:8]}[/]")
-    _print_changes(changes)
-
-
 def diff(
     old: Annotated[str, typer.Argument(help="repo@ref")],
     new: Annotated[str, typer.Argument(help="repo@ref; the parent of OLD without it.")] = "",
@@ -249,12 +205,4 @@ def diff(
     if json:
         print_json(changes)
     else:
-        _print_changes(changes)
-
-
-def _print_changes(changes: list[Change]) -> None:
-    rows = [
-        (render.state(c.kind), c.path, render.size(c.new.size_bytes) if c.new else "–")
-        for c in changes
-    ]
-    render.table(console(), ("", "path", "size>"), rows)
+        print_changes(changes)

@@ -101,7 +101,7 @@ def run(
 
 def wait(
     global_id: Annotated[
-        str | None, typer.Argument(help="A change; everything without it.")
+        str | None, typer.Argument(help="A change, or repo@ref; everything without it.")
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds; 0 waits on.")] = 0,
     json: Json = False,
@@ -110,6 +110,8 @@ def wait(
     with workspace(working=True) as clew:
         if timeout_s:
             clew.wait(global_id, timeout_s=timeout_s)
+        if global_id is not None and ("@" in global_id or "/" in global_id):
+            global_id = clew.commit(global_id).global_id
         jobs = follow(clew, global_id, show=not json)
     if json:
         print_json(jobs)

@@ -6,6 +6,7 @@ Knows which route answers which verb, and nothing of how HTTP is spoken or work 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -41,10 +42,11 @@ from clew.base.verbs import Source, Watcher
 from clew.client.download import write_archive
 from clew.client.following import Follower
 from clew.client.ranges import open_range_reader
+from clew.client.versions import RemoteVersions, meta_texts
 from clew.client.wire import Wire
 
 
-class RemoteWorkspace:
+class RemoteWorkspace(RemoteVersions):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
     Nothing is asked before the first verb. Besides what each verb raises there is Unavailable
@@ -73,6 +75,7 @@ class RemoteWorkspace:
         message: str = "",
         delete: Sequence[str] = (),
         replace: bool = False,
+        meta: Mapping[str, str] | None = None,
     ) -> Commit:
         """Commit files on top of a branch, as one change; they travel as one stream."""
         return self._wire.upload(
@@ -84,6 +87,7 @@ class RemoteWorkspace:
             branch=branch,
             message=message,
             replace=replace,
+            meta=meta_texts(meta),
         )
 
     def read(self, address: str) -> bytes:
@@ -104,9 +108,31 @@ class RemoteWorkspace:
         """Files and directories at an address, by path."""
         return self._wire.get("/files", list[FileInfo], address=address, recursive=recursive)
 
-    def log(self, repo: str, *, branch: str = "main", limit: int = 50) -> list[Commit]:
-        """Commits of a branch, newest first, refused and aborted ones included."""
-        return self._wire.get("/commits", list[Commit], repo=repo, branch=branch, limit=limit)
+    def log(
+        self,
+        repo: str,
+        *,
+        branch: str = "main",
+        limit: int = 50,
+        path: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        author: str = "",
+        meta: Mapping[str, str] | None = None,
+    ) -> list[Commit]:
+        """Commits of a branch (or of any ref), newest first, refused and aborted ones included."""
+        return self._wire.get(
+            "/commits",
+            list[Commit],
+            repo=repo,
+            branch=branch,
+            limit=limit,
+            path=path,
+            since=since.isoformat() if since else None,
+            until=until.isoformat() if until else None,
+            author=author,
+            meta=meta_texts(meta),
+        )
 
     def commit(self, ref: str) -> Commit:
         """The commit that ``repo@ref`` or a commit id names."""
@@ -137,6 +163,8 @@ class RemoteWorkspace:
         ``watch`` is shown, in this thread, the events of the change that it has not seen yet and
         then every event as it happens. Raises NotReady ``wait.timeout``.
         """
+        if global_id is not None and ("@" in global_id or "/" in global_id):
+            global_id = self.commit(global_id).global_id
         self._follower.wait(global_id, watch, timeout_s)
 
     def pipelines(self) -> list[PipelineInfo]:

@@ -41,7 +41,7 @@ class Wire:
             trust_env=not here,
         )
 
-    def get(self, path: str, kind: type[T], **parameters: object) -> T:
+    def get(self, path: str, kind: type[T], /, **parameters: object) -> T:
         """What a route answers, as ``kind`` (a record, or a list of them)."""
         return self._decoded("GET", path, kind, parameters, None, {})
 
@@ -51,6 +51,10 @@ class Wire:
         return self._decoded(
             "POST", path, kind, parameters, content, {"Content-Type": "application/json"}
         )
+
+    def delete(self, path: str, kind: type[T], /, **parameters: object) -> T:
+        """The same, for what is to go."""
+        return self._decoded("DELETE", path, kind, parameters, None, {})
 
     def upload(
         self, path: str, kind: type[T], content: Iterator[bytes], media_type: str, **values: object

@@ -24,8 +24,9 @@ from clew.pipelines import registry, tables
 from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, Engine
-from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
+from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
 from clew.pipelines.planning import plan_of
+from clew.pipelines.registry import Users
 from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
 from clew.pipelines.running import Tools, cut_of, log_path
@@ -164,6 +165,11 @@ class Pipelines:
         with self._db.read() as tx:
             names = [row.name for row in tx.execute(tables.VERSIONS)]
             return [registry.info(registry.current(tx, name)) for name in names]
+
+    def users(self, repo: str) -> Users:
+        """Steps (``pipeline/step``) that read and that write a repo, each with the branch."""
+        with self._db.read() as tx:
+            return registry.users(self._registry.graph(tx), repo, OUTPUT_BRANCH)
 
     # jobs -----------------------------------------------------------------------------------
 

@@ -100,6 +100,28 @@ def current(tx: Tx, name: str) -> Any | None:
     return tx.execute(tables.CURRENT, {"name": name}).first()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Users:
+    """Who uses a repo: branch and ``pipeline/step``."""
+
+    readers: tuple[tuple[str, str], ...]
+    writers: tuple[tuple[str, str], ...]
+
+
+def users(graph: Graph, repo: str, output_branch: str) -> Users:
+    """The steps that read a repo and those that write it, in the present versions."""
+    steps = [
+        (f"{pipeline}/{step.name}", step)
+        for pipeline, definition in sorted(graph.pipelines.items())
+        for step in definition.in_order()
+    ]
+    reads = [(one.branch, one.repo, name) for name, step in steps for one in step.inputs]
+    return Users(
+        readers=tuple(dict.fromkeys((at, name) for at, read, name in reads if read == repo)),
+        writers=tuple((output_branch, name) for name, step in steps if step.output_repo == repo),
+    )
+
+
 def info(row: Any) -> PipelineInfo:
     """The record of a row of ``pipeline_versions``. Endpoints are for others to add."""
     definition = from_builtins(row.definition)

@@ -8,8 +8,10 @@ from clew.quality.distances import ColumnDistance, drift
 from clew.quality.expectations import Column, Expectation, Table, record
 from clew.quality.profiles import profile
 from clew.quality.report import ExpectationResult, QualityReport
+from clew.quality.tabular import FORMATS, describe
 
 __all__ = [
+    "FORMATS",
     "Column",
     "ColumnDistance",
     "Expectation",
@@ -17,6 +19,7 @@ __all__ = [
     "QualityReport",
     "Table",
     "check",
+    "describe",
     "drift",
     "profile",
     "record",

@@ -11,6 +11,7 @@ from clew.repos.files import File
 from clew.repos.globs import Glob, glob_match
 
 if TYPE_CHECKING:
+    from clew.repos.history import LogFilter
     from clew.repos.repos import Repos
     from clew.repos.staging import RepoChange
 
@@ -18,6 +19,7 @@ __all__ = [
     "Codec",
     "File",
     "Glob",
+    "LogFilter",
     "RepoChange",
     "Repos",
     "dump_value",
@@ -29,6 +31,7 @@ __all__ = [
 __getattr__ = on_demand(
     __name__,
     {
+        "LogFilter": "history",
         "Repos": "repos",
         "RepoChange": "staging",
     },

@@ -32,8 +32,13 @@ def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:
 
 
 def pending(rooms: Rooms, global_id: str | None) -> bool:
-    """Whether jobs are left that have not ended: of one change, or at all."""
+    """Whether jobs are left that have not ended: of one change, or at all.
+
+    Of one change also where a commit that somebody writes step by step is still open.
+    """
     if global_id is not None:
+        if any(c.state == "open" and c.tree for c in rooms.repos.of_change(global_id)):
+            return True
         return any(job.state not in ENDED_STATES for job in rooms.pipelines.of_change(global_id))
     return any(rooms.pipelines.jobs(state=state, limit=1) for state in ("waiting", "running"))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.archive import check_sources
-from clew.base.errors import Conflict, Denied, Invalid, NotReady
+from clew.base.errors import Conflict, Invalid, NotReady
 from clew.base.ids import new_id
 from clew.base.project import project_files
 from clew.base.records import (
@@ -44,6 +45,7 @@ from clew.base.records import (
 from clew.base.settings import Settings
 from clew.base.verbs import Source, Watcher
 from clew.db import FileLock
+from clew.repos import LogFilter
 from clew.workspace import asking
 from clew.workspace.applying import apply_files, plan_files
 from clew.workspace.deploying import deploy_by_hand
@@ -51,12 +53,13 @@ from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.predicting import predict
 from clew.workspace.rooms import Rooms, serving_settings
+from clew.workspace.versions import Versions
 
 LOCK_NAME = "engine.lock"
 FOLLOW_S = 0.5
 
 
-class Workspace:
+class Workspace(Versions):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`
@@ -91,6 +94,7 @@ class Workspace:
         message: str = "",
         delete: Sequence[str] = (),
         replace: bool = False,
+        meta: Mapping[str, str] | None = None,
     ) -> Commit:
         """Commit files; a branch that is not there yet starts from the head of ``main``."""
         if not files and not delete and not replace:
@@ -100,16 +104,7 @@ class Workspace:
                 hint="Name files or directories: clew put REPO FILES",
             )
         check_sources(files)
-        info = self.rooms.repos.get(repo)
-        if info.kind != "source":
-            raise Denied(
-                "repo.derived",
-                f"{repo} is written by Clew (kind: {info.kind}).",
-                hint="Commit to a source repo; `clew repos` lists them.",
-            )
-        start = info.branches.get(DEFAULT_BRANCH)
-        if branch not in info.branches and start is not None:
-            self.rooms.repos.create_branch(repo, branch, at=start)
+        self._writable(repo, branch)
         return self.rooms.repos.commit(
             repo,
             files,
@@ -118,6 +113,7 @@ class Workspace:
             message=message,
             author=self._author,
             replace=replace,
+            meta=meta,
         )
 
     def read(self, address: str) -> bytes:
@@ -148,15 +144,21 @@ class Workspace:
             return list(self.rooms.repos.entries(commit, place.path))
         return self.rooms.repos.children(commit, place.path)
 
-    def log(self, repo: str, *, branch: str = DEFAULT_BRANCH, limit: int = 50) -> list[Commit]:
+    def log(
+        self,
+        repo: str,
+        *,
+        branch: str = DEFAULT_BRANCH,
+        limit: int = 50,
+        path: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        author: str = "",
+        meta: Mapping[str, str] | None = None,
+    ) -> list[Commit]:
         """Commits of a branch, newest first."""
-        return self.rooms.repos.log(repo, branch, limit)
-
-    def commit(self, ref: str) -> Commit:
-        """The commit that ``repo@ref`` or a commit id names."""
-        if "/" in ref or "@" in ref:
-            return self.rooms.repos.resolve(ref)
-        return self.rooms.repos.commit_by_id(ref)
+        only = LogFilter(path=path, since=since, until=until, author=author, meta=meta or {})
+        return self.rooms.repos.log(repo, branch, limit, only=only)
 
     def diff(self, old: str, new: str) -> list[Change]:
         """Paths that differ."""
@@ -188,7 +190,7 @@ class Workspace:
         self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0
     ) -> None:
         """Work (or follow the engine that does) until nothing is left of a change, or at all."""
-        full = self.rooms.lineage.change(global_id) if global_id else None
+        full = self._change_of(global_id) if global_id else None
         waiting = _Waiting(self.rooms, full, watch, timeout_s)
         with waiting:
             while not waiting.done():
@@ -204,6 +206,12 @@ class Workspace:
                     self.rooms.pipelines.interrupt()
                     lock.release()
         waiting.check()
+
+    def _change_of(self, wanted: str) -> str:
+        """The global id that is meant: by itself, or by ``repo@ref``."""
+        if "@" in wanted or "/" in wanted:
+            return self.commit(wanted).global_id
+        return self.rooms.lineage.change(wanted)
 
     def _try_lock(self) -> FileLock | None:
         try:

@@ -13,11 +13,13 @@ from clew.base.clock import now
 from clew.base.errors import Conflict, Denied, Invalid, NotFound, NotReady
 from clew.base.records import (
     Applied,
+    BranchInfo,
     Change,
     ChangeStatus,
     Check,
     Column,
     ColumnDrift,
+    ColumnProfile,
     Commit,
     Datum,
     DriftReport,
@@ -42,6 +44,8 @@ from clew.base.records import (
     Signature,
     Status,
     StepInfo,
+    TableProfile,
+    Tag,
     Trial,
     Verdict,
 )
@@ -326,7 +330,7 @@ class FakeVerbs:
     def repos(self):
         return [] if self.empty else self.repo_list
 
-    def put(self, repo, files, *, branch="main", message="", delete=(), replace=False):
+    def put(self, repo, files, *, branch="main", message="", delete=(), replace=False, meta=None):
         if repo == f"{P}/nothing":
             raise NotFound("repo.unknown", f"There is no repo {repo}.", hint="See `clew ls`.")
         held = {
@@ -376,7 +380,38 @@ class FakeVerbs:
             raise NotFound("file.unknown", f"There is nothing at {address}.", hint="See `clew ls`.")
         return found
 
-    def log(self, repo, *, branch="main", limit=50):
+    def branches(self, repo):
+        heads = next(info.branches for info in self.repos() if info.name == repo)
+        found = {c.id: c for c in self.commits}
+        readers = (f"{P}/clean",) if repo.endswith("/flights") else ()
+        return [
+            BranchInfo(repo=repo, name=name, head=found.get(head), read_by=readers)
+            for name, head in heads.items()
+        ]
+
+    def tags(self, repo):
+        return [
+            Tag(repo=repo, name="v1", commit=c.id, at=NOW, message="what the paper used")
+            for c in self.commits[:1]
+            if c.repo == repo
+        ]
+
+    def profile(self, address):
+        columns = (
+            ColumnProfile(name="dep_delay", type="int64", nulls=3, low="-40", high="1301",
+                          distinct=527),
+            ColumnProfile(name="carrier", type="string", low="9E", high="YV"),
+        )  # fmt: skip
+        return TableProfile(
+            path=address.partition(":")[2],
+            digest="file:00",
+            size_bytes=9,
+            format="CSV",
+            rows=28_243,
+            columns=columns,
+        )
+
+    def log(self, repo, *, branch="main", limit=50, **_):
         if repo not in {info.name for info in self.repos()}:
             raise NotFound("repo.unknown", f"There is no repo {repo}.", hint="See `clew ls`.")
         return sorted(

@@ -14,11 +14,13 @@ from urllib.parse import quote
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import AwareDatetime
 from starlette.background import BackgroundTask
 
 from clew.base.address import parse_address
 from clew.base.archive import MEDIA_TYPE, pack, unpack
 from clew.base.errors import Invalid, NotFound
+from clew.base.metadata import parse_meta
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
 from clew.server.call import Asked, Call, Limit
 from clew.server.ranges import answer_range
@@ -58,9 +60,32 @@ def create_repo(call: Asked, new: NewRepo) -> Response:
 
 
 @router.get("/commits", response_model=list[Commit])
-def log(call: Asked, repo: str, branch: str = "main", limit: Limit = 50) -> Response:
-    """Commits of a branch, newest first, refused and aborted ones included."""
-    return call.reply(call.verbs.log(repo, branch=branch, limit=limit))
+def log(
+    call: Asked,
+    repo: str,
+    branch: str = "main",
+    limit: Limit = 50,
+    path: str = "",
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+    author: str = "",
+    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006
+) -> Response:
+    """Commits of a branch (or of any ref), newest first, refused and aborted ones included.
+
+    The rest chooses among finished ones.
+    """
+    found = call.verbs.log(
+        repo,
+        branch=branch,
+        limit=limit,
+        path=path,
+        since=since,
+        until=until,
+        author=author,
+        meta=parse_meta(meta),
+    )
+    return call.reply(found)
 
 
 @router.post("/commits", response_model=Commit, openapi_extra=TAR_BODY)
@@ -72,12 +97,13 @@ async def put(
     message: str = "",
     delete: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
     replace: bool = False,
+    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006
 ) -> Response:
     """Commit the files of a tar archive on top of a branch, as one change.
 
     `tar c *.parquet | curl --data-binary @- -H 'Content-Type: application/x-tar' URL?repo=NAME`
     """
-    _check_type(request, MEDIA_TYPE)
+    check_type(request, MEDIA_TYPE)
     async with received(request, call.scratch) as body:
 
         def commit() -> Commit:
@@ -89,6 +115,7 @@ async def put(
                 message=message,
                 delete=[*delete, *deletes],
                 replace=replace,
+                meta=parse_meta(meta),
             )
 
         return call.reply(await anyio.to_thread.run_sync(commit))
@@ -190,7 +217,8 @@ def _file(call: Call, address: str) -> FileInfo:
     )
 
 
-def _check_type(request: Request, wanted: str) -> None:
+def check_type(request: Request, wanted: str) -> None:
+    """Refuse a body of another media type. Raises Invalid ``request.media_type``."""
     given = request.headers.get("content-type", "").partition(";")[0].strip()
     if given != wanted:
         raise Invalid(

@@ -12,8 +12,8 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from clew.base.address import Address
-from clew.base.errors import ClewError, NotFound
-from clew.base.records import Commit, FileInfo, Job, ModelVersion, Verdict
+from clew.base.errors import ClewError, Invalid, NotFound
+from clew.base.records import Commit, FileInfo, Job, ModelVersion, TableProfile, Verdict
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
 from clew.server.web import forms
@@ -29,6 +29,7 @@ router.include_router(forms.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000
+_TABLES = (".parquet", ".csv", ".feather", ".arrow", ".ipc", ".jsonl", ".ndjson")
 
 
 @router.get("/")
@@ -57,7 +58,14 @@ def repo(page: Shown, name: str, branch: str = "main") -> Response:
             "repo.unknown", f"There is no repo {name}.", hint="All repos are listed at /repos."
         )
     commits = page.verbs.log(name, branch=branch, limit=100) if branch in info.branches else []
-    return page.show("repo.html", repo=info, branch=branch, commits=commits)
+    return page.show(
+        "repo.html",
+        repo=info,
+        branch=branch,
+        commits=commits,
+        branches=page.verbs.branches(name),
+        tags=page.verbs.tags(name),
+    )
 
 
 @router.get("/commits/{ref:path}")
@@ -65,7 +73,7 @@ def commit(page: Shown, ref: str, path: str = "/") -> Response:
     """A commit: its files, what it changed, where it came from; or one file of it."""
     found = page.verbs.commit(ref)
     if found.state != "finished":
-        return page.show("commit.html", commit=found, files=[], changes=None, path=path)
+        return page.show("commit.html", commit=found, files=[], changes=None, path=path, tags=[])
     files = page.verbs.ls(_address(found, path)) if path != "/" else _root(page, found)
     single = _single(page, found, path, files)
     if single is not None:
@@ -73,7 +81,10 @@ def commit(page: Shown, ref: str, path: str = "/") -> Response:
     changes = None
     if path == "/" and found.parent is not None:
         changes = page.verbs.diff(f"{found.repo}@{found.parent}", f"{found.repo}@{found.id}")
-    return page.show("commit.html", commit=found, files=files, changes=changes, path=path)
+    tags = [tag for tag in page.verbs.tags(found.repo) if tag.commit == found.id]
+    return page.show(
+        "commit.html", commit=found, files=files, changes=changes, path=path, tags=tags
+    )
 
 
 def _root(page: Page, commit: Commit) -> list[FileInfo]:
@@ -91,9 +102,19 @@ def _single(page: Page, commit: Commit, path: str, files: list[FileInfo]) -> Fil
 
 def _shown(page: Page, commit: Commit, file: FileInfo) -> dict[str, Any]:
     address = _address(commit, file.path)
+    told = {"address": address, "profile": _profile(page, file, address)}
     if not can_show(file):
-        return {"address": address, "preview": Preview(why_not="The file is too large to show.")}
-    return {"address": address, "preview": preview(file.path, page.verbs.read(address))}
+        return told | {"preview": Preview(why_not="The file is too large to show.")}
+    return told | {"preview": preview(file.path, page.verbs.read(address))}
+
+
+def _profile(page: Page, file: FileInfo, address: str) -> TableProfile | None:
+    """What a table looks like; None of other files, and of those that cannot be read."""
+    if not file.path.lower().endswith(_TABLES):
+        return None
+    with contextlib.suppress(Invalid):
+        return page.verbs.profile(address)
+    return None
 
 
 def _address(commit: Commit, path: str) -> str:
