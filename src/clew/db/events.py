@@ -25,6 +25,9 @@ LAST = sa.select(sa.func.max(events.c.seq))
 class Watch(Protocol):
     """A counter that changes whenever anybody commits events."""
 
+    exact: bool
+    """Whether an unchanged counter proves that nothing was committed, this very moment."""
+
     poll_s: float
     """How late at most the counter is to be looked at where nobody calls ``on_change``."""
 
@@ -58,6 +61,8 @@ class Events:
         self._watch = watch
         self._committed = Condition()
         self._own = 0
+        self._known: tuple[tuple[int, int], int] | None = None
+        """The newest sequence number, and the version of the database that it was read at."""
         watch.on_change = self._wake
 
     def after(
@@ -78,8 +83,13 @@ class Events:
 
     def last(self) -> int:
         """The newest sequence number; 0 while there is no event."""
+        version, known = self._version(), self._known
+        if known is not None and known[0] == version and self._watch.exact:
+            return known[1]
         with self._read() as tx:
-            return tx.execute(LAST).scalar() or 0
+            last = tx.execute(LAST).scalar() or 0
+        self._known = (version, last)
+        return last
 
     def wait(self, seq: int, timeout_s: float, over: threading.Event | None = None) -> bool:
         """Whether there is an event after ``seq``; if not yet, wait for one up to ``timeout_s``.

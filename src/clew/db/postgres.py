@@ -164,6 +164,7 @@ class Watch:
     is lost with a connection is made good by counting once a second in any case.
     """
 
+    exact = False  # the server tells a moment later
     poll_s = LOOK_S
 
     def __init__(self, engine: Engine) -> None:

@@ -139,6 +139,7 @@ class Watch:
     process, commits; this one never writes. Nobody calls ``on_change`` here.
     """
 
+    exact = True
     poll_s = 0.02
 
     def __init__(self, engine: Engine) -> None:

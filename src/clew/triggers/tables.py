@@ -86,6 +86,9 @@ DUE: Rows = (
     .order_by(firings.c.seq)
 )
 
+# Whether a firing is pending, due or not.
+PENDING: Rows = select(firings.c.seq).where(firings.c.state == "pending").limit(1)
+
 # Firings, newest first.
 NEWEST: Rows = select(firings).order_by(firings.c.seq.desc())
 

@@ -32,6 +32,8 @@ class Triggers:
     def __init__(self, db: Database, *, retry_s: float = 2.0) -> None:
         self._db = db
         self._retry_s = retry_s
+        self._idle_at: int | None = None
+        """The event up to which all is done, and no firing is pending."""
 
     def define(self, tx: Tx, pipeline: str, triggers: Sequence[Trigger]) -> None:
         """Make these the triggers of a pipeline: others of it go, equal ones stay as they are.
@@ -83,10 +85,15 @@ class Triggers:
         and 16 seconds; any other error makes the firing failed, and so does an action that is not
         in ``actions``.
         """
+        last = self._db.events.last()
+        if last == self._idle_at:
+            return False
         fired = self._take()
         with self._db.read() as tx:
             due = {"now_us": clock.to_us(clock.now())}
             pending = [tables.firing_of(row) for row in tx.execute(tables.DUE, due)]
+            later = tx.execute(tables.PENDING).first() is not None
+        self._idle_at = None if fired or later else last
         for firing in pending:
             self._do(firing, actions.get(firing.action))
         return fired or any(firing.attempts == 0 for firing in pending)
