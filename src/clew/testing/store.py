@@ -21,6 +21,7 @@ import pytest
 from clew.base.errors import ClewError, Corrupt, NotFound
 from clew.store import EMPTY_TREE, Entry, Store, digest
 from clew.store.chunks import WHOLE_BELOW
+from clew.store.collecting import Terms
 from clew.store.locking import Exclusive
 from clew.store.shelf import Shelf
 
@@ -314,6 +315,21 @@ class StoreConformance:
         fresh = self.make(tmp_path)
         assert len({fresh.read(name) for name in names}) == 36
         assert fresh.fsck() == []
+
+    def test_garbage_is_collected_and_what_is_in_use_stays(self, tmp_path: Path) -> None:
+        store, reader = self.make(tmp_path), self.make(tmp_path)
+        store._leases.linger_s = 0.0
+        root, contents = put_tree(store, 50)
+        with store.writer() as writer:
+            garbage, _ = writer.put(noise(100_000))
+        assert reader.read(garbage) == noise(100_000)
+        found = store.collect(lambda: [root], Terms(wait_s=20))
+        assert found.freed_bytes > 100_000
+        for one in (store, self.make(tmp_path)):
+            assert {e.path: one.read(e.digest) for e in one.entries(root)} == contents
+            with pytest.raises(NotFound):
+                one.read(garbage)
+        assert self.make(tmp_path).fsck() == []
 
     @pytest.mark.parametrize("where", [0.0, 0.001, 0.05, 0.3, 0.6, 0.8, 0.95, 0.99, 1.0])
     def test_a_flipped_bit_is_never_returned_and_always_found(
