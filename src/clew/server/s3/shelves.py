@@ -182,6 +182,6 @@ def _encoded(key: str) -> str:
 
 def _decoded(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise S3Error("InvalidArgument", "The continuation token is not one of ours.") from None

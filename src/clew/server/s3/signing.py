@@ -71,7 +71,9 @@ def is_signed(authorization: str, query: str) -> bool:
     return authorization.startswith(("AWS4-", "AWS ")) or "X-Amz-Algorithm=" in query
 
 
-def verify(asked: Asked, secret: str, now: datetime) -> Signature | None:
+def verify(
+    asked: Asked, secret: str, now: datetime, *, access_key: str = ACCESS_KEY
+) -> Signature | None:
     """The signature of a request; None where there is none and none is needed.
 
     Raises:
@@ -86,10 +88,10 @@ def verify(asked: Asked, secret: str, now: datetime) -> Signature | None:
     _check_time(claim, now, strictly=bool(secret))
     if not secret:
         return Signature(value=claim.signature, key=b"", stamp=claim.stamp, scope=claim.scope)
-    if not hmac.compare_digest(claim.access_key.encode(), ACCESS_KEY.encode()):
+    if not hmac.compare_digest(claim.access_key.encode(), access_key.encode()):
         raise S3Error(
             "InvalidAccessKeyId",
-            f"The access key of this server is {ACCESS_KEY!r}; its secret is the server's token.",
+            f"The access key of this server is {access_key!r}; its secret is the server's token.",
             403,
         )
     _check_signed(asked, claim)
