@@ -89,6 +89,12 @@ class Models:
         if isinstance(evaluation.test, str):
             read = paths or [one.path for one in self._repos.entries(features)]
             given = self._repos.resolve(evaluation.test)
+            rows = {
+                "train": {"tree": features.tree, "paths": list(read)},
+                "test": self._test_rows(given),
+                "target": evaluation.target,
+            }
+            self._work("check", rows, features.repo, cancelled)
             return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
         while True:
             frozen = self._frozen(model)

@@ -53,7 +53,7 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     store = _store(payload["store"])
     definition = msgspec.convert(payload["definition"], HoldoutDefinition)
     features = _frame(store, payload["tree"], payload["paths"])
-    _check_target(features, payload["target"])  # before hours are spent on a search
+    _check_target(features.columns, payload["target"])  # before hours are spent on a search
     frozen = _frozen(store, payload["frozen"], definition)
     train, test = cut(features, definition, frozen)
     about = msgspec.json.encode(definition)
@@ -61,6 +61,19 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     if test is not None:
         trees["test"] = _keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
     return {**trees, "train_rows": train.height, "test_rows": None if test is None else test.height}
+
+
+def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+    """That the rows to learn from and those to be judged on have the target.
+
+    The payload: ``store``, ``train`` and ``test`` ({tree, paths}), ``target``. Only the columns
+    are read where the format tells them.
+    """
+    store = _store(payload["store"])
+    for rows in (payload["train"], payload["test"]):
+        table: pl.LazyFrame = load_value(store, rows["tree"], rows["paths"], pl.LazyFrame)
+        _check_target(table.collect_schema().names(), payload["target"])
+    return {}
 
 
 def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
@@ -269,15 +282,15 @@ def _features(
     store: Store, where: Mapping[str, Any], target: str
 ) -> tuple[pl.DataFrame, pl.Series]:
     rows = _frame(store, where["tree"], where["paths"])
-    _check_target(rows, target)
+    _check_target(rows.columns, target)
     return rows.drop(target), rows[target]
 
 
-def _check_target(rows: pl.DataFrame, target: str) -> None:
-    if target not in rows.columns:
+def _check_target(columns: Sequence[str], target: str) -> None:
+    if target not in columns:
         raise Invalid(
             "model.target",
-            f"There is no column {target!r}, only {', '.join(rows.columns)}.",
+            f"There is no column {target!r}, only {', '.join(columns)}.",
             hint="Name the column to predict in train(..., target=...), and keep it in the rows.",
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -48,6 +48,28 @@ def environment_of(fingerprint: Fingerprint) -> Environment:
     """
     packages = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     packages.update(versions_of(fingerprint.imports))
+    return _environment(packages)
+
+
+def environment_now(packages: Mapping[str, str]) -> Environment:
+    """The same distributions in the versions that are installed now; those that are gone left out.
+
+    Versions are asked anew each time: an upgrade may have come since the last.
+    """
+    now = {name: _version_now(name) for name in packages}
+    return _environment({name: version for name, version in now.items() if version})
+
+
+def _version_now(name: str) -> str:
+    if name == "python":
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _environment(packages: Mapping[str, str]) -> Environment:
     ordered = dict(sorted(packages.items()))
     return Environment(digest=digest_of("env", ordered), packages=ordered)
 

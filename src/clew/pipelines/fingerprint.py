@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from clew.base.errors import NotFound
 from clew.pipelines.canonical import canonical
-from clew.pipelines.links import INERT, ON_IMPORT, ORDER, SOURCE, Links
+from clew.pipelines.links import INERT, ON_IMPORT, ORDER, QUIET, SOURCE, Links
 from clew.pipelines.modules import Module, Origin, Project, Statement
 from clew.pipelines.syntax import (
     Imported,
@@ -254,8 +254,8 @@ class _Walk:
             found, first_party = self._project.find(module, imported)
             if found is not None:
                 self._whole_module(found)
-            elif not first_party:
-                self._third_party(imported)
+            elif not first_party and imported.module not in QUIET:
+                self._third_party(imported)  # it may be there for its effect
         for statement in module.statements:
             self._note_effects(module, statement)
 

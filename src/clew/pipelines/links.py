@@ -21,6 +21,10 @@ INERT = frozenset({"logging", "warnings", "typing"})
 """Modules that no result depends on, whatever is set in them."""
 
 
+QUIET = INERT | {"numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn", "duckdb", "matplotlib"}
+"""Libraries whose import changes no result of code that does not name them."""
+
+
 class Links:
     """Which imports the code that is reached makes use of, and what they mean.
 

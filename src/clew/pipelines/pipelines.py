@@ -27,6 +27,7 @@ from clew.pipelines.engine import MAX_JOBS, Engine
 from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
 from clew.pipelines.planning import plan_of
 from clew.pipelines.registry import Users
+from clew.pipelines.renewing import renewed
 from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
 from clew.pipelines.running import Tools, cut_of, log_path
@@ -327,7 +328,12 @@ class Pipelines:
         return self._engine.run_until_idle(stop, timeout_s)
 
     def recover(self) -> int:
-        """Let jobs of a dead engine wait again; how many. The first act of an engine."""
+        """Let jobs of a dead engine wait again; how many. The first act of an engine.
+
+        A pipeline whose libraries have other versions than when it was applied gets a new version
+        of its own first: what depends on them runs anew.
+        """
+        self._renew()
         return self._engine.recover()
 
     def interrupt(self) -> None:
@@ -339,6 +345,13 @@ class Pipelines:
         self._engine.close()
 
     # ----------------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        with self._db.read() as tx:
+            found = [from_builtins(row.definition) for row in tx.execute(tables.CURRENT_OF_ALL)]
+        for definition in found:
+            if (now := renewed(definition)) is not definition:
+                self.register(now, global_id=new_id(), author="clew")
 
     def _make_repos(self, tx: Tx, definition: PipelineDefinition) -> None:
         for source in definition.sources:

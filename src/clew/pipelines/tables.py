@@ -120,6 +120,15 @@ CURRENT: Rows = (
     )
     .where(pipelines.c.name == bindparam("name"))
 )
+CURRENT_OF_ALL: Rows = (
+    select(pipeline_versions.c.definition)
+    .join(
+        pipelines,
+        (pipelines.c.name == pipeline_versions.c.name)
+        & (pipelines.c.version == pipeline_versions.c.version),
+    )
+    .order_by(pipelines.c.name)
+)
 VERSION: Rows = select(pipeline_versions).where(
     pipeline_versions.c.name == bindparam("name"),
     pipeline_versions.c.version == bindparam("version"),

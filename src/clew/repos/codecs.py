@@ -66,9 +66,10 @@ def load_value(
 ) -> Any:
     """The files of a tree as a value of the annotated type.
 
-    Frames: several files are put below one another. ``list[X]`` is one X a file, ``dict[str, X]``
-    one X by path without slash and suffix. ``Path`` needs ``scratch``, a directory of its
-    own that the files are exported to: it is the file where there is one, else (and always with
+    Frames: several files are put below one another. ``tuple[X, ...]`` is one X a file. So are
+    ``list[X]`` and, by path without slash and suffix, ``dict[str, X]``, but where X is of JSON:
+    then they are the value of one JSON file, however many there are. ``Path`` needs ``scratch``, a
+    directory of its own that the files are exported to: it is the file where there is one, else (and always with
     ``directory=True``) the directory. ``clew.File`` reads nothing yet. ``str`` is UTF-8 text;
     ``dict``, ``list``, ``int``, ``float``, ``bool`` are JSON. Without an annotation: tables come
     as polars, JSON as its value, others as bytes; several that make no table as a list.
@@ -101,7 +102,7 @@ def _load(files: Sequence[File], annotation: Any, loading: _Loading) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None:
         return _load_unasked(files, loading)
-    if origin in (list, tuple, dict) and _is_per_file(arguments[-1 if origin is dict else 0]):
+    if origin in (list, tuple, dict) and _are_per_file(origin, arguments):
         each = replace(loading, directory=False)
         if origin is dict:
             return {_key(file): _load([file], arguments[1], each) for file in files}
@@ -190,13 +191,21 @@ def _only(files: Sequence[File]) -> File:
         raise Invalid(
             "input.many_files",
             f"This input has {len(files)} files where one is expected.",
-            hint="Annotate with list[...] (list[clew.File] for JSON), or take one datum per file.",
+            hint="Annotate with tuple[X, ...] to get one X for each file, or take one datum per "
+            "file.",
         )
     return files[0]
 
 
 def _key(file: File) -> str:
     return file.path.lstrip("/").removesuffix(file.suffix)
+
+
+def _are_per_file(origin: Any, arguments: tuple[Any, ...]) -> bool:
+    """Whether there is one value a file. ``tuple[X, ...]`` always is: JSON has no tuples."""
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return True
+    return _is_per_file(arguments[-1 if origin is dict else 0])
 
 
 def _is_per_file(item: Any) -> bool:

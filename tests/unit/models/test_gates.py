@@ -332,6 +332,21 @@ def test_another_holdout_than_the_frozen_one_is_refused(house, flights):
     assert caught.value.code == "holdout.changed"
 
 
+@pytest.mark.parametrize("missing", ["features", "labels"])
+def test_a_missing_target_is_told_before_the_search_also_with_a_repo_as_the_test_set(
+    house, flights, missing
+):
+    house.repos.create("flights/labels")
+    rows = flights(50)
+    labels = rows.drop("late") if missing == "labels" else rows
+    house.repos.commit("flights/labels", {"/a.csv": labels.write_csv().encode()})
+    features = house.features(rows.drop("late") if missing == "features" else rows)
+    evaluation = EvaluationDefinition(target="late", test="flights/labels@main")
+    with pytest.raises(Invalid, match="no column 'late'") as caught:
+        house.models.split("flights/model", features, evaluation, global_id=new_id())
+    assert caught.value.code == "model.target"
+
+
 def test_a_repo_can_be_the_test_set(house, flights):
     house.repos.create("flights/labels")
     test = house.repos.commit("flights/labels", {"/a.csv": flights(50).write_csv().encode()})

@@ -427,6 +427,13 @@ def test_the_environment_names_distributions_and_versions(tmp_path: Path) -> Non
     assert found.digest.startswith("env:")
 
 
+def test_a_library_that_nothing_names_does_not_count_where_its_import_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    code = {"a.py": "import pandas\nimport polars\nimport seaborn\ndef f(x): return polars.col(x)"}
+    assert fingerprint(project(tmp_path, code), "a.py", "f").imports == ("polars", "seaborn")
+
+
 def test_upgrading_clew_is_no_change_of_environment(tmp_path: Path) -> None:
     code = "import clew\ndef f(x: clew.File): return x"
     assert list(environment_of(fingerprint(project(tmp_path, code), "a.py", "f")).packages) == [

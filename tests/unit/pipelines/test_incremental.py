@@ -120,6 +120,23 @@ def test_code_that_comes_back_is_known(lab: Lab) -> None:
     assert lab.datums("up")["/a.txt"].made_by == first.id
 
 
+def test_an_upgrade_since_it_was_applied_runs_what_depends_on_it_once(lab: Lab) -> None:
+    lab.code(UPPER)
+    old = {"packages": {"polars": "0.0.1"}, "environment": "env:old"}
+    lab.apply(lab.step("up", "raw/", **old), lab.step("join", "up"))
+    lab.put({"/a.txt": "a"})
+    lab.run()
+    lab.pipelines.recover()
+    lab.run()
+    assert lab.last("up").reason.startswith("Environment changed: polars 0.0.1 → ")
+    assert lab.states("up") == {"/a.txt": "done"}
+    version = lab.pipelines.get("p").version
+    assert version == 2
+    lab.pipelines.recover()
+    lab.run()
+    assert lab.pipelines.get("p").version == version
+
+
 def test_parameters_environment_and_version_are_named(lab: Lab) -> None:
     lab.code("def up(raw: str, n: int = 1) -> str: return raw * n")
     base = {"parameters": {"n": 1}, "packages": {"polars": "2.0"}, "environment": "env:1"}

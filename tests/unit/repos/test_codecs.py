@@ -224,6 +224,18 @@ def test_a_list_is_one_value_for_each_file(two, keep):
     assert keep(("/a.json", b'{"k": 1}'))(dict[str, int]) == {"k": 1}
 
 
+def test_how_json_arrives_follows_from_the_annotation_and_never_from_the_number_of_files(
+    store, keep
+):
+    one, other = ("/a.json", b'{"k": 1}'), ("/b.json", b'{"k": 2}')
+    for files, values in (([one], ({"k": 1},)), ([one, other], ({"k": 1}, {"k": 2}))):
+        assert keep(*files)(tuple[dict, ...]) == values
+        assert keep(*files)(tuple[dict[str, int], ...]) == values
+    assert keep(one)(dict[str, int]) == {"k": 1}
+    assert code_of(keep(one, other), dict[str, int]) == "input.many_files"
+    assert keep(("/p.json", b"[1, 2]"))(tuple[int, int]) == (1, 2)
+
+
 def test_nothing_to_load_is_an_empty_list_but_no_frame(store):
     from clew.store import EMPTY_TREE  # noqa: PLC0415 this test alone needs it
 
