@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +379,28 @@ def clew(directory: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def tensor(name: str, values: list[float]) -> dict[str, object]:
+    return {"name": name, "shape": [len(values)], "datatype": "FP64", "data": values}
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """The URL of the endpoints of a server over the workspace in ``directory``."""
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-m", "clew.cli", "server", "--port=0", "--serving-port=0"],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if "endpoints" in line:
+                break
+        yield json.loads((directory / ".clew" / "server.json").read_text())["serving_url"]
+        server.send_signal(signal.SIGTERM)
+
+
 def test_a_project_trains_and_predicts_with_its_bytes_in_a_bucket(
     s3: Any, bucket: str, tmp_path: Path
 ) -> None:
@@ -392,6 +416,12 @@ def test_a_project_trains_and_predicts_with_its_bytes_in_a_bucket(
     answer = json.loads(clew(tmp_path, "predict", "tumours", "@row.json", "--json"))
     why = clew(tmp_path, "why", answer["prediction_id"])
     assert "first.csv" in why
+    with served(tmp_path) as url:  # serving processes read the model from the bucket, too
+        columns = {name: [value] for name, value in row.items()}
+        body = json.dumps({"inputs": [tensor(*one) for one in columns.items()]}).encode()
+        request = urllib.request.Request(f"{url}/v2/models/tumours/infer", body)
+        with urllib.request.urlopen(request, timeout=60) as found:
+            assert found.headers["clew-prediction-id"]
     assert not (tmp_path / ".clew" / "store").exists()
     assert packs_of(Store.attach(bucket))
     assert Store.open(bucket).fsck() == []
