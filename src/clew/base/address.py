@@ -6,13 +6,13 @@ Knows the grammar only; whether a repo or a ref exists is for ``repos`` to say.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from clew.base.errors import Invalid
 
 DEFAULT_BRANCH = "main"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # the characters of Unicode's category Cc
 _REF = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\^(?P<up>\d*))?")
 
 
@@ -104,7 +104,7 @@ def normal_path(path: str) -> str:
         raise _bad_path(path, "is not UTF-8") from None
     if any(part in {".", ".."} for part in parts):
         raise _bad_path(path, "has a '.' or '..' part")
-    if any(unicodedata.category(character) == "Cc" for character in path):
+    if _CONTROL.search(path):
         raise _bad_path(path, "has a control character")
     return "/" + "/".join(parts)
 

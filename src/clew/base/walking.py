@@ -10,8 +10,10 @@ import re
 import stat
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from clew.base.errors import Invalid, NotFound
 
@@ -21,6 +23,7 @@ STATE = struct.Struct("<QQqq")
 OWN = ".clew"
 """The directory of a workspace, which is never among its own data."""
 
+T = TypeVar("T")
 _BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN = 5
 
@@ -81,6 +84,22 @@ def scan(root: Path) -> Scan:
         states=b"".join([state for _, _, state in found]),
         started_ns=started_ns,
     )
+
+
+def expand(files: Mapping[str, T]) -> dict[str, T | Path]:
+    """Files by their paths in a repo, where a Path that is a directory is all files below it.
+
+    Raises what :func:`scan` raises.
+    """
+    found: dict[str, T | Path] = {}
+    for path, source in files.items():
+        if isinstance(source, Path) and source.is_dir():
+            below = scan(source)
+            place = path.rstrip("/")
+            found |= {f"{place}/{name}": Path(below.root, name) for name in below.names}
+        else:
+            found[path] = source
+    return found
 
 
 def _walk(

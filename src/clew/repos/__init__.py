@@ -13,6 +13,7 @@ from clew.repos.globs import Glob, glob_match
 if TYPE_CHECKING:
     from clew.repos.history import LogFilter
     from clew.repos.repos import Repos
+    from clew.repos.scanning import Scans
     from clew.repos.staging import RepoChange
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LogFilter",
     "RepoChange",
     "Repos",
+    "Scans",
     "dump_value",
     "glob_match",
     "load_value",
@@ -34,5 +36,6 @@ __getattr__ = on_demand(
         "LogFilter": "history",
         "Repos": "repos",
         "RepoChange": "staging",
+        "Scans": "scanning",
     },
 )

@@ -247,10 +247,12 @@ class Committing(Ledger):
         appends: Mapping[str, Source] | None = None,
         entries: Sequence[Entry] = (),
         meta: Mapping[str, str] | None = None,
+        only_changes: bool = False,
     ) -> Commit:
         """Files on top of a branch, as one commit: all of it or nothing. See :meth:`commit_many`.
 
-        A branch that does not exist is made.
+        A branch that does not exist is made. With ``only_changes`` the head is returned, and
+        nothing happens, where it holds all of this already.
         """
         change = RepoChange(
             repo=repo,
@@ -263,7 +265,12 @@ class Committing(Ledger):
             entries=entries,
         )
         return self.commit_many(
-            [change], message=message, author=author, global_id=global_id, meta=meta
+            [change],
+            message=message,
+            author=author,
+            global_id=global_id,
+            meta=meta,
+            only_changes=only_changes,
         )[0]
 
     def commit_tree(
@@ -289,12 +296,14 @@ class Committing(Ledger):
         author: str = "",
         global_id: str | None = None,
         meta: Mapping[str, str] | None = None,
+        only_changes: bool = False,
     ) -> Commits:
         """Commits to several branches in one transaction, under one global id; in their order.
 
         Bytes are durable before the first row is written. Where others commit to the same branch
         meanwhile, puts and deletes are applied on top of theirs: no commit is lost, and for a
-        path that both wrote the later one counts.
+        path that both wrote the later one counts. With ``only_changes`` the heads are returned, and
+        nothing happens, where they hold all of this already.
 
         Raises:
             NotFound: ``repo.unknown``, ``file.missing`` for a source, ``file.unknown`` for a
@@ -315,6 +324,8 @@ class Committing(Ledger):
                 writer.put_object(journal.TAG, news[1])
             for _ in range(OPTIMISTIC):
                 commits, objects = made.commits(writer, staged, heads)
+                if only_changes and _same(commits, heads):
+                    return [head for head in heads if head is not None]
                 with self._db.begin() as tx:
                     now = writing.heads(tx, where)
                     if _ids(now) == _ids(heads):
@@ -459,6 +470,12 @@ def _writable(commit: Commit) -> Commit:
 
 def _start(head: Commit | None) -> str:
     return EMPTY_TREE if head is None else head.tree
+
+
+def _same(commits: Sequence[Commit], heads: Sequence[Commit | None]) -> bool:
+    """Whether nothing would change but the history."""
+    pairs = zip(commits, heads, strict=True)
+    return all(head is not None and head.tree == commit.tree for commit, head in pairs)
 
 
 def _ids(commits: Sequence[Commit | None]) -> list[str | None]:

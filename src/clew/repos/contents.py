@@ -12,9 +12,10 @@ from typing import BinaryIO, TypeAlias
 
 from clew.base.address import normal_path
 from clew.base.errors import Conflict, NotFound, NotReady
+from clew.base.progress import Amount, Progress, unseen
 from clew.base.records import Change, Commit, FileInfo
 from clew.repos.globs import glob_match
-from clew.store import EMPTY_TREE, Entry, Store, TreeChange
+from clew.store import EMPTY_TREE, Entry, Store, TreeChange, TreeSummary
 
 Content: TypeAlias = Commit | str
 """A finished commit, an open one with what was put into it so far, or the digest of a tree."""
@@ -118,24 +119,33 @@ def _only_file(store: Store, content: Content, path: str) -> FileInfo:
     return info
 
 
-def export(store: Store, content: Content, path: str, target: Path) -> list[Path]:
+def export(
+    store: Store, content: Content, path: str, target: Path, seen: Progress = unseen
+) -> list[Path]:
     """Write a file to ``target`` (into it, if it is a directory), or all below a directory.
 
-    Each file is written whole or not at all. The paths that were written, in order.
+    Each file is written whole or not at all, and so is a directory where there was nothing. The
+    paths that were written, in order.
     """
     info = get(store, content, path)
     if info.kind == "file":
         goal = target / info.path.rsplit("/", 1)[-1] if target.is_dir() else target
-        return [_export_one(store, info, goal)]
-    skip = 1 if info.path == "/" else len(info.path) + 1
-    below = entries(store, content, info.path)
-    return [_export_one(store, file, target / file.path[skip:]) for file in below]
+        store.export(info.digest, goal)
+        seen(Amount(1, info.size_bytes))
+        return [goal]
+    tree = tree_of(content)
+    whole = _below(store, tree, info)
+
+    def tell(amount: Amount) -> None:
+        seen(Amount(amount.files, amount.size_bytes, whole.files, whole.size_bytes))
+
+    return store.export_tree(tree, info.path, target, seen=tell)
 
 
-def _export_one(store: Store, file: FileInfo, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    store.export(file.digest, target)
-    return target
+def _below(store: Store, tree: str, directory: FileInfo) -> TreeSummary:
+    if directory.path == "/":
+        return store.summary(tree)
+    return TreeSummary(files=0, size_bytes=directory.size_bytes)
 
 
 def _file(entry: Entry) -> FileInfo:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from clew.base.address import DEFAULT_BRANCH, Address, parse_address
+from clew.base.progress import Progress, unseen
 from clew.base.records import Change, Commit, FileInfo, Found
 from clew.db import Database, Tx
 from clew.repos import contents, history, refs, tables, writing
@@ -147,12 +148,15 @@ class Repos(Committing, Merging, Squashing, Keeping):
         """A file as a seekable stream for one thread. Raises as :meth:`read` does."""
         return contents.open_file(self._store, content, path)
 
-    def export(self, content: Content, path: str, target: Path) -> Sequence[Path]:
+    def export(
+        self, content: Content, path: str, target: Path, *, progress: Progress = unseen
+    ) -> Sequence[Path]:
         """Write a file to ``target`` (into it, where it is a directory), or all below a directory.
 
-        Each file is written whole or not at all. The paths that were written, in order.
+        Each file is written whole or not at all, and so is a directory where there was nothing.
+        The paths that were written, in order.
         """
-        return contents.export(self._store, content, path, target)
+        return contents.export(self._store, content, path, target, progress)
 
     # what is known of files ------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from clew.store.condemned import Condemned
 from clew.store.keeping import Keep
 from clew.store.packs import Pack, PackBuilder, Place
 from clew.store.shelf import Shelf
+from clew.store.sieve import Sieve
 
 PACK_LIMIT = 32 * 1024 * 1024
 _SMALL_PACK = 4096  # objects; the keys of smaller packs stand in one table, larger ones are asked
@@ -23,6 +24,7 @@ _TIERS_BYTES = (64 * 1024, 1024 * 1024, 4 * 1024 * 1024)
 _MERGE_AT = 32  # packs of one tier
 _MERGED_LIMIT = 2 * PACK_LIMIT
 _ATTEMPTS = 5
+_ASKED_OFTEN = 1000  # look-ups in large packs, before a sieve is worth its making
 
 
 class Catalog:
@@ -40,6 +42,8 @@ class Catalog:
         self._packs: dict[str, Pack] = {}
         self._table: dict[bytes, Pack] = {}
         self._large: tuple[Pack, ...] = ()
+        self._sieve: Sieve | None = None
+        self._asked = 0
         self._damaged: dict[str, Corrupt] = {}
         self._spoilt: set[bytes] = set()
         self._lists: dict[str, Condemned] = {}
@@ -232,7 +236,24 @@ class Catalog:
         pack = self._table.get(key)
         if pack is not None:
             return pack
-        return next((pack for pack in self._large if pack.find(key)), None)
+        if self._sieve is None:
+            self._asked += 1
+            if self._asked == _ASKED_OFTEN:
+                self._make_sieve()
+        elif not self._sieve.passes(key):
+            return None
+        for pack in self._large:
+            if pack.number(key) is not None:
+                return pack
+        return None
+
+    def _make_sieve(self) -> None:
+        """Many look-ups come: from now on large packs are asked for what they may have alone."""
+        sieve = Sieve()
+        with self._lock:
+            for pack in self._large:
+                sieve.add(pack.sorted_keys())
+            self._sieve = sieve
 
     def _holders(self, key: bytes) -> list[Pack]:
         with self._lock:
@@ -296,6 +317,8 @@ class Catalog:
         if pack.count <= _SMALL_PACK:
             self._table.update(dict.fromkeys(pack.sorted_keys(), pack))
         else:
+            if self._sieve is not None:
+                self._sieve.add(pack.sorted_keys())
             self._large = (*self._large, pack)
 
     def _drop(self, names: set[str]) -> None:

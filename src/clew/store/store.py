@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from clew.base.errors import Corrupt
-from clew.base.ids import new_id
+from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
 from clew.store import checking, examining, opening, reading
 from clew.store.address import parse
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
 from clew.store.collecting import Collector, Roots, Step, Terms, alone, cost
+from clew.store.digests import split
 from clew.store.examining import Examined, Sound
 from clew.store.examining import Progress as Seen
-from clew.store.digests import split
+from clew.store.exporting import Outgoing, export_many, write_file
+from clew.store.fetching import ahead
 from clew.store.keeping import Keep
 from clew.store.leases import Board, Lease, Leases, LocalBoard, ShelfBoard
 from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
@@ -138,7 +140,7 @@ class Store:
         payload = self._catalog.fetch(tag, key)
         if tag != CHUNKS:
             return payload
-        return b"".join(map(self._chunk, decode_chunks(digest, payload).keys))
+        return b"".join(ahead(self._chunk, decode_chunks(digest, payload).keys))
 
     def open_file(self, digest: str) -> BinaryIO:
         """A file as a seekable stream for one thread; a large one is read chunk by chunk."""
@@ -157,15 +159,30 @@ class Store:
         """
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f".{new_id()}.tmp"
-            try:
-                with temporary.open("xb") as stream:
-                    for piece in self._pieces(digest):
-                        stream.write(piece)
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            write_file(self._pieces(digest), target)
+
+    def export_tree(
+        self, tree: str, directory: str, target: Path, *, seen: Progress = unseen
+    ) -> list[Path]:
+        """Write all files below a directory of a tree below ``target``; where they are, in order.
+
+        Several are written at once, each whole or not at all; where there is nothing at ``target``
+        yet it appears whole, or not at all.
+
+        Raises:
+            Unavailable: ``disk.full``, ``workspace.read_only``.
+        """
+        skip = len(directory.rstrip("/")) + 1
+        written: list[str] = []
+
+        def outgoing() -> Iterator[Outgoing]:
+            for entry in self.entries(tree, directory):
+                name = entry.path[skip:]
+                written.append(name)
+                yield Outgoing(entry.digest, name, entry.size_bytes)
+
+        export_many(self._pieces, outgoing(), target, seen)
+        return [Path(f"{target}/{name}") for name in written]
 
     # trees ----------------------------------------------------------------------------------
 
@@ -262,7 +279,7 @@ class Store:
         tag, key = split(digest)
         payload = self._catalog.fetch(tag, key)
         if tag == CHUNKS:
-            yield from map(self._chunk, decode_chunks(digest, payload).keys)
+            yield from ahead(self._chunk, decode_chunks(digest, payload).keys)
         else:
             yield payload
 
