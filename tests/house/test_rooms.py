@@ -41,7 +41,7 @@ ONE_ROOM_ONLY = {
     "psutil": "compute",
     "optuna": "experiments",
     "mlflow": "models",
-    "duckdb": "repos",
+    "duckdb": "tables",
 }
 
 

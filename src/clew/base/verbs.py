@@ -35,13 +35,14 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.table_verbs import TableVerbs
 from clew.base.version_verbs import VersionVerbs
 
 Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(VersionVerbs, Protocol):
+class Verbs(TableVerbs, VersionVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------

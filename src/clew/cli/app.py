@@ -13,7 +13,18 @@ from typing import NoReturn
 import typer
 
 from clew.base.errors import ClewError, Invalid, Unavailable
-from clew.cli import commits, data, history, models, project, questions, versions, work
+from clew.cli import (
+    commits,
+    data,
+    differing,
+    history,
+    models,
+    project,
+    querying,
+    questions,
+    versions,
+    work,
+)
 from clew.cli.frame import EXIT_CODES, report_error
 
 DAILY = "Every day"
@@ -42,7 +53,8 @@ for panel, name, command in (
     (DAILY, "get", data.get),
     (DAILY, "ls", data.ls),
     (DAILY, "log", history.log),
-    (DAILY, "diff", data.diff),
+    (DAILY, "diff", differing.diff),
+    (DAILY, "sql", querying.sql),
     (DAILY, "status", questions.status),
     (DAILY, "plan", work.plan),
     (DAILY, "why", questions.why),
@@ -111,7 +123,8 @@ def main() -> None:
     except OSError as error:
         _end(_of_system(error))
     finally:
-        gc.freeze()  # the process ends: what is loaded need not be searched for garbage
+        if "duckdb" not in sys.modules:  # at the end it complains of what is still there
+            gc.freeze()  # the process ends: what is loaded need not be searched for garbage
 
 
 def _run_for_programs() -> NoReturn:

@@ -18,7 +18,6 @@ from clew.cli import render
 from clew.cli.commits import Meta
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
-from clew.cli.history import print_changes
 
 Address = Annotated[str, typer.Argument(help="repo[@branch|@id][^N][:/path]")]
 Branch = Annotated[str, typer.Option("--branch", "-b", help="Branch to work on.")]
@@ -186,23 +185,3 @@ def create(
         print_json(made)
     else:
         console().print(f"[green]✓[/] {made.name}")
-
-
-def diff(
-    old: Annotated[str, typer.Argument(help="repo@ref")],
-    new: Annotated[str, typer.Argument(help="repo@ref; the parent of OLD without it.")] = "",
-    json: Json = False,
-) -> None:
-    """Paths that differ between two commits."""
-    with workspace() as clew:
-        first, second = (old, new) if new else (f"{clew.commit(old).id}", "")
-        if not second:
-            commit = clew.commit(first)
-            if commit.parent is None:
-                raise Invalid("diff.no_parent", f"{old} is the first commit.", hint="Name two.")
-            first, second = commit.parent, commit.id
-        changes = clew.diff(first, second)
-    if json:
-        print_json(changes)
-    else:
-        print_changes(changes)

@@ -14,6 +14,7 @@ from clew.base.address import normal_path
 from clew.base.errors import Conflict, NotFound, NotReady
 from clew.base.progress import Amount, Progress, unseen
 from clew.base.records import Change, Commit, FileInfo
+from clew.repos.files import File
 from clew.repos.globs import glob_match
 from clew.store import EMPTY_TREE, Entry, Store, TreeChange, TreeSummary
 
@@ -91,6 +92,23 @@ def glob(store: Store, content: Content, pattern: str) -> Iterator[FileInfo]:
     matcher = glob_match(pattern)
     below = store.entries(tree_of(content), matcher.directory)
     return (_file(entry) for entry in below if matcher.match(entry.path) is not None)
+
+
+def pick(store: Store, content: Content, path: str) -> list[File]:
+    """The file at a path, all below a directory, or all that match a pattern; by path.
+
+    Raises:
+        NotFound: ``file.unknown`` where there is nothing.
+    """
+    try:
+        found = [get(store, content, path)]
+    except NotFound:
+        found = list(glob(store, content, path)) if set(path) & set("*?[{(!") else []
+        if not found:
+            raise
+    if found[0].kind == "directory":
+        found = list(entries(store, content, path))
+    return [File.of(store, one.path, one.digest, one.size_bytes) for one in found]
 
 
 def read(store: Store, content: Content, path: str) -> bytes:

@@ -18,6 +18,7 @@ from clew.repos import contents, history, refs, tables, writing
 from clew.repos.committing import Committing
 from clew.repos.contents import Content
 from clew.repos.facts import FileFacts
+from clew.repos.files import File
 from clew.repos.history import LogFilter
 from clew.repos.keeping import Keeping
 from clew.repos.merging import Merging
@@ -139,6 +140,13 @@ class Repos(Committing, Merging, Squashing, Keeping):
     def glob(self, content: Content, pattern: str) -> Iterator[FileInfo]:
         """Files whose path matches, by path. The grammar is in ``repos/globs.py``."""
         return contents.glob(self._store, content, pattern)
+
+    def pick(self, content: Content, path: str) -> Sequence[File]:
+        """The file at a path, all below a directory, or all that match a pattern; by path.
+
+        Raises NotFound ``file.unknown`` where there is nothing.
+        """
+        return contents.pick(self._store, content, path)
 
     def read(self, content: Content, path: str) -> bytes:
         """The bytes of a file. Raises NotFound ``file.unknown``, Conflict ``file.directory``."""

@@ -25,13 +25,17 @@ Limit = Annotated[int, Query(ge=1, le=1_000_000, description="The most that is a
 class ServedVerbs(Verbs, Protocol):
     """A workspace that can be served: every verb, callable from several threads at once.
 
-    The two more are ``apply`` and ``plan`` for a caller whose files are elsewhere.
+    The three more are ``apply``, ``plan`` and ``sql`` for a caller whose files are elsewhere.
     """
 
     def apply_files(
         self, files: Mapping[str, bytes], entry: str, *, message: str = ""
     ) -> list[Applied]:
         """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
+        ...
+
+    def sql_file(self, query: str, target: Path) -> None:
+        """The answer of a query as a file, in the format of its suffix."""
         ...
 
     def plan_files(self, files: Mapping[str, bytes], entry: str) -> list[Plan]:

@@ -25,6 +25,9 @@ from clew.workspace.lending import DatabaseLock
 from clew.workspace.runners import GateRunner, TrainRunner
 from clew.workspace.snapshots import Snapshots
 
+QUERIES = 2
+"""So many queries run at a time in a server."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
@@ -37,6 +40,8 @@ class Rooms:
     repos: Repos
     snapshots: Snapshots
     compute: ProcessPool
+    queries: ProcessPool
+    """For queries that a server is asked: they do not wait behind jobs."""
     pipelines: Pipelines
     experiments: Experiments
     models: Models
@@ -47,6 +52,7 @@ class Rooms:
     def close(self) -> None:
         """End the workers and let go of the files."""
         self.compute.close()
+        self.queries.close()
         with suppress(Unavailable):  # a full or read-only disk: the next one tells it
             self.repos.settle()
         self.db.close()
@@ -111,6 +117,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         repos=repos,
         snapshots=snapshots,
         compute=compute,
+        queries=ProcessPool(QUERIES, home / "scratch", home / "logs"),
         pipelines=pipelines,
         experiments=experiments,
         models=models,

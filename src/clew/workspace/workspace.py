@@ -53,13 +53,14 @@ from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.predicting import predict
 from clew.workspace.rooms import Rooms, serving_settings
+from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
 
 LOCK_NAME = "engine.lock"
 FOLLOW_S = 0.5
 
 
-class Workspace(Versions):
+class Workspace(Tables, Versions):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

@@ -110,6 +110,21 @@ def test_a_file_is_read_from_any_place(remote, verbs):
     assert raised.value.code == "file.unknown"
 
 
+def test_tables_and_comparisons_arrive_as_they_are(remote, verbs):
+    assert remote.sql("select 1").to_pydict() == {"one": [1, 2]}
+    with pytest.raises(ClewError) as raised:
+        remote.sql("selct")
+    assert raised.value.code == "sql.syntax"
+    with pytest.raises(Denied) as denied:
+        remote.sql("select 1", attach={"here": "/etc/passwd"})
+    assert denied.value.code == "sql.attach_denied"
+    assert remote.sql_into("select 1", "a/b:/x.csv", message="é") == verbs.commits[0]
+    assert verbs.asked[-1] == ("sql_into", "select 1", "a/b:/x.csv", "é")
+    far = remote.compare("a/b@x", "a/b@y", paths=["/p", "/q"], key=["id"], limit=3, files=7)
+    assert verbs.asked[-1] == ("compare", ["/p", "/q"], ["id"], 3, 7)
+    assert far == verbs.compare("a/b@x", "a/b@y", key=["id"])
+
+
 def test_files_of_every_kind_of_source_arrive_as_they_are(remote, verbs, tmp_path):
     (tmp_path / "here").write_bytes(b"path" * 1000)
     files = {

@@ -9,6 +9,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+
 from clew.base.clock import now
 from clew.base.errors import Conflict, Denied, Invalid, NotFound, NotReady
 from clew.base.records import (
@@ -29,6 +31,7 @@ from clew.base.records import (
     Experiment,
     ExperimentDetail,
     Explanation,
+    FileDiff,
     FileInfo,
     Job,
     MetricPoint,
@@ -41,11 +44,14 @@ from clew.base.records import (
     PredictResult,
     RepoInfo,
     Revision,
+    RowChange,
     Signature,
     Status,
     StepInfo,
+    TableDiff,
     TableProfile,
     Tag,
+    TextDiff,
     Trial,
     Verdict,
 )
@@ -423,6 +429,38 @@ class FakeVerbs:
             if c.id.startswith(ref) or ref in {f"{c.repo}@main", f"{c.repo}@{c.id}"}:
                 return c
         raise NotFound("commit.unknown", f"There is no commit {ref}.", hint="See `clew log REPO`.")
+
+    def sql(self, query, *, attach=None):
+        raise NotImplementedError("the server asks for a file")
+
+    def sql_file(self, query, target):
+        if query != "select 1":
+            raise Invalid("sql.syntax", f"{query} is no SQL.", hint="Write a SELECT.")
+        table = pa.table({"one": [1, 2]})
+        with pa.ipc.new_stream(target, table.schema) as stream:
+            stream.write_table(table)
+
+    def sql_into(self, query, address, *, attach=None, message=""):
+        self.asked.append(("sql_into", query, address, message))
+        return self.commits[0]
+
+    def compare(self, old, new, *, paths=(), key=(), limit=10, files=100):
+        self.asked.append(("compare", list(paths), list(key), limit, files))
+        table = TableDiff(
+            old_rows=2, new_rows=3, added=1, removed=0, changed=1, key=tuple(key), columns=(),
+            cells={"delay": 1}, numbers=(),
+            sample=(
+                RowChange(kind="changed", key={"id": 1}, old={"delay": None}, new={"delay": 2.5}),
+            ),
+        )  # fmt: skip
+        text = TextDiff(
+            added=1, removed=0, text="--- a\n+++ b\n@@ -1 +1,2 @@\n a\n+<b>\n", cut=False
+        )
+        info = FileInfo(path="/x.parquet", kind="file", digest="file:a", size_bytes=3)
+        return [
+            FileDiff(path="/x.parquet", kind="changed", old=info, new=info, table=table),
+            FileDiff(path="/notes.txt", kind="changed", old=info, new=info, text=text),
+        ]
 
     def diff(self, old, new):
         if old == "corrupt":

@@ -1,6 +1,14 @@
 """What travels between rooms and over the wire. One import place for all records."""
 
 from clew.base.records.data import Change, CodeRef, Commit, Event, FileInfo, RepoInfo
+from clew.base.records.differences import (
+    ColumnChange,
+    FileDiff,
+    NumbersChange,
+    RowChange,
+    TableDiff,
+    TextDiff,
+)
 from clew.base.records.models import (
     Check,
     Column,
@@ -50,10 +58,10 @@ from clew.base.records.work import (
 
 __all__ = [
     "ENDED_STATES", "JOB_STATES", "Applied", "BranchInfo", "Change", "ChangeStatus", "Check",
-    "CodeRef", "Column", "ColumnDrift", "ColumnProfile", "Commit", "Datum", "DriftReport",
-    "Edge", "Endpoint", "Event", "Experiment", "ExperimentDetail", "Explanation", "FileInfo",
-    "Found", "Holder", "Job", "Merge", "MergeConflict", "MetricPoint", "ModelVersion", "Node",
-    "PipelineInfo", "Plan", "PlannedDatum", "PredictResult", "Prediction", "Removal",
-    "RepoInfo", "Revision", "Signature", "Status", "StepInfo", "TableProfile", "Tag", "Trial",
-    "Verdict",
+    "CodeRef", "Column", "ColumnChange", "ColumnDrift", "ColumnProfile", "Commit", "Datum",
+    "DriftReport", "Edge", "Endpoint", "Event", "Experiment", "ExperimentDetail", "Explanation",
+    "FileDiff", "FileInfo", "Found", "Holder", "Job", "Merge", "MergeConflict", "MetricPoint",
+    "ModelVersion", "Node", "NumbersChange", "PipelineInfo", "Plan", "PlannedDatum",
+    "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision", "RowChange", "Signature",
+    "Status", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff", "Trial", "Verdict",
 ]  # fmt: skip

@@ -1,0 +1,251 @@
+"""Files of commits as Arrow tables that are read only as far as somebody asks, and back to files.
+
+Knows pyarrow's datasets; knows no SQL, and nothing of which files belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.fs
+import pyarrow.json
+import pyarrow.parquet
+
+from clew.base.errors import ClewError, Invalid
+from clew.repos import File
+
+ARROW_SUFFIXES = frozenset({".arrow", ".feather", ".ipc"})
+TABULAR = ARROW_SUFFIXES | {".parquet", ".csv", ".jsonl", ".ndjson", ".json"}
+"""Suffixes of files that can be read as tables; a ``.json`` must be a list of objects."""
+
+_WHOLE_BYTES = 256 << 20
+"""CSV up to this size is read whole, so that its types are found over all rows."""
+_FILE_MAGIC = b"ARROW1"
+
+
+class Reading:
+    """Tables over files of a store. What goes wrong while somebody else scans them is kept.
+
+    Arrow hands errors of Python files on as text: :meth:`trouble` is the error itself.
+    """
+
+    def __init__(self) -> None:
+        self._handler = _StoreFiles()
+        self._files = pa.fs.PyFileSystem(self._handler)
+
+    @property
+    def trouble(self) -> ClewError | None:
+        """The first error of the store that a scan met."""
+        return self._handler.trouble
+
+    def tables(self, files: Sequence[File]) -> list[Any]:
+        """Arrow datasets or tables that together hold the rows of all files, one a format.
+
+        Parquet and Arrow files are only opened: columns, row groups and files that a scan does
+        not need are not fetched. Columns that only some files have are null in the others.
+
+        Raises:
+            Invalid: ``file.unreadable``, ``files.differ``.
+        """
+        kinds: dict[str, list[File]] = {}
+        for file in files:
+            kinds.setdefault(_kind(file), []).append(file)
+        return [self._table(kind, some) for kind, some in kinds.items()]
+
+    def _table(self, kind: str, files: Sequence[File]) -> Any:
+        if kind.startswith("whole"):
+            return self._whole(files)
+        if kind == "csv":
+            reader = pyarrow.csv.ReadOptions(block_size=32 << 20)
+            form = pyarrow.dataset.CsvFileFormat(read_options=reader)
+        elif kind == "parquet":
+            form = pyarrow.dataset.ParquetFileFormat()
+        else:
+            form = pyarrow.dataset.IpcFileFormat()
+        fragments = [self._fragment(form, file) for file in files]
+        with _differing(files):
+            schema = pa.unify_schemas(
+                [fragment.physical_schema for fragment in fragments], promote_options="permissive"
+            )
+        schema = schema.remove_metadata()  # of pandas, true of one file and not of all
+        return pyarrow.dataset.FileSystemDataset(fragments, schema, form, self._files)
+
+    def _whole(self, files: Sequence[File]) -> Any:
+        tables = []
+        for file in files:
+            try:
+                tables.append(_read_whole(file))
+            except (pa.ArrowException, msgspec.MsgspecError, OSError) as error:
+                raise unreadable(file, error) from None
+        with _differing(files):
+            return pa.concat_tables(tables, promote_options="permissive")
+
+    def _fragment(self, form: Any, file: File) -> Any:
+        path = self._handler.add(file)
+        try:
+            fragment = form.make_fragment(path, filesystem=self._files)
+            _ = fragment.physical_schema
+        except (pa.ArrowException, OSError) as error:
+            if self.trouble is not None:
+                raise self.trouble from None
+            raise unreadable(file, error) from None
+        return fragment
+
+
+class _StoreFiles(pa.fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
+    """What Arrow needs of a file system, for files that were added; each is read by ranges."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, File] = {}
+        self.trouble: ClewError | None = None
+
+    def add(self, file: File) -> str:
+        """The path under which Arrow finds a file: two versions of one path do not meet."""
+        path = f"{file.digest.partition(':')[2]}{file.path}"
+        self._files[path] = file
+        return path
+
+    def get_type_name(self) -> str:
+        return "clew"
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info(self, paths: Sequence[str]) -> list[Any]:
+        return [
+            pa.fs.FileInfo(path, pa.fs.FileType.File, size=self._files[path].size)
+            if path in self._files
+            else pa.fs.FileInfo(path, pa.fs.FileType.NotFound)
+            for path in paths
+        ]
+
+    def open_input_file(self, path: str) -> Any:
+        try:
+            return pa.PythonFile(_Kept(self._files[path].open(), self._keep), mode="r")
+        except ClewError as error:
+            self._keep(error)
+            raise
+
+    def open_input_stream(self, path: str) -> Any:
+        return self.open_input_file(path)
+
+    def _keep(self, error: ClewError) -> None:
+        self.trouble = self.trouble or error
+
+    def _refuse(self, *_: object) -> Any:
+        raise NotImplementedError("These files are read only.")
+
+    get_file_info_selector = create_dir = delete_dir = delete_dir_contents = _refuse
+    delete_root_dir_contents = delete_file = move = copy_file = _refuse
+    open_output_stream = open_append_stream = _refuse
+
+
+class _Kept:
+    """A stream whose errors are kept for whoever started the scan."""
+
+    def __init__(self, stream: BinaryIO, keep: Callable[[ClewError], None]) -> None:
+        self._stream = stream
+        self._keep = keep
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except ClewError as error:
+            self._keep(error)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __del__(self) -> None:
+        self._stream.close()  # Arrow drops what it has read, and does not close it
+
+
+def _kind(file: File) -> str:
+    """parquet, ipc, csv: scanned piece by piece; ``whole`` and a suffix: read at once."""
+    if file.suffix == ".parquet":
+        return "parquet"
+    if file.suffix == ".csv" and file.size > _WHOLE_BYTES:
+        return "csv"
+    if file.suffix in ARROW_SUFFIXES:
+        with file.open() as stream:
+            if stream.read(len(_FILE_MAGIC)) == _FILE_MAGIC:
+                return "ipc"
+    return f"whole {file.suffix}"
+
+
+def _read_whole(file: File) -> Any:
+    content = file.read()
+    if file.suffix == ".csv":
+        return pyarrow.csv.read_csv(pa.BufferReader(content))
+    if file.suffix == ".json":
+        return pa.Table.from_pylist(msgspec.json.decode(content, type=list[dict[str, Any]]))
+    if file.suffix in ARROW_SUFFIXES:
+        return pa.ipc.open_stream(content).read_all()
+    return pyarrow.json.read_json(pa.BufferReader(content))
+
+
+def write_rows(reader: Any, target: Path) -> int:
+    """Write a RecordBatchReader as the format of the target's suffix; how many rows it had.
+
+    ``.parquet``, ``.csv``, ``.arrow`` or ``.feather`` (Arrow files), ``.stream`` (an Arrow stream).
+
+    Raises:
+        Invalid: ``sql.format``.
+    """
+    rows = 0
+    with _writer(target, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def _writer(target: Path, schema: Any) -> Any:
+    suffix = target.suffix.lower()
+    if suffix == ".parquet":
+        return pyarrow.parquet.ParquetWriter(
+            target, schema, compression="zstd", compression_level=1, version="2.6"
+        )
+    if suffix == ".csv":
+        return pyarrow.csv.CSVWriter(target, schema)
+    if suffix in ARROW_SUFFIXES:
+        return pa.ipc.new_file(target, schema)
+    if suffix == ".stream":
+        return pa.ipc.new_stream(target, schema)
+    raise Invalid(
+        "sql.format",
+        f"{target.name!r} is not the name of a table.",
+        hint="Name a .parquet, .csv or .arrow file.",
+    )
+
+
+def unreadable(file: File, error: Exception) -> Invalid:
+    """The error for a file that is not what its suffix says."""
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return Invalid(
+        "file.unreadable",
+        f"{file.path} ({file.size} bytes) is not readable as a table: {reason}.",
+        hint="Look at the file, and commit one that can be read in its place.",
+    )
+
+
+@contextmanager
+def _differing(files: Sequence[File]) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowException as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise Invalid(
+            "files.differ",
+            f"{len(files)} files from {files[0].path} to {files[-1].path} are not one table: "
+            f"{reason}.",
+            hint="Name some of them: repo@ref:/directory or repo@ref:/2013-*.parquet.",
+        ) from None
