@@ -38,10 +38,11 @@ def pack(files: Mapping[str, Source], *, delete: Sequence[str] = ()) -> Iterator
 
 
 def check_sources(files: Mapping[str, Source]) -> None:
-    """Refuse contents that are neither bytes nor a path nor a stream of bytes.
+    """Refuse contents that are neither bytes nor the path of a file nor a stream of bytes.
 
     Raises:
-        Invalid: ``put.content``.
+        Invalid: ``put.content``, ``file.is_directory``, ``file.special``.
+        NotFound: ``file.unknown``.
     """
     for name, source in files.items():
         if not isinstance(source, bytes | Path) and not hasattr(source, "read"):
@@ -50,6 +51,25 @@ def check_sources(files: Mapping[str, Source]) -> None:
                 f"The content of {name} is a {type(source).__name__}.",
                 hint="Give bytes (text.encode()), a pathlib.Path, or a file opened with 'rb'.",
             )
+        if isinstance(source, Path):
+            _check_path(source)
+
+
+def _check_path(path: Path) -> None:
+    """That a path is a file: a directory has no bytes, and a pipe would be waited for."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise Invalid(
+            "file.is_directory",
+            f"{path} is a directory.",
+            hint="Give each file of it, by its path in the repo.",
+        )
+    if path.exists():
+        raise Invalid(
+            "file.special", f"{path} is not a plain file.", hint="Read it, and put the bytes."
+        )
+    raise NotFound("file.unknown", f"There is no file {path}.", hint="Check the path.")
 
 
 def _pieces(files: Iterable[tuple[str, Source]], delete: Sequence[str]) -> Iterator[bytes]:
@@ -94,18 +114,8 @@ def _open(name: str, source: Source) -> tuple[BinaryIO, int, bool]:
 
 
 def _open_path(path: Path) -> tuple[BinaryIO, int, bool]:
-    if path.is_dir():
-        raise Invalid(
-            "file.is_directory",
-            f"{path} is a directory.",
-            hint="Give each file of it, by its path in the repo.",
-        )
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        raise NotFound(
-            "file.unknown", f"There is no file {path}.", hint="Check the path."
-        ) from None
+    _check_path(path)
+    stream = path.open("rb")
     return stream, os.fstat(stream.fileno()).st_size, True
 
 

@@ -82,6 +82,15 @@ _KINDS: dict[str, type[ClewError]] = {
 }
 
 
+def closed() -> Unavailable:
+    """A workspace was asked after its ``close()``."""
+    return Unavailable(
+        "workspace.closed",
+        "This workspace was closed.",
+        hint="Open it again: clew.connect()",
+    )
+
+
 def from_wire(data: dict[str, str]) -> ClewError:
     """The error that :meth:`ClewError.to_wire` wrote, as the same class."""
     return _rebuild(data["kind"], data["code"], data["message"], data.get("hint", ""))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from clew.base.errors import ClewError, Unavailable, from_wire
+from clew.base.errors import ClewError, Unavailable, closed, from_wire
 
 T = TypeVar("T")
 _MSGPACK = "application/msgpack"
@@ -111,6 +111,8 @@ class Wire:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
+        if self._client.is_closed:
+            raise closed()
         try:
             yield
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):

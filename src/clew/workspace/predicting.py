@@ -33,13 +33,13 @@ def predict(
         Invalid: ``predict.rows`` with what the endpoint says of them.
         Unavailable: ``endpoint.unreachable``.
     """
+    plain = plain_rows(rows)
     if serving.live(endpoint) is None:
         raise NotReady(
             "endpoint.empty",
             f"No model is on {endpoint} yet.",
             hint="`clew status` says what is missing: data, training, or a blessing.",
         )
-    plain = plain_rows(rows)
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"
         described, _ = _call(place, None, settings.token)

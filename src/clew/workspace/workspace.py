@@ -16,6 +16,7 @@ from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.archive import check_sources
 from clew.base.errors import Conflict, Invalid, NotReady
 from clew.base.ids import new_id
+from clew.base.limits import check_limit, check_seq
 from clew.base.project import project_files
 from clew.base.records import (
     JOB_STATES,
@@ -48,6 +49,7 @@ from clew.db import FileLock
 from clew.repos import LogFilter
 from clew.workspace import asking
 from clew.workspace.applying import apply_files, plan_files
+from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
@@ -73,8 +75,9 @@ class Workspace(Tables, Versions):
         self.serves = False
 
     def close(self) -> None:
-        """End the workers and let go of the files."""
+        """End the workers and let go of the files. Idempotent."""
         self.rooms.close()
+        self.rooms = gone()
 
     # data -----------------------------------------------------------------------------------
 
@@ -159,7 +162,7 @@ class Workspace(Tables, Versions):
     ) -> list[Commit]:
         """Commits of a branch, newest first."""
         only = LogFilter(path=path, since=since, until=until, author=author, meta=meta or {})
-        return self.rooms.repos.log(repo, branch, limit, only=only)
+        return self.rooms.repos.log(repo, branch, check_limit(limit), only=only)
 
     def diff(self, old: str, new: str) -> list[Change]:
         """Paths that differ."""
@@ -236,7 +239,7 @@ class Workspace(Tables, Versions):
                 f"{state!r} is not the state of a job.",
                 hint=f"Use one of {', '.join(JOB_STATES)}.",
             )
-        return self.rooms.pipelines.jobs(pipeline=pipeline, state=state, limit=limit)
+        return self.rooms.pipelines.jobs(pipeline=pipeline, state=state, limit=check_limit(limit))
 
     def job(self, job_id: str) -> Job:
         """One job."""
@@ -244,7 +247,7 @@ class Workspace(Tables, Versions):
 
     def datums(self, job_id: str, *, limit: int = 1000) -> list[Datum]:
         """Datums of a job."""
-        return self.rooms.pipelines.datums(job_id, limit=limit)
+        return self.rooms.pipelines.datums(job_id, limit=check_limit(limit))
 
     def job_log(self, job_id: str) -> str:
         """What the user's code printed."""
@@ -264,7 +267,7 @@ class Workspace(Tables, Versions):
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""
-        return self.rooms.experiments.list(limit=limit)
+        return self.rooms.experiments.list(limit=check_limit(limit))
 
     def experiment(self, experiment_id: str) -> ExperimentDetail:
         """One experiment."""
@@ -333,13 +336,13 @@ class Workspace(Tables, Versions):
 
     def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
         """Logged predictions, newest first."""
-        return self.rooms.serving.predictions(endpoint, limit=limit)
+        return self.rooms.serving.predictions(endpoint, limit=check_limit(limit))
 
     def drift(self, endpoint: str | None = None, *, limit: int = 20) -> list[DriftReport]:
         """Drift reports, newest first."""
         if endpoint is not None:
             self.endpoint(endpoint)  # says which there are
-        return list(self.rooms.monitoring.reports(endpoint, limit=limit))
+        return list(self.rooms.monitoring.reports(endpoint, limit=check_limit(limit)))
 
     # questions ------------------------------------------------------------------------------
 
@@ -357,7 +360,7 @@ class Workspace(Tables, Versions):
 
     def events(self, *, after: int = 0, limit: int = 1000) -> Iterator[Event]:
         """Facts in order."""
-        yield from self.rooms.db.events.after(after, limit=limit)
+        return iter(self.rooms.db.events.after(check_seq(after), limit=check_limit(limit)))
 
 
 class _Waiting:

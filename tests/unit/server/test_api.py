@@ -237,7 +237,7 @@ def test_content_is_never_a_page_of_this_origin(http, verbs):
 def test_a_directory_is_not_content(http, verbs):
     verbs.store["/d/one.txt"] = b""
     answer = http.get("/api/v1/content", params={"address": f"{P}/flights:/d"})
-    assert answer.json()["error"]["code"] == "path.not_a_file"
+    assert answer.json()["error"]["code"] == "file.directory"
 
 
 def test_an_archive_is_a_tar_that_any_tool_reads(http, verbs):

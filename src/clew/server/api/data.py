@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 
 from clew.base.address import parse_address
 from clew.base.archive import MEDIA_TYPE, pack, unpack
-from clew.base.errors import Invalid, NotFound
+from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.metadata import parse_meta
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
 from clew.server.call import Asked, Call, Limit
@@ -210,8 +210,8 @@ def _file(call: Call, address: str) -> FileInfo:
         raise NotFound(
             "file.unknown", f"There is nothing at {address}.", hint="`clew ls` names what is there."
         )
-    raise Invalid(
-        "path.not_a_file",
+    raise Conflict(
+        "file.directory",
         f"{address} is a directory.",
         hint="Ask /api/v1/archive for all of it, or /api/v1/files for its names.",
     )
