@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.records import (
     Applied,
     Change,
@@ -42,7 +43,7 @@ Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(TableVerbs, VersionVerbs, Protocol):
+class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------

@@ -80,5 +80,5 @@ def _corrupt(name: str) -> Corrupt:
     return Corrupt(
         "condemned.corrupt",
         f"The list {name} of what is to be collected is damaged.",
-        hint="Run `clew fsck --repair`: it takes the list away, and nothing is lost by that.",
+        hint="Remove that file: the next `clew gc` writes another, and nothing is lost.",
     )

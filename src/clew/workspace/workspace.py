@@ -53,6 +53,7 @@ from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
+from clew.workspace.keeping import Keeping
 from clew.workspace.predicting import predict
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
@@ -62,7 +63,7 @@ LOCK_NAME = "engine.lock"
 FOLLOW_S = 0.5
 
 
-class Workspace(Tables, Versions):
+class Workspace(Tables, Versions, Keeping):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`
