@@ -338,8 +338,9 @@ class Database:
             yield Tx(connection, self._backend, writing=False)
 
     def close(self) -> None:
-        """Let go of all connections; no transaction may be open."""
+        """Let go of all connections; one that a thread still has is closed when given back."""
         self._watch.close()
+        sa.event.listen(self._engine.pool, "checkin", lambda _, record: record.invalidate())
         self._engine.dispose()
 
     @property

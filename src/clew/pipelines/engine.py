@@ -47,7 +47,9 @@ class Engine:
         self._max_jobs = max_jobs
         self._lock = threading.Lock()
         self._running: dict[StepName, tuple[str, Signals, threading.Thread]] = {}
+        self._threads: set[threading.Thread] = set()
         self._closed = False
+        self._halted = False
         self._turn = threading.Lock()
         self._changed = threading.Event()
         self._broken: ClewError | None = None
@@ -123,7 +125,7 @@ class Engine:
                 return False
             if self.tick():
                 continue
-            if not self.busy:
+            if not self.busy and not self._changed.is_set():  # else the tick saw it running still
                 return True
             if deadline is not None and time.monotonic() > deadline:
                 return False
@@ -146,11 +148,14 @@ class Engine:
     def interrupt(self) -> None:
         """Take running jobs back to wait; returns when their threads have ended."""
         with self._lock:
-            running = list(self._running.values())
-        for _, signals, _ in running:
-            signals.closing.set()
-        for _, _, thread in running:
+            self._halted = True  # a thread that is at its end may not start another job
+            threads = list(self._threads)
+            for _, signals, _ in self._running.values():
+                signals.closing.set()
+        for thread in threads:
             thread.join()
+        with self._lock:
+            self._halted = False
 
     def close(self) -> None:
         """Interrupt, and start no more."""
@@ -167,9 +172,11 @@ class Engine:
             target=self._work, args=(step, row.id, signals), name=f"job {row.id}", daemon=True
         )
         with self._lock:
-            if self._closed or step in self._running or len(self._running) >= self._max_jobs:
+            full = step in self._running or len(self._running) >= self._max_jobs
+            if self._closed or self._halted or full:
                 return False
             self._running[step] = (row.id, signals, thread)
+            self._threads.add(thread)
         thread.start()
         return True
 
@@ -178,15 +185,18 @@ class Engine:
             try:
                 run_job(self._tools, job_id, signals)
             finally:
-                with self._lock:
+                with self._lock:  # together: who sees that nothing runs sees that it has ended
                     del self._running[step]
-                self._changed.set()
-            if not signals.closing.is_set():
+                    self._changed.set()
+            if not self._halted:
                 self.tick()
         except ClewError as error:  # something could not be written: who ticks next has to hear it
             with self._lock:
                 self._left.add(job_id)
             self._broken = error
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
 
     def _judge(self, tx: Tx, graph: Graph, row: Any) -> _Verdict:
         """Whether the first waiting job of a step may start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def run(
     program.write_text(SEARCH)
     ended = subprocess.run(
         [sys.executable, str(program), str(house.home), str(fatal_turn)],
-        env={
+        env=os.environ
+        | {
             "STEPS": str(steps_file(house)),
             "FATAL_STEP": str(fatal_step),
             "SAVES": "yes" if saves else "",

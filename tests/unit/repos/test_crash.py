@@ -111,8 +111,9 @@ def test_every_ref_is_old_or_new_and_no_half_commit_is_visible(homes):
         assert len(repos.log("raw", None)) == len(repos.log("out", None)) + 1 == 1 + new
         assert len(db.events.after(0)) == (4 if new else 2)
         assert store.fsck() == []
-        with db.read() as tx:
-            assert tx.execute(sa.text("pragma integrity_check")).scalar() == "ok"
+        if database_url(home).startswith("sqlite"):
+            with db.read() as tx:
+                assert tx.execute(sa.text("pragma integrity_check")).scalar() == "ok"
         again = repos.commit_many([RepoChange(repo="raw", puts={"/c": b"after"})])[0]
         assert repos.read(again, "/c") == b"after"
         seen.append(new)
