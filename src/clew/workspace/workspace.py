@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.archive import check_sources
-from clew.base.errors import Conflict, Invalid, NotReady
+from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
 from clew.base.project import project_files
@@ -43,9 +43,8 @@ from clew.base.records import (
     Status,
     Verdict,
 )
-from clew.base.settings import Settings
 from clew.base.verbs import Source, Watcher
-from clew.db import FileLock
+from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter
 from clew.workspace import asking
 from clew.workspace.applying import apply_files, plan_files
@@ -59,7 +58,6 @@ from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
 
-LOCK_NAME = "engine.lock"
 FOLLOW_S = 0.5
 
 
@@ -203,13 +201,7 @@ class Workspace(Tables, Versions, Keeping):
                 if lock is None:
                     waiting.follow(FOLLOW_S)
                     continue
-                try:
-                    engine = Engine(self.rooms)
-                    engine.recover()
-                    engine.run_until_idle(waiting.done, waiting.stop)
-                finally:  # nothing of ours runs once another engine may take the lock
-                    self.rooms.pipelines.interrupt()
-                    lock.release()
+                self._work(lock, waiting)
         waiting.check()
 
     def _change_of(self, wanted: str) -> str:
@@ -218,11 +210,29 @@ class Workspace(Tables, Versions, Keeping):
             return self.commit(wanted).global_id
         return self.rooms.lineage.change(wanted)
 
-    def _try_lock(self) -> FileLock | None:
+    def _try_lock(self) -> Lock | None:
         try:
-            return FileLock.acquire(self.rooms.settings.home / LOCK_NAME, "clew")
+            return self.rooms.db.lock(ENGINE_LOCK, "clew")
         except Conflict:
             return None
+
+    def _work(self, lock: Lock, waiting: _Waiting) -> None:
+        """Work until nothing is left, under a lock; a lost one ends it, and the caller looks on."""
+        rooms = self.rooms
+        try:
+            rooms.db.fence(lock)
+            lock.on_loss(waiting.stop.set)
+            engine = Engine(rooms)
+            engine.recover()
+            engine.run_until_idle(waiting.done, waiting.stop)
+        except Unavailable as error:
+            if error.code != "lock.lost":
+                raise
+        finally:  # nothing of ours runs once another engine may take the lock
+            rooms.pipelines.interrupt()
+            rooms.db.fence(None)
+            lock.release()
+            waiting.go_on()
 
     def pipelines(self) -> list[PipelineInfo]:
         """All pipelines."""
@@ -402,6 +412,11 @@ class _Waiting:
             self.stop.set()
             return True
         return not asking.pending(self._rooms, self._global_id)
+
+    def go_on(self) -> None:
+        """Let another try be, unless it is too late: whoever stopped it was the lock."""
+        if not self._late:
+            self.stop.clear()
 
     def check(self) -> None:
         """Raise NotReady ``wait.timeout`` where time was up."""
