@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from clew.base.errors import Conflict, Invalid, NotFound
+from clew.base.progress import Amount, Progress, unseen
 
 MEDIA_TYPE = "application/x-tar"
 Source = bytes | Path | BinaryIO
@@ -23,7 +24,9 @@ _BLOCK = tarfile.BLOCKSIZE
 _DELETE = "CLEW.delete"
 
 
-def pack(files: Mapping[str, Source], *, delete: Sequence[str] = ()) -> Iterator[bytes]:
+def pack(
+    files: Mapping[str, Source], *, delete: Sequence[str] = (), seen: Progress = unseen
+) -> Iterator[bytes]:
     """The stream, in pieces of about 256 KiB; ``delete`` rides in the global pax header.
 
     A stream that cannot seek is read into memory. Sources are not closed.
@@ -34,7 +37,7 @@ def pack(files: Mapping[str, Source], *, delete: Sequence[str] = ()) -> Iterator
         Conflict: ``file.changed`` where a file grew or shrank while it was read.
     """
     check_sources(files)
-    yield from _gather(_pieces(files.items(), delete))
+    yield from _gather(_pieces(files.items(), delete, seen))
 
 
 def check_sources(files: Mapping[str, Source]) -> None:
@@ -72,15 +75,21 @@ def _check_path(path: Path) -> None:
     raise NotFound("file.unknown", f"There is no file {path}.", hint="Check the path.")
 
 
-def _pieces(files: Iterable[tuple[str, Source]], delete: Sequence[str]) -> Iterator[bytes]:
+def _pieces(
+    files: Iterable[tuple[str, Source]], delete: Sequence[str], seen: Progress
+) -> Iterator[bytes]:
     if delete:
         yield tarfile.TarInfo.create_pax_global_header({_DELETE: json.dumps(list(delete))})
         yield _directory()  # a reader of tar wants a member after a header
-    for name, source in files:
+    done = 0
+    for number, (name, source) in enumerate(files, start=1):
         stream, size, owned = _open(name, source)
         try:
             yield _header(name, size)
-            yield from _content(name, stream, size)
+            for piece in _content(name, stream, size):
+                yield piece
+                done += len(piece)
+                seen(Amount(number, done))
         finally:
             if owned:
                 stream.close()

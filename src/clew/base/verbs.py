@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from clew.base.keeping_verbs import KeepingVerbs
+from clew.base.progress import Progress, unseen
 from clew.base.records import (
     Applied,
     Change,
@@ -65,11 +66,14 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, Protocol):
         delete: Sequence[str] = (),
         replace: bool = False,
         meta: Mapping[str, str] | None = None,
+        progress: Progress = unseen,
     ) -> Commit:
         """Commit files (path in the repo → content) on top of a branch, as one change.
 
-        ``delete`` names paths that go; ``replace`` drops everything else. What follows from the
-        change is run by the server, or by :meth:`wait` on an embedded workspace.
+        A Path may be a directory: all files below it go below the path in the repo. ``delete``
+        names paths that go; ``replace`` drops everything else. Where the head holds all of this
+        already it is returned, and nothing is committed; ``progress`` is told of long work. What
+        follows from the change is run by the server, or by :meth:`wait` on an embedded workspace.
         """
         ...
 
@@ -84,8 +88,12 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, Protocol):
         """
         ...
 
-    def get(self, address: str, target: Path | str) -> list[Path]:
-        """Write a file, or everything below a directory, to ``target``; each file atomically."""
+    def get(self, address: str, target: Path | str, *, progress: Progress = unseen) -> list[Path]:
+        """Write a file, or everything below a directory, to ``target``; each file atomically.
+
+        Files of the same names are replaced, others stay; a directory that was not there appears
+        whole or not at all. The paths that were written, in order.
+        """
         ...
 
     def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:

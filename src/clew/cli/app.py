@@ -17,6 +17,7 @@ from clew.cli import (
     commits,
     data,
     differing,
+    files,
     history,
     keeping,
     models,
@@ -50,8 +51,8 @@ app = typer.Typer(
 for panel, name, command in (
     (DAILY, "init", project.init),
     (DAILY, "apply", work.apply),
-    (DAILY, "put", data.put),
-    (DAILY, "get", data.get),
+    (DAILY, "put", files.put),
+    (DAILY, "get", files.get),
     (DAILY, "ls", data.ls),
     (DAILY, "log", history.log),
     (DAILY, "diff", differing.diff),

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from clew.base.address import normal_path
+from clew.base.progress import Amount, Progress, unseen
 
 
-def write_archive(pieces: Iterator[bytes], target: Path, *, is_file: bool) -> list[Path]:
+def write_archive(
+    pieces: Iterator[bytes], target: Path, *, is_file: bool, seen: Progress = unseen
+) -> list[Path]:
     """Write the files of a tar stream below ``target``, each atomically; their paths, in order.
 
     A single file becomes ``target`` itself, or lies in it where that is a directory.
@@ -25,6 +28,7 @@ def write_archive(pieces: Iterator[bytes], target: Path, *, is_file: bool) -> li
         Invalid: ``path.invalid`` for a name with ``..`` or control characters.
     """
     written: list[Path] = []
+    size_bytes = 0
     stream = cast(BinaryIO, io.BufferedReader(_Pieces(pieces), 1 << 18))
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
@@ -36,6 +40,8 @@ def write_archive(pieces: Iterator[bytes], target: Path, *, is_file: bool) -> li
                 place = target
             _write(content, place)
             written.append(place)
+            size_bytes += member.size
+            seen(Amount(len(written), size_bytes))
     if not is_file:
         target.mkdir(parents=True, exist_ok=True)
     return written

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from clew.base.archive import MEDIA_TYPE, pack
+from clew.base.archive import MEDIA_TYPE, check_sources, pack
+from clew.base.progress import Progress, unseen
 from clew.base.project import project_files
 from clew.base.records import (
     Applied,
@@ -39,11 +40,13 @@ from clew.base.records import (
 )
 from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
+from clew.base.walking import expand
 from clew.client.download import write_archive
 from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
+from clew.client.upload import Upload, is_large
 from clew.client.versions import RemoteVersions, meta_texts
 from clew.client.wire import Wire
 
@@ -78,19 +81,25 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping):
         delete: Sequence[str] = (),
         replace: bool = False,
         meta: Mapping[str, str] | None = None,
+        progress: Progress = unseen,
     ) -> Commit:
-        """Commit files on top of a branch, as one change; they travel as one stream."""
-        return self._wire.upload(
-            "/commits",
-            Commit,
-            pack(files, delete=delete),
-            MEDIA_TYPE,
-            repo=repo,
-            branch=branch,
-            message=message,
-            replace=replace,
-            meta=meta_texts(meta),
-        )
+        """Commit files on top of a branch, as one change; they travel as one stream.
+
+        A large one that breaks goes on where it broke, also where the same is put again later.
+        """
+        files = expand(files)
+        check_sources(files)
+        where = {
+            "repo": repo,
+            "branch": branch,
+            "message": message,
+            "replace": replace,
+            "meta": meta_texts(meta),
+        }
+        if is_large(files):
+            return Upload(self._wire, files, delete, progress).commit(**where)
+        archive = pack(files, delete=delete, seen=progress)
+        return self._wire.upload("/commits", Commit, archive, MEDIA_TYPE, **where)
 
     def read(self, address: str) -> bytes:
         """The content of one file, ``repo@ref:/path``."""
@@ -100,11 +109,12 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping):
         """One file as a seekable stream; only the ranges that are read travel."""
         return open_range_reader(self._wire, address)
 
-    def get(self, address: str, target: Path | str) -> list[Path]:
+    def get(self, address: str, target: Path | str, *, progress: Progress = unseen) -> list[Path]:
         """Write a file, or everything below a directory, to ``target``; each file atomically."""
         with self._wire.stream("/archive", address=address) as answer:
             is_file = answer.headers.get("clew-kind") == "file"
-            return write_archive(answer.iter_raw(), Path(target), is_file=is_file)
+            pieces = answer.iter_raw()
+            return write_archive(pieces, Path(target), is_file=is_file, seen=progress)
 
     def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files and directories at an address, by path."""

@@ -62,6 +62,11 @@ class Wire:
         """The same, for a route that takes a stream."""
         return self._decoded("POST", path, kind, values, content, {"Content-Type": media_type})
 
+    def put(self, path: str, kind: type[T], content: Iterator[bytes], **values: object) -> T:
+        """The same, for a route that takes a piece of a stream."""
+        octets = {"Content-Type": "application/octet-stream"}
+        return self._decoded("PUT", path, kind, values, content, octets)
+
     @contextmanager
     def stream(
         self,

@@ -17,6 +17,7 @@ from clew.base.archive import check_sources
 from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
+from clew.base.progress import Progress, unseen
 from clew.base.project import project_files
 from clew.base.records import (
     JOB_STATES,
@@ -45,7 +46,7 @@ from clew.base.records import (
 )
 from clew.base.verbs import Source, Watcher
 from clew.db import ENGINE_LOCK, Lock
-from clew.repos import LogFilter
+from clew.repos import LogFilter, Scans
 from clew.workspace import asking
 from clew.workspace.applying import apply_files, plan_files
 from clew.workspace.closed import gone
@@ -54,11 +55,13 @@ from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.keeping import Keeping
 from clew.workspace.predicting import predict
+from clew.workspace.putting import Put, put
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
 
 FOLLOW_S = 0.5
+SCANS = "cache/scans"
 
 
 class Workspace(Tables, Versions, Keeping):
@@ -98,8 +101,9 @@ class Workspace(Tables, Versions, Keeping):
         delete: Sequence[str] = (),
         replace: bool = False,
         meta: Mapping[str, str] | None = None,
+        progress: Progress = unseen,
     ) -> Commit:
-        """Commit files; a branch that is not there yet starts from the head of ``main``."""
+        """Commit files and directories; a branch that is new starts from the head of ``main``."""
         if not files and not delete and not replace:
             raise Invalid(
                 "put.nothing",
@@ -108,16 +112,18 @@ class Workspace(Tables, Versions, Keeping):
             )
         check_sources(files)
         self._writable(repo, branch)
-        return self.rooms.repos.commit(
-            repo,
-            files,
-            delete,
+        rooms = self.rooms
+        asked = Put(
+            repo=repo,
             branch=branch,
+            files=files,
+            delete=delete,
+            replace=replace,
             message=message,
             author=self._author,
-            replace=replace,
             meta=meta,
         )
+        return put(rooms.repos, rooms.store, Scans(rooms.settings.home / SCANS), asked, progress)
 
     def read(self, address: str) -> bytes:
         """The content of one file."""
@@ -129,11 +135,12 @@ class Workspace(Tables, Versions, Keeping):
         place = parse_address(address)
         return self.rooms.repos.open_file(self.rooms.repos.resolve(place), place.path)
 
-    def get(self, address: str, target: Path | str) -> list[Path]:
+    def get(self, address: str, target: Path | str, *, progress: Progress = unseen) -> list[Path]:
         """Write files to disk."""
         place = parse_address(address)
-        commit = self.rooms.repos.resolve(place)
-        return list(self.rooms.repos.export(commit, place.path, Path(target)))
+        repos = self.rooms.repos
+        commit = repos.resolve(place)
+        return list(repos.export(commit, place.path, Path(target), progress=progress))
 
     def ls(self, address: str, *, recursive: bool = False) -> list[FileInfo]:
         """Files at an address."""

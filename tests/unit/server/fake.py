@@ -357,7 +357,7 @@ class FakeVerbs:
     def open_file(self, address):
         return io.BytesIO(self.read(address))
 
-    def get(self, address, target):
+    def get(self, address, target, *, progress=None):
         path = address.partition(":")[2] or "/"
         if path in self.store:
             place = target / path.rpartition("/")[2] if target.is_dir() else target

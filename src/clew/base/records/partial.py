@@ -1,0 +1,16 @@
+"""What a server has of a large body that comes in more than one piece.
+
+Knows nothing of what the body holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partial:
+    """``id`` is what the client chose; ``size_bytes`` is where it goes on."""
+
+    id: str
+    size_bytes: int
