@@ -24,6 +24,7 @@ ONE_FILE_ONLY = {
     "mlflow": {"models/mlflow_format.py"},
     "alembic": set(),
     "uvloop": {"serving/worker.py"},
+    "fsspec": {"sdk/filesystem.py"},
     "typer": None,
     "jinja2": None,
     "fastapi": None,
