@@ -266,7 +266,7 @@ CLOSED: list[Callable[[Any, World], object]] = [
 def test_after_close_every_verb_says_so_and_closing_again_is_nothing(
     both: tuple[dict[str, Any], World],
 ) -> None:
-    workspaces, world = both
+    _, world = both
     for workspace in (
         RemoteWorkspace(world.url),
         open_workspace(Settings(home=world.disk / ".clew", workers=2)),

@@ -247,6 +247,8 @@ def experiment(experiment_id: Ident, json: Json = False) -> None:
     if json:
         print_json(found)
         return
+    if found.experiment.error:
+        console().print(Text(found.experiment.error, style="red"))
     worst = float("inf")
     sign = -1 if found.experiment.mode == "max" else 1
     ranked = sorted(

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from clew.base.clock import from_us
+from clew.base.errors import from_wire
 from clew.base.records import Experiment, MetricPoint, Trial
 from clew.db import Json, metadata
 
@@ -156,6 +157,7 @@ def experiment_of(row: Any) -> Experiment:
         best_value=row.best_value,
         created_at=from_us(row.created_us),
         finished_at=None if row.finished_us is None else from_us(row.finished_us),
+        error=str(from_wire(row.error)) if row.error else "",
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import new_id
-from clew.base.records import ENDED_STATES, Commit, Datum, Job, PipelineInfo, Plan
+from clew.base.records import ENDED_STATES, Commit, Datum, Job, JobCount, PipelineInfo, Plan
 from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
@@ -256,6 +256,22 @@ class Pipelines:
                 query = query.where(tables.jobs.c[name] == value)
         with self._db.read() as tx:
             return [job_of(row) for row in tx.execute(query)]
+
+    def counts(self) -> Sequence[JobCount]:
+        """How many jobs each step has had in each state, by pipeline and step; counted in SQL."""
+        with self._db.read() as tx:
+            return [
+                JobCount(
+                    pipeline=row.pipeline,
+                    step=row.step,
+                    state=row.state,
+                    jobs=int(row.jobs),
+                    done=int(row.done),
+                    skipped=int(row.skipped),
+                    failed=int(row.failed),
+                )
+                for row in tx.execute(tables.COUNTS)
+            ]
 
     def of_change(self, global_id: str) -> JobList:
         """All jobs of one change, oldest first."""

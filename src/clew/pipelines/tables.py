@@ -136,6 +136,19 @@ VERSION: Rows = select(pipeline_versions).where(
 
 # jobs ---------------------------------------------------------------------------------------
 
+COUNTS: Rows = (
+    select(
+        jobs.c.pipeline,
+        jobs.c.step,
+        jobs.c.state,
+        func.count().label("jobs"),
+        func.sum(jobs.c.done).label("done"),
+        func.sum(jobs.c.skipped).label("skipped"),
+        func.sum(jobs.c.failed).label("failed"),
+    )
+    .group_by(jobs.c.pipeline, jobs.c.step, jobs.c.state)
+    .order_by(jobs.c.pipeline, jobs.c.step, jobs.c.state)
+)
 JOB: Rows = select(jobs).where(jobs.c.id == bindparam("id"))
 BY_PREFIX: Rows = (
     select(jobs)

@@ -70,9 +70,9 @@ def load_value(
     ``list[X]`` and, by path without slash and suffix, ``dict[str, X]``, but where X is of JSON:
     then they are the value of one JSON file, however many there are. ``Path`` needs ``scratch``, a
     directory of its own that the files are exported to: it is the file where there is one, else
-    (and always with ``directory=True``) the directory. ``clew.File`` reads nothing yet. ``str`` is UTF-8 text;
-    ``dict``, ``list``, ``int``, ``float``, ``bool`` are JSON. Without an annotation: tables come
-    as polars, JSON as its value, others as bytes; several that make no table as a list.
+    (and always with ``directory=True``) the directory. ``clew.File`` reads nothing yet. ``str`` is
+    UTF-8 text; ``dict``, ``list``, ``int``, ``float``, ``bool`` are JSON. Without an annotation:
+    tables come as polars, JSON as its value, others as bytes; several that make no table as a list.
 
     Raises:
         NotFound: ``file.unknown``.

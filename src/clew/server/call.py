@@ -5,7 +5,7 @@ Knows how a request leads to the workspace that the app serves, and nothing of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol, cast
@@ -14,7 +14,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
-from clew.base.records import Applied, Plan
+from clew.base.records import Applied, JobCount, Plan
 from clew.base.verbs import Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
@@ -25,8 +25,13 @@ Limit = Annotated[int, Query(ge=1, le=1_000_000, description="The most that is a
 class ServedVerbs(Verbs, Protocol):
     """A workspace that can be served: every verb, callable from several threads at once.
 
-    The three more are ``apply``, ``plan`` and ``sql`` for a caller whose files are elsewhere.
+    Three more are ``apply``, ``plan`` and ``sql`` for a caller whose files are elsewhere; the last
+    one counts, for the metrics.
     """
+
+    def job_counts(self) -> Sequence[JobCount]:
+        """How many jobs each step has had in each state."""
+        ...
 
     def apply_files(
         self, files: Mapping[str, bytes], entry: str, *, message: str = ""

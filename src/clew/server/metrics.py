@@ -6,22 +6,21 @@ Knows which counts there are; they are asked of the verbs when a scraper comes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from clew.base.records import Endpoint, Job
-from clew.base.verbs import Verbs
+from clew.base.records import Endpoint, JobCount
+from clew.server.call import ServedVerbs
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_JOBS = 10_000
 
 
 class Metrics:
-    """Counts of jobs and datums (of the latest 10,000 jobs), events, and requests by endpoint."""
+    """Counts of jobs and datums, events, and requests by endpoint."""
 
-    def __init__(self, verbs: Verbs) -> None:
+    def __init__(self, verbs: ServedVerbs) -> None:
         self._verbs = verbs
         self._seq = 0
         self._events = Counter[str]()
@@ -34,9 +33,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What the Prometheus client asks for."""
-        jobs = self._verbs.jobs(limit=_JOBS)
-        yield _job_family(jobs)
-        yield _datum_family(jobs)
+        counts = self._verbs.job_counts()
+        yield _job_family(counts)
+        yield _datum_family(counts)
         yield self._event_family()
         yield from _endpoint_families(self._verbs.endpoints())
 
@@ -54,24 +53,24 @@ class Metrics:
         return family
 
 
-def _job_family(jobs: list[Job]) -> Metric:
+def _job_family(counts: Sequence[JobCount]) -> Metric:
     labels = ["pipeline", "step", "state"]
-    family = GaugeMetricFamily("clew_jobs", "Jobs (of the latest 10,000), by state.", labels=labels)
-    for key, count in sorted(Counter((job.pipeline, job.step, job.state) for job in jobs).items()):
-        family.add_metric(key, count)
+    family = GaugeMetricFamily("clew_jobs", "Jobs, by state.", labels=labels)
+    for one in counts:
+        family.add_metric([one.pipeline, one.step, one.state], one.jobs)
     return family
 
 
-def _datum_family(jobs: list[Job]) -> Metric:
-    counts = Counter[tuple[str, str, str]]()
-    for job in jobs:
-        counts[job.pipeline, job.step, "done"] += job.done
-        counts[job.pipeline, job.step, "skipped"] += job.skipped
-        counts[job.pipeline, job.step, "failed"] += job.failed
+def _datum_family(counts: Sequence[JobCount]) -> Metric:
+    outcomes = Counter[tuple[str, str, str]]()
+    for one in counts:
+        outcomes[one.pipeline, one.step, "done"] += one.done
+        outcomes[one.pipeline, one.step, "skipped"] += one.skipped
+        outcomes[one.pipeline, one.step, "failed"] += one.failed
     family = GaugeMetricFamily(
         "clew_datums", "Datums of those jobs, by outcome.", labels=["pipeline", "step", "outcome"]
     )
-    for key, count in sorted(counts.items()):
+    for key, count in sorted(outcomes.items()):
         family.add_metric(key, count)
     return family
 

@@ -6,9 +6,11 @@ Knows what belongs together and in which order it starts and ends; each part is 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
@@ -70,7 +72,7 @@ def run_server(
             say("  Ctrl-C ends it; nothing is lost.")
 
         uploads = settings.home / "uploads"
-        uploads.mkdir(exist_ok=True)
+        _make_empty(uploads)  # a server that was killed has left what it was sending
         serve(
             workspace,
             host,
@@ -83,6 +85,12 @@ def run_server(
             s3=partial(_gateway, workspace),
             ready=ready,
         )
+
+
+def _make_empty(directory: Path) -> None:
+    """Nobody else uses it: one server works on a workspace at a time."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(exist_ok=True)
 
 
 def _gateway(workspace: Workspace, rules: Rules) -> Gateway:

@@ -6,6 +6,7 @@ The user's file is imported in a worker only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from clew.authoring import Manifest, read_manifests
@@ -15,6 +16,7 @@ from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.triggers import Trigger
 from clew.workspace.deploying import deploy_version
+from clew.workspace.leaving import left_out, removed_monitors
 from clew.workspace.rooms import Rooms
 
 DESCRIBE = "clew.authoring.manifest:describe"
@@ -42,9 +44,12 @@ def apply_files(
 def plan_files(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[Plan]:
     """What applying would run, skip and delete; only the snapshot is kept. Raises as above."""
     snapshot = rooms.snapshots.keep(files)
-    return [
-        rooms.pipelines.plan(manifest.pipeline) for manifest in _manifests(rooms, snapshot, entry)
-    ]
+    return [_plan(rooms, manifest) for manifest in _manifests(rooms, snapshot, entry)]
+
+
+def _plan(rooms: Rooms, manifest: Manifest) -> Plan:
+    plan = rooms.pipelines.plan(manifest.pipeline)
+    return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)))
 
 
 def _manifests(rooms: Rooms, snapshot: str, entry: str) -> list[Manifest]:
@@ -76,6 +81,7 @@ def _import_error(entry: str, error: CallError) -> Exception:
 def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) -> Applied:
     pipeline = manifest.pipeline
     global_id = new_id()
+    notes = left_out(rooms, manifest)
     with rooms.db.begin() as tx:
         info, changed = rooms.pipelines.register(
             pipeline, global_id=global_id, author=author, tx=tx
@@ -84,6 +90,8 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
             rooms.serving.define(tx, endpoint)
         for monitor in manifest.monitors:
             rooms.monitoring.define(tx, monitor)
+        for endpoint_name in removed_monitors(rooms, manifest):
+            rooms.monitoring.remove(tx, endpoint_name)
         rooms.triggers.define(tx, pipeline.name, _triggers(manifest))
     if changed:
         rooms.repos.create(f"{pipeline.name}/{pipeline.name}.code", kind="code", exist_ok=True)
@@ -101,7 +109,7 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
         version=info.version,
         changed=changed,
         global_id=global_id if started else None,
-        notes=pipeline.notes,
+        notes=(*pipeline.notes, *notes),
     )
 
 

@@ -34,6 +34,7 @@ from clew.base.records import (
     Explanation,
     FileInfo,
     Job,
+    JobCount,
     ModelVersion,
     PipelineInfo,
     Plan,
@@ -258,6 +259,10 @@ class Workspace(Tables, Versions, Keeping):
                 hint=f"Use one of {', '.join(JOB_STATES)}.",
             )
         return self.rooms.pipelines.jobs(pipeline=pipeline, state=state, limit=check_limit(limit))
+
+    def job_counts(self) -> Sequence[JobCount]:
+        """How many jobs each step has had in each state; for a server's metrics."""
+        return self.rooms.pipelines.counts()
 
     def job(self, job_id: str) -> Job:
         """One job."""

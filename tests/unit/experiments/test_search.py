@@ -275,6 +275,8 @@ def test_a_search_whose_trials_mostly_fail_gives_up_with_the_first_error(
     assert "train.py" in failed.value.hint
     [experiment] = house.experiments(inline).list()
     assert experiment.state == "failed"
+    assert experiment.error.splitlines()[0] == failed.value.message
+    assert "train.py" in experiment.error
     trials = house.experiments(inline).get(experiment.id).trials
     assert len(trials) == 5  # more than half of 8
 

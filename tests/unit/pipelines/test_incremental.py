@@ -120,6 +120,18 @@ def test_code_that_comes_back_is_known(lab: Lab) -> None:
     assert lab.datums("up")["/a.txt"].made_by == first.id
 
 
+def test_jobs_are_counted_by_step_and_state_with_the_outcomes_of_their_datums(lab: Lab) -> None:
+    lab.code(UPPER)
+    lab.apply(lab.step("up", "raw/"))
+    lab.put({"/a.txt": "a"})
+    lab.run()
+    lab.put({"/b.txt": "b"})
+    lab.run()
+    [up] = lab.pipelines.counts()
+    assert (up.pipeline, up.step, up.state) == ("p", "up", "done")
+    assert (up.jobs, up.done, up.skipped, up.failed) == (2, 2, 1, 0)
+
+
 def test_an_upgrade_since_it_was_applied_runs_what_depends_on_it_once(lab: Lab) -> None:
     lab.code(UPPER)
     old = {"packages": {"polars": "0.0.1"}, "environment": "env:old"}

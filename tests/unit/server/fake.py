@@ -2,6 +2,7 @@
 protocol is the seam, and this is its smallest keeper."""
 
 import io
+import itertools
 import math
 import random
 import threading
@@ -34,6 +35,7 @@ from clew.base.records import (
     FileDiff,
     FileInfo,
     Job,
+    JobCount,
     MetricPoint,
     ModelVersion,
     Node,
@@ -480,6 +482,21 @@ class FakeVerbs:
 
     def plan(self, file):
         raise AssertionError("a server is asked plan_files")
+
+    def job_counts(self):
+        def key(job):
+            return job.pipeline, job.step, job.state
+
+        return [
+            JobCount(
+                pipeline=of[0][0], step=of[0][1], state=of[0][2], jobs=len(of[1]),
+                done=sum(job.done for job in of[1]),
+                skipped=sum(job.skipped for job in of[1]),
+                failed=sum(job.failed for job in of[1]),
+            )
+            for name, jobs in itertools.groupby(sorted(self.job_list, key=key), key)
+            for of in [(name, list(jobs))]
+        ]  # fmt: skip
 
     def apply_files(self, files, entry, *, message=""):
         self.asked.append(("apply_files", dict(files), entry, message))

@@ -57,6 +57,24 @@ def test_a_prediction_is_found_by_the_beginning_of_its_id(project):
         workspace.why(first[:shared])
 
 
+def test_a_monitor_that_left_the_file_goes_and_an_endpoint_stays_and_both_are_told(project):
+    workspace, file = project
+    text = file.read_text()
+    file.write_text(text + 'p.endpoint("third", model)\np.monitor("third", retrain=True)\n')
+    assert workspace.plan(file)[0].notes == ()
+    workspace.apply(file)
+    watched = workspace.rooms.monitoring.list()
+    assert [monitor.endpoint for monitor in watched] == ["third"]
+    file.write_text(text)
+    planned, (applied,) = workspace.plan(file)[0].notes, workspace.apply(file)
+    assert planned == applied.notes
+    monitor, endpoint = planned
+    assert monitor.startswith("The monitor of third is not in the file any more: it is removed")
+    assert endpoint.startswith("The endpoint third is not in the file any more: it is kept and")
+    assert workspace.rooms.monitoring.list() == []
+    assert workspace.endpoint("third").revisions[0].state == "live"
+
+
 def test_a_champion_is_made_by_hand_only_with_a_name_and_a_reason(project):
     workspace, _ = project
     champion = workspace.model("p/model@champion")

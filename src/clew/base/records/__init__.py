@@ -48,6 +48,7 @@ from clew.base.records.work import (
     Experiment,
     ExperimentDetail,
     Job,
+    JobCount,
     MetricPoint,
     PipelineInfo,
     Plan,
@@ -60,8 +61,8 @@ __all__ = [
     "ENDED_STATES", "JOB_STATES", "Applied", "BranchInfo", "Change", "ChangeStatus", "Check",
     "CodeRef", "Column", "ColumnChange", "ColumnDrift", "ColumnProfile", "Commit", "Datum",
     "DriftReport", "Edge", "Endpoint", "Event", "Experiment", "ExperimentDetail", "Explanation",
-    "FileDiff", "FileInfo", "Found", "Holder", "Job", "Merge", "MergeConflict", "MetricPoint",
-    "ModelVersion", "Node", "NumbersChange", "PipelineInfo", "Plan", "PlannedDatum",
+    "FileDiff", "FileInfo", "Found", "Holder", "Job", "JobCount", "Merge", "MergeConflict",
+    "MetricPoint", "ModelVersion", "Node", "NumbersChange", "PipelineInfo", "Plan", "PlannedDatum",
     "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision", "RowChange", "Signature",
     "Status", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff", "Trial", "Verdict",
 ]  # fmt: skip

@@ -132,6 +132,21 @@ class Experiment:
     best_value: float | None
     created_at: datetime
     finished_at: datetime | None
+    error: str = ""
+    """Why it failed, with the traceback of the first trial that did; '' where it did not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCount:
+    """How many jobs of a step are in a state, and how their datums ended."""
+
+    pipeline: str
+    step: str
+    state: str
+    jobs: int
+    done: int
+    skipped: int
+    failed: int
 
 
 @dataclass(frozen=True, kw_only=True)
