@@ -299,6 +299,14 @@ def test_wrong_keys_are_denied(bucket: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert refusal(bucket).code == "store.denied"
 
 
+def test_missing_keys_are_denied(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    denied = refusal(f"{bucket}?timeout_s=1&retry_s=1")
+    assert denied.code == "store.denied"
+    assert "AWS_ACCESS_KEY_ID" in denied.hint
+
+
 def test_a_bucket_that_does_not_exist_is_said_to_be_missing(bucket: str) -> None:
     missing = refusal("s3://no-such-bucket-here/x")
     assert isinstance(missing, NotFound)

@@ -24,6 +24,7 @@ _TIERS_BYTES = (64 * 1024, 1024 * 1024, 4 * 1024 * 1024)
 _MERGE_AT = 32  # packs of one tier
 _MERGED_LIMIT = 2 * PACK_LIMIT
 _ATTEMPTS = 5
+_FAR_TAIL_BYTES = 64 * 1024  # a second request costs more than bytes that were not needed
 _ASKED_OFTEN = 1000  # look-ups in large packs, before a sieve is worth its making
 
 
@@ -376,7 +377,8 @@ def load(shelf: Shelf, name: str, keep: Keep | None = None) -> Pack:
     kept = keep.pack(name) if keep is not None else None
     if kept is not None:
         return kept
-    tail, size_bytes = shelf.tail(name, packs.TAIL_BYTES)
+    near = shelf.parallel < 2
+    tail, size_bytes = shelf.tail(name, packs.TAIL_BYTES if near else _FAR_TAIL_BYTES)
     trailer = packs.read_trailer(name, tail, size_bytes)
     start = trailer.index_offset - (size_bytes - len(tail))
     if start >= 0:

@@ -58,12 +58,6 @@ class Keep:
         """Keep the index of a pack."""
         self._write(self._indexes / name, [_SIZE.pack(size_bytes), index])
 
-    def forget(self, names: set[str]) -> None:
-        """Remove indexes of packs that are gone."""
-        for name in names:
-            with suppress(OSError):
-                (self._indexes / name).unlink(missing_ok=True)
-
     def payload(self, tag: str, key: bytes) -> bytes | None:
         """An object that is no content of files, if it is kept."""
         if tag in (FILE, CHUNK):

@@ -27,8 +27,12 @@ _TRIES = 4
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _DENIED = (
     *("401 Unauthorized", "403 Forbidden", "AccessDenied", "InvalidAccessKeyId"),
-    *("SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "169.254.169.254"),
-    *("MissingCredentials", "missing credentials", "169.254.170.2"),
+    *("SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+)
+_NO_KEYS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")  # asked for a role
+_KEYS_HINT = (
+    "Check the credentials in the environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+    "AWS_REGION) and what they may do with the bucket."
 )
 _UNSUPPORTED = ("501 Not Implemented", "NotImplemented", "NotSupported")
 
@@ -277,13 +281,18 @@ def _meaning(error: Exception, place: str) -> ClewError:
             f"There is no bucket for {place}.",
             hint="Create the bucket, or name another one in the address of the store.",
         )
+    if _mentions(text, _NO_KEYS):
+        return Denied(
+            "store.denied",
+            f"{place} needs credentials, and none were found.",
+            hint=_KEYS_HINT,
+        )
     kind = type(error).__name__
     if kind in {"PermissionDeniedError", "UnauthenticatedError"} or _mentions(text, _DENIED):
         return Denied(
             "store.denied",
             f"{place} refuses this user: {_brief(error)}.",
-            hint="Check the credentials in the environment (for S3: AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY, AWS_REGION) and what they may do with the bucket.",
+            hint=_KEYS_HINT,
         )
     return Unavailable(
         "store.unreachable",
