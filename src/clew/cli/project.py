@@ -104,6 +104,14 @@ def server(
         list[str] | None,
         typer.Option(help="Name that a reverse proxy passes on as Host; repeatable."),
     ] = None,
+    s3_gather: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Gather what S3 clients write to a branch until it was quiet for so long.",
+        ),
+    ] = 0,
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
@@ -117,6 +125,7 @@ def server(
         serving_port=serving_port,
         processes=processes,
         allowed_hosts=allow_host or (),
+        s3_gather_s=s3_gather,
     )
 
 
@@ -172,6 +181,8 @@ def _workspace(settings: Settings) -> list[Checked]:
     found.append(("bytes", True, shown(settings.store_address)))
     running = running_server(settings.home)
     found.append(("server", True, running.url if running else "not running"))
+    if running:
+        found.append(("S3 clients", True, f"{running.url}, bucket BRANCH.REPO.PROJECT"))
     try:
         with workspace() as clew:
             repos = clew.repos()

@@ -17,6 +17,7 @@ from clew.base.errors import NotFound
 from clew.base.ids import new_id
 from clew.base.records.uploads import Upload, UploadPart
 from clew.db import Database, Json, Tx, metadata
+from clew.repos import tables
 
 KEPT_FOR = timedelta(days=7)
 """How long an upload that nobody adds to is kept."""
@@ -134,6 +135,13 @@ class Uploads:
                 raise _unknown(upload_id)
             tx.execute(delete(upload_parts).where(upload_parts.c.upload == upload_id))
             tx.execute(delete(uploads).where(uploads.c.id == upload_id))
+
+    def left_open(self, author: str) -> list[str]:
+        """Ids of the commits of an author that are open, oldest first."""
+        table = tables.commits.c
+        query = select(table.id).where(table.state == "open", table.author == author)
+        with self._db.read() as tx:
+            return list(tx.execute(query.order_by(table.seq)).scalars())
 
     def sweep(self) -> None:
         """Forget what nobody has added to for ``KEPT_FOR``."""

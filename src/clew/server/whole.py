@@ -31,11 +31,14 @@ def run_server(
     serving_port: int = 8687,
     processes: int = 1,
     allowed_hosts: Collection[str] = (),
+    s3_gather_s: float = 0,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
 
     ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
+    ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
+    each request is one.
 
     Requests and running datums in flight are let finish or are taken up by the next engine; the
     processes that were started end with this one, also when it is killed.
@@ -82,7 +85,7 @@ def run_server(
             endpoint_url=lambda: serving.url,
             changed=workspace.rooms.db.events.wait,
             scratch=uploads,
-            s3=partial(_gateway, workspace),
+            s3=partial(_gateway, workspace, stack, s3_gather_s),
             ready=ready,
         )
 
@@ -93,7 +96,10 @@ def _make_empty(directory: Path) -> None:
     directory.mkdir(exist_ok=True)
 
 
-def _gateway(workspace: Workspace, rules: Rules) -> Gateway:
+def _gateway(workspace: Workspace, stack: ExitStack, gather_s: float, rules: Rules) -> Gateway:
     rooms = workspace.rooms
     rooms.repos.uploads.sweep()
-    return Gateway(S3Rooms(repos=rooms.repos, store=rooms.store, db=rooms.db), rules)
+    ground = S3Rooms(repos=rooms.repos, store=rooms.store, db=rooms.db)
+    gateway = Gateway(ground, rules, gather_s=gather_s)
+    stack.callback(gateway.close)
+    return gateway

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -63,16 +64,25 @@ class Gateway:
     """An ASGI application that speaks S3.
 
     The token of ``rules`` is the secret key; where there is none, signatures are not compared.
+    With ``gather_s`` the writes of a branch make one commit when it was quiet for so many seconds.
     """
 
-    def __init__(self, rooms: Rooms, rules: Rules) -> None:
-        lanes = Lanes(rooms)
+    def __init__(self, rooms: Rooms, rules: Rules, *, gather_s: float = 0) -> None:
+        lanes = Lanes(rooms, gather_s)
+        if gather_s:
+            rooms = replace(rooms, present=lanes.gatherer.present)
+        lanes.gatherer.start()
+        self._lanes = lanes
         self._rules = rules
         self._buckets = Buckets(rooms)
         self._objects = Objects(rooms, lanes)
         self._multipart = Multipart(rooms, lanes, self._objects)
         self._readers = CapacityLimiter(_READERS)
         self._writers = CapacityLimiter(_WRITERS)
+
+    def close(self) -> None:
+        """End the commits in which writes are gathered, when the server has stopped."""
+        self._lanes.gatherer.close()
 
     def answers(self, scope: Scope) -> bool:
         """Whether a request on a shared port is one of an S3 client: those are signed."""

@@ -13,6 +13,7 @@ from clew.base.address import DEFAULT_BRANCH, Address
 from clew.base.errors import ClewError, Invalid
 from clew.base.records import RepoInfo
 from clew.repos import Repos
+from clew.server.s3.committing import Rooms
 from clew.server.s3.errors import S3Error
 from clew.server.s3.names import bucket_name, read_bucket
 from clew.store import EMPTY_TREE
@@ -33,20 +34,20 @@ class Place:
     closed: str
 
 
-def find(repos: Repos, bucket: str) -> Place:
+def find(rooms: Rooms, bucket: str) -> Place:
     """The bucket of this name.
 
     Raises:
         S3Error: ``NoSuchBucket``.
     """
-    address = read_bucket(bucket)
+    repos, address = rooms.repos, read_bucket(bucket)
     if address is None:
         raise _unknown(bucket, "Buckets are called BRANCH.REPO.PROJECT, or BRANCH.REPO.")
     try:
         info = repos.get(address.repo)
         is_branch = address.ref in _branches(info)
         return (
-            _branch(repos, bucket, info, address) if is_branch else _commit(repos, bucket, address)
+            _branch(rooms, bucket, info, address) if is_branch else _commit(repos, bucket, address)
         )
     except ClewError as error:
         if error.kind in {"not_found", "invalid", "not_ready", "conflict"}:
@@ -54,13 +55,13 @@ def find(repos: Repos, bucket: str) -> Place:
         raise
 
 
-def find_open(repos: Repos, bucket: str) -> Place:
+def find_open(rooms: Rooms, bucket: str) -> Place:
     """The bucket, if it may be written.
 
     Raises:
         S3Error: ``NoSuchBucket``, ``AccessDenied`` saying why.
     """
-    place = find(repos, bucket)
+    place = find(rooms, bucket)
     if place.closed:
         raise S3Error("AccessDenied", place.closed, 403)
     return place
@@ -104,8 +105,8 @@ def _branches(info: RepoInfo) -> list[str]:
     return list(info.branches) or [DEFAULT_BRANCH]
 
 
-def _branch(repos: Repos, bucket: str, info: RepoInfo, address: Address) -> Place:
-    head = repos.head(info.name, address.ref)
+def _branch(rooms: Rooms, bucket: str, info: RepoInfo, address: Address) -> Place:
+    head = rooms.present(info.name, address.ref) or rooms.repos.head(info.name, address.ref)
     return Place(
         bucket=bucket,
         repo=info.name,

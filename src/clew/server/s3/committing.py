@@ -18,9 +18,9 @@ from clew.base.records.uploads import Facts
 from clew.db import Database, Tx
 from clew.repos import Repos
 from clew.server.s3.errors import S3Error
+from clew.server.s3.gathering import AUTHOR, Gatherer
 from clew.store import EMPTY_TREE, Entry, Store, Writer
 
-AUTHOR = "s3"
 _OPTIMISTIC = 3
 _MOST_NAMED = 3
 
@@ -68,41 +68,56 @@ class Rooms:
     repos: Repos
     store: Store
     db: Database
+    present: Callable[[str, str], Commit | None] = lambda _repo, _branch: None
+    """The open commit in which writes of a branch are gathered now."""
 
 
 class Lanes:
-    """A lane for each branch, so that branches do not wait for each other. Thread-safe."""
+    """A lane for each branch, so that branches do not wait for each other. Thread-safe.
 
-    def __init__(self, rooms: Rooms) -> None:
+    With ``gather_s`` writes are gathered until a branch was quiet for so long.
+    """
+
+    def __init__(self, rooms: Rooms, gather_s: float = 0) -> None:
         self._rooms = rooms
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._lock = Lock()
+        self.gatherer = Gatherer(rooms.repos, gather_s, self._turn)
+        self._gathers = gather_s > 0
 
     def carry_out(self, repo: str, branch: str, wish: Wish) -> None:
-        """Return when the wish is committed. Raises what it was refused with."""
+        """Return when the wish is committed or gathered. Raises what it was refused with."""
+        self._lane(repo, branch).carry_out(wish)
+
+    def _lane(self, repo: str, branch: str) -> Lane:
         with self._lock:
             lane = self._lanes.get((repo, branch))
             if lane is None:
-                lane = self._lanes[repo, branch] = Lane(self._rooms, repo, branch)
-        lane.carry_out(wish)
+                gatherer = self.gatherer if self._gathers else None
+                lane = self._lanes[repo, branch] = Lane(self._rooms, repo, branch, gatherer)
+            return lane
+
+    def _turn(self, repo: str, branch: str) -> Lock:
+        return self._lane(repo, branch).turn
 
 
 class Lane:
     """The writes of one branch, one commit at a time."""
 
-    def __init__(self, rooms: Rooms, repo: str, branch: str) -> None:
+    def __init__(self, rooms: Rooms, repo: str, branch: str, gatherer: Gatherer | None) -> None:
+        self._gatherer = gatherer
         self._rooms = rooms
         self._repo = repo
         self._branch = branch
         self._queue: list[Wish] = []
         self._mutex = Lock()
-        self._turn = Lock()
+        self.turn = Lock()
 
     def carry_out(self, wish: Wish) -> None:
-        """Return when the wish is committed. Raises what it was refused with."""
+        """Return when the wish is committed or gathered. Raises what it was refused with."""
         with self._mutex:
             self._queue.append(wish)
-        with self._turn:
+        with self.turn:
             if not wish.done:
                 with self._mutex:
                     batch, self._queue = self._queue, []
@@ -112,7 +127,10 @@ class Lane:
 
     def _work(self, batch: list[Wish]) -> None:
         try:
-            self._commit(batch)
+            if self._gatherer is not None:
+                self._gather(self._gatherer, batch)
+            else:
+                self._commit(batch)
         except Exception as error:  # noqa: BLE001  # whoever asked for it raises it
             if len(batch) == 1:
                 batch[0].error = error
@@ -142,6 +160,23 @@ class Lane:
                 made = _Made(rooms, self._repo, head, writer)
                 made.take(batch, known)
                 self._record(tx, made)
+
+    def _gather(self, gatherer: Gatherer, batch: list[Wish]) -> None:
+        """Write into the open commit of the branch. Facts come first: alone they mean nothing."""
+        rooms = self._rooms
+        with rooms.store.lease(), rooms.store.writer() as writer:
+            known = {id(wish): _stage(writer, wish) for wish in batch}
+            commit = gatherer.begin(self._repo, self._branch)
+            made = _Made(rooms, self._repo, commit, writer)
+            made.take(batch, known)
+            with rooms.db.begin() as tx:
+                rooms.repos.facts.keep(tx, self._repo, made.facts)
+            if made.tree != made.base:
+                puts = [entry for entry, _ in made.puts.values()]
+                gatherer.add(commit, puts, sorted(made.deletes))
+            with rooms.db.begin() as tx:
+                for act in made.along:
+                    act(tx)
 
     def _record(self, tx: Tx, made: _Made) -> None:
         repos = self._rooms.repos

@@ -46,7 +46,7 @@ class Multipart:
 
     def begin(self, asked: Asked) -> Answer:
         """A new upload."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         check_refused(asked)
         path = checked_path(asked.key)
         facts = facts_of(asked, clock.now())
@@ -165,7 +165,7 @@ class Multipart:
 
     def uploads(self, asked: Asked) -> Answer:
         """The uploads of a bucket that are not done."""
-        place = buckets.find(self._rooms.repos, asked.bucket)
+        place = buckets.find(self._rooms, asked.bucket)
         query = asked.query
         most = asked.number("max-uploads", 1000, 1000)
         after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
@@ -191,7 +191,7 @@ class Multipart:
 
     def _mine(self, asked: Asked) -> Upload:
         """The upload that a request names, if it is of that object."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         try:
             upload = self._uploads.get(asked.query["uploadId"])
         except NotFound as error:

@@ -43,7 +43,7 @@ class Objects:
 
     def get(self, asked: Asked, *, body: bool) -> Answer:
         """An object or a range of it, or (without ``body``) its headers."""
-        place = buckets.find(self._rooms.repos, asked.bucket)
+        place = buckets.find(self._rooms, asked.bucket)
         if "versionId" in asked.query and asked.query["versionId"] != "null":
             raise S3Error("NoSuchVersion", "Versions are commits: use the bucket ID.REPO.", 404)
         if asked.key.endswith("/"):
@@ -67,7 +67,7 @@ class Objects:
 
     def put(self, asked: Asked, incoming: Incoming, length: int | None) -> Answer:
         """Keep a body as an object. The answer comes when it is committed and durable."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         check_refused(asked)
         if asked.key.endswith("/"):
             return self._make_directory(place, asked.key, incoming)
@@ -83,7 +83,7 @@ class Objects:
 
     def copy(self, asked: Asked) -> Answer:
         """An object under another name, by its digest: no bytes move."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         check_refused(asked)
         path = checked_path(asked.key)
         with self._rooms.store.lease():
@@ -106,13 +106,13 @@ class Objects:
 
     def delete(self, asked: Asked) -> Answer:
         """Take an object away; one that is not there is gone already."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         self._delete(place, [asked.key], check_of_write(asked))
         return Answer(status=204)
 
     def delete_many(self, asked: Asked, body: bytes) -> Answer:
         """Take many objects away, in one commit."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         root = parse(body, "Delete")
         wanted = root.all("Object")
         if not 0 < len(wanted) <= MOST_DELETES:
@@ -141,7 +141,7 @@ class Objects:
             raise S3Error(
                 "InvalidArgument", f"The source of the copy is {named!r}, not BUCKET/KEY."
             )
-        place = buckets.find(self._rooms.repos, bucket)
+        place = buckets.find(self._rooms, bucket)
         found = self.find(place, key)
         at = found.facts.at if found.facts else place.at
         check_read(asked, etag_of_stored(found), at, {}, source=True)

@@ -19,12 +19,13 @@ _VIRTUAL = ".localhost"
 class Asked:
     """A request without its body. ``bucket`` and ``key`` are '' where there are none.
 
-    ``path`` is decoded and as it was sent, with the bucket only where it stood in the path.
+    ``path`` is decoded, ``raw_path`` as it was sent; the bucket is in them where it stood there.
     Header names are in lower case; of a repeated header the values are joined by commas.
     """
 
     method: str
     path: str
+    raw_path: str
     bucket: str
     key: str
     pairs: tuple[tuple[str, str], ...]
@@ -70,8 +71,8 @@ def read_request(scope: Scope) -> Asked:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     try:
-        raw_path = scope.get("raw_path") or scope["path"].encode()
-        path = unquote(raw_path.decode("ascii"), errors="strict")
+        raw_path = (scope.get("raw_path") or scope["path"].encode()).decode("ascii")
+        path = unquote(raw_path, errors="strict")
         query = scope["query_string"].decode("ascii")
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
@@ -81,6 +82,7 @@ def read_request(scope: Scope) -> Asked:
     return Asked(
         method=scope["method"],
         path=path,
+        raw_path=raw_path,
         bucket=virtual or bucket,
         key=key,
         pairs=tuple(pairs),

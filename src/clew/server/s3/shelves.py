@@ -55,17 +55,17 @@ class Buckets:
 
     def head(self, asked: Asked) -> Answer:
         """That there is such a bucket."""
-        buckets.find(self._rooms.repos, asked.bucket)
+        buckets.find(self._rooms, asked.bucket)
         return Answer(headers={"x-amz-bucket-region": REGION})
 
     def location(self, asked: Asked) -> Answer:
         """No region: which is what S3 says of its first one."""
-        buckets.find(self._rooms.repos, asked.bucket)
+        buckets.find(self._rooms, asked.bucket)
         return xml_answer("LocationConstraint")
 
     def versioning(self, asked: Asked) -> Answer:
         """Never turned on: the versions of Clew are commits, and have buckets of their own."""
-        buckets.find(self._rooms.repos, asked.bucket)
+        buckets.find(self._rooms, asked.bucket)
         return xml_answer("VersioningConfiguration")
 
     def create(self, asked: Asked) -> Answer:
@@ -76,7 +76,7 @@ class Buckets:
 
     def delete(self, asked: Asked) -> Answer:
         """Forget a branch without files; its commits stay, by their ids."""
-        place = buckets.find_open(self._rooms.repos, asked.bucket)
+        place = buckets.find_open(self._rooms, asked.bucket)
         if self._rooms.store.summary(place.tree).files:
             raise S3Error("BucketNotEmpty", f"{asked.bucket} holds files.", 409)
         repos = self._rooms.repos
@@ -87,7 +87,7 @@ class Buckets:
 
     def keys(self, asked: Asked) -> Answer:
         """ListObjectsV2, or the first version of it."""
-        place = buckets.find(self._rooms.repos, asked.bucket)
+        place = buckets.find(self._rooms, asked.bucket)
         query = asked.query
         second = query.get("list-type") == "2"
         token = query.get("continuation-token", "")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from clew.server.s3.errors import S3Error, not_implemented
+from clew.server.s3.outdated import is_presigned, verify_presigned
 from clew.server.s3.request import Asked
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -68,7 +69,11 @@ class _Claim:
 
 def is_signed(authorization: str, query: str) -> bool:
     """Whether this is a request of an S3 client, by its looks."""
-    return authorization.startswith(("AWS4-", "AWS ")) or "X-Amz-Algorithm=" in query
+    return (
+        authorization.startswith(("AWS4-", "AWS "))
+        or "X-Amz-Algorithm=" in query
+        or ("AWSAccessKeyId=" in query and "Signature=" in query)
+    )
 
 
 def verify(
@@ -81,6 +86,9 @@ def verify(
             ``RequestTimeTooSkewed``, ``AuthorizationHeaderMalformed``.
     """
     claim = _claim(asked)
+    if claim is None and is_presigned(asked):
+        verify_presigned(asked, secret, now, access_key)
+        return None
     if claim is None:
         if secret:
             raise S3Error("AccessDenied", "Sign the request: this server asks for a key.", 403)

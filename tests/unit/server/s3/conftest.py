@@ -38,7 +38,9 @@ class Door:
             region_name="us-east-1",
             aws_access_key_id=key,
             aws_secret_access_key=secret or self.token or "anything",
-            config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}, **config),
+            config=Config(
+                **{"signature_version": "s3v4", "retries": {"total_max_attempts": 1}, **config}
+            ),
         )
 
     def arrow(self):

@@ -440,6 +440,25 @@ def test_presigned_urls(s3, door):
     assert body(s3, "a b") == b"new"
 
 
+def test_addresses_that_are_presigned_the_outdated_way(s3, door):
+    s3.put_object(Bucket=BUCKET, Key="a ü", Body=b"hello")
+    client = door.boto(signature_version="s3")
+    where = {"Bucket": BUCKET, "Key": "a ü", "ResponseContentType": "text/x"}
+    url = client.generate_presigned_url("get_object", where, ExpiresIn=60)
+    assert "AWSAccessKeyId=clew" in url
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == b"hello"
+        assert answer.headers["Content-Type"] == "text/x"
+    for wrong in (
+        url.replace("text/x", "text/y").replace("text%2Fx", "text%2Fy"),
+        url.replace("AWSAccessKeyId=clew", "AWSAccessKeyId=other"),
+        client.generate_presigned_url("get_object", where, ExpiresIn=-1),
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(wrong)
+    client.close()
+
+
 @pytest.mark.parametrize(("key", "secret"), [("clew", "wrong"), ("other", "a-long-random-token")])
 def test_wrong_keys_are_refused(door, key, secret):
     client = door.boto(key=key, secret=secret)
