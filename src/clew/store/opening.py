@@ -27,18 +27,30 @@ _REMEMBER_S = 24 * 3600
 _LOOKS = 3
 
 
-def check_format(place: str, data: bytes) -> None:
+def version_of(data: bytes) -> int | None:
+    """The version that a format file tells; None where it is none."""
+    if not data.startswith(_FORMAT) or len(data) != len(FORMAT) or not data.endswith(b"\n"):
+        return None
+    return data[len(_FORMAT)]
+
+
+def encode_format(version: int) -> bytes:
+    """The bytes of the format file of a version."""
+    return _FORMAT + bytes([version]) + b"\n"
+
+
+def check_format(place: str, data: bytes, *, newest: int = FORMAT_VERSION) -> None:
     """Refuse a store that another version of Clew wrote.
 
     Raises:
         Invalid: ``store.format``.
     """
-    if data == FORMAT:
+    version = version_of(data)
+    if version == newest:
         return
-    version = data[len(_FORMAT)] if data.startswith(_FORMAT) and len(data) > len(_FORMAT) else None
     raise Invalid(
         "store.format",
-        f"{place} says format {version}; this version of Clew reads format {FORMAT_VERSION}.",
+        f"{place} says format {version}; this version of Clew reads format {newest}.",
         hint="Use the version of Clew that wrote this workspace, or upgrade Clew.",
     )
 

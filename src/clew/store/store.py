@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from clew.base.errors import Corrupt
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
-from clew.store import checking, examining, opening, reading
+from clew.store import checking, examining, opening, reading, upgrading
 from clew.store.address import parse
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
@@ -114,7 +114,7 @@ class Store:
         with storage_errors(path):
             if not form.exists():
                 _create(path, objects, scratch, disk)
-            opening.check_format(str(form), form.read_bytes())
+            upgrading.bring_up(path, disk)
         sweep(scratch)
         return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
 
