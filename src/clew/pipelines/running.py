@@ -185,14 +185,19 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
 
 
 def cut_of(tools: Tools, row: Any) -> Cut | None:
-    """A job that has started, as a step over trees."""
+    """A job that has started, as a step over trees; None where what it read is gone."""
     if row.version is None:
         return None
     with tools.db.read() as tx:
         step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
     if step is None:
         return None
-    trees = {name: tools.repos.commit_by_id(id).tree for name, id in row.inputs.items() if id}
+    try:
+        trees = {name: tools.repos.commit_by_id(id).tree for name, id in row.inputs.items() if id}
+    except NotFound as error:  # squashed or dropped since: its datums cannot be told again
+        if error.code != "commit.gone":
+            raise
+        return None
     return Cut(tools.store, step, trees, row.epoch)
 
 
