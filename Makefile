@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo test test-long test-services cover check format lock bench bench-peers browser clean
+.PHONY: help setup demo test test-long test-services cover check format migration lock bench bench-peers browser clean
 
 help: ## say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,10 @@ check: .venv/dev.installed ## format, lint, types, import laws
 format: .venv/dev.installed ## bring the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+migration: .venv/dev.installed ## write the migration that the tables lack (TITLE="what it is for")
+	$(BIN)/python -m clew.testing.schema $(TITLE)
+	@$(BIN)/ruff format --quiet src/clew/db/migrations
 
 lock: $(BIN)/uv ## resolve requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo -o requirements/demo.txt

@@ -1,7 +1,640 @@
 """All tables of the first release."""
 
+import sqlalchemy as sa
 from alembic.operations import Operations
 
 
 def upgrade(op: Operations) -> None:
-    """Filled by `make migration` before the release."""
+    op.create_table(
+        "datums",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("inputs", sa.Text(), nullable=False),
+        sa.Column("outputs", sa.Text(), nullable=False),
+        sa.Column("aside", sa.Text(), nullable=False),
+        sa.Column("duration_us", sa.BigInteger(), nullable=False),
+        sa.Column("finished_us", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", "job"),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("datums") as batch_op:
+        batch_op.create_index("datums_by_job", ["job"], unique=False)
+
+    op.create_table(
+        "drift_reports",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("drifted", sa.Boolean(), nullable=False),
+        sa.Column("columns", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=True),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("drift_reports") as batch_op:
+        batch_op.create_index("drift_reports_by_change", ["global_id"], unique=False)
+        batch_op.create_index(
+            "drift_reports_by_version", ["endpoint", "model_version", "created_us"], unique=False
+        )
+
+    op.create_table(
+        "endpoint_stats",
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("rejected", sa.Integer(), nullable=False),
+        sa.Column("nans", sa.Integer(), nullable=False),
+        sa.Column("latency_s", sa.Float(), nullable=False),
+        sa.Column("buckets", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("revision", "at_us", "process"),
+    )
+    with op.batch_alter_table("endpoint_stats") as batch_op:
+        batch_op.create_index("endpoint_stats_by_time", ["at_us"], unique=False)
+
+    op.create_table(
+        "endpoints",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("rollout", sa.Text(), nullable=False),
+        sa.Column("log", sa.Boolean(), nullable=False),
+        sa.Column("max_queue", sa.Integer(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "events",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("events") as batch_op:
+        batch_op.create_index("events_by_change", ["global_id", "seq"], unique=False)
+
+    op.create_table(
+        "experiments",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("space", sa.Text(), nullable=False),
+        sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("best_trial", sa.Text(), nullable=True),
+        sa.Column("best_value", sa.Float(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("finished_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("job"),
+    )
+    with op.batch_alter_table("experiments") as batch_op:
+        batch_op.create_index("experiments_by_change", ["global_id"], unique=False)
+        batch_op.create_index("experiments_by_time", ["created_us"], unique=False)
+
+    op.create_table(
+        "file_notes",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("question", sa.Text(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", "question"),
+    )
+    op.create_table(
+        "firings",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Integer(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("due_us", sa.BigInteger(), nullable=False),
+        sa.Column("finished_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+        sa.UniqueConstraint("pipeline", "trigger", "cause"),
+    )
+    with op.batch_alter_table("firings") as batch_op:
+        batch_op.create_index("firings_by_change", ["global_id"], unique=False)
+        batch_op.create_index("firings_by_state", ["state", "seq"], unique=False)
+
+    op.create_table(
+        "gone_commits",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("how", sa.Text(), nullable=False),
+        sa.Column("into", sa.Text(), nullable=True),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("gone_commits") as batch_op:
+        batch_op.create_index("gone_commits_by_repo", ["repo"], unique=False)
+
+    op.create_table(
+        "jobs",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("forced", sa.Integer(), nullable=False),
+        sa.Column("cancelled", sa.Integer(), nullable=False),
+        sa.Column("output", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("inputs", sa.Text(), nullable=False),
+        sa.Column("base", sa.Text(), nullable=True),
+        sa.Column("epoch", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("started_us", sa.BigInteger(), nullable=True),
+        sa.Column("finished_us", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("extra", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("id"),
+        sa.UniqueConstraint("output"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("jobs") as batch_op:
+        batch_op.create_index("jobs_by_change", ["global_id", "number"], unique=False)
+        batch_op.create_index("jobs_by_state", ["state", "number"], unique=False)
+        batch_op.create_index("jobs_by_step", ["pipeline", "step", "number"], unique=False)
+
+    op.create_table(
+        "journal",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "lineage_edges",
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("target", "source", "label"),
+    )
+    with op.batch_alter_table("lineage_edges") as batch_op:
+        batch_op.create_index("lineage_edges_by_source", ["source", "target"], unique=False)
+
+    op.create_table(
+        "lineage_nodes",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("added_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("lineage_nodes") as batch_op:
+        batch_op.create_index("lineage_nodes_by_change", ["global_id", "added_us"], unique=False)
+
+    op.create_table(
+        "model_versions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=True),
+        sa.Column("trial", sa.Text(), nullable=True),
+        sa.Column("params", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
+        sa.Column("test_commit", sa.Text(), nullable=True),
+        sa.Column("verdict", sa.Text(), nullable=True),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("commit"),
+        sa.UniqueConstraint("model", "version"),
+    )
+    with op.batch_alter_table("model_versions") as batch_op:
+        batch_op.create_index("model_versions_by_change", ["global_id"], unique=False)
+
+    op.create_table(
+        "monitor_windows",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    with op.batch_alter_table("monitor_windows") as batch_op:
+        batch_op.create_index(
+            "monitor_windows_once", ["endpoint", "commit", "model_version"], unique=True
+        )
+        batch_op.create_index("monitor_windows_waiting", ["endpoint", "report"], unique=False)
+
+    op.create_table(
+        "monitors",
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("defined_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("endpoint"),
+    )
+    op.create_table(
+        "pipeline_versions",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "version"),
+    )
+    op.create_table(
+        "pipelines",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "prediction_segments",
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("min_id", sa.Text(), nullable=False),
+        sa.Column("max_id", sa.Text(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("endpoint", "path"),
+    )
+    with op.batch_alter_table("prediction_segments") as batch_op:
+        batch_op.create_index("prediction_segments_by_change", ["global_id"], unique=False)
+        batch_op.create_index("prediction_segments_by_id", ["min_id", "max_id"], unique=False)
+        batch_op.create_index("prediction_segments_by_revision", ["revision"], unique=False)
+
+    op.create_table(
+        "ref_log",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("old", sa.Text(), nullable=True),
+        sa.Column("new", sa.Text(), nullable=True),
+        sa.Column("global_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "repos",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "revision_loads",
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("revision", "process"),
+    )
+    op.create_table(
+        "revision_totals",
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("rejected", sa.Integer(), nullable=False),
+        sa.Column("nans", sa.Integer(), nullable=False),
+        sa.Column("latency_s", sa.Float(), nullable=False),
+        sa.Column("buckets", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("revision"),
+    )
+    op.create_table(
+        "revisions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("traffic", sa.Integer(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.Column("live_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("endpoint", "model_version", "cause"),
+        sa.UniqueConstraint("endpoint", "number"),
+    )
+    with op.batch_alter_table("revisions") as batch_op:
+        batch_op.create_index("revisions_by_change", ["global_id"], unique=False)
+        batch_op.create_index("revisions_by_state", ["state"], unique=False)
+
+    op.create_table(
+        "schema_version",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("version"),
+    )
+    op.create_table(
+        "serving_processes",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("beat_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "spool_offsets",
+        sa.Column("segment", sa.Text(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("updated_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("segment"),
+    )
+    op.create_table(
+        "traffic_changes",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("split", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("traffic_changes") as batch_op:
+        batch_op.create_index("traffic_changes_by_endpoint", ["endpoint", "seq"], unique=False)
+
+    op.create_table(
+        "trigger_cursor",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "triggers",
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("since", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "name"),
+    )
+    op.create_table(
+        "workspaces",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("store", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "alias_moves",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("alias", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=True),
+        sa.Column("moved_by", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("moved_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version"],
+            ["model_versions.id"],
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("alias_moves") as batch_op:
+        batch_op.create_index("alias_moves_by_alias", ["model", "alias", "seq"], unique=False)
+
+    op.create_table(
+        "commits",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("parent", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("object", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("provenance", sa.Text(), nullable=False),
+        sa.Column("files", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("finished_us", sa.BigInteger(), nullable=True),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("merged", sa.Text(), nullable=True),
+        sa.Column("meta", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("depth", sa.BigInteger(), nullable=True),
+        sa.Column("jump", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("commits") as batch_op:
+        batch_op.create_index("commits_by_change", ["global_id"], unique=False)
+        batch_op.create_index("commits_by_change_in_repo", ["repo", "global_id"], unique=False)
+        batch_op.create_index("commits_by_id", ["repo", "id"], unique=False)
+        batch_op.create_index("commits_by_parent", ["parent"], unique=False)
+        batch_op.create_index("commits_by_repo", ["repo", "at_us", "seq"], unique=False)
+        batch_op.create_index("commits_by_state", ["repo", "branch", "state"], unique=False)
+
+    op.create_table(
+        "empty_directories",
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("repo", "branch", "path"),
+    )
+    op.create_table(
+        "file_facts",
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("meta", sa.Text(), nullable=False),
+        sa.Column("checksums", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("repo", "path", "digest"),
+    )
+    op.create_table(
+        "trials",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("params", sa.Text(), nullable=False),
+        sa.Column("seed", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("target", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("rungs", sa.Text(), nullable=False),
+        sa.Column("checkpoint", sa.Text(), nullable=True),
+        sa.Column("checkpoint_step", sa.Integer(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("log", sa.Text(), nullable=False),
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["experiment"], ["experiments.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("experiment", "number"),
+    )
+    with op.batch_alter_table("trials") as batch_op:
+        batch_op.create_index("trials_by_change", ["global_id"], unique=False)
+
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("touched_us", sa.BigInteger(), nullable=False),
+        sa.Column("done", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("uploads") as batch_op:
+        batch_op.create_index("uploads_by_branch", ["repo", "branch", "path"], unique=False)
+
+    op.create_table(
+        "verdicts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("blessed", sa.Boolean(), nullable=False),
+        sa.Column("checks", sa.Text(), nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
+        sa.Column("champion", sa.Text(), nullable=True),
+        sa.Column("champion_metrics", sa.Text(), nullable=False),
+        sa.Column("test_commit", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=True),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("overridden_by", sa.Text(), nullable=False),
+        sa.Column("override_reason", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_version"],
+            ["model_versions.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("verdicts") as batch_op:
+        batch_op.create_index("verdicts_by_change", ["global_id"], unique=False)
+        batch_op.create_index("verdicts_by_version", ["model_version", "job"], unique=False)
+
+    op.create_table(
+        "branches",
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("head", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["head"], ["commits.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("repo", "name"),
+    )
+    op.create_table(
+        "tags",
+        sa.Column("repo", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("meta", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["commit"],
+            ["commits.id"],
+        ),
+        sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("repo", "name"),
+    )
+    with op.batch_alter_table("tags") as batch_op:
+        batch_op.create_index("tags_by_commit", ["commit"], unique=False)
+
+    op.create_table(
+        "trial_points",
+        sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["trial"], ["trials.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("trial", "step"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "upload_parts",
+        sa.Column("upload", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("md5", sa.Text(), nullable=False),
+        sa.Column("checksums", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["upload"], ["uploads.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("upload", "number"),
+    )
