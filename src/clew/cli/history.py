@@ -58,9 +58,9 @@ def log(
         return
     named = _by_commit(tags)
     rows = [_row(c, named[c.id]) for c in commits]
-    columns = ("commit", "change", "state", "files>", "size>", "when", "tags", "message")
+    columns = ["commit", "change", "state", "files>", "size>", "when", "tags", "message"]
     if graph:
-        columns = ("", *columns)
+        columns.insert(0, "")
         rows = [("◆" if c.merged else "*", *row) for c, row in zip(commits, rows, strict=True)]
     render.table(console(), columns, rows)
 
