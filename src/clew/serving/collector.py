@@ -98,7 +98,8 @@ class Collector:
         """Commit at most about ROUND_BYTES; the number of requests, and whether more is left."""
         read = self._read()
         if read.groups:
-            self._commit(read)
+            with self._store.lease():  # until rows name the files
+                self._commit(read)
         self._tidy([reach for reach in read.reaches if reach.ended])
         return sum(len(group) for group in read.groups.values()), read.left <= 0
 

@@ -34,17 +34,20 @@ def apply_files(
         Invalid: ``pipeline.import`` with the user's traceback, ``pipeline.none``,
             ``pipeline.definition``.
     """
-    snapshot = rooms.snapshots.keep(files)
-    return [
-        _register(rooms, manifest, message=message, author=author)
-        for manifest in _manifests(rooms, snapshot, entry)
-    ]
+    with rooms.store.lease():  # until rows name the snapshot
+        snapshot = rooms.snapshots.keep(files)
+        return [
+            _register(rooms, manifest, message=message, author=author)
+            for manifest in _manifests(rooms, snapshot, entry)
+        ]
 
 
 def plan_files(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[Plan]:
     """What applying would run, skip and delete; only the snapshot is kept. Raises as above."""
-    snapshot = rooms.snapshots.keep(files)
-    return [_plan(rooms, manifest) for manifest in _manifests(rooms, snapshot, entry)]
+    with rooms.store.lease():
+        snapshot = rooms.snapshots.keep(files)
+        manifests = _manifests(rooms, snapshot, entry)
+    return [_plan(rooms, manifest) for manifest in manifests]
 
 
 def _plan(rooms: Rooms, manifest: Manifest) -> Plan:

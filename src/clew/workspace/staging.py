@@ -26,10 +26,11 @@ def take_staged(
     Raises:
         Conflict: ``staging.conflict`` where both changed a path since, naming the paths.
     """
-    changes = [change for name in names if (change := _change(repos, store, name, branch))]
-    if not changes:
-        return []
-    return repos.commit_many(changes, message=message, author="clew", global_id=global_id)
+    with store.lease():  # until rows name the trees
+        changes = [change for name in names if (change := _change(repos, store, name, branch))]
+        if not changes:
+            return []
+        return repos.commit_many(changes, message=message, author="clew", global_id=global_id)
 
 
 def _change(repos: Repos, store: Store, repo: str, branch: str) -> RepoChange | None:
