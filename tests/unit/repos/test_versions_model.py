@@ -384,7 +384,7 @@ class VersionsMachine(RuleBasedStateMachine):
 
 
 TestVersionsMachine = VersionsMachine.TestCase
-TestVersionsMachine.settings = settings(max_examples=12, stateful_step_count=40, deadline=None)
+TestVersionsMachine.settings = settings(max_examples=6, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.slow
