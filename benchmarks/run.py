@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import measure
-from rows import commit, datums, predict, trivial
+from rows import commit, datums, predict, ranges, trivial
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -18,6 +18,7 @@ ROWS = {
     "trivial_pipeline": trivial.measure_rows,
     "thousand_datums": datums.measure_rows,
     "commit_small_files": commit.measure_rows,
+    "random_reads_of_4_gb": ranges.measure_rows,
     "predict": predict.measure_rows,
 }
 
