@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clew.base.address import normal_path
+from clew.base.archive import check_sources
 from clew.base.errors import Invalid, NotFound
 from clew.base.progress import Amount, Progress, unseen
 from clew.base.records import Commit
@@ -57,6 +58,7 @@ def put(repos: Repos, store: Store, scans: Scans, asked: Put, seen: Progress = u
     places = {path: source for path, source in asked.files.items() if _is_directory(source)}
     found = {path: scan(source) for path, source in places.items() if isinstance(source, Path)}
     files = {path: source for path, source in asked.files.items() if path not in places}
+    check_sources(files)
     empty = not files and not any(one.names for one in found.values())
     if empty and not asked.delete and not asked.replace:
         raise _nothing(found)

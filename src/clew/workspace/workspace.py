@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
-from clew.base.archive import check_sources
 from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
@@ -111,7 +110,6 @@ class Workspace(Tables, Versions, Keeping):
                 "There is nothing to commit: no files, and nothing to delete.",
                 hint="Name files or directories: clew put REPO FILES",
             )
-        check_sources(files)
         self._writable(repo, branch)
         rooms = self.rooms
         asked = Put(
