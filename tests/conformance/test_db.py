@@ -52,7 +52,7 @@ class TestPostgres(DatabaseConformance):
 
     def test_a_restart_of_the_server_is_outlived(self, db, server):
         count_up(db)
-        with db.read():  # a second connection of the pool
+        with db.read(), db.read(), db.read():  # so that the pool keeps several
             count_up(db)
         server.stop()
         with pytest.raises(Unavailable) as caught:

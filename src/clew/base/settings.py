@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from clew.base.errors import Invalid
 
@@ -146,10 +146,10 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
 def shown(address: str) -> str:
     """An address as it may be printed: no password, and no query, which may hold one."""
     parts = urlsplit(address)
-    if not parts.netloc:
+    if not parts.scheme:
         return address
     user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, "", ""))
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
 def _read_config(file: Path) -> dict[str, str]:

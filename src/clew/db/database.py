@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Engine
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.dml import UpdateBase
 
 from clew.base import clock
@@ -363,20 +364,19 @@ class Database:
 
 @contextmanager
 def _begun(engine: Engine) -> Iterator[Connection]:
-    """A connection in a transaction. One that the server has ended meanwhile is replaced."""
-    with engine.connect() as connection:
-        try:
-            transaction = connection.begin()
-        except Unavailable as error:
-            if error.code != "db.unreachable":
-                raise
-            transaction = None
-        if transaction is not None:
+    """A connection in a transaction. Those that the server has ended meanwhile are replaced."""
+    while True:
+        fresh = not isinstance(engine.pool, QueuePool) or engine.pool.checkedin() == 0
+        with engine.connect() as connection:
+            try:
+                transaction = connection.begin()
+            except Unavailable as error:
+                if fresh or error.code != "db.unreachable":
+                    raise
+                continue  # it was kept from before, and nothing was done on it yet
             with transaction:
                 yield connection
             return
-    with engine.connect() as connection, connection.begin():
-        yield connection
 
 
 def _newer(version: int, head: int) -> Conflict:
