@@ -357,6 +357,21 @@ def test_small_files_come_many_in_a_request(s3: Any, bucket: str) -> None:
         assert len(proxy.seen) < 30
 
 
+def test_a_tree_is_exported_by_many_hands_in_few_requests(
+    s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    tree, contents = put_tree(Store.open(bucket), 5_000)
+    with FaultyProxy(s3.url) as proxy:
+        store = Store.attach(f"{bucket}?endpoint={proxy.url}")
+        store.export_tree(tree, "/", tmp_path / "out")
+        assert len(proxy.seen) < 60
+    found = {
+        f"/{path.relative_to(tmp_path / 'out')}": path.read_bytes()
+        for path in (tmp_path / "out").rglob("*.txt")
+    }
+    assert found == contents
+
+
 def test_a_damaged_cache_is_no_damage(bucket: str, tmp_path: Path) -> None:
     tree, contents = put_tree(Store.open(bucket, cache=tmp_path), 500)
     Store.open(bucket, cache=tmp_path).fsck()
