@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from clew.base.errors import Invalid
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
 
