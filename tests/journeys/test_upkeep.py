@@ -23,8 +23,9 @@ def double(number: str) -> str:
 """
 
 
+@pytest.mark.parametrize("served", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_garbage_is_freed_checked_and_measured_here_and_through_a_server(
-    tmp_path: Path, place_at: Callable[..., object]
+    tmp_path: Path, place_at: Callable[..., object], served: bool
 ) -> None:
     place = place_at(tmp_path)
     try:
@@ -33,10 +34,9 @@ def test_garbage_is_freed_checked_and_measured_here_and_through_a_server(
         place.clew("apply", "p.py")
         place.write("1.txt", "1" * 1000)
         place.clew("put", "p/numbers", "1.txt")
-        for served in (False, True):
-            if served:
-                place.server()
-            upkeep(place, f"extra{served}")
+        if served:
+            place.server()
+        upkeep(place, "extra")
         assert "p/double" in place.clew("du").out
         assert place.clew("du", "no", "--json", exits=3).error["code"] == "repo.unknown"
         assert place.clew("rebuild", "--json", exits=4).error["code"] == "rebuild.exists"

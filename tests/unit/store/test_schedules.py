@@ -122,7 +122,7 @@ def test_some_orders_of_a_writer_and_a_collection(
     tmp_path: Path, kind: Callable[..., Iterator[None]]
 ) -> None:
     chosen = [one for one in SCHEDULES if kind is putting or early(one)]
-    for number, schedule in enumerate(random.Random(7).sample(chosen, 40)):
+    for number, schedule in enumerate(random.Random(7).sample(chosen, 25)):
         play(tmp_path / f"{number}", kind, schedule)
 
 
