@@ -32,13 +32,16 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``repo[@ref[^N]][:/path]``; a missing ref is ``main``, ``^`` alone is ``^1``.
+    """Read ``repo[@ref][^N][:/path]``; a missing ref is ``main``, ``^`` alone is ``^1``.
 
     Raises:
         Invalid: ``address.invalid`` where the text is none of that.
     """
     head, colon, path = text.partition(":")
     repo, at, ref = head.partition("@")
+    if not at and "^" in repo:
+        repo, _, up = repo.partition("^")
+        at, ref = "@", f"{DEFAULT_BRANCH}^{up}"
     check_repo_name(repo)
     match = _REF.fullmatch(ref) if at else None
     if at and match is None:

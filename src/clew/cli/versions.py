@@ -67,7 +67,7 @@ def list_branches(repo: Repo, json: Json = False) -> None:
 def create_branch(
     repo: Repo,
     name: Annotated[str, typer.Argument(help="Name of the new branch.")],
-    at: Annotated[str, typer.Option("--at", help="Branch, tag, id, ref^N; empty without.")] = "",
+    at: Annotated[str, typer.Option("--at", help="Branch, tag, id or ref^N; main without.")] = "",
     json: Json = False,
 ) -> None:
     """A new branch at any commit of the repo.

@@ -104,7 +104,7 @@ class RemoteVersions:
         return self._wire.get("/branches", list[BranchInfo], repo=repo)
 
     def create_branch(self, repo: str, name: str, *, at: str = "") -> BranchInfo:
-        """A new branch at a ref of the repo."""
+        """A new branch at a ref of the repo, else at the head of ``main`` where there is one."""
         return self._wire.post("/branches", BranchInfo, {"repo": repo, "name": name, "at": at})
 
     def move_branch(

@@ -209,12 +209,16 @@ def _entry(file: FileInfo) -> Entry:
     return Entry(path=file.path, digest=file.digest, size_bytes=file.size_bytes)
 
 
+def _paths(number: int) -> str:
+    return "1 path differs" if number == 1 else f"{number} paths differ"
+
+
 def _conflict(plan: Merge) -> Conflict:
     paths = ", ".join(conflict.path for conflict in plan.conflicts[:_SHOWN])
     more = len(plan.conflicts) - _SHOWN
     return Conflict(
         "merge.conflict",
-        f"{len(plan.conflicts)} paths differ on both sides of {plan.repo}: {paths}"
+        f"{_paths(len(plan.conflicts))} on both sides of {plan.repo}: {paths}"
         + (f" and {more} more." if more > 0 else "."),
         hint="See them all with --dry-run; commit what is right to one side, "
         "or say --strategy ours or theirs.",

@@ -77,6 +77,7 @@ def _check(repo: str, theirs: list[Change], ours: dict[str, str]) -> None:
     if both:
         raise Conflict(
             "staging.conflict",
-            f"{repo} has {len(both)} paths that differ on both branches: {', '.join(both[:5])}.",
+            f"Of {repo} both branches changed, and not alike: {', '.join(both[:5])}"
+            + (f" and {len(both) - 5} more." if len(both) > 5 else "."),
             hint="Commit what is right to the branch itself, then to staging.",
         )

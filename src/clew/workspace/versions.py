@@ -176,8 +176,8 @@ class Versions:
         return [self._branch(info, name) for name in info.branches]
 
     def create_branch(self, repo: str, name: str, *, at: str = "") -> BranchInfo:
-        """A new branch at a ref of the repo."""
-        start = self._ref(repo, at).id if at else None
+        """A new branch at a ref of the repo, else at the head of ``main`` where there is one."""
+        start = self._ref(repo, at).id if at else self.rooms.repos.get(repo).branches.get("main")
         self.rooms.repos.create_branch(repo, name, at=start)
         return self._branch(self.rooms.repos.get(repo), name)
 

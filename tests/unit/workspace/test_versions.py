@@ -175,14 +175,14 @@ def test_branches_begin_anywhere_and_go_without_their_commits(clew, repo):
     two = clew.put(repo, {"/a": b"2"})
     made = clew.create_branch(repo, "old", at="main^1")
     assert (made.name, made.head) == ("old", one)
-    assert clew.create_branch(repo, "empty").head is None
-    assert [b.name for b in clew.branches(repo)] == ["empty", "main", "old"]
+    assert clew.create_branch(repo, "new").head == two
+    assert [b.name for b in clew.branches(repo)] == ["main", "new", "old"]
     assert clew.delete_branch(repo, "old").head == one
     assert clew.commit(one.id) == one
     assert code(clew.delete_branch, repo, "old") == "branch.unknown"
     assert code(clew.create_branch, repo, "main") == "branch.exists"
     assert code(clew.create_branch, repo, "x y") == "branch.name"
-    assert code(clew.create_branch, repo, "new", at="nowhere") == "ref.unknown"
+    assert code(clew.create_branch, repo, "other", at="nowhere") == "ref.unknown"
     opened = clew.open_commit(repo, branch="open")
     assert code(clew.delete_branch, repo, "open") == "branch.busy"
     clew.abort(opened.id)

@@ -227,7 +227,7 @@ def branches(call: Asked, repo: str) -> Response:
 
 @router.post("/branches", response_model=BranchInfo)
 def create_branch(call: Asked, new: NewBranch) -> Response:
-    """A new branch at a ref of the repo; empty without one."""
+    """A new branch at a ref of the repo, else at the head of `main` where there is one."""
     return call.reply(call.verbs.create_branch(new.repo, new.name, at=new.at))
 
 
