@@ -73,8 +73,8 @@ def test_what_is_not_there_is_said_without_the_password(workspace, database):
         workspace.sql("select * from pg.shop.order", attach={"pg": database})
     assert "orders" in raised.value.hint
     assert workspace.sql("select count(*) n from pg.people", attach={"pg": database}).num_rows == 1
+    wrong = database.replace("/clew", "/no_such_database")
     with pytest.raises(Unavailable) as refused:
-        wrong = database.replace("/clew", "/no_such_database")
         workspace.sql("select * from pg.people", attach={"pg": wrong})
     assert refused.value.code == "sql.attach"
     assert "secret" not in str(refused.value)

@@ -402,6 +402,7 @@ class _OneCommit(Transaction):  # type: ignore[misc]  # fsspec has no types
     """fsspec's transaction: what was written and removed in it becomes one commit at its end."""
 
     fs: Any
+    files: deque[Any]
 
     def complete(self, commit: bool = True) -> None:
         """Commit everything, or forget it."""

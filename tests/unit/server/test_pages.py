@@ -74,7 +74,7 @@ def pages(verbs, fake):
         f"/commits/{verbs.commits[5].id}": ["Made from"],
         f"/commits/{verbs.commits[-1].id}": ["aborted"],
         f"/commits/{commit}?path=/2013-06.parquet": ["2 rows", "carrier", "double", "null"],
-        f"/commits/{commit}?path=/notes.txt": ["größer"],
+        f"/commits/{commit}?path=/notes.txt": ["größer", "Against its parent", "+<b>"],
         f"/commits/{commit}?path=/blob": ["neither a table nor text"],
         f"/commits/{commit}?path=/bad.parquet": ["cannot be read"],
         "/pipelines": ["version 3", "what people commit", "Run anew"],

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from clew.base.address import Address
 from clew.base.errors import ClewError, Invalid, NotFound
-from clew.base.records import Commit, FileInfo, Job, ModelVersion, TableProfile, Verdict
+from clew.base.records import Commit, FileDiff, FileInfo, Job, ModelVersion, TableProfile, Verdict
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
 from clew.server.web import forms
@@ -77,7 +77,9 @@ def commit(page: Shown, ref: str, path: str = "/") -> Response:
     files = page.verbs.ls(_address(found, path)) if path != "/" else _root(page, found)
     single = _single(page, found, path, files)
     if single is not None:
-        return page.show("file.html", commit=found, file=single, **_shown(page, found, single))
+        shown = _shown(page, found, single)
+        changed = _changed(page, found, single)
+        return page.show("file.html", commit=found, file=single, changed=changed, **shown)
     changes = None
     if path == "/" and found.parent is not None:
         changes = page.verbs.diff(f"{found.repo}@{found.parent}", f"{found.repo}@{found.id}")
@@ -85,6 +87,16 @@ def commit(page: Shown, ref: str, path: str = "/") -> Response:
     return page.show(
         "commit.html", commit=found, files=files, changes=changes, path=path, tags=tags
     )
+
+
+def _changed(page: Page, commit: Commit, file: FileInfo) -> FileDiff | None:
+    """How a file differs from the same path in the parent; None where it does not, or is new."""
+    if commit.parent is None or not can_show(file):
+        return None
+    old, new = f"{commit.repo}@{commit.parent}", f"{commit.repo}@{commit.id}"
+    found = page.verbs.compare(old, new, paths=[file.path])
+    changed = [one for one in found if one.path == file.path and one.kind == "changed"]
+    return changed[0] if changed else None
 
 
 def _root(page: Page, commit: Commit) -> list[FileInfo]:
