@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import measure
-from rows import commit, datums, predict, ranges, trivial
+from rows import commit, datums, files, million, predict, ranges, trivial
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -18,6 +18,9 @@ ROWS = {
     "trivial_pipeline": trivial.measure_rows,
     "thousand_datums": datums.measure_rows,
     "commit_small_files": commit.measure_rows,
+    "many_files": files.measure_rows,
+    "large_file": files.measure_large,
+    "ten_in_a_million": million.measure_rows,
     "random_reads_of_4_gb": ranges.measure_rows,
     "predict": predict.measure_rows,
 }

@@ -31,7 +31,7 @@ PATIENCE_S = 60.0
 
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
-_AGAIN = frozenset({"upload.offset", "upload.busy"})
+_AGAIN = frozenset({"parts.offset", "parts.busy"})
 _TWICE = 2
 
 
@@ -66,7 +66,7 @@ class Upload:
                 try:
                     return self._finish(name, values)
                 except (Conflict, NotFound) as error:
-                    if error.code not in {"upload.damaged", "upload.unknown"}:
+                    if error.code not in {"parts.damaged", "parts.unknown"}:
                         raise
                     damaged = error
             raise damaged

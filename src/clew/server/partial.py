@@ -46,9 +46,9 @@ class Partials:
         """Append a piece; how much there is now, also in the case that the piece breaks off.
 
         Raises:
-            Conflict: ``upload.offset`` where ``offset`` is not how much there is;
-                ``upload.busy`` while another request adds to the same body.
-            Invalid: ``upload.id``.
+            Conflict: ``parts.offset`` where ``offset`` is not how much there is;
+                ``parts.busy`` while another request adds to the same body.
+            Invalid: ``parts.id``.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         await anyio.to_thread.run_sync(self._sweep)
@@ -56,7 +56,7 @@ class Partials:
             there = os.lseek(descriptor, 0, os.SEEK_END)
             if offset != there:
                 raise Conflict(
-                    "upload.offset",
+                    "parts.offset",
                     f"{there} bytes of this upload have arrived, and the next are said to "
                     f"begin at {offset}.",
                     hint="Ask how much has arrived, and go on from there.",
@@ -77,13 +77,13 @@ class Partials:
         """The whole body, if its SHA-256 is ``checksum``; it goes when the block has not failed.
 
         Raises:
-            NotFound: ``upload.unknown``.
-            Conflict: ``upload.damaged`` (then it is gone, too), ``upload.busy``.
+            NotFound: ``parts.unknown``.
+            Conflict: ``parts.damaged`` (then it is gone, too), ``parts.busy``.
         """
         path = self._path(id)
         if not path.exists():
             raise NotFound(
-                "upload.unknown",
+                "parts.unknown",
                 f"Nothing of the upload {id} is here (any more).",
                 hint="Send it again from its beginning.",
             )
@@ -91,7 +91,7 @@ class Partials:
             if _checksum(descriptor) != checksum:
                 path.unlink(missing_ok=True)
                 raise Conflict(
-                    "upload.damaged",
+                    "parts.damaged",
                     "What has arrived is not what was sent: a file changed while it was sent.",
                     hint="Send it again from its beginning.",
                 )
@@ -108,7 +108,7 @@ class Partials:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Conflict(
-                    "upload.busy",
+                    "parts.busy",
                     "Another request is at this upload.",
                     hint="Wait a moment, then ask how much has arrived.",
                 ) from None
@@ -126,7 +126,7 @@ class Partials:
     def _path(self, id: str) -> Path:
         if not _ID.fullmatch(id):
             raise Invalid(
-                "upload.id",
+                "parts.id",
                 f"{id!r} cannot name an upload.",
                 hint="Choose 32 to 64 hexadecimal digits that nobody else will.",
             )
