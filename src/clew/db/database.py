@@ -65,6 +65,10 @@ class Backend(Protocol):
         """The last act of a transaction that has recorded events."""
         ...
 
+    def go_on_from(self, connection: Connection, column: sa.Column[Any]) -> None:
+        """Let a column that counts itself go on after its greatest number."""
+        ...
+
     def lock(self, engine: Engine, name: str, owner: str) -> Lock:
         """Take a lock at once; Conflict ``lock.held`` names who has it."""
         ...
@@ -128,6 +132,11 @@ class Tx:
         if rows:
             statement = self._backend.upsert(table, tuple(key), tuple(refresh))
             self._connection.execute(statement, rows)
+
+    def go_on_from(self, column: sa.Column[Any]) -> None:
+        """After rows were written with numbers of their own: the next number is a greater one."""
+        self._must_write()
+        self._backend.go_on_from(self._connection, column)
 
     def emit(
         self,

@@ -157,6 +157,13 @@ def before_commit(connection: Connection) -> None:
     connection.exec_driver_sql(f'NOTIFY "{_channel(session.clew_key)}"')
 
 
+def go_on_from(connection: Connection, column: sa.Column[Any]) -> None:
+    """Move the sequence behind a column after the greatest number there is."""
+    sequence = sa.func.pg_get_serial_sequence(column.table.name, column.name)
+    last = sa.select(sa.func.coalesce(sa.func.max(column), 0) + 1).scalar_subquery()
+    connection.execute(sa.select(sa.func.setval(sequence, last, sa.false())))
+
+
 class Watch:
     """Tells cheaply whether events were committed since: by LISTEN, on a thread of its own.
 

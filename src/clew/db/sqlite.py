@@ -84,6 +84,10 @@ def before_commit(connection: Connection) -> None:
     """Nothing: whoever waits looks at the file."""
 
 
+def go_on_from(connection: Connection, column: sa.Column[Any]) -> None:
+    """Nothing: AUTOINCREMENT goes on after the greatest number by itself."""
+
+
 def lock(engine: Engine, name: str, owner: str) -> FileLock:
     """Take the lock of a name at once; ``owner`` says in words who holds it.
 

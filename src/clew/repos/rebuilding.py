@@ -273,6 +273,7 @@ def _fill(tx: Tx, store: Store, lineage: Lineage, found: _Found) -> int:
     names = [column.name for column in tables.ref_log.columns]
     for _, move in sorted(found.moves.items()):
         tx.execute(tables.ref_log.insert(), dict(zip(names, move, strict=True)))
+    tx.go_on_from(tables.ref_log.c.seq)
     if found.moves:
         journal.told(tx, max(found.moves))
     for commit, _ in _ordered(found):

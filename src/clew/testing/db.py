@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from clew.base.errors import Conflict
 from clew.db import Database
+from clew.db.schema import events
 from clew.testing.counting import count_up, things
 from clew.testing.schema import all_tables, differences, migrate
 
@@ -29,6 +30,7 @@ _PROGRAM = """
 import os, sys, time
 import sqlalchemy as sa
 from clew.db import Database
+from clew.db.schema import events
 from clew.testing.counting import count_up, things
 db = Database.open(sys.argv[2])
 """
@@ -124,6 +126,14 @@ class DatabaseConformance:
             kept = tx.execute(sa.select(things.c.note).where(things.c.name == "j")).scalar_one()
         assert kept == note
         assert db.events.after(0)[0].subject.endswith("in an error of a user")
+
+    def test_numbers_go_on_after_those_that_were_given(self, db: Database) -> None:
+        given = {"seq": 41, "at_us": 0, "kind": "thing.kept", "subject": "x", "data": {}}
+        with db.begin() as tx:
+            tx.execute(events.insert(), given)
+            tx.go_on_from(events.c.seq)
+        count_up(db)
+        assert [event.seq for event in db.events.after(0)] == [41, 42]
 
     def test_upsert_leaves_what_exists_but_for_the_columns_to_refresh(self, db: Database) -> None:
         rows = [{"name": "n", "count": 7, "flag": 9}, {"name": "m", "count": 1, "flag": 1}]

@@ -15,13 +15,15 @@ from clew.db import Database
 from clew.repos import RepoChange, Repos, journal, ledger, tables
 from clew.repos.rebuilding import rebuild
 from clew.store import Store, digest
+from clew.testing.postgres import database_url
 
 
 @contextmanager
 def anew(tmp_path, store):
     """A rebuilt database beside the old one: what was rebuilt, and its repos."""
-    place = tmp_path / f"anew-{len(list(tmp_path.iterdir()))}.db"
-    db = Database.open(f"sqlite:///{place}")
+    place = tmp_path / f"anew-{len(list(tmp_path.iterdir()))}"
+    place.mkdir()
+    db = Database.open(database_url(place))
     db.create()
     try:
         yield rebuild(db, Store.open(tmp_path / "store")), Repos(db, store)
@@ -234,11 +236,13 @@ def test_a_commit_whose_object_is_lost_is_named(tmp_path, repos, store):
 def test_killed_at_once_after_a_commit_nothing_that_was_told_is_lost(tmp_path, store):
     script = """
 import os, sys
+from pathlib import Path
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.repos import Repos
 from clew.store import Store
 home = sys.argv[1]
-db = Database.open(f"sqlite:///{home}/clew.db"); db.create()
+db = Database.open(database_url(Path(home))); db.create()
 repos = Repos(db, Store.open(f"{home}/store"))
 repos.create("raw")
 for number in range(20):

@@ -10,10 +10,11 @@ WRITE = """
 import sys
 from pathlib import Path
 from clew.db import Database
+from clew.testing.postgres import database_url
 from clew.repos import Repos
 from clew.store import Store
 home, name, opened = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-repos = Repos(Database.open(f"sqlite:///{home / 'clew.db'}"), Store.open(home / "store"))
+repos = Repos(Database.open(database_url(home)), Store.open(home / "store"))
 for number in range(4):
     repos.commit("raw", {f"/{name}/{number}": name.encode()}, appends={"/log": b"x"})
     repos.stage(opened, {f"/open/{name}/{number}": b""}, appends={"/open/log": b"y"})
