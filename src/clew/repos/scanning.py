@@ -6,6 +6,7 @@ of commits.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-import blake3
 import msgspec
 
 from clew.base.ids import new_id
@@ -25,7 +25,7 @@ RACY_NS = 2_000_000_000
 LIMIT_FILES = 64
 LIMIT_BYTES = 512 * 1024 * 1024
 _MAGIC = b"clew scan \x01\n"
-_KEY_BYTES = 32
+_SUM_BYTES = 32
 _KINDS = ("file", "chunks")
 _UNTRUSTED = bytes(STATE.size)
 
@@ -94,16 +94,18 @@ class Scans:
                 dict(trees),
             ]
         )
-        self._write(found.root, _MAGIC + blake3.blake3(body).digest() + body)
+        self._write(
+            found.root, _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() + body
+        )
 
     def _load(self, root: str) -> tuple[list[str], bytes, Digests, dict[str, str]] | None:
         try:
             data = self._path(root).read_bytes()
         except OSError:
             return None
-        head = len(_MAGIC) + _KEY_BYTES
+        head = len(_MAGIC) + _SUM_BYTES
         body = memoryview(data)[head:]
-        if data[:head] != _MAGIC + blake3.blake3(body).digest():
+        if data[:head] != _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest():
             return None
         try:
             of, names, states, kinds, keys, trees = msgspec.msgpack.decode(
@@ -144,7 +146,7 @@ class Scans:
                 path.unlink(missing_ok=True)
 
     def _path(self, root: str) -> Path:
-        return self._directory / blake3.blake3(root.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._directory / hashlib.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _files(directory: Path) -> Iterable[tuple[Path, os.stat_result]]:
