@@ -49,7 +49,8 @@ def edit(load: Load, save: Save, base: str, puts: Iterable[Entry], deletes: Iter
 def _rewrite(load: Load, save: Save, base: str, edits: _Edits) -> str:
     root = load(base)
     for level in range(root.level + 1):
-        edits = _rewrite_level(_Cursor(load, base, level), save, level, edits)
+        top = level == root.level
+        edits = _rewrite_level(_Cursor(load, base, level), save, level, edits, top=top)
         if not edits:
             return base
     level = root.level
@@ -72,7 +73,8 @@ def _lowest(load: Load, key: bytes) -> str:
     return f"{TREE}:{key.hex()}"
 
 
-def _rewrite_level(cursor: _Cursor, save: Save, level: int, edits: _Edits) -> _Edits:
+def _rewrite_level(cursor: _Cursor, save: Save, level: int, edits: _Edits, *, top: bool) -> _Edits:
+    """What changes in the level above; of the top all, for nothing above it names what stays."""
     names = sorted(edits)
     gone: dict[str, bytes] = {}
     come: dict[str, Item] = {}
@@ -93,7 +95,7 @@ def _rewrite_level(cursor: _Cursor, save: Save, level: int, edits: _Edits) -> _E
         for lines in cutter.close():
             come[lines[-1].name] = _line(lines, save(level, lines))
     above: _Edits = {name: None for name in gone if name not in come}
-    above.update((name, item) for name, item in come.items() if gone.get(name) != item.key)
+    above.update((name, item) for name, item in come.items() if top or gone.get(name) != item.key)
     return above
 
 
