@@ -278,11 +278,12 @@ def test_a_collector_killed_at_random_leaves_each_prediction_once(workspace, rev
         import sys
         from pathlib import Path
         from clew.db import Database
+        from clew.testing.postgres import database_url
         from clew.repos import Repos
         from clew.store import Store
         from clew.serving.collector import Collector
         home = Path({str(workspace.home)!r})
-        db, store = Database.open("sqlite:///" + str(home / "clew.db")), Store.open(home / "store")
+        db, store = Database.open(database_url(home)), Store.open(home / "store")
         collector = Collector(db, Repos(db, store), store, home / "spool")
         while True:
             collector.collect(force=True)
