@@ -40,8 +40,8 @@ def parse_address(text: str) -> Address:
     head, colon, path = text.partition(":")
     repo, at, ref = head.partition("@")
     if not at and "^" in repo:
-        repo, _, up = repo.partition("^")
-        at, ref = "@", f"{DEFAULT_BRANCH}^{up}"
+        repo, _, generations = repo.partition("^")
+        at, ref = "@", f"{DEFAULT_BRANCH}^{generations}"
     check_repo_name(repo)
     match = _REF.fullmatch(ref) if at else None
     if at and match is None:
