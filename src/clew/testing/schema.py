@@ -71,7 +71,7 @@ def write_migration(title: str, directory: Path = MIGRATIONS) -> Path:
         try:
             if not first:
                 migrate(db, directory)
-            body = _body(db)
+            body = _body(db, in_batches=not first)
         finally:
             db.close()
     name = title.lower().replace(" ", "_")
@@ -80,24 +80,25 @@ def write_migration(title: str, directory: Path = MIGRATIONS) -> Path:
     return file
 
 
-def _body(db: Database) -> str:
+def _body(db: Database, *, in_batches: bool) -> str:
+    """``in_batches``: as SQLite needs it where a table is there already."""
     with db.begin() as tx:
         context = MigrationContext.configure(
             tx._connection,
-            opts={"render_item": _render, "user_module_prefix": None, "render_as_batch": True},
+            opts={"render_item": _render, "user_module_prefix": None, "render_as_batch": in_batches},
         )
         script = produce_migrations(context, all_tables())
         assert script.upgrade_ops is not None, "autogenerate always makes them"
         code = str(
             render_python_code(
                 script.upgrade_ops,
-                render_as_batch=True,
+                render_as_batch=in_batches,
                 render_item=_render,
                 migration_context=context,
             )
         )
     # Its own comments and its word for "nothing of that" say nothing.
-    lines = [line for line in code.splitlines() if not line.strip().startswith("# ###")]
+    lines = [line for line in code.splitlines() if line.strip() and "# ###" not in line]
     return "\n".join(lines).replace(", schema=None", "")
 
 

@@ -21,9 +21,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("key", "job"),
         sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("datums") as batch_op:
-        batch_op.create_index("datums_by_job", ["job"], unique=False)
-
+    op.create_index("datums_by_job", "datums", ["job"], unique=False)
     op.create_table(
         "drift_reports",
         sa.Column("id", sa.Text(), nullable=False),
@@ -38,12 +36,13 @@ def upgrade(op: Operations) -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("drift_reports") as batch_op:
-        batch_op.create_index("drift_reports_by_change", ["global_id"], unique=False)
-        batch_op.create_index(
-            "drift_reports_by_version", ["endpoint", "model_version", "created_us"], unique=False
-        )
-
+    op.create_index("drift_reports_by_change", "drift_reports", ["global_id"], unique=False)
+    op.create_index(
+        "drift_reports_by_version",
+        "drift_reports",
+        ["endpoint", "model_version", "created_us"],
+        unique=False,
+    )
     op.create_table(
         "endpoint_stats",
         sa.Column("revision", sa.Text(), nullable=False),
@@ -58,9 +57,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("buckets", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("revision", "at_us", "process"),
     )
-    with op.batch_alter_table("endpoint_stats") as batch_op:
-        batch_op.create_index("endpoint_stats_by_time", ["at_us"], unique=False)
-
+    op.create_index("endpoint_stats_by_time", "endpoint_stats", ["at_us"], unique=False)
     op.create_table(
         "endpoints",
         sa.Column("name", sa.Text(), nullable=False),
@@ -83,9 +80,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    with op.batch_alter_table("events") as batch_op:
-        batch_op.create_index("events_by_change", ["global_id", "seq"], unique=False)
-
+    op.create_index("events_by_change", "events", ["global_id", "seq"], unique=False)
     op.create_table(
         "experiments",
         sa.Column("id", sa.Text(), nullable=False),
@@ -105,10 +100,8 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("job"),
     )
-    with op.batch_alter_table("experiments") as batch_op:
-        batch_op.create_index("experiments_by_change", ["global_id"], unique=False)
-        batch_op.create_index("experiments_by_time", ["created_us"], unique=False)
-
+    op.create_index("experiments_by_change", "experiments", ["global_id"], unique=False)
+    op.create_index("experiments_by_time", "experiments", ["created_us"], unique=False)
     op.create_table(
         "file_notes",
         sa.Column("digest", sa.Text(), nullable=False),
@@ -141,10 +134,8 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("id"),
         sa.UniqueConstraint("pipeline", "trigger", "cause"),
     )
-    with op.batch_alter_table("firings") as batch_op:
-        batch_op.create_index("firings_by_change", ["global_id"], unique=False)
-        batch_op.create_index("firings_by_state", ["state", "seq"], unique=False)
-
+    op.create_index("firings_by_change", "firings", ["global_id"], unique=False)
+    op.create_index("firings_by_state", "firings", ["state", "seq"], unique=False)
     op.create_table(
         "gone_commits",
         sa.Column("id", sa.Text(), nullable=False),
@@ -158,9 +149,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("gone_commits") as batch_op:
-        batch_op.create_index("gone_commits_by_repo", ["repo"], unique=False)
-
+    op.create_index("gone_commits_by_repo", "gone_commits", ["repo"], unique=False)
     op.create_table(
         "jobs",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -193,11 +182,9 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("output"),
         sqlite_autoincrement=True,
     )
-    with op.batch_alter_table("jobs") as batch_op:
-        batch_op.create_index("jobs_by_change", ["global_id", "number"], unique=False)
-        batch_op.create_index("jobs_by_state", ["state", "number"], unique=False)
-        batch_op.create_index("jobs_by_step", ["pipeline", "step", "number"], unique=False)
-
+    op.create_index("jobs_by_change", "jobs", ["global_id", "number"], unique=False)
+    op.create_index("jobs_by_state", "jobs", ["state", "number"], unique=False)
+    op.create_index("jobs_by_step", "jobs", ["pipeline", "step", "number"], unique=False)
     op.create_table(
         "journal",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -211,9 +198,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("label", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("target", "source", "label"),
     )
-    with op.batch_alter_table("lineage_edges") as batch_op:
-        batch_op.create_index("lineage_edges_by_source", ["source", "target"], unique=False)
-
+    op.create_index("lineage_edges_by_source", "lineage_edges", ["source", "target"], unique=False)
     op.create_table(
         "lineage_nodes",
         sa.Column("id", sa.Text(), nullable=False),
@@ -224,9 +209,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("added_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("lineage_nodes") as batch_op:
-        batch_op.create_index("lineage_nodes_by_change", ["global_id", "added_us"], unique=False)
-
+    op.create_index(
+        "lineage_nodes_by_change", "lineage_nodes", ["global_id", "added_us"], unique=False
+    )
     op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -248,9 +233,7 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("commit"),
         sa.UniqueConstraint("model", "version"),
     )
-    with op.batch_alter_table("model_versions") as batch_op:
-        batch_op.create_index("model_versions_by_change", ["global_id"], unique=False)
-
+    op.create_index("model_versions_by_change", "model_versions", ["global_id"], unique=False)
     op.create_table(
         "monitor_windows",
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -261,12 +244,15 @@ def upgrade(op: Operations) -> None:
         sa.Column("report", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
-    with op.batch_alter_table("monitor_windows") as batch_op:
-        batch_op.create_index(
-            "monitor_windows_once", ["endpoint", "commit", "model_version"], unique=True
-        )
-        batch_op.create_index("monitor_windows_waiting", ["endpoint", "report"], unique=False)
-
+    op.create_index(
+        "monitor_windows_once",
+        "monitor_windows",
+        ["endpoint", "commit", "model_version"],
+        unique=True,
+    )
+    op.create_index(
+        "monitor_windows_waiting", "monitor_windows", ["endpoint", "report"], unique=False
+    )
     op.create_table(
         "monitors",
         sa.Column("endpoint", sa.Text(), nullable=False),
@@ -308,11 +294,15 @@ def upgrade(op: Operations) -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("endpoint", "path"),
     )
-    with op.batch_alter_table("prediction_segments") as batch_op:
-        batch_op.create_index("prediction_segments_by_change", ["global_id"], unique=False)
-        batch_op.create_index("prediction_segments_by_id", ["min_id", "max_id"], unique=False)
-        batch_op.create_index("prediction_segments_by_revision", ["revision"], unique=False)
-
+    op.create_index(
+        "prediction_segments_by_change", "prediction_segments", ["global_id"], unique=False
+    )
+    op.create_index(
+        "prediction_segments_by_id", "prediction_segments", ["min_id", "max_id"], unique=False
+    )
+    op.create_index(
+        "prediction_segments_by_revision", "prediction_segments", ["revision"], unique=False
+    )
     op.create_table(
         "ref_log",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -376,10 +366,8 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("endpoint", "model_version", "cause"),
         sa.UniqueConstraint("endpoint", "number"),
     )
-    with op.batch_alter_table("revisions") as batch_op:
-        batch_op.create_index("revisions_by_change", ["global_id"], unique=False)
-        batch_op.create_index("revisions_by_state", ["state"], unique=False)
-
+    op.create_index("revisions_by_change", "revisions", ["global_id"], unique=False)
+    op.create_index("revisions_by_state", "revisions", ["state"], unique=False)
     op.create_table(
         "schema_version",
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
@@ -413,9 +401,9 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    with op.batch_alter_table("traffic_changes") as batch_op:
-        batch_op.create_index("traffic_changes_by_endpoint", ["endpoint", "seq"], unique=False)
-
+    op.create_index(
+        "traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"], unique=False
+    )
     op.create_table(
         "trigger_cursor",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -455,9 +443,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    with op.batch_alter_table("alias_moves") as batch_op:
-        batch_op.create_index("alias_moves_by_alias", ["model", "alias", "seq"], unique=False)
-
+    op.create_index("alias_moves_by_alias", "alias_moves", ["model", "alias", "seq"], unique=False)
     op.create_table(
         "commits",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -487,14 +473,12 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("id"),
         sqlite_autoincrement=True,
     )
-    with op.batch_alter_table("commits") as batch_op:
-        batch_op.create_index("commits_by_change", ["global_id"], unique=False)
-        batch_op.create_index("commits_by_change_in_repo", ["repo", "global_id"], unique=False)
-        batch_op.create_index("commits_by_id", ["repo", "id"], unique=False)
-        batch_op.create_index("commits_by_parent", ["parent"], unique=False)
-        batch_op.create_index("commits_by_repo", ["repo", "at_us", "seq"], unique=False)
-        batch_op.create_index("commits_by_state", ["repo", "branch", "state"], unique=False)
-
+    op.create_index("commits_by_change", "commits", ["global_id"], unique=False)
+    op.create_index("commits_by_change_in_repo", "commits", ["repo", "global_id"], unique=False)
+    op.create_index("commits_by_id", "commits", ["repo", "id"], unique=False)
+    op.create_index("commits_by_parent", "commits", ["parent"], unique=False)
+    op.create_index("commits_by_repo", "commits", ["repo", "at_us", "seq"], unique=False)
+    op.create_index("commits_by_state", "commits", ["repo", "branch", "state"], unique=False)
     op.create_table(
         "empty_directories",
         sa.Column("repo", sa.Text(), nullable=False),
@@ -541,9 +525,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("experiment", "number"),
     )
-    with op.batch_alter_table("trials") as batch_op:
-        batch_op.create_index("trials_by_change", ["global_id"], unique=False)
-
+    op.create_index("trials_by_change", "trials", ["global_id"], unique=False)
     op.create_table(
         "uploads",
         sa.Column("id", sa.Text(), nullable=False),
@@ -557,9 +539,7 @@ def upgrade(op: Operations) -> None:
         sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("uploads") as batch_op:
-        batch_op.create_index("uploads_by_branch", ["repo", "branch", "path"], unique=False)
-
+    op.create_index("uploads_by_branch", "uploads", ["repo", "branch", "path"], unique=False)
     op.create_table(
         "verdicts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -584,10 +564,8 @@ def upgrade(op: Operations) -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("verdicts") as batch_op:
-        batch_op.create_index("verdicts_by_change", ["global_id"], unique=False)
-        batch_op.create_index("verdicts_by_version", ["model_version", "job"], unique=False)
-
+    op.create_index("verdicts_by_change", "verdicts", ["global_id"], unique=False)
+    op.create_index("verdicts_by_version", "verdicts", ["model_version", "job"], unique=False)
     op.create_table(
         "branches",
         sa.Column("repo", sa.Text(), nullable=False),
@@ -613,9 +591,7 @@ def upgrade(op: Operations) -> None:
         sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("repo", "name"),
     )
-    with op.batch_alter_table("tags") as batch_op:
-        batch_op.create_index("tags_by_commit", ["commit"], unique=False)
-
+    op.create_index("tags_by_commit", "tags", ["commit"], unique=False)
     op.create_table(
         "trial_points",
         sa.Column("trial", sa.Text(), nullable=False),
