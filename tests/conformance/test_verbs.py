@@ -86,9 +86,14 @@ CALLS = [
     wrong("put", "invalid", "path.invalid", lambda w, _: w.put("p/rows", {}, delete=["/a\n"])),
     wrong("put", "invalid", "branch.name", lambda w, _: w.put("p/rows", {"/a": b""}, branch="?")),
     wrong("put", "not_found", "file.unknown", lambda w, d: w.put("p/rows", {"/a": d.disk / "no"})),
-    wrong("put", "invalid", "file.is_directory", lambda w, d: w.put("p/rows", {"/a": d.disk})),
+    wrong("put", "invalid", "file.special", lambda w, d: w.put("p/rows", {"/a": d.disk})),
     wrong("put", "invalid", "file.special", lambda w, d: w.put("p/rows", {"/a": d.disk / "pipe"})),
     wrong("put", "not_found", "file.unknown", lambda w, d: w.put("p/no", {"/a": d.disk / "no"})),
+    wrong("sql", "not_found", "sql.table_unknown", lambda w, _: w.sql('select * from "p/no"')),
+    wrong("sql", "denied", "sql.function", lambda w, _: w.sql("select * from read_csv('/x')")),
+    wrong("sql_into", "not_found", "repo.unknown", lambda w, _: w.sql_into("select 1", "no:/a.csv")),
+    wrong("compare", "not_found", "repo.unknown", lambda w, _: w.compare("p/no", "p/rows")),
+    wrong("du", "not_found", "repo.unknown", lambda w, _: w.du("p/no")),
     wrong("read", "not_found", "file.unknown", lambda w, _: w.read("p/rows:/none.csv")),
     wrong("read", "conflict", "file.directory", lambda w, _: w.read("p/rows:/deep")),
     wrong("read", "conflict", "file.directory", lambda w, _: w.read("p/rows:/")),
@@ -161,7 +166,7 @@ CALLS = [
     wrong("predictions", "invalid", "request.invalid", lambda w, _: w.predictions("e", limit=0)),
     wrong("drift", "invalid", "request.invalid", lambda w, _: w.drift(limit=-1)),
 ]  # fmt: skip
-TAKE_NOTHING = {"repos", "pipelines", "endpoints", "status", "close"}
+TAKE_NOTHING = {"repos", "pipelines", "endpoints", "status", "close", "gc", "fsck"}
 NOT_YET = {
     "abort",
     "append",

@@ -50,7 +50,7 @@ windows = Table(
     Column("model_version", Text, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("report", Text, nullable=False),
-    Index("monitor_windows_once", "endpoint", "commit", "model_version", unique=True),
+    Index("monitored_once", "endpoint", "commit", "model_version", unique=True),
     Index("monitor_windows_waiting", "endpoint", "report"),
 )
 

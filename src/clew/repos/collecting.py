@@ -44,13 +44,13 @@ def collect(db: Database, store: Store, rooms: Sequence[Roots], terms: Terms) ->
         Corrupt: ``gc.damaged``.
     """
 
-    def named() -> Iterator[str]:
+    def named() -> list[str]:
         with db.read() as tx:
-            kept = [digest(journal.TAG, payload) for payload in _told(tx, store, terms)]
-            yield from kept
-            yield from roots(tx)
+            found = [digest(journal.TAG, payload) for payload in _told(tx, store, terms)]
+            found += roots(tx)
             for room in rooms:
-                yield from room(tx)
+                found += room(tx)
+            return found
 
     return store.collect(named, terms)
 

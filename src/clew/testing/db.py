@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -218,10 +218,9 @@ class DatabaseConformance:
 
     def test_the_migrations_make_what_the_tables_say(self, url: str) -> None:
         all_tables()
-        database = Database.open(url)
-        migrate(database)
-        assert differences(database) == []
-        database.close()
+        with closing(Database.open(url)) as database:
+            migrate(database)
+            assert differences(database) == []
 
     def test_a_new_database_is_what_the_tables_say(self, db: Database) -> None:
         with db.begin() as tx:

@@ -5,6 +5,7 @@ Knows what the workers will need and nothing of the rooms: those are loaded whil
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -32,7 +33,8 @@ def open_workspace(settings: Settings, *, create: bool = False, working: bool = 
     compute = ProcessPool(settings.worker_count, home / "scratch", home / "logs", preload=PRELOAD)
     try:
         if working:
-            compute.start()
+            with suppress(OSError):  # a disk that is full or read-only: the rooms say so
+                compute.start()
         rooms = import_module("clew.workspace.rooms").wire(settings, compute, create=create)
     except BaseException:
         compute.close()

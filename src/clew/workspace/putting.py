@@ -55,7 +55,7 @@ def put(repos: Repos, store: Store, scans: Scans, asked: Put, seen: Progress = u
     Raises what :meth:`Repos.commit` and :func:`clew.base.walking.scan` raise; Invalid
     ``put.nothing`` where there is no file in what was named.
     """
-    places = {path: source for path, source in asked.files.items() if _is_directory(source)}
+    places = {path: source for path, source in asked.files.items() if is_directory(source)}
     found = {path: scan(source) for path, source in places.items() if isinstance(source, Path)}
     files = {path: source for path, source in asked.files.items() if path not in places}
     check_sources(files)
@@ -101,7 +101,8 @@ def _remember(
             scans.keep(directory.scan, directory.digests, trees)
 
 
-def _is_directory(source: Source) -> bool:
+def is_directory(source: Source) -> bool:
+    """Whether what is put is a directory on this disk."""
     return isinstance(source, Path) and source.is_dir()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
+from clew.base.archive import check_sources
 from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
@@ -55,7 +56,7 @@ from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.keeping import Keeping
 from clew.workspace.predicting import predict
-from clew.workspace.putting import Put, put
+from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
@@ -110,6 +111,7 @@ class Workspace(Tables, Versions, Keeping):
                 "There is nothing to commit: no files, and nothing to delete.",
                 hint="Name files or directories: clew put REPO FILES",
             )
+        check_sources({path: one for path, one in files.items() if not is_directory(one)})
         self._writable(repo, branch)
         rooms = self.rooms
         asked = Put(

@@ -21,7 +21,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("key", "job"),
         sqlite_with_rowid=False,
     )
-    op.create_index("datums_by_job", "datums", ["job"], unique=False)
+    op.create_index("datums_by_job", "datums", ["job"])
     op.create_table(
         "drift_reports",
         sa.Column("id", sa.Text(), nullable=False),
@@ -36,12 +36,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("drift_reports_by_change", "drift_reports", ["global_id"], unique=False)
+    op.create_index("drift_reports_by_change", "drift_reports", ["global_id"])
     op.create_index(
-        "drift_reports_by_version",
-        "drift_reports",
-        ["endpoint", "model_version", "created_us"],
-        unique=False,
+        "drift_reports_by_version", "drift_reports", ["endpoint", "model_version", "created_us"]
     )
     op.create_table(
         "endpoint_stats",
@@ -57,7 +54,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("buckets", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("revision", "at_us", "process"),
     )
-    op.create_index("endpoint_stats_by_time", "endpoint_stats", ["at_us"], unique=False)
+    op.create_index("endpoint_stats_by_time", "endpoint_stats", ["at_us"])
     op.create_table(
         "endpoints",
         sa.Column("name", sa.Text(), nullable=False),
@@ -80,7 +77,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    op.create_index("events_by_change", "events", ["global_id", "seq"], unique=False)
+    op.create_index("events_by_change", "events", ["global_id", "seq"])
     op.create_table(
         "experiments",
         sa.Column("id", sa.Text(), nullable=False),
@@ -100,8 +97,8 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("job"),
     )
-    op.create_index("experiments_by_change", "experiments", ["global_id"], unique=False)
-    op.create_index("experiments_by_time", "experiments", ["created_us"], unique=False)
+    op.create_index("experiments_by_change", "experiments", ["global_id"])
+    op.create_index("experiments_by_time", "experiments", ["created_us"])
     op.create_table(
         "file_notes",
         sa.Column("digest", sa.Text(), nullable=False),
@@ -134,8 +131,8 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("id"),
         sa.UniqueConstraint("pipeline", "trigger", "cause"),
     )
-    op.create_index("firings_by_change", "firings", ["global_id"], unique=False)
-    op.create_index("firings_by_state", "firings", ["state", "seq"], unique=False)
+    op.create_index("firings_by_change", "firings", ["global_id"])
+    op.create_index("firings_by_state", "firings", ["state", "seq"])
     op.create_table(
         "gone_commits",
         sa.Column("id", sa.Text(), nullable=False),
@@ -149,7 +146,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("gone_commits_by_repo", "gone_commits", ["repo"], unique=False)
+    op.create_index("gone_commits_by_repo", "gone_commits", ["repo"])
     op.create_table(
         "jobs",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -182,9 +179,9 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("output"),
         sqlite_autoincrement=True,
     )
-    op.create_index("jobs_by_change", "jobs", ["global_id", "number"], unique=False)
-    op.create_index("jobs_by_state", "jobs", ["state", "number"], unique=False)
-    op.create_index("jobs_by_step", "jobs", ["pipeline", "step", "number"], unique=False)
+    op.create_index("jobs_by_change", "jobs", ["global_id", "number"])
+    op.create_index("jobs_by_state", "jobs", ["state", "number"])
+    op.create_index("jobs_by_step", "jobs", ["pipeline", "step", "number"])
     op.create_table(
         "journal",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -198,7 +195,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("label", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("target", "source", "label"),
     )
-    op.create_index("lineage_edges_by_source", "lineage_edges", ["source", "target"], unique=False)
+    op.create_index("lineage_edges_by_source", "lineage_edges", ["source", "target"])
     op.create_table(
         "lineage_nodes",
         sa.Column("id", sa.Text(), nullable=False),
@@ -209,9 +206,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("added_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(
-        "lineage_nodes_by_change", "lineage_nodes", ["global_id", "added_us"], unique=False
-    )
+    op.create_index("lineage_nodes_by_change", "lineage_nodes", ["global_id", "added_us"])
     op.create_table(
         "model_versions",
         sa.Column("id", sa.Text(), nullable=False),
@@ -233,7 +228,7 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("commit"),
         sa.UniqueConstraint("model", "version"),
     )
-    op.create_index("model_versions_by_change", "model_versions", ["global_id"], unique=False)
+    op.create_index("model_versions_by_change", "model_versions", ["global_id"])
     op.create_table(
         "monitor_windows",
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -244,14 +239,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("report", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
+    op.create_index("monitor_windows_waiting", "monitor_windows", ["endpoint", "report"])
     op.create_index(
-        "monitor_windows_once",
-        "monitor_windows",
-        ["endpoint", "commit", "model_version"],
-        unique=True,
-    )
-    op.create_index(
-        "monitor_windows_waiting", "monitor_windows", ["endpoint", "report"], unique=False
+        "monitored_once", "monitor_windows", ["endpoint", "commit", "model_version"], unique=True
     )
     op.create_table(
         "monitors",
@@ -294,15 +284,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("endpoint", "path"),
     )
-    op.create_index(
-        "prediction_segments_by_change", "prediction_segments", ["global_id"], unique=False
-    )
-    op.create_index(
-        "prediction_segments_by_id", "prediction_segments", ["min_id", "max_id"], unique=False
-    )
-    op.create_index(
-        "prediction_segments_by_revision", "prediction_segments", ["revision"], unique=False
-    )
+    op.create_index("prediction_segments_by_change", "prediction_segments", ["global_id"])
+    op.create_index("prediction_segments_by_id", "prediction_segments", ["min_id", "max_id"])
+    op.create_index("prediction_segments_by_revision", "prediction_segments", ["revision"])
     op.create_table(
         "ref_log",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -366,8 +350,8 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("endpoint", "model_version", "cause"),
         sa.UniqueConstraint("endpoint", "number"),
     )
-    op.create_index("revisions_by_change", "revisions", ["global_id"], unique=False)
-    op.create_index("revisions_by_state", "revisions", ["state"], unique=False)
+    op.create_index("revisions_by_change", "revisions", ["global_id"])
+    op.create_index("revisions_by_state", "revisions", ["state"])
     op.create_table(
         "schema_version",
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
@@ -401,9 +385,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"], unique=False
-    )
+    op.create_index("traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"])
     op.create_table(
         "trigger_cursor",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -443,7 +425,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
-    op.create_index("alias_moves_by_alias", "alias_moves", ["model", "alias", "seq"], unique=False)
+    op.create_index("alias_moves_by_alias", "alias_moves", ["model", "alias", "seq"])
     op.create_table(
         "commits",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -473,12 +455,12 @@ def upgrade(op: Operations) -> None:
         sa.UniqueConstraint("id"),
         sqlite_autoincrement=True,
     )
-    op.create_index("commits_by_change", "commits", ["global_id"], unique=False)
-    op.create_index("commits_by_change_in_repo", "commits", ["repo", "global_id"], unique=False)
-    op.create_index("commits_by_id", "commits", ["repo", "id"], unique=False)
-    op.create_index("commits_by_parent", "commits", ["parent"], unique=False)
-    op.create_index("commits_by_repo", "commits", ["repo", "at_us", "seq"], unique=False)
-    op.create_index("commits_by_state", "commits", ["repo", "branch", "state"], unique=False)
+    op.create_index("commits_by_change", "commits", ["global_id"])
+    op.create_index("commits_by_change_in_repo", "commits", ["repo", "global_id"])
+    op.create_index("commits_by_id", "commits", ["repo", "id"])
+    op.create_index("commits_by_parent", "commits", ["parent"])
+    op.create_index("commits_by_repo", "commits", ["repo", "at_us", "seq"])
+    op.create_index("commits_by_state", "commits", ["repo", "branch", "state"])
     op.create_table(
         "empty_directories",
         sa.Column("repo", sa.Text(), nullable=False),
@@ -525,7 +507,7 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("experiment", "number"),
     )
-    op.create_index("trials_by_change", "trials", ["global_id"], unique=False)
+    op.create_index("trials_by_change", "trials", ["global_id"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.Text(), nullable=False),
@@ -539,7 +521,7 @@ def upgrade(op: Operations) -> None:
         sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("uploads_by_branch", "uploads", ["repo", "branch", "path"], unique=False)
+    op.create_index("uploads_by_branch", "uploads", ["repo", "branch", "path"])
     op.create_table(
         "verdicts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -564,8 +546,8 @@ def upgrade(op: Operations) -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("verdicts_by_change", "verdicts", ["global_id"], unique=False)
-    op.create_index("verdicts_by_version", "verdicts", ["model_version", "job"], unique=False)
+    op.create_index("verdicts_by_change", "verdicts", ["global_id"])
+    op.create_index("verdicts_by_version", "verdicts", ["model_version", "job"])
     op.create_table(
         "branches",
         sa.Column("repo", sa.Text(), nullable=False),
@@ -591,7 +573,7 @@ def upgrade(op: Operations) -> None:
         sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("repo", "name"),
     )
-    op.create_index("tags_by_commit", "tags", ["commit"], unique=False)
+    op.create_index("tags_by_commit", "tags", ["commit"])
     op.create_table(
         "trial_points",
         sa.Column("trial", sa.Text(), nullable=False),

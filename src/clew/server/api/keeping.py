@@ -47,6 +47,6 @@ def fsck(call: Asked, how: Check) -> Response:
 
 
 @router.get("/usage", response_model=list[Usage])
-def usage(call: Asked, address: str = "") -> Response:
+def du(call: Asked, address: str = "") -> Response:
     """What every repo takes, or what one repo, branch or commit does."""
     return call.reply(call.verbs.du(address))
