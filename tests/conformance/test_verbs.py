@@ -91,7 +91,7 @@ CALLS = [
     wrong("put", "not_found", "file.unknown", lambda w, d: w.put("p/no", {"/a": d.disk / "no"})),
     wrong("sql", "not_found", "sql.table_unknown", lambda w, _: w.sql('select * from "p/no"')),
     wrong("sql", "denied", "sql.function", lambda w, _: w.sql("select * from read_csv('/x')")),
-    wrong("sql_into", "not_found", "repo.unknown", lambda w, _: w.sql_into("select 1", "no:/a.csv")),
+    wrong("sql_into", "not_found", "repo.unknown", lambda w, _: w.sql_into("select 1", "no:/a")),
     wrong("compare", "not_found", "repo.unknown", lambda w, _: w.compare("p/no", "p/rows")),
     wrong("du", "not_found", "repo.unknown", lambda w, _: w.du("p/no")),
     wrong("read", "not_found", "file.unknown", lambda w, _: w.read("p/rows:/none.csv")),
