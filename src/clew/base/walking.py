@@ -107,11 +107,12 @@ def _walk(
 ) -> None:
     below = []
     pack, is_regular = STATE.pack, stat.S_ISREG
-    with os.scandir(directory) as entries:
+    with os.scandir(directory) as scanned:
+        entries = list(scanned)
+        if _BAD.search("/".join([entry.name for entry in entries])):
+            raise _bad_name(prefix + next(one.name for one in entries if _BAD.search(one.name)))
         for entry in entries:
             name = entry.name
-            if _BAD.search(name):
-                raise _bad_name(prefix + name)
             if entry.is_dir(follow_symlinks=False):
                 if name != OWN:
                     below.append(name)

@@ -45,6 +45,17 @@ class Known:
     trees: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Kept(msgspec.Struct, array_like=True, frozen=True):
+    """A file of the cache: names joined by NUL, a state, a kind and 32 bytes of key for each."""
+
+    root: str
+    names: str
+    states: bytes
+    kinds: bytes
+    keys: bytes
+    trees: dict[str, str]
+
+
 class Scans:
     """What files had in them when they were last put, by directory. Losing it costs only time.
 
@@ -54,6 +65,16 @@ class Scans:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    def unchanged(self, found: Scan, place: str) -> str:
+        """The tree that a place had when all files of a scan were just as they are; '' if unknown.
+
+        Quicker than :meth:`recall`, as no digest is looked at.
+        """
+        kept = self._open(found.root)
+        if kept is None or kept.states != found.states or kept.names != "\0".join(found.names):
+            return ""
+        return kept.trees.get(place, "")
 
     def recall(self, found: Scan) -> Known:
         """Which files of a scan have not changed since :meth:`keep`."""
@@ -85,20 +106,30 @@ class Scans:
             _, _, changed, touched = STATE.unpack(state)
             trusted.append(state if changed < horizon and touched < horizon else _UNTRUSTED)
         body = msgspec.msgpack.encode(
-            [
-                found.root,
-                "\0".join(found.names),
-                b"".join(trusted),
-                bytes([_KINDS.index(digest.partition(":")[0]) for digest in digests]),
-                bytes.fromhex("".join([digest.rpartition(":")[2] for digest in digests])),
-                dict(trees),
-            ]
+            _Kept(
+                root=found.root,
+                names="\0".join(found.names),
+                states=b"".join(trusted),
+                kinds=bytes([_KINDS.index(digest.partition(":")[0]) for digest in digests]),
+                keys=bytes.fromhex("".join([digest.rpartition(":")[2] for digest in digests])),
+                trees=dict(trees),
+            )
         )
         self._write(
             found.root, _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest() + body
         )
 
     def _load(self, root: str) -> tuple[list[str], bytes, Digests, dict[str, str]] | None:
+        kept = self._open(root)
+        if kept is None:
+            return None
+        text = kept.keys.hex()
+        digests = [
+            f"{_KINDS[kind]}:{text[at * 64 : at * 64 + 64]}" for at, kind in enumerate(kept.kinds)
+        ]
+        return (kept.names.split("\0") if digests else []), kept.states, digests, kept.trees
+
+    def _open(self, root: str) -> _Kept | None:
         try:
             data = self._path(root).read_bytes()
         except OSError:
@@ -108,18 +139,10 @@ class Scans:
         if data[:head] != _MAGIC + hashlib.blake2b(body, digest_size=_SUM_BYTES).digest():
             return None
         try:
-            of, names, states, kinds, keys, trees = msgspec.msgpack.decode(
-                body, type=tuple[str, str, bytes, bytes, bytes, dict[str, str]]
-            )
+            kept = msgspec.msgpack.decode(body, type=_Kept)
         except msgspec.MsgspecError:
             return None
-        if of != root:
-            return None
-        text = keys.hex()
-        digests = [
-            f"{_KINDS[kind]}:{text[at * 64 : at * 64 + 64]}" for at, kind in enumerate(kinds)
-        ]
-        return (names.split("\0") if digests else []), states, digests, trees
+        return kept if kept.root == root else None
 
     def _write(self, root: str, data: bytes) -> None:
         target = self._path(root)

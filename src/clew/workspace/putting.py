@@ -62,6 +62,9 @@ def put(repos: Repos, store: Store, scans: Scans, asked: Put, seen: Progress = u
     empty = not files and not any(one.names for one in found.values())
     if empty and not asked.delete and not asked.replace:
         raise _nothing(found)
+    head = repos.head(asked.repo, asked.branch)
+    if head is not None and _is_there(scans, asked, head, found, files):
+        return head
     with store.lease():
         head = repos.head(asked.repo, asked.branch)
         told = _Teller(seen)
@@ -80,6 +83,21 @@ def put(repos: Repos, store: Store, scans: Scans, asked: Put, seen: Progress = u
         )
     _remember(scans, directories, head, commit, alone=len(directories) == 1 and not files)
     return commit
+
+
+def _is_there(
+    scans: Scans, asked: Put, head: Commit, found: Mapping[str, Scan], files: Mapping[str, Source]
+) -> bool:
+    """Whether the head is what it was when the same directory was put, and that has not changed."""
+    if files or len(found) != 1 or asked.delete or asked.replace:
+        return False
+    ((path, directory),) = found.items()
+    return scans.unchanged(directory, _key(asked, path)) == head.tree
+
+
+def _key(asked: Put, path: str) -> str:
+    """A place in a branch, as the cache names it."""
+    return f"{asked.repo}@{asked.branch}:{normal_path(path).rstrip('/')}/"
 
 
 def _remember(
@@ -140,7 +158,7 @@ def _read(
     told: _Teller,
 ) -> _Directory:
     place = normal_path(path).rstrip("/")
-    key = f"{asked.repo}@{asked.branch}:{place}/"
+    key = _key(asked, path)
     known = scans.recall(found)
     digests = list(known.digests)
     before = known.trees.get(key)
