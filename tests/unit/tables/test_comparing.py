@@ -14,9 +14,6 @@ from clew.repos import File
 from clew.store import Store
 from clew.tables import compare_tables, compare_texts
 
-settings.register_profile("clew", deadline=None)
-settings.load_profile("clew")
-
 
 @pytest.fixture
 def files(tmp_path):
