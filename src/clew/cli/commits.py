@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json as formats
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ import typer
 from clew.base.address import parse_address
 from clew.base.errors import Invalid, NotFound
 from clew.base.metadata import parse_meta
-from clew.base.transaction import PutPart
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clew.base.records import Commit, Job
+    from clew.base.transaction import PutPart
     from clew.base.verbs import Verbs
 
 Message = Annotated[str, typer.Option("--message", "-m", help="What this change is about.")]
@@ -272,10 +273,11 @@ def _below(directory: str, name: str) -> str:
 
 
 def _parts(file: str) -> list[PutPart]:
+    part = import_module("clew.base.transaction").PutPart  # help must not pay for the records
     text = sys.stdin.read() if file == "-" else existing(file).read_text()
     try:
         return [
-            PutPart(
+            part(
                 repo=one["repo"],
                 branch=one.get("branch", "main"),
                 files={path: existing(local) for path, local in one.get("put", {}).items()},

@@ -1,6 +1,7 @@
 """The end of every command: an error with a code and a next step, never a traceback."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -80,3 +81,10 @@ def test_a_datum_that_is_done_shows_the_rules_it_did_not_keep(capsys):
     )  # fmt: skip
     work.print_datums([datum])
     assert "new file; 3 rows in quarantine; v should be small" in capsys.readouterr().out
+
+
+def test_help_loads_no_records_and_no_library_of_the_rooms():
+    code = "import sys, clew.cli.app; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"clew.base.records", "sqlalchemy", "pydantic", "numpy", "pyarrow", "duckdb", "msgspec"}
+    assert heavy.isdisjoint(ended.stdout.split())
