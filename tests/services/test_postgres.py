@@ -73,7 +73,7 @@ def machine(postgres, tmp_path):
 
 
 def until(true) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
