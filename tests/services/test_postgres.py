@@ -96,8 +96,8 @@ def test_the_whole_loop_on_postgresql_outlives_kills_and_a_restart_of_the_databa
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
     with machine.server():
-        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE "
-        assert postgres.execute(end + "'clew server (%'") != []
+        end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
+        assert postgres.execute(end + "WHERE application_name LIKE 'clew server (%'") != []
         until(lambda: "is had again" in machine.log())
         machine.clew("put", "tumours/measurements", "data/second.csv")
         assert changes(machine) <= {"done", "refused"}
