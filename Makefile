@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo test test-long test-services cover check format migration lock bench bench-peers browser clean
+.PHONY: help setup demo test test-again test-long test-services cover check format migration lock bench bench-peers browser clean
 
 help: ## say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ demo: .venv/demo.installed ## the whole loop on real data (336,776 flights)
 
 test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rules
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-again: .venv/dev.installed ## the tests that failed in the last run, one after the other
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(ARGS)
 
 test-long: .venv/dev.installed ## the slow suites too: many kills, many swaps
 	$(BIN)/python -m pytest -m slow $(ARGS)
