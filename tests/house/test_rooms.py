@@ -27,6 +27,7 @@ ONE_FILE_ONLY = {
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
     "fsspec": {"sdk/filesystem.py"},
+    "cronsim": {"base/schedules.py"},
     "typer": None,
     "jinja2": None,
     "fastapi": None,
