@@ -91,6 +91,14 @@ class Events:
         self._known = (version, last)
         return last
 
+    def any_after(self, seq: int, *, but: Collection[str] = ()) -> bool:
+        """Whether there is an event with a greater number whose kind is not one of ``but``."""
+        query = sa.select(events.c.seq).where(events.c.seq > seq).limit(1)
+        if but:
+            query = query.where(events.c.kind.not_in(sorted(but)))
+        with self._read() as tx:
+            return tx.execute(query).scalar() is not None
+
     def wait(self, seq: int, timeout_s: float, over: threading.Event | None = None) -> bool:
         """Whether there is an event after ``seq``; if not yet, wait for one up to ``timeout_s``.
 

@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from clew.base.errors import ClewError, NotFound
-from clew.base.ids import short
-from clew.base.records import Commit
-from clew.db import Tx
+from clew.base.errors import ClewError
 from clew.pipelines import tables
-from clew.pipelines.definitions import InputDefinition
-from clew.pipelines.jobs import Jobs, producers
-from clew.pipelines.registry import Branch, Graph, StepName
+from clew.pipelines.looking import Look
+from clew.pipelines.registry import StepName
 from clew.pipelines.running import Signals, Tools, run_job
 
 MAX_JOBS = 16
 LOOK_S = 0.25
 """How late at most a wish to cancel from another process, or to stop, is seen."""
+_QUIET = frozenset({"job.started", "job.progress"})
+"""Events after which nothing can start or end that could not before."""
 
 
 POLL_S = 0.02
 """How late at most a commit of another process is seen while there is work."""
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """What to do with a waiting job: ``start``, ``wait``, or end it as ``state``."""
-
-    act: str
-    reason: str = ""
 
 
 class Engine:
@@ -54,6 +42,10 @@ class Engine:
         self._changed = threading.Event()
         self._broken: ClewError | None = None
         self._left: set[str] = set()
+        self._dirty = threading.Event()
+        """Set where a look may find what the last one did not, whatever the events say."""
+        self._looked: tuple[int, float] = (0, 0.0)
+        self._dirty.set()
         tools.jobs.listeners.append(self._changed.set)
 
     @property
@@ -68,6 +60,7 @@ class Engine:
             recovered = tx.execute(tables.RECOVER).rowcount
         with self._lock:
             self._left.clear()
+        self._dirty.set()
         return recovered
 
     def tick(self) -> bool:
@@ -83,13 +76,18 @@ class Engine:
 
     def _tick(self) -> bool:
         self._take_up()
+        if not self._is_news():
+            return False
         with self._tools.db.read() as tx:
             waiting = list(tx.execute(tables.FIRST_WAITING))
-            to_cancel = [row.id for row in tx.execute(tables.TO_CANCEL)]
+            running = list(tx.execute(tables.RUNNING))
             graph = self._tools.registry.graph(tx) if waiting else None
-            verdicts = [(row, self._judge(tx, graph, row)) for row in waiting if graph]
-        for job_id in to_cancel:
-            self.cancel(job_id)
+            steps = {(row.pipeline, row.step) for row in running}
+            look = Look(tx, self._tools.repos, graph, steps) if graph else None
+            verdicts = [(row, look.judge(row)) for row in waiting] if look else []
+        for row in running:
+            if row.cancelled:
+                self.cancel(row.id)
         moved = False
         for row, verdict in verdicts:
             if verdict.act == "start":
@@ -100,6 +98,23 @@ class Engine:
                 moved = True
         return moved
 
+    def _is_news(self) -> bool:
+        """Whether a look may find something; remembers that it is about to be taken.
+
+        What is told by no event (a wish to cancel of another process) is found ``LOOK_S`` later.
+        """
+        events = self._tools.db.events
+        now, last, (seen, looked_at) = time.monotonic(), events.last(), self._looked
+        if not self._dirty.is_set() and now - looked_at < LOOK_S:
+            if last == seen:
+                return False
+            if not events.any_after(seen, but=_QUIET):
+                self._looked = (last, looked_at)
+                return False
+        self._dirty.clear()
+        self._looked = (last, now)
+        return True
+
     def _take_up(self) -> None:
         """Let jobs wait again whose threads could not write how they ended."""
         with self._lock:
@@ -109,6 +124,7 @@ class Engine:
                 tx.execute(tables.RECOVER.where(tables.jobs.c.id.in_(sorted(left))))
             with self._lock:
                 self._left -= left
+            self._dirty.set()
 
     def run_until_idle(self, stop: threading.Event | None = None, timeout_s: float = 0) -> bool:
         """Work until nothing runs and nothing can start; False after ``timeout_s`` or on ``stop``.
@@ -156,6 +172,7 @@ class Engine:
             thread.join()
         with self._lock:
             self._halted = False
+        self._dirty.set()
 
     def close(self) -> None:
         """Interrupt, and start no more."""
@@ -187,6 +204,7 @@ class Engine:
             finally:
                 with self._lock:  # together: who sees that nothing runs sees that it has ended
                     del self._running[step]
+                    self._dirty.set()
                     self._changed.set()
             if not self._halted:
                 self.tick()
@@ -197,60 +215,3 @@ class Engine:
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
-
-    def _judge(self, tx: Tx, graph: Graph, row: Any) -> _Verdict:
-        """Whether the first waiting job of a step may start."""
-        step = graph.step((row.pipeline, row.step))
-        if step is None:
-            return _Verdict("cancelled", f"{row.pipeline} has no step {row.step} any more.")
-        if row.cancelled:
-            return _Verdict("cancelled", "It was cancelled.")
-        if tx.execute(tables.RUNS, {"pipeline": row.pipeline, "step": row.step}).first():
-            return _Verdict("wait")
-        own = _latest(self._tools.repos.of_change(row.global_id, tx=tx))
-        verdicts = [
-            self._judge_input(tx, graph, one, own) for one in step.inputs if one.kind == "data"
-        ]
-        ended = next((one for one in verdicts if one.act not in {"start", "wait"}), None)
-        if ended is not None:
-            return ended
-        waits = any(one.act == "wait" for one in verdicts)
-        return _Verdict("wait" if waits else "start")
-
-    def _judge_input(
-        self, tx: Tx, graph: Graph, one: InputDefinition, own: Mapping[Branch, Commit]
-    ) -> _Verdict:
-        commit = own.get((one.repo, one.branch))
-        if commit is not None:
-            return _judge_commit(tx, commit)
-        if self._has_head(tx, one):
-            return _Verdict("start")
-        if (one.repo, one.branch) in Jobs.pending(tx, graph):
-            return _Verdict("wait")
-        return _Verdict("blocked", f"There is no data in {one.repo}@{one.branch}.")
-
-    def _has_head(self, tx: Tx, one: InputDefinition) -> bool:
-        try:
-            return self._tools.repos.head(one.repo, one.branch, tx=tx) is not None
-        except NotFound:
-            return False
-
-
-def _latest(commits: list[Commit]) -> dict[Branch, Commit]:
-    """The last commit of a change on each branch."""
-    return {(commit.repo, commit.branch): commit for commit in commits}
-
-
-def _judge_commit(tx: Tx, commit: Commit) -> _Verdict:
-    """Whether a commit of the same change may be read, must be waited for, or stops the reader."""
-    job = producers(tx, [commit.id]).get(commit.id)
-    if job is not None and job.state in {"failed", "refused", "blocked", "cancelled"}:
-        if job.state == "blocked":
-            return _Verdict("blocked", job.reason)
-        how = "failed" if job.state == "failed" else f"was {job.state}"
-        return _Verdict("blocked", f"{job.step} {how} (job {short(job.id)}).")
-    if commit.state == "open":
-        return _Verdict("wait")
-    if commit.state == "aborted":
-        return _Verdict("blocked", f"The commit {short(commit.id)} of {commit.repo} was aborted.")
-    return _Verdict("start")

@@ -145,11 +145,11 @@ class Jobs:
         again: bool,
     ) -> list[Job]:
         """``again``: also steps whose job for this change has started or ended."""
-        rows = list(tx.execute(tables.OF_CHANGE, {"global_id": global_id}))
+        rows = list(tx.execute(tables.STEPS_OF_CHANGE, {"global_id": global_id}))
         waiting = {(row.pipeline, row.step) for row in rows if row.state == "waiting"}
         taken = waiting if again else {(row.pipeline, row.step) for row in rows}
-        pending = self.pending(tx, graph)
-        queue, made = list(wishes), list[Job]()
+        queue, made = [wish for wish in wishes if wish.step not in taken], list[Job]()
+        pending = self.pending(tx, graph) if queue else set()
         while queue:
             wish = queue.pop(0)
             step = graph.step(wish.step)
@@ -356,8 +356,8 @@ def _because(commit: Commit) -> str:
 
 
 def producers(tx: Tx, commits: Sequence[str]) -> dict[str, Any]:
-    """Job row by output commit."""
-    return {row.output: row for row in tx.execute(tables.BY_OUTPUTS, {"outputs": list(commits)})}
+    """Id, step, state and reason of jobs, by output commit."""
+    return {row.output: row for row in tx.execute(tables.PRODUCERS, {"outputs": list(commits)})}
 
 
 def _job_node(row: Any) -> Node:

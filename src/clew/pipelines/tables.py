@@ -157,14 +157,20 @@ BY_PREFIX: Rows = (
     .limit(20)
 )
 BY_OUTPUT: Rows = select(jobs).where(jobs.c.output == bindparam("output"))
-BY_OUTPUTS: Rows = select(jobs).where(jobs.c.output.in_(bindparam("outputs", expanding=True)))
+# Which jobs make commits, and how these jobs stand.
+PRODUCERS: Rows = select(jobs.c.output, jobs.c.id, jobs.c.step, jobs.c.state, jobs.c.reason).where(
+    jobs.c.output.in_(bindparam("outputs", expanding=True))
+)
 OF_CHANGE: Rows = (
     select(jobs).where(jobs.c.global_id == bindparam("global_id")).order_by(jobs.c.number)
+)
+STEPS_OF_CHANGE: Rows = select(jobs.c.pipeline, jobs.c.step, jobs.c.state).where(
+    jobs.c.global_id == bindparam("global_id")
 )
 
 # The first waiting job of each step, in the order of creation.
 FIRST_WAITING: Rows = (
-    select(jobs)
+    select(jobs.c.id, jobs.c.pipeline, jobs.c.step, jobs.c.global_id, jobs.c.cancelled)
     .where(
         jobs.c.number.in_(
             select(func.min(jobs.c.number))
@@ -175,20 +181,15 @@ FIRST_WAITING: Rows = (
     .order_by(jobs.c.number)
 )
 
-# Whether a step has a job that runs.
-RUNS: Rows = select(jobs.c.id).where(
-    jobs.c.pipeline == bindparam("pipeline"),
-    jobs.c.step == bindparam("step"),
-    jobs.c.state == "running",
+# Jobs that run, and whether somebody wants them to end.
+RUNNING: Rows = select(jobs.c.id, jobs.c.pipeline, jobs.c.step, jobs.c.cancelled).where(
+    jobs.c.state == "running"
 )
 
 # Steps that have a job which has not ended.
 UNENDED: Rows = (
     select(jobs.c.pipeline, jobs.c.step).where(jobs.c.state.in_(["waiting", "running"])).distinct()
 )
-
-# Running jobs that somebody wants to end.
-TO_CANCEL: Rows = select(jobs.c.id).where(jobs.c.state == "running", jobs.c.cancelled == 1)
 
 # The last job of a step that ended well.
 LAST_DONE: Rows = (
