@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from clew.base.errors import NotFound
 from clew.pipelines.canonical import canonical
-from clew.pipelines.links import INERT, ON_IMPORT, ORDER, QUIET, SOURCE, Links
+from clew.pipelines.links import FILE, INERT, ON_IMPORT, ORDER, QUIET, SOURCE, Links
+from clew.pipelines.mentions import clocks, named_files
 from clew.pipelines.modules import Module, Origin, Project, Statement
 from clew.pipelines.syntax import (
     Imported,
@@ -63,13 +64,15 @@ class Fingerprint:
 
     ``parts`` maps ``file:name`` to the digest of that piece of code, ``imports`` are the
     third-party modules (top-level names, sorted) that the pieces use, ``widened`` says in
-    sentences where more was counted in than could be followed.
+    sentences where more was counted in than could be followed. ``clocks`` are functions that say
+    what time it is, with where they are used: ``datetime.date.today in a.py:clean``.
     """
 
     digest: str
     parts: dict[str, str]
     imports: tuple[str, ...]
     widened: tuple[str, ...]
+    clocks: tuple[str, ...] = ()
 
 
 def fingerprint(project_dir: Path, file: str, name: str) -> Fingerprint:
@@ -78,7 +81,8 @@ def fingerprint(project_dir: Path, file: str, name: str) -> Fingerprint:
     Equal for equal meaning: comments, docstrings, type hints, formatting and code that is not
     reached do not count. Follows helpers, constants, classes and their bases, decorators, default
     arguments, first-party imports (also lazy ones) and module-level statements that alter a name
-    that is used. Data files are not followed.
+    that is used. Files of the project that the code names count with their
+    content.
 
     Raises:
         NotFound: ``code.file``, ``code.function``.
@@ -124,6 +128,7 @@ class _Walk:
         self._seen: set[Origin] = set()
         self._called: set[Origin] = set()
         self._followed: set[tuple[object, ...]] = set()
+        self._starred: dict[tuple[str, Imported, str], bool] = {}
         self._whole: set[str] = set()
         self._entered: dict[str, None] = {}
         self._altering: set[str] = set()
@@ -146,6 +151,7 @@ class _Walk:
         self.name(home, self._entry[1])
 
     def result(self) -> Fingerprint:
+        """The fingerprint of all that was reached."""
         parts = {
             name: digest("code", "\n".join(filter(None, map(self._text, pieces.values()))).encode())
             for name, pieces in self._pieces.items()
@@ -155,6 +161,7 @@ class _Walk:
                 parts[f"{module.path}:{ORDER}"] = digest_of("code", order)
             if self._by_source:
                 parts[f"{module.path}:{SOURCE}"] = digest("code", module.source)
+        parts |= self._named_files()
         if len(self._altering) > 1:
             order = [path for path in self._entered if path in self._altering]
             parts[f"{self._entry[0]}:{ORDER}"] = digest_of("code", order)
@@ -165,7 +172,28 @@ class _Walk:
             parts=dict(sorted(parts.items())),
             imports=tuple(sorted(self._imports)),
             widened=tuple(self._widened),
+            clocks=tuple(sorted(set(self._clocks()))),
         )
+
+    def _named_files(self) -> dict[str, str]:
+        """Files of the project that the code names: what is in them counts."""
+        found: dict[str, str] = {}
+        for part, pieces in self._pieces.items():
+            for module, statement, _ in pieces.values():
+                files = named_files(
+                    self._project.directory, module, statement.node, module.is_definition
+                )
+                for path in sorted(files.keys() - found.keys()):
+                    self._widen(f"{part} names {path}: what is in it counts.")
+                found |= files
+        return {f"{path}:{FILE}": one for path, one in found.items()}
+
+    def _clocks(self) -> Iterator[str]:
+        for part, pieces in self._pieces.items():
+            for module, statement, _ in pieces.values():
+                yield from (
+                    f"{one} in {part}" for one in clocks(module, statement.usage.references)
+                )
 
     def _text(self, piece: Piece) -> str:
         module, statement, entry = piece
@@ -336,19 +364,49 @@ class _Walk:
             self._imported(module, imported, reference, tuple(rest), by)
         if module.binders.get(first):
             self.name(module, first)
+            if module.stars:
+                self._hidden_by_star(module, first)
         elif not self._from_star(module, first) and first in _DYNAMIC_BUILTINS:
             self._dynamic(module, reference, by)
 
+    def _hidden_by_star(self, module: Module, name: str) -> None:
+        """Count in a star import that stands below a binding of a name, and may bind it again."""
+        first = module.binders[name][0]
+        for statement in module.statements[first + 1 :]:
+            stars = [star for star in statement.imports if star.name == "*"]
+            if any(self._gives(module, star, name) for star in stars):
+                self._count_import(module, statement, name)
+
+    def _count_import(self, module: Module, statement: Statement, name: str) -> None:
+        pieces = self._pieces.setdefault(f"{module.path}:{name}", {})
+        pieces.setdefault(statement.at, (module, statement, False))
+
     def _from_star(self, module: Module, name: str) -> bool:
-        for star in module.stars:
-            found, first_party = self._project.find(module, Imported(star.module, "", star.level))
-            if found is not None and (found.binds(name) or self._from_star(found, name)):
-                self._attribute(found, Reference((name,)), (name,), name)
-                return True
-            if not first_party:
-                self._third_party(star)
-                self._links.add_stars(module)
-        return False
+        """Count in all star imports that may bind a name; whether there are any."""
+        giving = [star for star in module.stars if self._gives(module, star, name)]
+        for statement in module.statements if len(giving) > 1 else ():
+            if not set(giving).isdisjoint(
+                statement.imports
+            ):  # the last one wins: their order counts
+                self._count_import(module, statement, name)
+        return bool(giving)
+
+    def _gives(self, module: Module, star: Imported, name: str) -> bool:
+        """Whether a star import may bind a name; if so, what it means is counted in."""
+        step = (module.path, star, name)
+        if step in self._starred:  # modules may import each other's names in a circle
+            return self._starred[step]
+        self._starred[step] = False
+        found, first_party = self._project.find(module, Imported(star.module, "", star.level))
+        if found is not None and (found.binds(name) or self._from_star(found, name)):
+            self._starred[step] = True
+            if found.binders.get("__all__"):  # it says whether the name is given at all
+                self.name(found, "__all__")
+            self._attribute(found, Reference((name,)), (name,), name)
+        elif not first_party:
+            self._third_party(star)
+            self._links.add_stars(module)
+        return self._starred[step]
 
     def _imported(
         self,

@@ -14,7 +14,8 @@ from clew.store import digest_of
 ON_IMPORT = "(on import)"
 SOURCE = "(source)"
 ORDER = "(order)"
-_FIXED = frozenset({ON_IMPORT, SOURCE, ORDER, "*"})
+FILE = "(file)"
+_FIXED = frozenset({ON_IMPORT, SOURCE, ORDER, FILE, "*"})
 """Names of parts that are of their file."""
 
 INERT = frozenset({"logging", "warnings", "typing"})

@@ -21,8 +21,10 @@ from clew.pipelines.syntax import (
     Usage,
     bindings,
     chain_of,
+    handed_on,
     imports_of,
     is_definition,
+    named_in,
     root_of,
     usage_of,
 )
@@ -51,6 +53,8 @@ class Statement:
     node: ast.stmt
     binds: set[str]
     alters: set[str]
+    remakes: set[str]
+    """What it alters of the names that it binds itself, such as the variable of a loop."""
     calls: set[Chain]
     """What it calls or decorates with as it runs."""
     acts: set[Chain]
@@ -108,7 +112,7 @@ class Project:
     """The Python files of a directory, read when they are needed."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._modules: dict[str, Module | None] = {}
         self._anywhere = False
         """Whether code changes ``sys.path``: then a module may lie in any directory."""
@@ -116,7 +120,7 @@ class Project:
     def module(self, path: str) -> Module | None:
         """The module at a POSIX path in the project; None where there is no such file."""
         if path not in self._modules:
-            file = self._directory / path
+            file = self.directory / path
             self._modules[path] = None
             if file.is_file():
                 self._modules[path] = self._read(path, file)
@@ -124,8 +128,8 @@ class Project:
 
     def all(self) -> Iterator[Module]:
         """Every module of the project, by path; virtual environments and hidden ones left out."""
-        for path in sorted(self._python_files(self._directory)):
-            module = self.module(path.relative_to(self._directory).as_posix())
+        for path in sorted(self._python_files(self.directory)):
+            module = self.module(path.relative_to(self.directory).as_posix())
             if module is not None:
                 yield module
 
@@ -140,9 +144,9 @@ class Project:
             for candidate in (place / "__init__.py", place.with_suffix(".py") if parts else None):
                 if candidate is not None and (module := self.module(candidate.as_posix())):
                     return module, True
-            if parts and (self._directory / place).is_dir() and self._has_python(place):
+            if parts and (self.directory / place).is_dir() and self._has_python(place):
                 return None, True
-            if imported.level and (self._directory / place).is_dir():
+            if imported.level and (self.directory / place).is_dir():
                 return None, True
         return None, False
 
@@ -201,13 +205,13 @@ class Project:
 
     @cached_property
     def _places(self) -> list[PurePosixPath]:
-        files = self._python_files(self._directory)
+        files = self._python_files(self.directory)
         return sorted(
-            {PurePosixPath(one.relative_to(self._directory).as_posix()).parent for one in files}
+            {PurePosixPath(one.relative_to(self.directory).as_posix()).parent for one in files}
         )
 
     def _has_python(self, place: PurePosixPath) -> bool:
-        return next(self._python_files(self._directory / place), None) is not None
+        return next(self._python_files(self.directory / place), None) is not None
 
     def _python_files(self, directory: Path) -> Iterator[Path]:
         for path in sorted(directory.iterdir()):
@@ -273,6 +277,7 @@ class Project:
                 node=node,
                 binds=names,
                 alters=alters - names,
+                remakes=alters & names,
                 calls=effects.calls,
                 acts=effects.acts,
                 imports=[imported for _, imported in imports],
@@ -366,6 +371,7 @@ def _index_mutations(module: Module) -> None:
         if is_definition(statement.node)
         for name in statement.binds
     }
+    _spread_over_aliases(module, own)
     moved = True
     while moved:
         moved = False
@@ -380,6 +386,29 @@ def _index_mutations(module: Module) -> None:
             if name not in module.imports and name not in module.pipelines:
                 statement.alters.add(name)
                 bisect.insort(module.binders[name], at)
+
+
+def _spread_over_aliases(module: Module, own: list[set[str]]) -> None:
+    """What is done to ``b`` after ``b = a`` is done to ``a``; a call of ``a.append`` under another
+    name may alter ``a``.
+    """
+    aliases: dict[str, set[str]] = defaultdict(set)
+    methods: set[str] = set()
+    for statement in module.statements:
+        value = handed_on(statement.node)
+        for name in statement.binds if value is not None else ():
+            aliases[name] |= named_in(value)
+            if isinstance(value, ast.Attribute):
+                methods.add(name)
+    for at, statement in enumerate(module.statements) if aliases else ():
+        called = {chain[0] for chain in statement.calls if len(chain) == 1} & methods
+        altered = statement.alters | statement.remakes | own[at] | called
+        todo = list(altered)
+        while todo:
+            for name in aliases.get(todo.pop(), set()) - altered:
+                altered = altered | {name}
+                todo.append(name)
+        own[at] = own[at] | (altered - statement.alters - statement.remakes - called)
 
 
 def _module_level(node: ast.AST) -> Iterator[ast.AST]:

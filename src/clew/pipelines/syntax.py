@@ -84,6 +84,29 @@ def root_of(node: ast.expr) -> ast.expr:
     return node
 
 
+def handed_on(node: ast.AST) -> ast.expr | None:
+    """What an assignment or a loop gives to its target."""
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+        return node.value
+    return node.iter if isinstance(node, ast.For | ast.AsyncFor) else None
+
+
+def named_in(value: ast.expr | None) -> set[str]:
+    """Names whose very objects a value may be or hold: ``a``, ``[a]``, ``a.b``, ``a or b``."""
+    if isinstance(value, ast.Name):
+        return {value.id}
+    if isinstance(value, ast.Subscript | ast.Attribute | ast.Starred):
+        return named_in(value.value)
+    parts: list[ast.expr] = []
+    if isinstance(value, ast.List | ast.Tuple | ast.Set):
+        parts = value.elts
+    elif isinstance(value, ast.Dict | ast.BoolOp):
+        parts = value.values
+    elif isinstance(value, ast.IfExp):
+        parts = [value.body, value.orelse]
+    return {name for part in parts for name in named_in(part)}
+
+
 def imports_of(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Imported]]:
     """The names that an import statement binds (``*`` for a star) and what they stand for."""
     for alias in node.names:
@@ -199,6 +222,8 @@ class _Scope:
     names: set[str]
     imports: dict[str, Imported]
     is_class: bool = False
+    aliases: dict[str, set[str]] = field(default_factory=dict)
+    """Locals, and the names whose objects they may be."""
 
 
 class _References(ast.NodeVisitor):
@@ -225,8 +250,36 @@ class _References(ast.NodeVisitor):
         return False
 
     def _mutate(self, chain: tuple[str, ...] | None) -> None:
-        if chain and self._scopes and not self._is_local(chain):
-            self.usage.mutated.add(chain[0])
+        if not chain or not self._scopes:
+            return
+        todo, seen = [chain[0]], set[str]()
+        while todo:
+            name = todo.pop()
+            if name not in seen and not self._is_local((name,)):
+                self.usage.mutated.add(name)
+            for scope in self._scopes if name not in seen else ():
+                todo += scope.aliases.get(name, ())
+            seen.add(name)
+
+    def _alias(self, target: ast.expr, value: ast.expr) -> None:
+        """Note what a local stands for from now on."""
+        names = named_in(value) if self._scopes else set()
+        for inner in ast.walk(target) if names else ():
+            if isinstance(inner, ast.Name):
+                self._scopes[-1].aliases.setdefault(inner.id, set()).update(names)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._alias(target, node.value)
+        self.generic_visit(node)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self._alias(node.target, node.value)
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        self._alias(node.target, node.iter)
+        self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if not isinstance(node.ctx, ast.Load):

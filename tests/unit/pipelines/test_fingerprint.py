@@ -105,7 +105,7 @@ CORPUS: dict[str, tuple[dict[str, str] | str, dict[str, str] | str, bool]] = {
     ),
     "data file": (
         {"a.py": "def f(x): return open('d.txt').read()", "d.txt": "1"},
-        {"a.py": "def f(x): return open('d.txt').read()", "d.txt": "2"}, SAME,
+        {"a.py": "def f(x): return open('d.txt').read()", "d.txt": "2"}, RUNS,
     ),
     # helpers
     "helper": ("def g(): return 1\ndef f(x): return g()", "def g(): return 2\ndef f(x): return g()", RUNS),
