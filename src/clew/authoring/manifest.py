@@ -6,13 +6,13 @@ Made in a worker, where the file is imported; the workspace hands each part to i
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from clew.authoring.nodes import Function, Input, Pipeline, Source, Step, Training
+from clew.authoring.nodes import Command, Function, Input, Pipeline, Source, Step, Training
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
 from clew.compute import load_module
@@ -26,8 +26,10 @@ from clew.pipelines import (
     environment_of,
     fingerprint,
 )
+from clew.places import RuntimeDefinition, parts_of, requirement_lines
 from clew.quality import record
 from clew.serving import EndpointDefinition
+from clew.store import digest_of
 
 GATE_SUFFIX = ".gate"
 TEST_SUFFIX = ".test"
@@ -135,11 +137,14 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
 
 def _step(step: Step, project: Project) -> StepDefinition:
     options = step.options
+    command = step.command if isinstance(step, Command) else None
     return StepDefinition(
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
         inputs=_inputs(step),
-        **_code(step.__wrapped__, project),
+        **(_program(step, project) if command else _code(step.__wrapped__, project)),
+        command=command,
+        runtime=_runtime(options.runtime, project),
         parameters=dict(options.parameters),
         expectations=tuple(
             msgspec.to_builtins(one) for rules in step.expectations for one in record(rules)
@@ -188,7 +193,10 @@ def _gate(model: Training, project: Project) -> StepDefinition:
 
 
 def _inputs(step: Step) -> tuple[InputDefinition, ...]:
-    names = list(inspect.signature(step.__wrapped__).parameters)
+    if isinstance(step, Command):
+        names = list(step.names)
+    else:
+        names = list(inspect.signature(step.__wrapped__).parameters)
     return tuple(_input(name, one) for name, one in zip(names, step.inputs, strict=False))
 
 
@@ -216,6 +224,23 @@ def _code(function: Function, project: Project) -> dict[str, Any]:
         "environment": environment.digest,
         "packages": environment.packages,
     }
+
+
+def _program(step: Step, project: Project) -> dict[str, Any]:
+    """The code of a step that is a program: the files of the project that it names."""
+    assert isinstance(step, Command)
+    parts = parts_of(project.directory, step.command.arguments)
+    return {
+        "function": CodeRef(snapshot=project.snapshot, file=project.file, name=step.name),
+        "fingerprint": digest_of("code", parts),
+        "parts": parts,
+    }
+
+
+def _runtime(runtime: RuntimeDefinition, project: Project) -> RuntimeDefinition:
+    """The same, with the lines of a requirements file in its place."""
+    lines = tuple(requirement_lines(project.directory, runtime.requirements))
+    return replace(runtime, requirements=lines) if lines != runtime.requirements else runtime
 
 
 def _reference(function: Function, project: Project) -> CodeRef:

@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
-import msgspec
-
+from clew.authoring.checks import (
+    check_limits,
+    check_name,
+    check_parameters,
+    check_signature,
+    invalid,
+)
+from clew.authoring.programs import command_of, runtime_of
 from clew.base.address import check_ref_name, check_repo_name
-from clew.base.errors import Invalid
 from clew.experiments import Distribution, SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
+from clew.places import CommandDefinition, RuntimeDefinition
 from clew.serving import Rollout, immediate
 
 PER = ("repo", "file", "directory")
@@ -97,6 +103,24 @@ class Step(Node):
         return self.__wrapped__(*arguments, **named)
 
 
+class Command(Step):
+    """A program over directories in place of a function; see :meth:`Pipeline.cmd`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        command: CommandDefinition,
+        inputs: Mapping[str, Input],
+        options: StepOptions,
+    ) -> None:
+        def program(*_: object) -> None:
+            raise invalid(f"{options.name} is a program", "Call it with the shell.")
+
+        super().__init__(pipeline, program, tuple(inputs.values()), options)
+        self.command = command
+        self.names = tuple(inputs)
+
+
 class Training(Step):
     """A training step: a search over trials of the user's function."""
 
@@ -123,6 +147,7 @@ class StepOptions:
     memory_bytes: int | None = None
     version: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
+    runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +186,7 @@ class Pipeline:
     """
 
     def __init__(self, name: str, *, description: str = "") -> None:
-        _check_name(name, "a pipeline")
+        check_name(name, "a pipeline")
         self.name = name
         self.description = description
         self.nodes: dict[str, Node] = {}
@@ -188,6 +213,9 @@ class Pipeline:
         memory_bytes: int | None = None,
         version: str = "",
         parameters: Mapping[str, object] | None = None,
+        requirements: Sequence[str] | str = (),
+        python: str = "",
+        cpus: int | None = None,
     ) -> Callable[[Function], Step]:
         """Make a function a step. Arguments are its inputs, in the order of its parameters.
 
@@ -204,6 +232,11 @@ class Pipeline:
             memory_bytes: Bytes of memory above which a datum is stopped.
             version: Stands for the code: the step runs anew only when this changes.
             parameters: Passed to the function by name; a change runs the step anew.
+            requirements: Packages of an environment of its own, ``["pandas==2.2.3"]``, or the name
+                of a requirements file of the project. It holds nothing else but what Clew's worker
+                needs; import its packages inside the function.
+            python: The version of Python of that environment, ``"3.12"``, or an interpreter's path.
+            cpus: How many cores a datum may use.
 
         Raises:
             Invalid: ``pipeline.definition`` for a wrong ``per``, input or name.
@@ -216,9 +249,16 @@ class Pipeline:
             memory_bytes=memory_bytes,
             version=version,
             parameters=parameters or {},
+            runtime=runtime_of(
+                name or "a step", requirements=requirements, python=python, cpus=cpus
+            ),
         )
-        _check_limits(options)
-        _check_parameters(options.parameters)
+        check_limits(
+            retries=options.retries,
+            timeout_s=options.timeout_s,
+            memory_bytes=options.memory_bytes,
+        )
+        check_parameters(options.parameters)
 
         def record(function: Function) -> Step:
             found = self._inputs(function, inputs, per, named=tuple(options.parameters))
@@ -226,10 +266,109 @@ class Pipeline:
 
         return record
 
+    def cmd(
+        self,
+        name: str,
+        command: Sequence[str] | str,
+        *inputs: Node | Input,
+        named: Mapping[str, Node | Input] | None = None,
+        per: str = "repo",
+        stdin: str = "",
+        stdout: str = "",
+        pipes: Sequence[str] = (),
+        exit_codes: Sequence[int] = (0,),
+        env: Mapping[str, str] | None = None,
+        retries: int = 0,
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
+        cpus: int | None = None,
+        version: str = "",
+        parameters: Mapping[str, object] | None = None,
+        requirements: Sequence[str] | str = (),
+        python: str = "",
+        sandbox: bool = False,
+        network: bool | None = None,
+        image: str = "",
+    ) -> Command:
+        """Make a program in any language a step: it reads directories and writes one.
+
+        Each input is a directory, called after its node: ``$CLEW_INPUT_raw``, and where the datum
+        has one file of it, ``$CLEW_FILE_raw`` is that file. What the program leaves below
+        ``$CLEW_OUTPUT`` is its output. It starts in a directory where the files of the project
+        are. In a list, ``$CLEW_...`` is replaced in every argument; a text goes to ``/bin/sh``.
+        Standard output and error are in the log.
+
+        Args:
+            name: Name of the step.
+            command: The program and its arguments, ``["Rscript", "clean.R"]``, or a text for the
+                shell. Files of the project that it names, and those they name, are its code.
+            inputs: Nodes, or some of their files, as in :meth:`step`.
+            named: More inputs, with names for them.
+            per: ``file``, ``directory`` or ``repo``; how the first input is cut into datums.
+            stdin: The input whose files are fed to standard input, without a copy on disk.
+            stdout: The file of the output that standard output becomes, ``{name}.csv``; it goes
+                to the store as it comes.
+            pipes: Inputs whose files are named pipes, to be read once from start to end; nothing
+                of them is copied to disk.
+            exit_codes: Which exit codes mean success.
+            env: More environment variables.
+            retries: How often a failing datum is tried again, with growing pauses.
+            timeout_s: Seconds after which a datum is stopped, with all its processes.
+            memory_bytes: Bytes of memory above which a datum is stopped.
+            cpus: How many cores a datum may use.
+            version: Stands for the code: the step runs anew only when this changes.
+            parameters: In ``$CLEW_PARAMETERS`` as JSON, and each in ``$CLEW_PARAMETER_name``.
+            requirements: Packages of a Python environment whose programs come first on the PATH.
+            python: The version of Python of that environment, ``"3.12"``, or an interpreter's path.
+            sandbox: Close the program off: it sees its inputs at ``/pfs`` and a system that it
+                cannot change, has a ``/tmp`` of its own and no network.
+            network: Whether a sandbox or image has the network.
+            image: A container image that it runs in, with its inputs at ``/pfs``.
+
+        Raises:
+            Invalid: ``pipeline.definition``.
+        """
+        check_name(name, "a command")
+        found = _named_inputs(name, inputs, named or {}, per)
+        options = StepOptions(
+            name=name,
+            retries=retries,
+            timeout_s=timeout_s,
+            memory_bytes=memory_bytes,
+            version=version,
+            parameters=parameters or {},
+            runtime=runtime_of(
+                name,
+                requirements=requirements,
+                python=python,
+                sandbox=sandbox,
+                network=network,
+                image=image,
+                cpus=cpus,
+            ),
+        )
+        check_limits(
+            retries=options.retries,
+            timeout_s=options.timeout_s,
+            memory_bytes=options.memory_bytes,
+        )
+        check_parameters(options.parameters)
+        program = command_of(
+            name,
+            command,
+            names=list(found),
+            stdin=stdin,
+            stdout=stdout,
+            pipes=pipes,
+            exit_codes=exit_codes,
+            env=env,
+        )
+        return self._add(Command(self, program, found, options))
+
     def expect(self, step: Step) -> Callable[[Function], Function]:
         """Make a function the expectations of a step's output: it gets a ``clew.Table``."""
         if not isinstance(step, Step) or step.pipeline is not self:
-            raise _invalid(f"{step!r} is not a step of {self.name}", "Give a decorated function.")
+            raise invalid(f"{step!r} is not a step of {self.name}", "Give a decorated function.")
 
         def record(function: Function) -> Function:
             step.expectations.append(function)
@@ -270,7 +409,11 @@ class Pipeline:
         options = StepOptions(
             name=name, timeout_s=timeout_s, memory_bytes=memory_bytes, version=version
         )
-        _check_limits(options)
+        check_limits(
+            retries=options.retries,
+            timeout_s=options.timeout_s,
+            memory_bytes=options.memory_bytes,
+        )
         training = TrainingOptions(
             target=target, test=test, search=search or single(), space=space or {}
         )
@@ -278,7 +421,7 @@ class Pipeline:
         def record(function: Function) -> Training:
             found = self._inputs(function, inputs, "repo", extra=1)
             if len(found) != 1:
-                raise _invalid(
+                raise invalid(
                     f"The training step {function.__name__} has {len(found)} inputs",
                     "Give it one; join the data in a step before it.",
                 )
@@ -289,9 +432,9 @@ class Pipeline:
     def gate(self, model: Training) -> Callable[[Function], Function]:
         """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
         if not isinstance(model, Training) or model.pipeline is not self:
-            raise _invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
+            raise invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
         if model.gate is not None:
-            raise _invalid(f"{model.name} has a gate already", "Put all rules in one function.")
+            raise invalid(f"{model.name} has a gate already", "Put all rules in one function.")
 
         def record(function: Function) -> Function:
             model.gate = function
@@ -301,11 +444,11 @@ class Pipeline:
 
     def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
         """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
-        _check_name(name, "an endpoint")
+        check_name(name, "an endpoint")
         if not isinstance(model, Training):
-            raise _invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
+            raise invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
         if name in self.endpoints:
-            raise _invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
+            raise invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
         self.endpoints[name] = EndpointOptions(
             name=name, model=model, rollout=rollout or immediate()
         )
@@ -319,15 +462,15 @@ class Pipeline:
         to their own branch, so that the new model learns from it.
         """
         if endpoint not in self.endpoints:
-            raise _invalid(
+            raise invalid(
                 f"There is no endpoint {endpoint!r} to monitor", "Define the endpoint before it."
             )
         self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
 
     def _add(self, node: Any_Node) -> Any_Node:
-        _check_name(node.name, f"a {type(node).__name__.lower()}")
+        check_name(node.name, f"a {type(node).__name__.lower()}")
         if node.name in self.nodes:
-            raise _invalid(
+            raise invalid(
                 f"{self.name} has two nodes named {node.name!r}", "Rename one, or give name=."
             )
         self.nodes[node.name] = node
@@ -343,11 +486,11 @@ class Pipeline:
         extra: int = 0,
     ) -> tuple[Input, ...]:
         if per not in PER:
-            raise _invalid(f"per={per!r} of {function.__name__}", f"Use one of {', '.join(PER)}.")
+            raise invalid(f"per={per!r} of {function.__name__}", f"Use one of {', '.join(PER)}.")
         found = [as_input(one) for one in inputs]
         if found and per != "repo":
             found[0] = replace(found[0], per=per)
-        _check_signature(function, len(found) + extra, named)
+        check_signature(function, len(found) + extra, named)
         return tuple(found)
 
 
@@ -361,75 +504,40 @@ def as_input(one: Node | Input) -> Input:
         return Input(node=one)
     if isinstance(one, Input):
         return one
-    raise _invalid(
+    raise invalid(
         f"{one!r} is not an input of a step", "Give sources, steps, or node.glob('/*.parquet')."
     )
+
+
+def _named_inputs(
+    step: str, inputs: Sequence[Node | Input], named: Mapping[str, Node | Input], per: str
+) -> dict[str, Input]:
+    """Inputs by the names of their directories; the first is cut as ``per`` says."""
+    if per not in PER:
+        raise invalid(f"per={per!r} of {step}", f"Use one of {', '.join(PER)}.")
+    nodes = [as_input(one) for one in inputs]
+    names = [one.node.name for one in nodes] + list(named)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise invalid(
+            f"{step} has two inputs called {twice!r}", "Name them: named={'old': a, 'new': b}."
+        )
+    if "out" in names:
+        raise invalid(f"{step} has an input called 'out'", "Give it another name in named=.")
+    for name in named:
+        check_name(name, "an input")
+    found = dict(zip(names, [*nodes, *map(as_input, named.values())], strict=True))
+    if per != "repo" and found:
+        found[names[0]] = replace(found[names[0]], per=per)
+    return found
 
 
 def _check_inputs(inputs: Sequence[Node | Input], decorator: str) -> None:
     """Refuse wrong inputs at once: ``@p.step`` without brackets would record nothing."""
     if len(inputs) == 1 and inspect.isfunction(inputs[0]):
-        raise _invalid(
+        raise invalid(
             f"@{decorator} was put on {inputs[0].__name__} without inputs",
             f"Write @pipeline.{decorator}(source, ...) above the function.",
         )
     for one in inputs:
         as_input(one)
-
-
-def _check_limits(options: StepOptions) -> None:
-    limits = {"timeout_s": options.timeout_s, "memory_bytes": options.memory_bytes}
-    wrong = [
-        f"{name}={value}" for name, value in limits.items() if value is not None and value <= 0
-    ]
-    if options.retries < 0:
-        wrong.append(f"retries={options.retries}")
-    if wrong:
-        raise _invalid(f"{', '.join(wrong)} is no limit", "Give a number above 0, or leave it out.")
-
-
-def _check_parameters(parameters: Mapping[str, object]) -> None:
-    for name, value in parameters.items():
-        try:
-            msgspec.json.encode(value)
-        except (TypeError, ValueError):
-            raise _invalid(
-                f"The parameter {name!r} is a {type(value).__name__}, which is not plain",
-                "Give numbers, text, booleans, None, or lists and dicts of them.",
-            ) from None
-
-
-def _check_signature(function: Function, values: int, named: tuple[str, ...]) -> None:
-    """Every parameter of the function gets one value: inputs by position, ``named`` by name."""
-    signature = inspect.signature(function).parameters
-    loose = [
-        str(one) for one in signature.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    if loose:
-        raise _invalid(
-            f"{function.__name__} takes {loose[0]}", "Name each of its parameters: one per input."
-        )
-    if len(signature) != values + len(named):
-        raise _invalid(
-            f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}",
-            "Give one input for each parameter, in the same order.",
-        )
-    unknown = [name for name in named if name not in list(signature)[values:]]
-    if unknown:
-        raise _invalid(
-            f"{function.__name__} has no parameter {unknown[0]!r} after its inputs",
-            "Name what parameters= gives as the function does, behind the inputs.",
-        )
-
-
-def _check_name(name: str, of_what: str) -> None:
-    if not isinstance(name, str) or name == "<lambda>":
-        raise _invalid(f"{name!r} cannot name {of_what}", "Write `def name(...)`, or give name=.")
-    try:
-        check_ref_name(name)
-    except Invalid as error:
-        raise _invalid(f"{name!r} cannot name {of_what}", error.hint) from None
-
-
-def _invalid(what: str, hint: str) -> Invalid:
-    return Invalid("pipeline.definition", f"{what}.", hint=hint)

@@ -13,6 +13,7 @@ import msgspec
 
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
+from clew.places import CommandDefinition, RuntimeDefinition
 from clew.store import digest_of
 
 Per = Literal["file", "repo", "directory", "capture"]
@@ -57,6 +58,7 @@ class StepDefinition:
     ``packages`` are what they are made of, so that a difference can be named. ``version``, where
     set, takes the place of the code fingerprint. ``options`` belong to the runner of the kind.
     ``timeout_s`` and ``memory_bytes`` hold for one datum; ``retries`` come after the first try.
+    ``command`` is the program of a step that is no function; ``runtime`` what it runs in.
     """
 
     name: str
@@ -76,6 +78,8 @@ class StepDefinition:
     parts: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     widened: tuple[str, ...] = ()
+    command: CommandDefinition | None = None
+    runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
 
     @property
     def code_key(self) -> str:
@@ -85,6 +89,7 @@ class StepDefinition:
     def key_material(self) -> dict[str, Any]:
         """Everything but the data that a result of this step depends on."""
         return {
+            **self._program(),
             "format": KEY_FORMAT,
             "repo": self.output_repo,
             "kind": self.kind,
@@ -94,6 +99,14 @@ class StepDefinition:
             "expectations": list(self.expectations),
             "options": self.options,
             "inputs": [[one.parameter, one.per, one.kind] for one in self.inputs],
+        }
+
+    def _program(self) -> dict[str, Any]:
+        """What a step that is a plain function in the server's environment has nothing of."""
+        runtime = self.runtime.key_material()
+        return {
+            **({"command": msgspec.to_builtins(self.command)} if self.command else {}),
+            **({"runtime": runtime} if runtime else {}),
         }
 
     def meaning(self) -> str:

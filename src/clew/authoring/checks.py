@@ -1,0 +1,77 @@
+"""What may stand in a definition, checked where it is written.
+
+Knows values only; every refusal is Invalid ``pipeline.definition``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from clew.base.address import check_ref_name
+from clew.base.errors import Invalid
+
+
+def check_limits(*, retries: int, timeout_s: float | None, memory_bytes: int | None) -> None:
+    """Limits are above 0."""
+    limits = {"timeout_s": timeout_s, "memory_bytes": memory_bytes}
+    wrong = [
+        f"{name}={value}" for name, value in limits.items() if value is not None and value <= 0
+    ]
+    if retries < 0:
+        wrong.append(f"retries={retries}")
+    if wrong:
+        raise invalid(f"{', '.join(wrong)} is no limit", "Give a number above 0, or leave it out.")
+
+
+def check_parameters(parameters: Mapping[str, object]) -> None:
+    """Parameters are plain data."""
+    for name, value in parameters.items():
+        try:
+            msgspec.json.encode(value)
+        except (TypeError, ValueError):
+            raise invalid(
+                f"The parameter {name!r} is a {type(value).__name__}, which is not plain",
+                "Give numbers, text, booleans, None, or lists and dicts of them.",
+            ) from None
+
+
+def check_signature(function: Callable[..., Any], values: int, named: tuple[str, ...]) -> None:
+    """Every parameter of the function gets one value: inputs by position, ``named`` by name."""
+    signature = inspect.signature(function).parameters
+    loose = [
+        str(one) for one in signature.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if loose:
+        raise invalid(
+            f"{function.__name__} takes {loose[0]}", "Name each of its parameters: one per input."
+        )
+    if len(signature) != values + len(named):
+        raise invalid(
+            f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}",
+            "Give one input for each parameter, in the same order.",
+        )
+    unknown = [name for name in named if name not in list(signature)[values:]]
+    if unknown:
+        raise invalid(
+            f"{function.__name__} has no parameter {unknown[0]!r} after its inputs",
+            "Name what parameters= gives as the function does, behind the inputs.",
+        )
+
+
+def check_name(name: str, of_what: str) -> None:
+    """A name can stand in addresses and paths."""
+    if not isinstance(name, str) or name == "<lambda>":
+        raise invalid(f"{name!r} cannot name {of_what}", "Write `def name(...)`, or give name=.")
+    try:
+        check_ref_name(name)
+    except Invalid as error:
+        raise invalid(f"{name!r} cannot name {of_what}", error.hint) from None
+
+
+def invalid(what: str, hint: str) -> Invalid:
+    """The one error of wrong definitions."""
+    return Invalid("pipeline.definition", f"{what}.", hint=hint)
