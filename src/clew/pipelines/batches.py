@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from clew.compute import Call, CallError, Compute, Handle
-from clew.pipelines.datums import Group, Unit
+from clew.pipelines.cutting import Group
+from clew.pipelines.datums import Unit
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.worker import Report, Task
 from clew.store import Store
@@ -282,5 +283,4 @@ class Batches:
 
 def _group(group: Group) -> tuple[str, str, list[str], bool]:
     paths = [path for path, _ in group.files]
-    directory = group.input.per in {"repo", "directory"}
-    return group.input.parameter, group.tree, paths, directory
+    return group.input.parameter, group.tree, paths, group.directory

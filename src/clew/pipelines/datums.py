@@ -1,43 +1,22 @@
-"""Datums: how the files of inputs are cut into units of work, and the key of each.
+"""Datums: a step over trees as units of work, and the key of each.
 
 Values over trees of the store. Knows no rows and runs nothing. See design/0006.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from pathlib import PurePosixPath
 
 from clew.base.ids import ALPHABET, ID_LENGTH
+from clew.pipelines.combining import Element, Side, changed
+from clew.pipelines.cutting import Group, Keep, changed_groups, files_of, groups_of, matching
 from clew.pipelines.definitions import InputDefinition, StepDefinition
-from clew.repos import Glob, glob_match
-from clew.store import EMPTY_TREE, Entry, Store, digest_of
-
-_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4"})
+from clew.store import EMPTY_TREE, Store, digest_of
 
 _SHOWN = 20
 """So many files of a whole repo are named with a datum one by one."""
-
-File = tuple[str, str]
-"""Path and digest."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The files that one parameter gets in one datum. ``name`` is '' for the whole repo."""
-
-    input: InputDefinition
-    tree: str
-    name: str
-    files: tuple[File, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """Identity of paths and contents."""
-        return digest_of("files", self.files)
 
 
 @dataclass(frozen=True)
@@ -61,20 +40,37 @@ class Unit:
                 found += [[group.input.repo, path, digest] for path, digest in group.files]
         return found
 
+    @property
+    def place(self) -> tuple[tuple[str, str], ...]:
+        """What tells it from the other datums of its step, whatever is in its files."""
+        return tuple((one.input.name, one.place) for one in self.groups if not one.missing)
+
     def label(self) -> str:
         """How people call it: the files it is cut by, or all of them."""
-        cut = [group for group in self.groups if group.input.per != "repo"]
-        paths = [path for group in cut for path, _ in group.files]
+        there = [group for group in self.groups if not group.missing]
+        cut = [group for group in there if group.input.per != "repo" or group.place]
         if not cut:
-            return ", ".join(group.input.repo for group in self.groups) or self.name
+            return ", ".join(group.input.repo for group in there) or self.name
+        paths = [path for group in cut for path in _shown(group)]
         return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _shown(group: Group) -> Iterator[str]:
+    """Paths of a group; with the repo where another of the same union may have them too."""
+    before = f"{group.input.repo}:" if group.input.slot else ""
+    if not group.place:
+        yield group.input.repo
+    elif group.input.per == "match" and group.directory and group.place.startswith("/"):
+        yield f"{before}{group.place.rstrip('/')}/"
+    else:
+        yield from (before + path for path, _ in group.files)
 
 
 @dataclass(frozen=True)
 class Cut:
     """A step over trees: all that the keys of its datums depend on.
 
-    ``trees`` maps each parameter to the digest of a tree (EMPTY_TREE where there is no commit).
+    ``trees`` maps names of inputs to digests of trees; there is none where there is no commit.
     ``epoch`` is the id of the job that was last asked to run everything anew, '' before.
     """
 
@@ -89,84 +85,80 @@ class Cut:
         return digest_of("step", {**self.step.key_material(), "epoch": self.epoch})
 
     def units(self) -> Iterator[Unit]:
-        """All datums, in the order of their files. None where a data input has no files."""
-        parts = [list(self.groups(one)) for one in self.step.inputs]
-        if any(not part and one.kind == "data" for part, one in self._with_inputs(parts)):
-            return
-        filled = [
-            part or [Group(one, self.tree(one), "", ())] for part, one in self._with_inputs(parts)
+        """All datums, in the order of their files."""
+        return map(self.unit, self._side.elements(self.step.combined()))
+
+    def changed_units(self, old: Cut) -> tuple[list[Unit], list[Unit]] | None:
+        """The datums that ``old`` has and this has not, and those that only this has.
+
+        For the same step over other trees. None where that would not pay: all datums differ.
+        """
+        step = self.step
+        if step.combination is None and any(self._whole_differs(old, one) for one in step.inputs):
+            return None
+
+        def groups(one: InputDefinition) -> tuple[list[Group], list[Group]]:
+            if not _counts(one):
+                return [], []
+            return changed_groups(self.store, one, old.tree(one), self.tree(one))
+
+        gone, came = changed(step.combined(), old._side, self._side, groups)
+        removed = {unit.key: unit for unit in map(old.unit, gone)}
+        added = {unit.key: unit for unit in map(self.unit, came)}
+        return (
+            [unit for key, unit in removed.items() if key not in added],
+            [unit for key, unit in added.items() if key not in removed],
+        )
+
+    def unit(self, element: Element) -> Unit:
+        """The datum of an element: its groups in the order of the inputs, and those it lacks."""
+        there = {group.input.name: group for group in element.groups}
+        filled = {group.input.parameter for group in element.groups}
+        groups = list[Group]()
+        for one in self.step.inputs:
+            if one.name in there:
+                groups.append(there[one.name])
+            elif one.parameter not in filled:
+                filled.add(one.parameter)
+                groups.append(Group(one, "", "", ()))
+        own = [
+            [group.input.name, group.digest]
+            for group in groups
+            if _counts(group.input) and not group.missing
         ]
-        for groups in product(*filled):
-            yield self.unit(groups)
+        # The name of what a combination makes need not follow from its files; else it does.
+        told = [own] if self.step.combination is None else [own, element.name]
+        key = digest_of("datum", [self.material, *told])
+        return Unit(key=key, name=element.name or self.step.name, groups=tuple(groups))
 
-    def unit(self, groups: Sequence[Group]) -> Unit:
-        """The datum that reads these groups, one for each input in their order."""
-        names = [group.name for group in groups if group.name]
-        own = [[group.input.parameter, group.digest] for group in groups if _counts(group.input)]
-        key = digest_of("datum", [self.material, own])
-        return Unit(key=key, name="+".join(names) or self.step.name, groups=tuple(groups))
-
-    def groups(self, one: InputDefinition) -> Iterator[Group]:
-        """The groups that an input is cut into, in the order of their files."""
+    def groups(self, one: InputDefinition, keep: Keep | None = None) -> Iterable[Group]:
+        """The groups that an input is cut into; only those at wanted places."""
         tree = self.tree(one)
-        return groups_of(one, tree, matching(self.store, one, tree))
+        found = groups_of(self.store, one, tree, keep)
+        return found if _counts(one) else list(found) or [Group(one, tree, "", ())]
 
     def tree(self, one: InputDefinition) -> str:
         """The tree that an input reads."""
-        return self.trees.get(one.parameter, EMPTY_TREE)
-
-    def whole(self, one: InputDefinition) -> Group | None:
-        """All files of an input that is not cut; None where there are none."""
-        return next(iter(self.groups(one)), None)
+        return self.trees.get(one.name, EMPTY_TREE)
 
     def identity(self) -> str:
         """Identity of everything, taken together: equal if a run would be a repetition."""
         wholes = [
-            [one.parameter, digest_of("files", _files(matching(self.store, one, self.tree(one))))]
+            [one.name, digest_of("files", files_of(matching(self.store, one, self.tree(one))))]
             for one in self.step.inputs
             if _counts(one)
         ]
         return digest_of("run", [self.material, wholes])
 
-    def _with_inputs(
-        self, parts: list[list[Group]]
-    ) -> Iterator[tuple[list[Group], InputDefinition]]:
-        return zip(parts, self.step.inputs, strict=True)
+    @cached_property
+    def _side(self) -> Side:
+        return Side(self.step.inputs, self.groups)
 
-
-def cut_input(step: StepDefinition) -> InputDefinition | None:
-    """The one input whose single files are datums, if the step's keys differ by it alone."""
-    cut = [one for one in step.inputs if one.per != "repo"]
-    if len(cut) == 1 and cut[0].per == "file" and cut[0].kind == "data":
-        return cut[0]
-    return None
-
-
-def matching(store: Store, one: InputDefinition, tree: str) -> Iterator[Entry]:
-    """The files of a tree that an input means, by path."""
-    glob = glob_match(one.glob)
-    if one.glob == "/**":
-        return store.entries(tree)
-    return (entry for entry in _below(store, tree, glob) if glob.match(entry.path) is not None)
-
-
-def groups_of(one: InputDefinition, tree: str, entries: Iterable[Entry]) -> Iterator[Group]:
-    """Entries cut as the input says."""
-    if one.per == "file":
-        return (single(one, tree, entry) for entry in entries)
-    files = list(entries)
-    if one.per == "repo":
-        return iter([Group(one, tree, "", _files(files))] if files else [])
-    found: dict[str, list[Entry]] = {}
-    name = _directory if one.per == "directory" else _captures(one)
-    for entry in files:
-        found.setdefault(name(entry.path), []).append(entry)
-    return (Group(one, tree, key, _files(found[key])) for key in sorted(found))
-
-
-def single(one: InputDefinition, tree: str, entry: Entry) -> Group:
-    """The group of one file."""
-    return Group(one, tree, _stem(entry.path), ((entry.path, entry.digest),))
+    def _whole_differs(self, old: Cut, one: InputDefinition) -> bool:
+        """Whether an input that is not cut differs, so that all datums do."""
+        if one.per != "repo" or not _counts(one) or old.tree(one) == self.tree(one):
+            return False
+        return any(changed_groups(self.store, one, old.tree(one), self.tree(one)))
 
 
 def datum_id(key: str) -> str:
@@ -188,32 +180,3 @@ def key_range(prefix: str) -> tuple[str, str] | None:
 
 def _counts(one: InputDefinition) -> bool:
     return one.kind == "data"
-
-
-def _files(entries: Iterable[Entry]) -> tuple[File, ...]:
-    return tuple((entry.path, entry.digest) for entry in entries)
-
-
-def _below(store: Store, tree: str, glob: Glob) -> Iterator[Entry]:
-    return store.entries(tree, glob.directory)
-
-
-def _stem(path: str) -> str:
-    """``/2013/07.csv.gz`` → ``2013/07``: without slash, suffix and compression."""
-    pure = PurePosixPath(path)
-    if pure.suffix in _COMPRESSED:
-        pure = pure.with_suffix("")
-    return str(pure.with_suffix("")).lstrip("/")
-
-
-def _directory(path: str) -> str:
-    return str(PurePosixPath(path).parent).lstrip("/")
-
-
-def _captures(one: InputDefinition) -> Callable[[str], str]:
-    glob = glob_match(one.glob)
-
-    def name(path: str) -> str:
-        return "-".join(part.replace("/", "-") for part in glob.match(path) or () if part)
-
-    return name

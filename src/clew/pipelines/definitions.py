@@ -5,9 +5,9 @@ Knows no storage and runs nothing; a definition travels as JSON through msgspec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -16,7 +16,8 @@ from clew.base.records import CodeRef
 from clew.places import CommandDefinition, RuntimeDefinition
 from clew.store import digest_of
 
-Per = Literal["file", "repo", "directory", "capture"]
+Per = Literal["file", "repo", "directory", "capture", "match"]
+How = Literal["cross", "union", "join", "group"]
 
 KEY_FORMAT = 1
 """Counts up when the meaning of a datum key changes; then everything runs once more."""
@@ -26,9 +27,15 @@ KEY_FORMAT = 1
 class InputDefinition:
     """What one parameter of a step reads.
 
-    ``per`` cuts the files that match ``glob`` into datums: one for each file, for each directory
-    that holds some, for each tuple of captures, or one of them all. ``kind`` ``reference`` is
+    ``per`` cuts the files that match ``glob`` into groups: one for each file, for each directory
+    that holds some, for each tuple of captures, or one of them all; ``match`` is one for each file
+    or directory that the glob itself matches, with all that is below it. ``kind`` ``reference`` is
     read, but does not count into the key.
+
+    In a join, groups meet whose ``on`` is the same (``$1``, ``$day``, ``$1-$2``; empty: all
+    captures); in a group it is ``by``, or ``on`` where that is empty. ``outer``: it takes part in a
+    join also where the others have nothing. ``slot`` tells inputs of a union apart; the names of
+    its outputs begin with it.
     """
 
     parameter: str
@@ -37,6 +44,31 @@ class InputDefinition:
     glob: str = "/**"
     per: Per = "repo"
     kind: Literal["data", "reference"] = "data"
+    on: str = ""
+    by: str = ""
+    outer: bool = False
+    slot: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from all other inputs of its step."""
+        return f"{self.parameter}.{self.slot}" if self.slot else self.parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination:
+    """How datums are made of the groups of several inputs.
+
+    ``parts`` are numbers of inputs of the step, or combinations in their turn. ``cross``: every
+    combination of their groups; ``union``: the groups of each; ``join``: every combination of those
+    with one key; ``group``: all files with one key.
+    """
+
+    how: How
+    parts: tuple[Part, ...]
+
+
+Part: TypeAlias = "int | Combination"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +91,13 @@ class StepDefinition:
     set, takes the place of the code fingerprint. ``options`` belong to the runner of the kind.
     ``timeout_s`` and ``memory_bytes`` hold for one datum; ``retries`` come after the first try.
     ``command`` is the program of a step that is no function; ``runtime`` what it runs in.
+    ``combination`` says how inputs make datums; all are crossed where it is None.
     """
 
     name: str
     kind: str = "step"
     inputs: tuple[InputDefinition, ...] = ()
+    combination: Combination | None = None
     function: CodeRef
     fingerprint: str
     environment: str = ""
@@ -98,7 +132,7 @@ class StepDefinition:
             "parameters": self.parameters,
             "expectations": list(self.expectations),
             "options": self.options,
-            "inputs": [[one.parameter, one.per, one.kind] for one in self.inputs],
+            "inputs": [[one.name, one.per, one.kind] for one in self.inputs],
         }
 
     def _program(self) -> dict[str, Any]:
@@ -111,8 +145,24 @@ class StepDefinition:
 
     def meaning(self) -> str:
         """A digest that differs if what the step makes of the same repos may differ."""
-        inputs = [[i.parameter, i.repo, i.branch, i.glob, i.per, i.kind] for i in self.inputs]
-        return digest_of("step", {**self.key_material(), "inputs": inputs})
+        return digest_of("step", {**self.key_material(), "inputs": self.reads()})
+
+    def reads(self) -> list[Any]:
+        """Which files make which datums, JSON-able."""
+        plain = [[i.name, i.repo, i.branch, i.glob, i.per, i.kind] for i in self.inputs]
+        if self.combination is None:
+            return plain
+        keys = [[i.on, i.by, i.outer] for i in self.inputs]
+        return [*plain, keys, msgspec.to_builtins(self.combination)]
+
+    def combined(self) -> Combination:
+        """How its inputs make datums."""
+        every = tuple(range(len(self.inputs)))
+        return self.combination or Combination(how="cross", parts=every)
+
+    def can_run(self, has_data: Callable[[InputDefinition], bool]) -> bool:
+        """Whether there may be a datum, given which inputs have data."""
+        return _can_run(self.combined(), self.inputs, has_data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +195,30 @@ class PipelineDefinition:
             Invalid: ``pipeline.cycle``, ``pipeline.duplicate``, ``pipeline.input``.
         """
         return tuple(_in_order(self))
+
+
+def leaves(part: Part) -> Iterator[int]:
+    """Numbers of the inputs of a combination, from left to right."""
+    if isinstance(part, int):
+        yield part
+    else:
+        for one in part.parts:
+            yield from leaves(one)
+
+
+def _can_run(
+    part: Part, inputs: tuple[InputDefinition, ...], has_data: Callable[[InputDefinition], bool]
+) -> bool:
+    if isinstance(part, int):
+        return inputs[part].kind == "reference" or has_data(inputs[part])
+    able = [_can_run(one, inputs, has_data) for one in part.parts]
+    if part.how in {"union", "group"}:
+        return any(able)
+    outer = part.how == "join" and any(
+        can and any(inputs[at].outer for at in leaves(one))
+        for can, one in zip(able, part.parts, strict=True)
+    )
+    return all(able) or outer
 
 
 def to_builtins(definition: PipelineDefinition) -> dict[str, Any]:

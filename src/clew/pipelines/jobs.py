@@ -174,11 +174,11 @@ class Jobs:
         return {(step.output_repo, OUTPUT_BRANCH) for step in steps if step is not None}
 
     def _has_inputs(self, tx: Tx, step: StepDefinition, provided: set[Branch]) -> bool:
-        return all(
-            one.kind == "reference"
-            or (one.repo, one.branch) in provided
-            or self._repos.head(one.repo, one.branch, tx=tx) is not None
-            for one in step.inputs
+        return step.can_run(
+            lambda one: (
+                (one.repo, one.branch) in provided
+                or self._repos.head(one.repo, one.branch, tx=tx) is not None
+            )
         )
 
     def _insert(self, tx: Tx, wish: Wish, step: StepDefinition, global_id: str) -> Job:

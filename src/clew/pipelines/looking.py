@@ -17,12 +17,16 @@ from clew.pipelines.jobs import Jobs, producers
 from clew.pipelines.registry import Branch, Graph, StepName
 from clew.repos import Repos
 
+_GOES_ON = frozenset({"start", "wait"})
 _STOPS = frozenset({"failed", "refused", "blocked", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do with a waiting job: ``start``, ``wait``, or end it as ``act`` says."""
+    """What to do with a waiting job: ``start``, ``wait``, or end it as ``act`` says.
+
+    Of a single input also ``empty``: nothing was ever committed to it.
+    """
 
     act: str
     reason: str = ""
@@ -52,12 +56,16 @@ class Look:
             return Verdict("cancelled", "It was cancelled.")
         if (row.pipeline, row.step) in self._running:
             return Verdict("wait")
-        verdicts = [self._judge_input(row, one) for one in step.inputs if one.kind == "data"]
-        ended = next((one for one in verdicts if one.act not in {"start", "wait"}), None)
+        verdicts = {
+            one.name: self._judge_input(row, one) for one in step.inputs if one.kind == "data"
+        }
+        acts = {one.act for one in verdicts.values()}
+        if "empty" in acts and step.can_run(lambda one: verdicts[one.name].act != "empty"):
+            acts.discard("empty")  # a union, or the outer side of a join, is there without it
+        ended = next((one for one in verdicts.values() if one.act in acts - _GOES_ON), None)
         if ended is not None:
-            return ended
-        waits = any(one.act == "wait" for one in verdicts)
-        return Verdict("wait" if waits else "start")
+            return Verdict("blocked", ended.reason) if ended.act == "empty" else ended
+        return Verdict("wait" if "wait" in acts else "start")
 
     def _judge_input(self, row: Any, one: InputDefinition) -> Verdict:
         own, jobs = self._of_change(row.global_id)
@@ -70,7 +78,7 @@ class Look:
             self._pending = Jobs.pending(self._tx, self._graph)
         if (one.repo, one.branch) in self._pending:
             return Verdict("wait")
-        return Verdict("blocked", f"There is no data in {one.repo}@{one.branch}.")
+        return Verdict("empty", f"There is no data in {one.repo}@{one.branch}.")
 
     def _of_change(self, global_id: str) -> tuple[dict[Branch, Commit], dict[str, Any]]:
         """The last commit of a change on each branch, and the jobs that make some of them."""

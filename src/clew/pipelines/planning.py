@@ -60,9 +60,9 @@ class _Planner:
             self.unknown.append(step.name)
             self._unsure.add(output)
             return
-        trees = {one.parameter: self._tree(one.repo, one.branch) for one in step.inputs}
+        trees = {one.name: self._tree(one.repo, one.branch) for one in step.inputs}
         found = {name: tree for name, tree in trees.items() if tree is not None}
-        if any(one.parameter not in found for one in data):
+        if not step.can_run(lambda one: one.name in found):
             self.unknown.append(step.name)
             self._unsure.add(output)
             return
@@ -87,9 +87,9 @@ class _Planner:
         head = current_head(self._tools.repos, self._tx, step.output_repo, OUTPUT_BRANCH)
         row = self._tx.execute(tables.BY_OUTPUT, {"output": head.id}).first() if head else None
         base = base_of(self._tools, row, head)
-        why, seen = Reasons(cut, base), set[str]()
+        why, seen = Reasons(cut, base), set[object]()
         for unit, known in known_among(self._tx, cut.units()):
-            seen.add(unit.label())
+            seen.add(unit.place)
             action, reason = ("run", why.of(unit)) if known is None else ("skip", "")
             yield PlannedDatum(
                 step=step.name,
@@ -98,7 +98,7 @@ class _Planner:
                 reason=reason if known is None else unchanged_since(known.job),
             )
         for unit in base.cut.units() if base else ():
-            if unit.label() not in seen:
+            if unit.place not in seen:
                 yield PlannedDatum(
                     step=step.name,
                     action="delete",
@@ -128,9 +128,10 @@ def _inputs(unit: Unit) -> tuple[str, ...]:
     return tuple(
         place
         for group in unit.groups
+        if not group.missing
         for place in (
             [f"{group.input.repo}:{group.input.glob}"]
-            if group.input.per == "repo"
+            if group.input.per == "repo" and not group.place
             else [f"{group.input.repo}:{path}" for path, _ in group.files]
         )
     )

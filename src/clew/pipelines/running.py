@@ -19,7 +19,8 @@ from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Result
-from clew.pipelines.datums import Cut, matching
+from clew.pipelines.cutting import matching
+from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs
 from clew.pipelines.output import Made, build, entries_of
@@ -154,7 +155,7 @@ def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, C
     for one in step.inputs:
         commit = own.get((one.repo, one.branch)) or current_head(repos, tx, one.repo, one.branch)
         if commit is not None:
-            found[one.parameter] = commit
+            found[one.name] = commit
     return found
 
 
@@ -443,7 +444,7 @@ class _Run:
         self.snapshot_dir = tools.code_dir(pinned.step.function.snapshot)
 
     def paths(self, parameter: str) -> list[str]:
-        one = next(one for one in self.definition.inputs if one.parameter == parameter)
+        one = next(one for one in self.definition.inputs if one.name == parameter)
         tree = self.inputs[parameter].tree
         return [entry.path for entry in matching(self._tools.store, one, tree)]
 

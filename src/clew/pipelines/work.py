@@ -1,12 +1,12 @@
 """What a job has to do: which datums run, which are known, which are gone, and why.
 
-Reads trees and rows, writes nothing. Costs O(change) where only files of one cut input differ from
-the last good job, else O(datums).
+Reads trees and rows, writes nothing. Costs O(change) where what is left of the last good job is
+more than what changed, else O(datums).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from clew.base.ids import short
 from clew.db import Tx
 from clew.pipelines import tables
-from clew.pipelines.datums import Cut, Group, Unit, cut_input, single
+from clew.pipelines.cutting import Group
+from clew.pipelines.datums import Cut, Unit
 from clew.pipelines.definitions import InputDefinition, StepDefinition
 from clew.pipelines.environment import changed_packages
 from clew.pipelines.fingerprint import changed_parts
-from clew.repos import glob_match
-from clew.store import EMPTY_TREE, Entry
+from clew.store import EMPTY_TREE
 
 T = TypeVar("T")
 _AT_ONCE = 500
@@ -82,7 +82,7 @@ def work_of(tx: Tx, cut: Cut, base: Base | None) -> Work:
 
 
 def _same_but_data(old: Cut, new: Cut) -> bool:
-    return old.material == new.material and _reads(old.step) == _reads(new.step)
+    return old.material == new.material and old.step.reads() == new.step.reads()
 
 
 def known_among(tx: Tx, units: Iterable[Unit]) -> Iterator[tuple[Unit, Known | None]]:
@@ -116,14 +116,11 @@ def _whole(tx: Tx, cut: Cut, base: Base | None) -> Work:
 
 
 def _by_difference(tx: Tx, cut: Cut, base: Base) -> Work | None:
-    """The work by the difference of one cut input; None where more than that differs."""
-    one = cut_input(cut.step)
-    if one is None:
+    """The work by the difference of trees; None where it is better found anew."""
+    found = cut.changed_units(base.cut)
+    if found is None or 2 * len(found[0]) > base.total:
         return None
-    others = _same_wholes(cut, base, one)
-    if others is None:
-        return None
-    removed, added = _changed_units(cut, base, one, others)
+    removed, added = found
     work, why = (
         Work(tree=base.tree, aside=base.aside, kept=base.total - len(removed)),
         Reasons(cut, base),
@@ -140,43 +137,6 @@ def _by_difference(tx: Tx, cut: Cut, base: Base) -> Work | None:
     return work
 
 
-def _same_wholes(cut: Cut, base: Base, one: InputDefinition) -> dict[str, Group] | None:
-    """Groups of the inputs that are not cut, where they are as they were; else None."""
-    found: dict[str, Group] = {}
-    for other in cut.step.inputs:
-        if other is one:
-            continue
-        now = cut.whole(other) or Group(other, cut.tree(other), "", ())
-        if other.kind == "data":
-            same_tree = cut.tree(other) == base.cut.tree(other)
-            before = now if same_tree else base.cut.whole(other)
-            if before is None or before.digest != now.digest or not now.files:
-                return None
-        found[other.parameter] = now
-    return found
-
-
-def _changed_units(
-    cut: Cut, base: Base, one: InputDefinition, others: dict[str, Group]
-) -> tuple[list[Unit], list[Unit]]:
-    glob = glob_match(one.glob)
-    old, new = base.cut.tree(one), cut.tree(one)
-
-    def unit(entry: Entry) -> Unit:
-        group = single(one, new, entry)
-        return cut.unit([group if i is one else others[i.parameter] for i in cut.step.inputs])
-
-    removed, added = list[Unit](), list[Unit]()
-    for change in cut.store.diff(old, new, glob.directory):
-        if glob.match(change.path) is None:
-            continue
-        if change.old is not None:
-            removed.append(unit(change.old))
-        if change.new is not None:
-            added.append(unit(change.new))
-    return removed, added
-
-
 # reasons ------------------------------------------------------------------------------------
 
 
@@ -186,15 +146,17 @@ class Reasons:
     def __init__(self, cut: Cut, base: Base | None) -> None:
         self._cut = cut
         self._base = base
+        self._before: dict[str, dict[str, str]] = {}
         self._all = "first run" if base is None else _causes(base.cut, cut)
 
     def of(self, unit: Unit) -> str:
         """The reason for one datum, in a few words."""
         if self._all or self._base is None:
             return self._all
-        cut = [group for group in unit.groups if group.input.per != "repo"]
-        wide = [group for group in unit.groups if group.input.per == "repo"]
-        changed = [g.input.repo for g in wide if g.input.kind == "data" and self._differs(g)]
+        there = [group for group in unit.groups if not group.missing]
+        cut = [group for group in there if group.input.per != "repo" or group.place]
+        wide = [group for group in there if group not in cut and group.input.kind == "data"]
+        changed = list(dict.fromkeys(g.input.repo for g in wide if self._differs(g)))
         if changed:
             return f"{' and '.join(changed)} changed"
         news = [group for group in cut if not self._was_there(group)]
@@ -207,16 +169,24 @@ class Reasons:
         return "not done yet"
 
     def _differs(self, group: Group) -> bool:
+        """Whether a group holds other files than before."""
         assert self._base is not None
         store, tree = self._base.cut.store, self._base.cut.tree(group.input)
         if tree == group.tree:
             return False
-        if group.input.per == "file":
+        if not group.directory and len(group.files) == 1:
             entry = store.get(tree, group.files[0][0])
             return entry is None or entry.digest != group.files[0][1]
-        olds = self._base.cut.groups(group.input)
-        before = next((old for old in olds if old.name == group.name), None)
-        return before is None or before.digest != group.digest
+        before = self._olds(group.input).get(group.place)
+        return before is None or before != group.digest
+
+    def _olds(self, one: InputDefinition) -> dict[str, str]:
+        """Digests of the groups of an input as they were, by place; found once."""
+        assert self._base is not None
+        if one.name not in self._before:
+            groups = self._base.cut.groups(one)
+            self._before[one.name] = {group.place: group.digest for group in groups}
+        return self._before[one.name]
 
     def _was_there(self, group: Group) -> bool:
         """Whether any file of a group was in the tree before."""
@@ -251,7 +221,7 @@ def differences(old: StepDefinition, new: StepDefinition) -> Iterator[str]:
         yield "expectations changed"
     if old.options != new.options:
         yield f"options changed: {_names(old.options, new.options)}"
-    if _reads(old) != _reads(new):
+    if old.reads() != new.reads():
         yield "inputs changed"
 
 
@@ -262,7 +232,3 @@ def unchanged_since(job: str) -> str:
 
 def _names(old: dict[str, Any], new: dict[str, Any]) -> str:
     return ", ".join(sorted(name for name in old | new if old.get(name) != new.get(name)))
-
-
-def _reads(step: StepDefinition) -> Sequence[tuple[str, ...]]:
-    return [(i.parameter, i.repo, i.branch, i.glob, i.per, i.kind) for i in step.inputs]

@@ -33,7 +33,8 @@ FLUSH_BYTES = 64 << 20
 class Task(msgspec.Struct, frozen=True):
     """The payload of a call: a batch of datums of one step.
 
-    ``groups`` are shared by datums: (parameter, tree, paths, whether it is a directory).
+    ``groups`` are shared by datums: (parameter, tree, paths, whether it is a directory); the tree
+    is '' where a parameter gets nothing.
     ``datums`` are pairs of the stem of the output and the numbers of the groups.
     """
 
@@ -226,8 +227,16 @@ def _arguments(step: _Step, groups: list[int], scratch: Path) -> dict[str, Any]:
             scratch=_place(scratch, parameter, step.annotations.get(parameter)),
             directory=directory,
         )
+        if tree
+        else nothing_for(step.annotations.get(parameter))
         for parameter, tree, paths, directory in (step.task.groups[number] for number in groups)
     }
+
+
+def nothing_for(annotation: object) -> Any:
+    """What a parameter gets whose input has no part in a datum: an empty container, or None."""
+    kind = typing.get_origin(annotation)
+    return kind() if kind in {list, tuple, dict} else None
 
 
 def _place(scratch: Path, parameter: str, annotation: object) -> Path | None:

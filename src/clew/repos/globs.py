@@ -18,7 +18,7 @@ A pattern is matched against a whole path; one that ends with a slash means all 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +36,11 @@ class Glob:
     directory: str
     """The deepest directory that all matches lie below, ``/`` at worst."""
     _regex: re.Pattern[str]
+
+    @property
+    def names(self) -> Mapping[str, int]:
+        """Numbers of the captures that have names."""
+        return self._regex.groupindex
 
     def match(self, path: str) -> tuple[str, ...] | None:
         """The captures of a path, in the order of their brackets; None where it does not match.

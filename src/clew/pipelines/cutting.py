@@ -1,0 +1,285 @@
+"""How the files of one input are cut into groups, and the key by which groups meet in a join.
+
+Values over a tree of the store. Knows nothing of several inputs and of datums. See design/0019.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import PurePosixPath
+
+from clew.base.errors import Invalid
+from clew.pipelines.definitions import InputDefinition
+from clew.repos import Glob, glob_match
+from clew.store import Entry, Store, digest_of
+
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4"})
+
+BETWEEN = "\0"
+"""Between the captures of a key: no path holds it, so that a, bc is not ab, c."""
+
+_REFERENCE = re.compile(r"\$(?:(\d+)|(\w+)|\{(\w+)\}|(\$))")
+
+File = tuple[str, str]
+"""Path and digest."""
+
+Keep = Callable[[str], bool]
+"""Which places are wanted."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The files that one parameter gets in one datum.
+
+    ``name`` is what outputs are called after, '' for a whole repo. ``place`` tells the groups of an
+    input apart, whatever is in them: a path, captures or a key. ``directory``: it may hold more
+    than one file. An input that has no part in a datum has a group without tree: ``missing``.
+    """
+
+    input: InputDefinition
+    tree: str
+    name: str
+    files: tuple[File, ...]
+    place: str = ""
+    directory: bool = False
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of paths and contents."""
+        return digest_of("files", self.files)
+
+    @property
+    def missing(self) -> bool:
+        """Whether its input has no part in the datum."""
+        return not self.tree
+
+
+class Cutter:
+    """Says for a path which group of an input it belongs to: by the path alone, whatever else
+    is in the tree. So a difference of trees tells which groups may differ.
+    """
+
+    def __init__(self, one: InputDefinition) -> None:
+        self._per = one.per
+        self._all = one.glob == "/**" and one.per != "match"
+        self._files = not one.glob.endswith("/")
+        self._directories = "**" not in one.glob.rpartition("/")[2]
+        self._known: dict[str, str | None] = {"": "/" if _is_root(one) else None}
+        self.glob = _glob(one)
+
+    def place(self, path: str) -> str | None:
+        """The group that the file at ``path`` belongs to; None where the input does not mean it."""
+        if self._per == "match":
+            return self._match(path)
+        captures = () if self._all else self.glob.match(path)
+        if captures is None:
+            return None
+        if self._per == "file":
+            return path
+        if self._per == "directory":
+            return path.rpartition("/")[0] or "/"
+        return BETWEEN.join(captures) if self._per == "capture" else ""
+
+    def _match(self, path: str) -> str | None:
+        above = self._above(path.rpartition("/")[0])
+        if above is not None:
+            return above
+        return path if self._files and self.glob.match(path) is not None else None
+
+    def _above(self, directory: str) -> str | None:
+        """The outermost directory at or above ``directory`` that the glob matches."""
+        if not self._directories:
+            return None
+        if directory not in self._known:
+            found = self._above(directory.rpartition("/")[0])
+            if found is None and self.glob.match(directory) is not None:
+                found = directory
+            self._known[directory] = found
+        return self._known[directory]
+
+
+def key_of(one: InputDefinition, place: str, template: str) -> str:
+    """What a group is joined or grouped by, given its place.
+
+    Raises:
+        Invalid: ``glob.capture`` where ``template`` names a capture that is not there.
+    """
+    glob = _glob(one)
+    if one.per == "capture":
+        captures: Sequence[str] = place.split(BETWEEN)
+    else:
+        captures = () if _is_root(one) else glob.match(place) or ()
+    return _expanded(glob, template, captures) if template else BETWEEN.join(captures)
+
+
+def check_key(glob: Glob, template: str) -> int:
+    """How many pairs of captures stand side by side in a key; its parts are compared one by one.
+
+    Raises:
+        Invalid: ``glob.capture``.
+    """
+    if not template:
+        return max(0, glob.groups - 1)
+    return _expanded(glob, template, ["x"] * glob.groups).count(BETWEEN)
+
+
+def matching(store: Store, one: InputDefinition, tree: str) -> Iterator[Entry]:
+    """The files of a tree that an input means, by path."""
+    if one.glob == "/**":
+        return store.entries(tree)
+    cutter = Cutter(one)
+    found = store.entries(tree, cutter.glob.directory)
+    return (entry for entry in found if cutter.place(entry.path) is not None)
+
+
+def groups_of(
+    store: Store, one: InputDefinition, tree: str, keep: Keep | None = None
+) -> Iterator[Group]:
+    """The groups of an input in a tree: by path, or by place where one has several files."""
+    cutter = Cutter(one)
+    entries = store.entries(tree, cutter.glob.directory)
+    if one.per == "file":
+        for entry in entries:
+            if cutter.place(entry.path) is not None and (keep is None or keep(entry.path)):
+                yield single(one, tree, entry)
+        return
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        place = cutter.place(entry.path)
+        if place is not None and (keep is None or place in found or keep(place)):
+            found.setdefault(place, []).append(entry)
+    for place in sorted(found):
+        yield _group(one, tree, place, found[place])
+
+
+def changed_groups(
+    store: Store, one: InputDefinition, old: str, new: str
+) -> tuple[list[Group], list[Group]]:
+    """The groups of an input that a tree has no more, and those that it has now, as they differ.
+
+    Costs O(difference) and the size of the groups; for captures and whole repos that of the tree.
+    """
+    if old == new:
+        return [], []
+    cutter = Cutter(one)
+    changes = [
+        (place, change)
+        for change in store.diff(old, new, cutter.glob.directory)
+        if (place := cutter.place(change.path)) is not None
+    ]
+    if one.per == "file":
+        return (
+            [single(one, old, change.old) for _, change in changes if change.old is not None],
+            [single(one, new, change.new) for _, change in changes if change.new is not None],
+        )
+    places = {place for place, _ in changes}
+    before = {group.place: group for group in _groups_at(store, one, old, places, cutter)}
+    after = {group.place: group for group in _groups_at(store, one, new, places, cutter)}
+    same = {at for at in before.keys() & after.keys() if before[at].digest == after[at].digest}
+    return (
+        [group for at, group in before.items() if at not in same],
+        [group for at, group in after.items() if at not in same],
+    )
+
+
+def single(one: InputDefinition, tree: str, entry: Entry) -> Group:
+    """The group of one file."""
+    return Group(one, tree, _stem(entry.path), ((entry.path, entry.digest),), entry.path)
+
+
+def files_of(entries: Iterable[Entry]) -> tuple[File, ...]:
+    """Path and digest of each."""
+    return tuple((entry.path, entry.digest) for entry in entries)
+
+
+def readable(captures: Sequence[str]) -> str:
+    """A name made of captures: no two lists of them have the same."""
+    if len(captures) == 1:
+        return captures[0].replace("/", "-")
+    if any(not part or "-" in part or "/" in part for part in captures):
+        return "/".join(part.replace("%", "%25").replace("/", "%2F") or "%" for part in captures)
+    return "-".join(captures)
+
+
+def _glob(one: InputDefinition) -> Glob:
+    """What matches the files of an input, or the files and directories where it is cut by them."""
+    if one.per == "match":
+        return glob_match(one.glob.rstrip("/") or "/")
+    return glob_match(one.glob)
+
+
+def _is_root(one: InputDefinition) -> bool:
+    return one.per == "match" and not one.glob.rstrip("/")
+
+
+def _groups_at(
+    store: Store, one: InputDefinition, tree: str, places: set[str], cutter: Cutter
+) -> Iterator[Group]:
+    if one.per not in {"match", "directory"}:
+        yield from groups_of(store, one, tree, places.__contains__)
+        return
+    for place in sorted(places):
+        if one.per == "match":
+            entries = list(store.entries(tree, place))
+        else:
+            found = [entry for _, entry, _ in store.children(tree, place) if entry is not None]
+            entries = [entry for entry in found if cutter.place(entry.path) is not None]
+        if entries:
+            yield _group(one, tree, place, entries)
+
+
+def _group(one: InputDefinition, tree: str, place: str, entries: list[Entry]) -> Group:
+    if one.per == "match" and entries[0].path == place:
+        return single(one, tree, entries[0])
+    name = readable(place.split(BETWEEN)) if one.per == "capture" else place.strip("/")
+    return Group(one, tree, name, files_of(entries), place, one.per != "capture")
+
+
+def _stem(path: str) -> str:
+    """``/2013/07.csv.gz`` → ``2013/07``: without slash, suffix and compression."""
+    pure = PurePosixPath(path)
+    if pure.suffix in _COMPRESSED:
+        pure = pure.with_suffix("")
+    return str(pure.with_suffix("")).lstrip("/")
+
+
+def _expanded(glob: Glob, template: str, captures: Sequence[str]) -> str:
+    result, end = "", -1
+    for literal, number in _parts(glob, template):
+        if number is None:
+            result += literal
+        else:
+            result += (BETWEEN if end == len(result) else "") + captures[number - 1]
+            end = len(result)
+    return result
+
+
+@lru_cache(maxsize=256)
+def _parts(glob: Glob, template: str) -> tuple[tuple[str, int | None], ...]:
+    """A template as literals and numbers of captures."""
+    parts: list[tuple[str, int | None]] = []
+    at = 0
+    for found in _REFERENCE.finditer(template):
+        if found.start() > at:
+            parts.append((template[at : found.start()], None))
+        at = found.end()
+        name = found[1] or found[2] or found[3]
+        parts.append(("$", None) if name is None else ("", _number(glob, template, name)))
+    return (*parts, (template[at:], None)) if at < len(template) else tuple(parts)
+
+
+def _number(glob: Glob, template: str, name: str) -> int:
+    number = int(name) if name.isdecimal() else glob.names.get(name, 0)
+    if 0 < number <= glob.groups:
+        return number
+    known = [f"${at}" for at in range(1, glob.groups + 1)] + [f"${one}" for one in glob.names]
+    raise Invalid(
+        "glob.capture",
+        f"{template!r} names ${name}, which {glob.pattern!r} does not capture.",
+        hint=f"It captures {', '.join(known)}."
+        if known
+        else "Put round brackets around what is to be captured: /(*)-x.csv",
+    )
