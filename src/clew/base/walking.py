@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ STATE = struct.Struct("<QQqq")
 
 OWN = ".clew"
 """The directory of a workspace, which is never among its own data."""
+
+_HEAD = struct.Struct("<qQ")
+"""When a scan began and how long its names are, before names and states in a pipe."""
 
 T = TypeVar("T")
 _BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -56,8 +61,86 @@ def scan(root: Path) -> Scan:
             ``file.unreadable`` for a directory that may not be read.
         NotFound: ``file.missing``.
     """
-    started_ns = time.time_ns()
     place = str(root.resolve())
+    early = _begun.pop(place, None)
+    return (early.scan() if early else None) or _scan(root, place)
+
+
+def begin_scan(root: Path) -> None:
+    """Let another process look at a directory from now on; the next :func:`scan` of it has that.
+
+    Only for a process of one thread. What goes wrong over there is for :func:`scan` to find.
+    """
+    if sys.platform != "win32":
+        _begun[str(root.resolve())] = _Early(root)
+
+
+def end_scans() -> None:
+    """Forget what was begun and never asked for."""
+    while _begun:
+        _begun.popitem()[1].close()
+
+
+class _Early:
+    """A scan in a child of this process, on its way through a pipe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root.resolve())
+        self._pipe, theirs = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            status = 1
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                _tell(_scan(root, self._root), theirs)
+                status = 0
+            finally:
+                os._exit(status)  # nothing of the parent's is to be ended here
+        os.close(theirs)
+
+    def scan(self) -> Scan | None:
+        """What was found; None where anything was wrong."""
+        data = bytearray()
+        try:
+            while piece := os.read(self._pipe, 1 << 20):
+                data += piece
+        finally:
+            whole = self._end()
+        if not whole:
+            return None
+        started_ns, size = _HEAD.unpack_from(data)
+        names = data[_HEAD.size : _HEAD.size + size].decode()
+        states = bytes(data[_HEAD.size + size :])
+        return Scan(
+            root=self._root,
+            names=names.split("\0") if names else [],
+            sizes=memoryview(states).cast("Q")[1 :: STATE.size // 8].tolist(),
+            states=states,
+            started_ns=started_ns,
+        )
+
+    def close(self) -> None:
+        """Stop it."""
+        os.kill(self._child, signal.SIGKILL)
+        self._end()
+
+    def _end(self) -> bool:
+        os.close(self._pipe)
+        return os.waitpid(self._child, 0)[1] == 0
+
+
+_begun: dict[str, _Early] = {}
+
+
+def _tell(found: Scan, pipe: int) -> None:
+    names = "\0".join(found.names).encode()
+    left = memoryview(_HEAD.pack(found.started_ns, len(names)) + names + found.states)
+    while left:
+        left = left[os.write(pipe, left) :]
+
+
+def _scan(root: Path, place: str) -> Scan:
+    started_ns = time.time_ns()
     found: list[tuple[str, int, bytes]] = []
     special: list[str] = []
     try:

@@ -3,6 +3,18 @@
 It knows the verbs of a workspace and nothing of where the workspace is.
 """
 
-from clew.cli.app import main
+import sys
+from importlib import import_module
+
+from clew.cli.early import begin, end
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command of ``sys.argv`` and exit."""
+    begin(sys.argv[1:])
+    try:
+        import_module("clew.cli.app").main()
+    finally:
+        end()

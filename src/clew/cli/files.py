@@ -51,7 +51,8 @@ def put(
 ) -> None:
     """Commit files; everything that depends on them follows."""
     files = _sources(sources or [], path)
-    with workspace(working=wait) as clew:
+    alone = not any(isinstance(one, Path) and one.is_dir() for one in files.values())
+    with workspace(working=wait and alone) as clew:  # to look at a directory takes every core
         before = _head(clew, repo, branch)
         with Bar("put", show=not json) as bar:
             commit = clew.put(

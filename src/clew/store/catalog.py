@@ -43,6 +43,8 @@ class Catalog:
         self._packs: dict[str, Pack] = {}
         self._table: dict[bytes, Pack] = {}
         self._large: tuple[Pack, ...] = ()
+        self._latest: Pack | None = None
+        """The large pack that was last read of: the next object often lies there too."""
         self._sieve: Sieve | None = None
         self._asked = 0
         self._damaged: dict[str, Corrupt] = {}
@@ -237,6 +239,9 @@ class Catalog:
         pack = self._table.get(key)
         if pack is not None:
             return pack
+        latest = self._latest
+        if latest is not None and latest.number(key) is not None and latest in self._large:
+            return latest
         if self._sieve is None:
             self._asked += 1
             if self._asked == _ASKED_OFTEN:
@@ -245,6 +250,7 @@ class Catalog:
             return None
         for pack in self._large:
             if pack.number(key) is not None:
+                self._latest = pack
                 return pack
         return None
 

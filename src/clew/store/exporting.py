@@ -18,7 +18,7 @@ from clew.base.progress import Amount, Progress
 from clew.store.local import storage_errors
 
 HANDS = 4  # creating a file is the system's work: Python waits
-_BATCH_FILES = 250
+_BATCH_FILES = 1000  # two threads in one directory would wait for each other
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCHES_AHEAD = 2 * HANDS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -1,9 +1,13 @@
-"""Trials of death: run as ``trials.py DIRECTORY FIRST COUNT``; prints what went wrong.
+"""Trials of death: run as ``trials.py DIRECTORY FIRST DEATHS``; prints what went wrong.
 
-A trial is a number. From it follow a history of commits, branches, drops, squashes, collections and
-rebuilds, the step of writing at which the process dies, and how: kill -9, or a loss of power that
-takes back any part of what was not synced. Then another process looks: every ref must be old or
-new, every reachable byte there, and ``fsck`` clean; and life must go on.
+A trial is a number. From it follow a history of commits, branches, drops, squashes and collections,
+the step at which the process dies, and how: kill -9 at a write to the disk, kill -9 at a statement
+or a commit of the database, or a loss of power that takes back any part of what was not synced.
+Then another process looks: every ref must be old or new, every reachable byte there, and ``fsck``
+clean; life must go on; and the database must be rebuilt from the store, also by a second process
+where the first one dies of it. Trials go on until so many processes have died.
+
+What SQLite's own files lose with the power is SQLite's (``synchronous=FULL``): its tests cut it.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
+
+import sqlalchemy as sa
 
 from clew.base.errors import Conflict
 from clew.db import Database
@@ -228,14 +234,43 @@ def content(repos: Repos, head: object) -> dict[str, str]:
     return found
 
 
+class DyingRows:
+    """Ends the process before or after the n-th statement, or in a commit."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def listen(self, db: Database) -> None:
+        for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+            sa.event.listen(db._engine, moment, self._step)
+
+    def _step(self, *_: object, **__: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def live(home: Path, trial: int, log: int) -> None:
     """The process that dies."""
     rng = random.Random(trial)
-    n = rng.randrange(1, 70)
-    power = random.Random(trial) if trial % 2 else None
-    disk = Dying(n, power)
-    _, repos = opened(home, disk)
+    if trial % 4 == 0:
+        db, repos = opened(home)
+        DyingRows(rng.randrange(1, 900)).listen(db)
+    else:
+        power = random.Random(trial) if trial % 2 else None
+        _, repos = opened(home, Dying(rng.randrange(1, 70), power))
     History(repos, rng, log).run()
+
+
+def live_rebuilding(home: Path, trial: int) -> None:
+    """The process that dies while it makes the database anew."""
+    rng = random.Random(trial)
+    db = Database.open(f"sqlite:///{home / 'anew.db'}")
+    if trial % 8:
+        DyingRows(rng.randrange(1, 150)).listen(db)
+    db.create()
+    disk = None if trial % 8 else Dying(1, None)
+    Repos(db, Store.open(home / "store", disk=disk)).rebuild()
 
 
 def look(home: Path, log: Path) -> str:
@@ -258,18 +293,28 @@ def look(home: Path, log: Path) -> str:
         again = repos.commit("raw", {"/after": b"life goes on"})
         if repos.read(again, "/after") != b"life goes on":
             return "what is committed afterwards is lost"
+        repos.settle()
+        return ""
+    finally:
+        db.close()
+
+
+def look_rebuilt(home: Path) -> str:
+    """What is wrong with the database that is made anew; '' where all is well."""
+    db, repos = opened(home)
+    try:
         return _rebuilt(home, repos)
     finally:
         db.close()
 
 
 def _rebuilt(home: Path, repos: Repos) -> str:
-    repos.settle()
     db = Database.open(f"sqlite:///{home / 'anew.db'}")
     db.create()
     try:
         anew = Repos(db, Store.open(home / "store"))
-        anew.rebuild()
+        if not anew.list():  # else the one that died had done it
+            anew.rebuild()
         same = anew.get("raw") == repos.get("raw") and anew.check([]).problems == ()
         return "" if same else f"rebuilt: {anew.get('raw')} of {repos.get('raw')}"
     finally:
@@ -298,32 +343,39 @@ def _prepare(template: Path) -> None:
     db.close()
 
 
-def _judge(home: Path, log: Path) -> None:
-    wrong = look(home, log)
+def _judge(act: Callable[..., str], *arguments: object) -> None:
+    wrong = act(*arguments)
     if wrong:
         raise AssertionError(wrong)
 
 
 def main() -> None:
     """See the module."""
-    directory, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    directory, trial, wanted = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     template = directory / "template"
     child(_prepare, template)
-    died = 0
-    for trial in range(first, first + count):
+    first, deaths, rebuilding = trial, 0, 0
+    while deaths + rebuilding < wanted and trial < first + 3 * wanted:
         home = directory / str(trial)
         shutil.copytree(template, home)
         log = directory / f"{trial}.log"
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        ended = child(live, home, trial, descriptor)
+        ended = [child(live, home, trial, descriptor)]
         os.close(descriptor)
-        died += ended in {DIED, -signal.SIGKILL}
-        if ended == 1 or child(_judge, home, log):
+        deaths += ended[0] in {DIED, -signal.SIGKILL}
+        ended.append(child(_judge, look, home, log))
+        if trial % 2 == 0 and not ended[1]:
+            ended.append(child(live_rebuilding, home, trial))
+            rebuilding += ended[2] == -signal.SIGKILL
+        ended.append(child(_judge, look_rebuilt, home))
+        if 1 in ended:
             sys.stdout.write(f"trial {trial} failed (it ended with {ended})\n")
             sys.stdout.flush()
-            continue
-        shutil.rmtree(home)
-    sys.stdout.write(f"died: {died} of {count}\n")
+        else:
+            shutil.rmtree(home)
+        trial += 1
+    told = f"{deaths} while writing, {rebuilding} while rebuilding, in {trial - first} trials"
+    sys.stdout.write(f"deaths: {deaths + rebuilding} ({told})\n")
 
 
 if __name__ == "__main__":
