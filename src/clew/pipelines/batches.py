@@ -65,6 +65,8 @@ class Place:
     label: str
     interrupted: Callable[[], bool]
     log: Callable[[str], None]
+    keep: Callable[[bytes], object]
+    """Takes a small output; durable before a row names it."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ class Batches:
         if "at" in message:
             batch.at, batch.since = message["at"], time.monotonic()
             return
+        for file in message["files"]:
+            self.place.keep(file)
         for plain in message["done"]:
             report = msgspec.convert(plain, Report)
             batch.left.discard(report.at)

@@ -261,13 +261,16 @@ class Jobs:
         key: str = "",
         extra: Mapping[str, Any] | None = None,
         then: Callable[[Tx, Commit], None] | None = None,
+        prepared: tuple[Commit, str] | None = None,
     ) -> Commit:
         """End a job with an output: the commit, the row and the event, together."""
         row = tx.execute(tables.JOB, {"id": job_id}).one()
-        sources = list(dict.fromkeys(id for id in row.inputs.values() if id))
+        sources = sources_of(row.inputs)
         values = {"reason": reason} if reason else {}
         self._end(tx, row, state, key=key, extra=dict(extra or {}), **counts.values(), **values)
-        commit = self._repos.finish(row.output, tree, provenance=sources, rebase=True, tx=tx)
+        commit = self._repos.finish(
+            row.output, tree, provenance=sources, rebase=True, prepared=prepared, tx=tx
+        )
         self._lineage.add(tx, _commit_node(commit), [(row.id, "made")])
         if then is not None:
             then(tx, commit)
@@ -349,6 +352,11 @@ def near_step(graph: Graph, name: StepName) -> NotFound:
         f"Pipeline {name[0]} has no step {name[1]!r}.",
         hint=f"Did you mean {' or '.join(near)}?" if near else f"It has {', '.join(names)}.",
     )
+
+
+def sources_of(inputs: Mapping[str, str]) -> list[str]:
+    """Ids of the commits that a job reads, each once."""
+    return list(dict.fromkeys(id for id in inputs.values() if id))
 
 
 def _because(commit: Commit) -> str:

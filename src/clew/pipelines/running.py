@@ -22,7 +22,7 @@ from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Re
 from clew.pipelines.cutting import matching
 from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
-from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs
+from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
 from clew.pipelines.output import Made, build, entries_of
 from clew.pipelines.registry import Registry
 from clew.pipelines.runner import Runner
@@ -236,8 +236,13 @@ class _Datums:
         self._bad: list[tuple[Item, str, str]] = []
         self._counts = Counts()
         self._aside_rows = 0
+        self._writer = tools.store.writer()
 
     def run(self) -> None:
+        with self._writer:  # small outputs, the tree and the commit are one flush
+            self._work()
+
+    def _work(self) -> None:
         pinned = self._pinned
         trees = {name: commit.tree for name, commit in pinned.inputs.items()}
         cut = Cut(self._tools.store, pinned.step, trees, pinned.epoch)
@@ -265,6 +270,7 @@ class _Datums:
             label=f"{pinned.job.pipeline}.{pinned.job.step}",
             interrupted=self._signals.interrupted,
             log=self._log,
+            keep=self._writer.put,
         )
         items = [Item(unit, reason) for unit, reason in work.todo]
         try:
@@ -298,7 +304,8 @@ class _Datums:
         )
 
     def _write(self) -> None:
-        """Rows of datums whose outputs are durable: from now on they are never run again."""
+        """Rows of datums, their outputs made durable before: they are never run again."""
+        self._writer.flush()
         with self._tools.db.begin() as tx:
             self._insert(tx)
             self._tools.jobs.progress(tx, self._pinned.job.id, self._counts)
@@ -316,6 +323,7 @@ class _Datums:
         number, total = len(self._bad), self._counts.total
         reason = f"{number} of {total} datums {state}; {item.unit.label()}: {line}"
         errors = [f"{one.unit.label()}: {text}" for one, _, text in self._bad[:_REASONS]]
+        self._writer.flush()
         with self._tools.db.begin() as tx:
             self._insert(tx)
             self._tools.jobs.fail(
@@ -330,11 +338,15 @@ class _Datums:
     def _end_well(self, work: Work) -> None:
         pinned, tools = self._pinned, self._tools
         try:
-            with tools.store.writer() as writer:
-                tree, aside = build(tools.store, writer, work, self._made, self._owner)
+            tree, aside = build(tools.store, self._writer, work, self._made, self._owner)
         except ClewError:
             self._write()
             raise
+        sources = sources_of({name: commit.id for name, commit in pinned.inputs.items()})
+        prepared = tools.repos.prepare(
+            self._writer, pinned.row.output, tree, provenance=sources, rebase=True
+        )
+        self._writer.flush()
         base = pinned.base
         nothing = base is not None and work.kept == work.total and not work.gone
         with tools.db.begin() as tx:
@@ -345,6 +357,7 @@ class _Datums:
                 tree,
                 counts=self._counts,
                 reason=self._told(base.job if base and nothing else ""),
+                prepared=prepared,
             )
             if aside != work.aside or (base is not None and aside != base.aside):
                 self._keep_aside(tx, aside)

@@ -29,6 +29,10 @@ FLUSH_S = 0.25
 
 FLUSH_BYTES = 64 << 20
 
+FEW_DATUMS = 16
+SMALL_BYTES = 64 << 10
+"""Small outputs of few datums go to the job with their reports: it flushes them with its tree."""
+
 
 class Task(msgspec.Struct, frozen=True):
     """The payload of a call: a batch of datums of one step.
@@ -82,13 +86,14 @@ class _Refused(Exception):
 def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     """Run a batch, one datum after the other; the entry of a worker call.
 
-    Sends ``{"at": i}`` before datum ``i`` and ``{"done": [report, ...]}`` for datums whose outputs
-    are durable. An error of a datum is its report; an error in importing the user's file ends the
-    call.
+    Sends ``{"at": i}`` before datum ``i`` and ``{"done": [report, ...], "files": [bytes, ...]}``
+    for datums whose outputs are durable, but for these files: whoever hears it has to keep them.
+    An error of a datum is its report; an error in importing the user's file ends the call.
     """
     task = msgspec.convert(payload, Task)
     step = _prepare(task)
-    with _Outbox(step.store.writer(), context) as outbox:
+    room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
+    with _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
             context.send({"at": at})
             outbox.add(_run(step, at, outbox, context.scratch))
@@ -100,8 +105,11 @@ class _Outbox:
     A thread of its own sees to that, so that what is done does not wait for a slow datum after it.
     """
 
-    def __init__(self, writer: Writer, context: CallContext) -> None:
+    def __init__(self, writer: Writer, context: CallContext, room: int) -> None:
+        """``room``: how many bytes of files may go with the reports instead of into the store."""
         self._writer = writer
+        self._room = room
+        self._files: list[bytes] = []
         self._context = context
         self._reports: list[Report] = []
         self._size_bytes = 0
@@ -125,7 +133,14 @@ class _Outbox:
         """Hand files over: (path, digest, bytes) of each."""
         content = dump_value(value, name)
         with self._lock:
-            return [(path, *self._writer.put(one)) for path, one in content]
+            return [(path, *self._take(one)) for path, one in content]
+
+    def _take(self, content: bytes | Path) -> tuple[str, int]:
+        if isinstance(content, Path) or len(content) > self._room:
+            return self._writer.put(content)
+        self._room -= len(content)
+        self._files.append(content)
+        return self._writer.digest(content), len(content)
 
     def add(self, report: Report) -> None:
         """A datum has ended. Raises what kept an earlier one from being stored."""
@@ -152,8 +167,9 @@ class _Outbox:
     def _flush(self) -> None:
         if self._reports:
             self._writer.flush()
-            self._context.send({"done": msgspec.to_builtins(self._reports)})
-            self._reports, self._size_bytes = [], 0
+            reports = msgspec.to_builtins(self._reports)
+            self._context.send({"done": reports, "files": self._files})
+            self._reports, self._files, self._size_bytes = [], [], 0
 
 
 def evidence_of(report: QualityReport) -> dict[str, Any]:

@@ -5,8 +5,9 @@ Knows nothing of merges and of what commits are made for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from sqlalchemy import update
 
@@ -29,7 +30,7 @@ from clew.repos.staging import (
     places,
     stage,
 )
-from clew.store import EMPTY_TREE, Entry, Writer
+from clew.store import EMPTY_TREE, Entry, TreeSummary, Writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class _Finish:
     meta: Mapping[str, str] | None = None
     staged: str | None = None
     onto: str | None = None
+
+
+Prepared: TypeAlias = tuple[Commit, str]
+"""A commit as it will be finished, and the digest of its object in the store."""
 
 
 class Committing(Ledger):
@@ -107,12 +112,15 @@ class Committing(Ledger):
         message: str | None = None,
         provenance: Sequence[str] | None = None,
         rebase: bool = False,
+        prepared: Prepared | None = None,
         tx: Tx | None = None,
     ) -> Commit:
         """Give an open commit its tree and make it the head of its branch.
 
         The parent that it was opened on must still be the head. With ``rebase`` the present head
-        becomes its parent instead (for a tree that does not build on the parent's).
+        becomes its parent instead (for a tree that does not build on the parent's). ``prepared`` is
+        of :meth:`prepare` with the same arguments, flushed; where the head has moved since, it is
+        made anew.
 
         Raises:
             Conflict: ``branch.moved``, ``commit.not_open``.
@@ -122,13 +130,30 @@ class Committing(Ledger):
             id=commit_id, tree=tree, message=message, provenance=provenance, rebase=rebase
         )
         if tx is not None:
-            return self._finish(tx, asked, None)
+            return self._finish(tx, asked, prepared)
         with self._store.lease():
-            with self._db.read() as look:
-                early = self._finished(look, asked)
-            kept = self._keep([early])[0]
+            with self._store.writer() as writer:
+                early = prepared or self._prepare(writer, asked)
             with self._db.begin() as own:
-                return self._finish(own, asked, (early, kept))
+                return self._finish(own, asked, early)
+
+    def prepare(
+        self,
+        writer: Writer,
+        commit_id: str,
+        tree: str,
+        *,
+        provenance: Sequence[str] | None = None,
+        rebase: bool = False,
+    ) -> Prepared:
+        """Put the object of a commit, as :meth:`finish` would, with the writer that made its tree.
+
+        So one flush is enough for both. Raises what :meth:`finish` raises; nothing is changed.
+        """
+        return self._prepare(
+            writer,
+            _Finish(id=commit_id, tree=tree, message=None, provenance=provenance, rebase=rebase),
+        )
 
     def abort(self, commit_id: str, error: str, *, tx: Tx | None = None) -> Commit:
         """End an open commit without content. Doing so again changes nothing.
@@ -223,10 +248,10 @@ class Committing(Ledger):
                 with self._store.lease():
                     with self._db.read() as look:
                         asked = self._ask_staged(look, commit_id, message, meta)
-                        early = self._finished(look, asked)
-                    kept = self._keep([early])[0]
+                    with self._store.writer() as writer:
+                        early = self._prepare(writer, asked)
                     with self._db.begin() as tx:
-                        return self._finish(tx, asked, (early, kept))
+                        return self._finish(tx, asked, early)
             except _StaleError:
                 continue
         with self._db.begin() as tx:  # a busy branch: nobody moves it while we hold the lock
@@ -381,7 +406,16 @@ class Committing(Ledger):
             gone = [change.path for change in changes if change.new is None]
             return writer.tree(_start(head), puts, gone)
 
-    def _finished(self, tx: Tx, asked: _Finish) -> Commit:
+    def _prepare(self, writer: Writer, asked: _Finish) -> Prepared:
+        with self._db.read() as look:
+            commit = self._finished(look, asked, writer.summary)
+        writer.hold(asked.tree)
+        kept = writer.put_object(writing.OBJECT_TAG, writing.encode(commit))
+        return commit, kept
+
+    def _finished(
+        self, tx: Tx, asked: _Finish, summary_of: Callable[[str], TreeSummary] | None = None
+    ) -> Commit:
         """The commit as it will be, if it may be finished now."""
         commit = refs.get_commit(tx, asked.id)
         if commit.state != "open":
@@ -394,7 +428,7 @@ class Committing(Ledger):
             raise _StaleError
         if parent != commit.parent and not asked.rebase:
             raise writing.moved(commit.repo, commit.branch, commit.parent)
-        summary = self._store.summary(asked.tree)
+        summary = (summary_of or self._store.summary)(asked.tree)
         return replace(
             commit,
             state="finished",
@@ -408,10 +442,10 @@ class Committing(Ledger):
             meta=commit.meta | dict(asked.meta or {}),
         )
 
-    def _finish(self, tx: Tx, asked: _Finish, early: tuple[Commit, str] | None) -> Commit:
+    def _finish(self, tx: Tx, asked: _Finish, early: Prepared | None) -> Commit:
         """Finish in ``tx``; ``early`` is the commit with its object, kept before ``tx`` began."""
         commit = self._finished(tx, asked)
-        if early is not None and early[0].parent == commit.parent:
+        if early is not None and _is_as_prepared(commit, early[0]):
             commit, kept = early
         else:
             kept = self._keep([commit])[0]
@@ -423,6 +457,11 @@ class Committing(Ledger):
         for change, head in zip(changes, heads, strict=True):
             for path in change.deletes:
                 contents.get(self._store, EMPTY_TREE if head is None else head, path)
+
+
+def _is_as_prepared(now: Commit, early: Commit) -> bool:
+    """Whether nothing has changed since but the time."""
+    return now == replace(early, finished_at=now.finished_at)
 
 
 class _StaleError(Exception):

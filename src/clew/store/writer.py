@@ -24,7 +24,7 @@ from clew.store.leases import Lease
 from clew.store.marking import children
 from clew.store.nodes import EMPTY_TREE, TREE, Item, Load, Node, decode_node, encode_node
 from clew.store.reading import check_tree
-from clew.store.records import Entry
+from clew.store.records import Entry, TreeSummary
 from clew.store.squeeze import Squeezer
 
 _SMALL = 64 * 1024  # read at once; a file that fills it goes the way of large ones
@@ -137,6 +137,11 @@ class Writer:
         """Whether content is stored already, and will stay: then :meth:`tree` may name it unput."""
         return self._known(split(digest)[1])
 
+    @staticmethod
+    def digest(data: bytes) -> str:
+        """The digest that :meth:`put` gives to bytes, of less than 1 MiB, without keeping them."""
+        return f"{FILE}:{key_of(FILE, data).hex()}"
+
     def put_object(self, tag: str, payload: bytes) -> str:
         """Keep a record of another kind (a commit, a code snapshot); its digest.
 
@@ -159,6 +164,10 @@ class Writer:
             NotFound: ``object.missing`` where ``base`` is unknown.
         """
         return editing.edit(self._load, self._save, check_tree(base), puts, deletes)
+
+    def summary(self, tree: str) -> TreeSummary:
+        """How many files and bytes a tree holds, also one that is not flushed yet."""
+        return self._load(check_tree(tree)).summary()
 
     def hold(self, tree: str) -> None:
         """See to it that a tree stays which others put: what of it is condemned is put anew.

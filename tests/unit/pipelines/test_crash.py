@@ -33,6 +33,14 @@ def start_engine(home: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def wait_for(lab: Lab, seen: int, kinds: set[str]) -> None:
+    """Until one of these events has come; a worker may take its time to start."""
+    last = seen
+    while not lab.db.events.after(seen, kinds, limit=1):
+        assert lab.db.events.wait(last, 60), f"none of {kinds} came"
+        last = lab.db.events.last()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_engine_goes_on_where_it_was(lab: Lab, tmp_path: Path, seed: int) -> None:
     moments = random.Random(seed)
@@ -53,10 +61,10 @@ def test_a_killed_engine_goes_on_where_it_was(lab: Lab, tmp_path: Path, seed: in
     change = lab.put({f"/{n}.txt": f"<{n}>" for n in range(DATUMS)}).global_id
     kept: dict[str, int] = {}
     repeats = Counter[str]()
-    for _ in range(3):
+    for turn in range(3):
+        seen = lab.db.events.last()
         engine = start_engine(tmp_path)
-        goal = lab.db.events.last()
-        lab.db.events.wait(goal, 20)
+        wait_for(lab, seen, {"job.started"} if turn == 0 else {"job.progress", "job.ended"})
         threading.Event().wait(moments.uniform(0.1, 0.7))  # the moment is the test
         engine.kill()
         engine.wait()
