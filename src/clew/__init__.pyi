@@ -1,4 +1,6 @@
 from clew.authoring import Pipeline as Pipeline
+from clew.codecs import Codec as Codec
+from clew.codecs import codec as codec
 from clew.experiments import Trial as Trial
 from clew.experiments import asha as asha
 from clew.experiments import choice as choice
@@ -12,9 +14,7 @@ from clew.models import Candidate as Candidate
 from clew.models import holdout as holdout
 from clew.monitoring import drift as drift
 from clew.quality import Table as Table
-from clew.repos import Codec as Codec
 from clew.repos import File as File
-from clew.repos import register_codec as register_codec
 from clew.sdk import connect as connect
 from clew.serving import canary as canary
 from clew.serving import immediate as immediate

@@ -15,6 +15,7 @@ import msgspec
 from clew.authoring.nodes import Command, Function, Input, Pipeline, Source, Step, Training
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
+from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import load_module
 from clew.models import EvaluationDefinition, GateDefinition
 from clew.monitoring import MonitorDefinition
@@ -153,7 +154,7 @@ def _step(step: Step, project: Project) -> StepDefinition:
         timeout_s=options.timeout_s,
         memory_bytes=options.memory_bytes,
         version=options.version,
-        options=_training(step) if isinstance(step, Training) else {},
+        options=_training(step) if isinstance(step, Training) else _result(step),
         output_repo=step.repo,
     )
 
@@ -169,6 +170,12 @@ def _training(step: Training) -> dict[str, Any]:
         "space": msgspec.to_builtins(dict(step.training.space)),
         "evaluation": msgspec.to_builtins(evaluation),
     }
+
+
+def _result(step: Step) -> dict[str, Any]:
+    """What the return annotation says about how results are kept: it counts into the keys."""
+    form = form_of(annotations_of(step.__wrapped__).get("return"))
+    return {"result": form} if form else {}
 
 
 def _gate(model: Training, project: Project) -> StepDefinition:
@@ -197,7 +204,10 @@ def _inputs(step: Step) -> tuple[InputDefinition, ...]:
         names = list(step.names)
     else:
         names = list(inspect.signature(step.__wrapped__).parameters)
-    return tuple(_input(name, one) for name, one in zip(names, step.inputs, strict=False))
+    found = tuple(_input(name, one) for name, one in zip(names, step.inputs, strict=False))
+    for one in () if isinstance(step, Command) else found:
+        check_annotation(step.__wrapped__, one.parameter)
+    return found
 
 
 def _input(parameter: str, one: Input) -> InputDefinition:

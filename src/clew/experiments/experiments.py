@@ -93,7 +93,7 @@ class Experiments:
             function: The training function.
             snapshot_dir: Directory of the project that ``function`` lives in.
             inputs: For each data parameter of the function ``parameter`` (its name), ``tree`` and
-                ``paths``, as ``clew.repos.load_value`` takes them.
+                ``paths``, as ``clew.codecs.load_value`` takes them.
             provenance: Ids of the commits that the inputs are from.
             initial: A tree with a checkpoint or an artefact, which ``trial.restore()`` gives in
                 trial 0: a warm start. '' for a start from scratch.

@@ -22,10 +22,10 @@ from typing import Any
 import cloudpickle
 
 from clew.base.errors import Invalid
+from clew.codecs import annotations_of, load_value
 from clew.compute import CallContext, load_function
 from clew.experiments.paths import CHECKPOINT_PATH, META_FORMAT, META_PATH, MODEL_PATH
 from clew.experiments.trial import Checkpoint, Trial
-from clew.repos import load_value
 from clew.store import EMPTY_TREE, Entry, Store
 
 SAVE_EVERY_S = 1.0
@@ -150,39 +150,24 @@ def _arguments(
 ) -> dict[str, Any]:
     inputs = {one["parameter"]: one for one in payload["inputs"]}
     arguments: dict[str, Any] = {}
+    annotations = annotations_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if name in inputs:
             one = inputs.pop(name)
-            annotation = _annotation(function, parameter)
-            scratch = port.scratch / "inputs" / name
-            scratch.mkdir(parents=True)
             arguments[name] = load_value(
-                port.store, one["tree"], one["paths"], annotation, scratch=scratch
+                port.store,
+                one["tree"],
+                one["paths"],
+                annotations.get(name),
+                scratch=port.scratch / "inputs" / name,
             )
-        elif name == "trial" or _annotation(function, parameter) is Trial:
+        elif name == "trial" or annotations.get(name) is Trial:
             arguments[name] = trial
         elif parameter.default is inspect.Parameter.empty:
             raise _wrong_arguments(f"{name!r} of {function.__name__} is no input", payload)
     if inputs:
         raise _wrong_arguments(f"{function.__name__} takes no {', '.join(inputs)}", payload)
     return arguments
-
-
-def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> object:
-    """The type that the user wrote, also where annotations are kept as text."""
-    written = parameter.annotation
-    if written is inspect.Parameter.empty:
-        return None
-    if not isinstance(written, str):
-        return written
-    try:
-        return eval(written, function.__globals__)  # noqa: S307 - the user's own text, as typing does
-    except NameError as error:
-        raise Invalid(
-            "code.annotation",
-            f"{parameter.name}: {written} of {function.__name__} cannot be read: {error}.",
-            hint="Import the type where the module can see it when it runs.",
-        ) from error
 
 
 def _wrong_arguments(why: str, payload: dict[str, Any]) -> Invalid:

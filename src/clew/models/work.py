@@ -21,6 +21,7 @@ import polars as pl
 
 from clew.base.errors import Invalid, NotFound
 from clew.base.records import Signature
+from clew.codecs import dump_value, load_value
 from clew.compute import CallContext, load_function
 from clew.models import mlflow_format
 from clew.models.candidate import Candidate
@@ -31,7 +32,6 @@ from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIG
 from clew.models.loading import LoadedModel, load_model, unpickle
 from clew.models.probing import probe
 from clew.quality import profile
-from clew.repos import dump_value, load_value
 from clew.store import EMPTY_TREE, Entry, Store
 
 TRAIN_PATH = "/train.parquet"

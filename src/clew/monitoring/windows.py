@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clew.base.records import Commit
+from clew.codecs import load_value
 from clew.quality import ColumnDistance, drift
-from clew.repos import Repos, load_value
+from clew.repos import Repos
 from clew.store import Store
 
 if TYPE_CHECKING:

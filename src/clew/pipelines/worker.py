@@ -5,7 +5,6 @@ Runs in worker processes only. Knows no rows: it reports to the job by messages.
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import threading
 import time
@@ -19,9 +18,10 @@ from typing import Any
 import msgspec
 
 from clew.base.errors import ClewError
+from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
 from clew.compute import CallContext, describe_error, load_function
 from clew.quality import Expectation, QualityReport, check
-from clew.repos import dump_value, load_value
+from clew.repos import file_of
 from clew.store import Store, Writer
 
 FLUSH_S = 0.25
@@ -73,6 +73,10 @@ class _Step:
     function: Callable[..., Any]
     annotations: Mapping[str, Any]
     expectations: tuple[Expectation, ...]
+
+    def reader(self, parameter: str) -> Reader:
+        """What makes the values of a parameter."""
+        return reader_of(self.annotations.get(parameter))
 
 
 class _Refused(Exception):
@@ -129,9 +133,9 @@ class _Outbox:
             self._check()
             self._flush()
 
-    def keep(self, value: object, name: str) -> list[tuple[str, str, int]]:
-        """Hand files over: (path, digest, bytes) of each."""
-        content = dump_value(value, name)
+    def keep(self, value: object, name: str, annotation: object) -> list[tuple[str, str, int]]:
+        """Hand files over: (path, digest, bytes) of each. ``annotation``: of the result."""
+        content = dump_value(value, name, annotation)
         with self._lock:
             return [(path, *self._take(one)) for path, one in content]
 
@@ -187,7 +191,7 @@ def _prepare(task: Task) -> _Step:
         task=task,
         store=_store(task.store),
         function=function,
-        annotations=_annotations(function),
+        annotations=annotations_of(function),
         expectations=tuple(msgspec.convert(one, Expectation) for one in task.expectations),
     )
 
@@ -197,28 +201,20 @@ def _store(path: str) -> Store:
     return Store.attach(path)
 
 
-def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Types by parameter; names that cannot be resolved here stay texts, which codecs know too."""
-    raw = {name: one.annotation for name, one in inspect.signature(function).parameters.items()}
-    try:
-        return {**raw, **typing.get_type_hints(function)}
-    except (NameError, TypeError, AttributeError):
-        return raw
-
-
 def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     name, groups = step.task.datums[at]
     start = time.perf_counter()
     try:
         value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
         kept, aside, evidence = _judge(step, value)
-        outputs = outbox.keep(kept, name)
+        said = step.annotations.get("return")
+        outputs = outbox.keep(kept, name, said)
         return Report(
             at,
             "done",
             time.perf_counter() - start,
             outputs,
-            outbox.keep(aside, name),
+            outbox.keep(aside, name, said),
             "",
             evidence,
         )
@@ -234,34 +230,22 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
 
 
 def _arguments(step: _Step, groups: list[int], scratch: Path) -> dict[str, Any]:
-    return {
-        parameter: load_value(
-            step.store,
-            tree,
-            paths,
-            step.annotations.get(parameter),
-            scratch=_place(scratch, parameter, step.annotations.get(parameter)),
-            directory=directory,
-        )
-        if tree
-        else nothing_for(step.annotations.get(parameter))
-        for parameter, tree, paths, directory in (step.task.groups[number] for number in groups)
-    }
+    found: dict[str, Any] = {}
+    for number in groups:
+        parameter, tree, paths, directory = step.task.groups[number]
+        if not tree:
+            found[parameter] = nothing_for(step.annotations.get(parameter))
+            continue
+        files = [file_of(step.store, tree, path) for path in paths]
+        place = Place(scratch=scratch / ".inputs" / parameter, directory=directory)
+        found[parameter] = step.reader(parameter)(files, place)
+    return found
 
 
 def nothing_for(annotation: object) -> Any:
     """What a parameter gets whose input has no part in a datum: an empty container, or None."""
     kind = typing.get_origin(annotation)
     return kind() if kind in {list, tuple, dict} else None
-
-
-def _place(scratch: Path, parameter: str, annotation: object) -> Path | None:
-    """A directory for files, where the annotation asks for paths."""
-    if "Path" not in str(annotation):
-        return None
-    place = scratch / ".inputs" / parameter
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def _judge(step: _Step, value: Any) -> tuple[Any, Any, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Versions of data: repos, branches, commits, what is in them, and typed values as files.
+"""Versions of data: repos, branches, commits, and what is in them.
 
 Knows nothing of why a commit is made: steps, models and logs all come in by the same door.
 """
@@ -6,8 +6,7 @@ Knows nothing of why a commit is made: steps, models and logs all come in by the
 from typing import TYPE_CHECKING
 
 from clew.base.doors import on_demand
-from clew.repos.codecs import Codec, dump_value, load_value, register_codec
-from clew.repos.files import File
+from clew.repos.files import File, file_of
 from clew.repos.globs import Glob, glob_match
 
 if TYPE_CHECKING:
@@ -17,17 +16,14 @@ if TYPE_CHECKING:
     from clew.repos.staging import RepoChange
 
 __all__ = [
-    "Codec",
     "File",
     "Glob",
     "LogFilter",
     "RepoChange",
     "Repos",
     "Scans",
-    "dump_value",
+    "file_of",
     "glob_match",
-    "load_value",
-    "register_codec",
 ]
 
 __getattr__ = on_demand(

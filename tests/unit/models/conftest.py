@@ -13,11 +13,12 @@ import pytest
 
 from clew.base.ids import new_id
 from clew.base.records import Commit, ModelVersion
+from clew.codecs import dump_value
 from clew.compute import Compute, ProcessPool
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.models import EvaluationDefinition, Models, Package, Split, TrainingRun, holdout
-from clew.repos import Repos, dump_value
+from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
 from clew.testing.postgres import database_url
 

@@ -13,7 +13,7 @@ import pytest
 
 from clew.base.errors import Conflict
 from clew.base.ids import PredictionIds
-from clew.repos import load_value
+from clew.codecs import load_value
 from clew.serving.collector import Collector
 from clew.serving.spool import Record, Spool, frame, segments
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from clew.base.errors import Invalid, NotFound
-from clew.repos import Codec, File, dump_value, load_value, register_codec
+from clew.codecs import dump_value, load_value
+from clew.repos import File
 
 FRAME = pl.DataFrame({"a": [1, 2, None], "b": ["x", "ü", None], "c": [0.5, float("nan"), -1.0]})
 
@@ -149,7 +150,7 @@ def test_equal_frames_give_equal_bytes_however_they_were_made():
 CATEGORICAL = """
 import sys
 import polars as pl
-from clew.repos import dump_value
+from clew.codecs import dump_value
 before = pl.Series(sys.argv[1].split(","), dtype=pl.Categorical)
 frame = pl.DataFrame({"c": pl.Series(["m", "k", "m", None], dtype=pl.Categorical)})
 sys.stdout.buffer.write(dump_value(frame, "v")[0][1])
@@ -333,26 +334,9 @@ def test_a_type_without_a_codec_is_said(keep):
     assert code_of(dump_value, pd.DataFrame({"a": [1, "x"]}), "v") == "value.not_parquet"
 
 
-def test_a_registered_codec_serves_its_type(keep):
-    class Word(str):
-        pass
-
-    register_codec(
-        Codec(
-            type_name=f"{__name__.partition('.')[0]}.Word",
-            suffix=".word",
-            load=lambda files: Word(files[0].read().decode()[::-1]),
-            dump=lambda word: word[::-1].encode(),
-        )
-    )
-    assert dump_value(Word("abc"), "v") == [("/v.word", b"cba")]
-    back = through(keep, Word("abc"))
-    assert (type(back), back) == (Word, "abc")
-
-
 LIGHT = """
 import sys
-import clew.repos, clew.lineage, clew.db
+import clew.codecs, clew.repos, clew.lineage, clew.db
 heavy = {"polars", "pandas", "pyarrow", "duckdb", "numpy"} & set(sys.modules)
 assert not heavy, heavy
 """

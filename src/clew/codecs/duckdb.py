@@ -1,0 +1,33 @@
+"""DuckDB relations, each on a connection of its own.
+
+The one file of this room that knows DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from clew.codecs.arrow import WRITTEN, read_table, write_table
+from clew.codecs.formats import explained, need, suffix_in
+from clew.codecs.kinds import Kind, Place
+from clew.repos import File
+
+SCANNED_BYTES = 64 << 20
+"""Parquet files of so many bytes together are scanned from disk."""
+
+
+def _read(files: Sequence[File], asked: str, place: Place) -> Any:
+    connection = need("duckdb").connect()
+    large = sum(file.size for file in files) >= SCANNED_BYTES and place.scratch is not None
+    if not large or {suffix_in(file, asked) for file in files} != {".parquet"}:
+        return connection.from_arrow(read_table(files, asked))
+    with explained(files[0], ".parquet"):
+        return connection.read_parquet([str(path) for path in place.export(files)])
+
+
+def _write(relation: Any, suffix: str) -> bytes:
+    return write_table(relation.to_arrow_table(), suffix)
+
+
+RELATION = Kind(suffix=".parquet", suffixes=WRITTEN, read=_read, write=_write)

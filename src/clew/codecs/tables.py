@@ -1,0 +1,66 @@
+"""What frames of all libraries share: formats by suffix, several files as one table.
+
+Knows no library: each gives its readers and its way to put frames below one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from clew.base.errors import Invalid
+from clew.codecs.formats import content_of, explained, first_line, not_a_table, suffix_in
+from clew.repos import File
+
+Readers = Mapping[str, Callable[[bytes], Any]]
+"""Suffix → how content of that format is read."""
+
+
+def read_each(files: Sequence[File], asked: str, readers: Readers) -> list[Any]:
+    """One value for each file.
+
+    Raises:
+        Invalid: ``file.unreadable``, naming the file, its format, the reason and the row;
+            ``input.empty``.
+    """
+    if not files:
+        raise Invalid(
+            "input.empty",
+            "There is no file to make a table of.",
+            hint="Check the glob of the input, or annotate with Optional or list[...].",
+        )
+    return [_read(file, asked, readers) for file in files]
+
+
+def stack(files: Sequence[File], act: Callable[[], Any]) -> Any:
+    """Put what was read below one another. Raises Invalid ``files.differ``."""
+    try:
+        return act()
+    except Exception as error:
+        raise _differ(files, first_line(error)) from error
+
+
+def same_columns(files: Sequence[File], columns: Sequence[Sequence[object]]) -> None:
+    """Refuse files with other columns than the first. Raises Invalid ``files.differ``."""
+    for file, names in zip(files, columns, strict=True):
+        if set(names) != set(columns[0]):
+            odd = ", ".join(sorted(set(map(str, names)) ^ set(map(str, columns[0]))))
+            raise _differ(files, f"{file.path} and {files[0].path} do not both have {odd}")
+
+
+def _read(file: File, asked: str, readers: Readers) -> Any:
+    suffix = suffix_in(file, asked)
+    reader = readers.get(suffix)
+    if reader is None:
+        raise not_a_table(file, list(readers))
+    data = content_of(file, asked)
+    with explained(file, suffix, data):
+        return reader(data)
+
+
+def _differ(files: Sequence[File], reason: str) -> Invalid:
+    return Invalid(
+        "files.differ",
+        f"{len(files)} files from {files[0].path} to {files[-1].path} are not one table: {reason}.",
+        hint="Annotate the parameter with list[...] to get one value for each file.",
+    )
