@@ -5,22 +5,25 @@ Knows compute and the worker's messages; knows no rows and no jobs.
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
 
+from clew.base.records import CodeRef
 from clew.compute import Call, CallError, Compute, Handle
 from clew.pipelines.cutting import Group
-from clew.pipelines.datums import Unit
+from clew.pipelines.datums import Unit, datum_id
 from clew.pipelines.definitions import StepDefinition
+from clew.pipelines.logs import rest_of
+from clew.pipelines.signals import Live, Signals
+from clew.pipelines.tries import Tries
+from clew.pipelines.turns import Slots
 from clew.pipelines.worker import Report, Task
 from clew.store import Store
 
@@ -37,13 +40,14 @@ DEATHS_ALLOWED = 2
 PRIORITY = 1
 """Batches are short: they go before trials that wait for a worker too."""
 
-PAUSE_S = 0.2
-MAX_PAUSE_S = 30.0
+AHEAD = 2
+"""So many batches for each worker are handed over at most: the rest waits here, not in the pool."""
+
 LOOK_S = 0.1
 
 
 class Interrupted(Exception):
-    """The job was cancelled, or the engine closes."""
+    """The job was cancelled, paused or is late, or the engine closes."""
 
 
 class Broken(Exception):
@@ -56,25 +60,30 @@ class Broken(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where and how the datums of one job run."""
+    """Where and how the datums of one job run. ``log`` takes (id of a datum or '', text)."""
 
     compute: Compute
     store: Store
     step: StepDefinition
     snapshot_dir: Path
     label: str
-    interrupted: Callable[[], bool]
-    log: Callable[[str], None]
+    signals: Signals
+    log: Callable[[Sequence[tuple[str, str]]], None]
     keep: Callable[[bytes], object]
     """Takes a small output; durable before a row names it."""
+    pipeline: str = ""
+    priority: int = 0
+    slots: Slots = field(default_factory=Slots)
+    slots_limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Item:
-    """A datum to run, and why."""
+    """A datum to run, and why. ``failed`` is its report where it is for the handler of errors."""
 
     unit: Unit
     reason: str
+    failed: Report | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,18 @@ class _Batch:
     left: set[int]
     at: int | None = None
     since: float = 0.0
-    timed_out: bool = False
+    ended_as: str = ""
+    """Why we ended it: ``timeout``, ``restart`` or ``drained``."""
+    last: int | None = None
+    """The datum that ran when the draining began."""
+    told: int = 0
     handle: Handle | None = None
+
+    def end(self, why: str) -> None:
+        """End the call; nobody is to blame but for a timeout."""
+        if not self.ended_as and self.handle is not None:
+            self.ended_as = why
+            self.handle.cancel()
 
 
 @dataclass
@@ -101,13 +120,14 @@ class Batches:
 
     place: Place
     _pending: deque[Item] = field(default_factory=deque)
-    _later: list[tuple[float, int, Item]] = field(default_factory=list)
     _running: list[_Batch] = field(default_factory=list)
     _queue: SimpleQueue[tuple[_Batch, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
-    _tries: Counter[str] = field(default_factory=Counter)
     _deaths: Counter[str] = field(default_factory=Counter)
-    _numbers: Iterator[int] = field(default_factory=count)
     _mean_s: float | None = None
+    _tries: Tries[Item] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tries = Tries(self.place.step.retries, self.place.step.policy)
 
     def run(self, items: list[Item]) -> Iterator[list[Result]]:
         """Results as they become durable, in any order, each item once.
@@ -115,32 +135,63 @@ class Batches:
         An empty list comes now and then while nothing does, so that the caller can write.
 
         Raises:
-            Interrupted: where ``place.interrupted()`` says so, or the pool is closed.
+            Interrupted: where the signals say so, or the pool is closed.
             Broken: where no datum can run.
         """
+        signals = self.place.signals
         self._pending.extend(items)
         try:
-            while self._pending or self._later or self._running:
-                if self.place.interrupted():
+            while self._pending or self._tries.later or self._running:
+                if signals.interrupted() or (signals.draining.is_set() and not self._running):
                     raise Interrupted
-                self._fill()
+                if signals.draining.is_set():
+                    self._drain()
+                else:
+                    self._fill()
                 results = self._collect()
                 self._check_time()
+                self._restart()
                 yield results
         finally:
             for batch in self._running:
+                self._give_back()
                 if batch.handle is not None:
                     batch.handle.cancel()
+
+    def live(self) -> list[Live]:
+        """The datums that run now. May be asked from any thread."""
+        now, found = time.monotonic(), list[Live]()
+        for batch in list(self._running):
+            if (at := batch.at) is not None and at in batch.left:
+                item = batch.items[at]
+                found.append(Live(item.unit, item.reason, now - batch.since))
+        return found
 
     # out ------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            self._pending.append(heapq.heappop(self._later)[2])
-        while self._pending and len(self._running) < 2 * self.place.compute.size:
-            size = self._batch_size()
-            self._submit([self._pending.popleft() for _ in range(size)])
+        self._pending.extend(self._tries.due())
+        while self._pending and len(self._running) < self._at_once():
+            if not self.place.slots.take(self.place.pipeline, self.place.slots_limit):
+                return
+            self._submit(self._next())
+
+    def _at_once(self) -> int:
+        """How many calls at most: where the datums of the step are limited, each runs one."""
+        limit = self.place.step.policy.parallel
+        ahead = AHEAD * self.place.compute.size
+        return ahead if limit is None else min(limit, ahead)
+
+    def _next(self) -> list[Item]:
+        """The next batch. One for the handler of errors is by itself."""
+        if self._pending[0].failed is not None:
+            return [self._pending.popleft()]
+        items = list[Item]()
+        for _ in range(self._batch_size()):
+            if self._pending[0].failed is not None:
+                break
+            items.append(self._pending.popleft())
+        return items
 
     def _batch_size(self) -> int:
         share = -(-len(self._pending) // self.place.compute.size)
@@ -158,14 +209,14 @@ class Batches:
             label=place.label,
             memory_bytes=step.memory_bytes,
             snapshot_dir=str(place.snapshot_dir),
-            priority=PRIORITY,
+            priority=PRIORITY + place.priority,
         )
 
         def listen(message: dict[str, Any]) -> None:
             self._queue.put((batch, message))
 
-        batch.handle = place.compute.submit(call, listen)
         self._running.append(batch)
+        batch.handle = place.compute.submit(call, listen)
         batch.handle.when_done(lambda: self._queue.put((batch, None)))
 
     def _task(self, items: list[Item]) -> Task:
@@ -179,15 +230,19 @@ class Batches:
                     groups.append(_group(group))
             datums.append((item.unit.name, [numbers[id(group)] for group in item.unit.groups]))
         step = self.place.step
+        failed = items[0].failed
+        function = step.function if failed is None else step.policy.on_error
+        assert isinstance(function, CodeRef)
         return Task(
             store=self.place.store.address,
             snapshot_dir=str(self.place.snapshot_dir),
-            file=step.function.file,
-            name=step.function.name,
+            file=function.file,
+            name=function.name,
             parameters=step.parameters,
-            expectations=list(step.expectations),
+            expectations=list(step.expectations) if failed is None else [],
             groups=groups,
             datums=datums,
+            error={} if failed is None else _failure(failed),
         )
 
     # in -------------------------------------------------------------------------------------
@@ -210,43 +265,66 @@ class Batches:
         if "at" in message:
             batch.at, batch.since = message["at"], time.monotonic()
             return
+        if "said" in message:
+            batch.told = message["told"]
+            self.place.log([(_id(batch, at), text) for at, text in message["said"]])
+            return
         for file in message["files"]:
             self.place.keep(file)
         for plain in message["done"]:
             report = msgspec.convert(plain, Report)
             batch.left.discard(report.at)
             item = batch.items[report.at]
-            self._learn(report.duration_s)
-            if report.state != "failed" or not self._again(item):
-                yield Result(item, report)
+            if item.failed is None:
+                self._learn(report.duration_s)
+            yield from self._judged(item, report)
+
+    def _judged(self, item: Item, report: Report) -> Iterator[Result]:
+        """A datum has ended: for good, to be tried again, or for the handler of errors."""
+        if item.failed is not None:
+            yield Result(replace(item, failed=None), _handled(item.failed, report))
+        elif report.state != "failed":
+            yield Result(item, report)
+        elif (pause_s := self._tries.again(item, report.evidence)) is not None:
+            self._note(item, f"It failed and is tried again in {pause_s:.1f} s", report)
+        elif self.place.step.policy.on_error is not None:
+            self._note(item, "It failed and its error is handled", report)
+            self._pending.appendleft(replace(item, failed=report))
+        else:
+            yield Result(item, report)
+
+    def _note(self, item: Item, what: str, report: Report) -> None:
+        line = report.error.strip().splitlines()[0] if report.error.strip() else "no message"
+        self.place.log([(datum_id(item.unit.key), f"[{what}: {line}]\n")])
 
     def _learn(self, duration_s: float) -> None:
         known = self._mean_s
         self._mean_s = duration_s if known is None else 0.9 * known + 0.1 * duration_s
 
-    def _again(self, item: Item) -> bool:
-        """Whether a datum that failed is tried once more, after a pause that grows."""
-        tries = self._tries[item.unit.key]
-        if tries >= self.place.step.retries:
-            return False
-        self._tries[item.unit.key] += 1
-        pause_s = min(PAUSE_S * 2**tries, MAX_PAUSE_S)
-        heapq.heappush(self._later, (time.monotonic() + pause_s, next(self._numbers), item))
-        return True
-
     def _ended(self, batch: _Batch) -> Iterator[Result]:
         assert batch.handle is not None
         self._running.remove(batch)
+        self._give_back()
         outcome = batch.handle.result()
-        if outcome.log:
-            self.place.log(outcome.log)
+        if rest := rest_of(outcome.log, batch.told):
+            at = batch.at if batch.at is not None else 0
+            self.place.log([(_id(batch, at), rest)])
         error = outcome.error
         if error is not None and error.kind in {"raised", "clew"}:
-            raise Broken(error)
-        if error is not None and error.kind == "cancelled" and not batch.timed_out:
-            raise Interrupted
+            if batch.items[0].failed is None:
+                raise Broken(error)
+            error = replace(error, kind="raised")  # the handler cannot be imported
+        if error is not None and error.kind == "cancelled" and batch.ended_as != "timeout":
+            if not batch.ended_as:
+                raise Interrupted
+            rest_items = [batch.items[number] for number in sorted(batch.left)]
+            self._pending.extendleft(reversed(rest_items))
+            return
         if error is not None:
             yield from self._blame(batch, error)
+
+    def _give_back(self) -> None:
+        self.place.slots.give(self.place.pipeline, self.place.slots_limit)
 
     def _blame(self, batch: _Batch, error: CallError) -> Iterator[Result]:
         """The datum that ran when the worker ended has to answer for it; the rest run again."""
@@ -261,17 +339,19 @@ class Batches:
             if self._deaths[item.unit.key] < DEATHS_ALLOWED:
                 self._pending.appendleft(item)
                 return
-        if not self._again(item):
-            duration_s = time.monotonic() - batch.since if batch.since else 0.0
-            text = self._sentence(batch, error)
-            code = f"step.{'timeout' if batch.timed_out else error.kind}"
-            report = Report(at, "failed", duration_s, error=text, evidence={"code": code})
-            yield Result(item, report)
+        duration_s = time.monotonic() - batch.since if batch.since else 0.0
+        text = self._sentence(batch, error)
+        evidence = {"code": f"step.{batch.ended_as or error.kind}"}
+        yield from self._judged(
+            item, Report(at, "failed", duration_s, error=text, evidence=evidence)
+        )
 
     def _sentence(self, batch: _Batch, error: CallError) -> str:
-        if batch.timed_out:
+        if batch.ended_as == "timeout":
             return f"It took longer than {self.place.step.timeout_s:g} s and was stopped."
         return f"{error.message} {error.hint}".strip()
+
+    # ends -----------------------------------------------------------------------------------
 
     def _check_time(self) -> None:
         limit_s = self.place.step.timeout_s
@@ -279,10 +359,49 @@ class Batches:
             return
         now = time.monotonic()
         for batch in self._running:
-            late = batch.at is not None and now - batch.since > limit_s
-            if late and not batch.timed_out and batch.handle is not None:
-                batch.timed_out = True
-                batch.handle.cancel()
+            if batch.at in batch.left and now - batch.since > limit_s:
+                batch.end("timeout")
+
+    def _restart(self) -> None:
+        """Begin datums anew whose run somebody takes for stuck."""
+        while not self.place.signals.restarts.empty():
+            key = self.place.signals.restarts.get()
+            for batch in self._running:
+                if batch.at in batch.left and batch.items[batch.at or 0].unit.key == key:
+                    self._note(batch.items[batch.at or 0], "Its restart was asked for", _NO_REPORT)
+                    batch.end("restart")
+
+    def _drain(self) -> None:
+        """Let each datum that runs come to its end, and no other begin."""
+        for batch in self._running:
+            if batch.at is None:
+                batch.end("drained")
+            elif batch.last is None:
+                batch.last = batch.at
+            elif batch.last not in batch.left:
+                batch.end("drained")
+
+
+_NO_REPORT = Report(0, "failed", 0.0, error="it had not ended")
+
+
+def _id(batch: _Batch, at: int) -> str:
+    return datum_id(batch.items[at].unit.key)
+
+
+def _failure(report: Report) -> dict[str, str]:
+    """What the handler of errors is told."""
+    line, _, traceback = report.error.partition("\n\n")
+    code = str(report.evidence.get("code", ""))
+    return {"code": code, "message": line, "traceback": traceback}
+
+
+def _handled(failed: Report, handled: Report) -> Report:
+    """The report of a datum whose error was handled, or whose handler failed too."""
+    if handled.state == "recovered":
+        return msgspec.structs.replace(failed, state="recovered")
+    both = f"{failed.error}\n\non_error failed: {handled.error}"
+    return msgspec.structs.replace(failed, error=both)
 
 
 def _group(group: Group) -> tuple[str, str, list[str], bool]:

@@ -13,6 +13,7 @@ import msgspec
 
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
+from clew.base.records.policy import PipelinePolicy, Policy
 from clew.places import CommandDefinition, RuntimeDefinition
 from clew.store import digest_of
 
@@ -111,6 +112,7 @@ class StepDefinition:
     output_repo: str
     parts: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
     widened: tuple[str, ...] = ()
     command: CommandDefinition | None = None
     runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
@@ -178,6 +180,7 @@ class PipelineDefinition:
     file: str
     sources: tuple[SourceDefinition, ...] = ()
     steps: tuple[StepDefinition, ...] = ()
+    policy: PipelinePolicy = field(default_factory=PipelinePolicy)
     notes: tuple[str, ...] = ()
 
     def step(self, name: str) -> StepDefinition | None:

@@ -11,10 +11,13 @@ import time
 from typing import Any
 
 from clew.base.errors import ClewError
+from clew.base.ids import short
 from clew.pipelines import tables
 from clew.pipelines.looking import Look
-from clew.pipelines.registry import StepName
-from clew.pipelines.running import Signals, Tools, run_job
+from clew.pipelines.registry import Graph, StepName
+from clew.pipelines.running import Tools, run_job
+from clew.pipelines.signals import Signals
+from clew.pipelines.turns import Turns, is_limited, superseded_by
 
 MAX_JOBS = 16
 LOOK_S = 0.25
@@ -46,6 +49,7 @@ class Engine:
         """Set where a look may find what the last one did not, whatever the events say."""
         self._looked: tuple[int, float] = (0, 0.0)
         self._dirty.set()
+        self._turns = Turns()
         tools.jobs.listeners.append(self._changed.set)
 
     @property
@@ -88,10 +92,12 @@ class Engine:
         for row in running:
             if row.cancelled:
                 self.cancel(row.id)
+            elif row.pausing:
+                self.pause(row.id)
         moved = False
         for row, verdict in verdicts:
-            if verdict.act == "start":
-                moved |= self._start(row)
+            if verdict.act == "start" and graph is not None:
+                moved |= self._start_if_in_turn(graph, row)
             elif verdict.act != "wait":
                 with self._tools.db.begin() as tx:
                     self._tools.jobs.fail(tx, row.id, verdict.act, verdict.reason)
@@ -154,33 +160,78 @@ class Engine:
             if self._changed.wait(POLL_S) or self._tools.db.events.wait(seen, 0):
                 return
 
+    def signals(self, job_id: str) -> Signals | None:
+        """How to speak to a job that runs in this process; None where it does not."""
+        with self._lock:
+            found = (one for running, one, _ in self._running.values() if running == job_id)
+            return next(found, None)
+
     def cancel(self, job_id: str) -> None:
         """Tell a running job to stop."""
-        with self._lock:
-            for running, signals, _ in self._running.values():
-                if running == job_id:
-                    signals.cancelled.set()
+        if (signals := self.signals(job_id)) is not None:
+            signals.cancelled.set()
 
-    def interrupt(self) -> None:
-        """Take running jobs back to wait; returns when their threads have ended."""
+    def pause(self, job_id: str) -> None:
+        """Tell a running job to begin no more, and to wait paused."""
+        if (signals := self.signals(job_id)) is not None:
+            signals.pausing.set()
+            signals.draining.set()
+
+    def interrupt(self, grace_s: float = 0.0) -> None:
+        """Take running jobs back to wait; returns when their threads have ended.
+
+        They begin nothing more, and what runs may end within ``grace_s``.
+        """
         with self._lock:
             self._halted = True  # a thread that is at its end may not start another job
             threads = list(self._threads)
-            for _, signals, _ in self._running.values():
-                signals.closing.set()
+            told = [signals for _, signals, _ in self._running.values()]
+        for signals in told:
+            signals.draining.set()
+        end = time.monotonic() + grace_s
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        for signals in told:
+            signals.closing.set()
         for thread in threads:
             thread.join()
         with self._lock:
             self._halted = False
         self._dirty.set()
 
-    def close(self) -> None:
+    def close(self, grace_s: float = 0.0) -> None:
         """Interrupt, and start no more."""
         with self._lock:
             self._closed = True
-        self.interrupt()
+        self.interrupt(grace_s)
 
     # ----------------------------------------------------------------------------------------
+
+    def _start_if_in_turn(self, graph: Graph, row: Any) -> bool:
+        name = (row.pipeline, row.step)
+        if not is_limited(graph, name):
+            return self._start(row)
+        with self._lock:
+            running = set(self._running)
+        step = graph.step(name)
+        if step is None or name in running or len(running) >= self._max_jobs:
+            return False
+        with self._tools.db.read() as tx:
+            if not self._turns.may_start(tx, graph, name, running):
+                return False
+            look = Look(tx, self._tools.repos, graph, running)
+            chosen, passed = superseded_by(
+                tx, step, row, lambda one: look.judge(one).act == "start"
+            )
+        if passed:
+            reason = f"Job {short(chosen.id)} of a newer change runs in its place."
+            with self._tools.db.begin() as tx:
+                for one in passed:
+                    self._tools.jobs.fail(tx, one.id, "superseded", reason)
+        started = self._start(chosen)
+        if started:
+            self._turns.started(graph, name, chosen.id)
+        return started or bool(passed)
 
     def _start(self, row: Any) -> bool:
         step = (row.pipeline, row.step)

@@ -6,7 +6,7 @@ Runs nothing. Knows definitions, commits and rows; how a job does its work is el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -32,6 +32,7 @@ class Counts:
     done: int = 0
     skipped: int = 0
     failed: int = 0
+    recovered: int = 0
 
     def values(self) -> dict[str, int]:
         """As columns."""
@@ -40,16 +41,23 @@ class Counts:
             "done": self.done,
             "skipped": self.skipped,
             "failed": self.failed,
+            "recovered": self.recovered,
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """A step that shall run, why, and whether also what is known must be made anew."""
+    """A step that shall run, why, and whether also what is known must be made anew.
+
+    ``anew`` names datums that run although they are done, with [outputs, aside] of before.
+    ``priority`` is that of the step where it is None, and holds for all that follows.
+    """
 
     step: StepName
     reason: str
     forced: bool = False
+    priority: int | None = None
+    anew: dict[str, Any] = field(default_factory=dict)
 
 
 def job_of(row: Any) -> Job:
@@ -73,7 +81,25 @@ def job_of(row: Any) -> Job:
         started_at=None if row.started_us is None else clock.from_us(row.started_us),
         finished_at=None if row.finished_us is None else clock.from_us(row.finished_us),
         error=row.error,
+        recovered=row.recovered,
+        priority=row.priority,
+        left=_left(row),
+        eta_s=_eta_s(row),
     )
+
+
+def _left(row: Any) -> int:
+    ended = row.done + row.skipped + row.failed + row.recovered
+    return 0 if row.state in ENDED_STATES else max(0, int(row.total - ended))
+
+
+def _eta_s(row: Any) -> float | None:
+    """How long the rest takes, at the pace of what has run since the start."""
+    ran, left = row.done + row.failed + row.recovered, _left(row)
+    if row.state != "running" or row.started_us is None or not ran:
+        return None
+    spent_us = max(0, clock.to_us(clock.now()) - row.started_us)
+    return float(spent_us / 1e6 / ran * left)
 
 
 def find(tx: Tx, id: str) -> Any:
@@ -150,6 +176,8 @@ class Jobs:
         taken = waiting if again else {(row.pipeline, row.step) for row in rows}
         queue, made = [wish for wish in wishes if wish.step not in taken], list[Job]()
         pending = self.pending(tx, graph) if queue else set()
+        pauses = tx.execute(tables.PAUSED).all() if queue else ()
+        paused = {(row.pipeline, row.step) for row in pauses}
         while queue:
             wish = queue.pop(0)
             step = graph.step(wish.step)
@@ -158,11 +186,12 @@ class Jobs:
             if not self._has_inputs(tx, step, provided | pending):
                 continue
             taken.add(wish.step)
-            made.append(self._insert(tx, wish, step, global_id))
+            held = not paused.isdisjoint({wish.step, (wish.step[0], "")})
+            made.append(self._insert(tx, wish, step, global_id, held=held))
             output = (step.output_repo, OUTPUT_BRANCH)
             provided.add(output)
             queue += [
-                Wish(step=reader, reason=f"{step.output_repo} changes.")
+                Wish(step=reader, reason=f"{step.output_repo} changes.", priority=wish.priority)
                 for reader in graph.readers.get(output, ())
             ]
         return made
@@ -181,7 +210,9 @@ class Jobs:
             )
         )
 
-    def _insert(self, tx: Tx, wish: Wish, step: StepDefinition, global_id: str) -> Job:
+    def _insert(
+        self, tx: Tx, wish: Wish, step: StepDefinition, global_id: str, *, held: bool
+    ) -> Job:
         job_id = new_id()
         pipeline, name = wish.step
         output = self._repos.open_commit(
@@ -198,10 +229,13 @@ class Jobs:
             "step": name,
             "kind": step.kind,
             "global_id": global_id,
-            "state": "waiting",
+            "state": "paused" if held else "waiting",
             "reason": wish.reason,
             "forced": int(wish.forced),
+            "priority": step.policy.priority if wish.priority is None else wish.priority,
             "cancelled": 0,
+            "pausing": 0,
+            "anew": wish.anew,
             "output": output.id,
             "inputs": {},
             "epoch": "",
@@ -287,7 +321,10 @@ class Jobs:
         counts: Counts | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """End a job without an output: failed, refused, blocked or cancelled. Idempotent."""
+        """End a job without an output: failed, refused, blocked, cancelled or superseded.
+
+        Idempotent.
+        """
         row = tx.execute(tables.JOB, {"id": job_id}).one()
         if row.state in ENDED_STATES:
             return
@@ -302,6 +339,27 @@ class Jobs:
         self._update(tx, row.id, state=state, finished_us=ended_us, **values)
         self._moved(tx, row.id, "job.ended")
 
+    def hold(self, tx: Tx, row: Any) -> None:
+        """Pause a job: one that waits keeps its place, one that runs stops a little later."""
+        if row.state == "waiting":
+            self._update(tx, row.id, state="paused")
+            self._moved(tx, row.id, "job.paused")
+        elif row.state == "running":
+            self._update(tx, row.id, pausing=1)
+
+    def held(self, tx: Tx, job_id: str) -> None:
+        """A job that ran has stopped, and is paused now."""
+        self._update(tx, job_id, state="paused", pausing=0, started_us=None)
+        self._moved(tx, job_id, "job.paused")
+
+    def resume(self, tx: Tx, row: Any) -> None:
+        """Let a paused job wait for its turn again."""
+        if row.state == "paused":
+            self._update(tx, row.id, state="waiting")
+            self._moved(tx, row.id, "job.resumed")
+        elif row.pausing:
+            self._update(tx, row.id, pausing=0)
+
     def _update(self, tx: Tx, job_id: str, **values: Any) -> None:
         tx.execute(tables.UPDATE_JOB.values(**values), {"job_id": job_id})
 
@@ -311,7 +369,7 @@ class Jobs:
         return row
 
     def _emit(self, tx: Tx, event: str, row: Any) -> None:
-        if event in {"job.created", "job.ended"}:
+        if event in {"job.created", "job.ended", "job.resumed", "job.paused"}:
             for listener in self.listeners:
                 tx.after_commit(listener)
         tx.emit(
@@ -328,6 +386,7 @@ class Jobs:
                 "done": row.done,
                 "skipped": row.skipped,
                 "failed": row.failed,
+                "recovered": row.recovered,
             },
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from clew.base.errors import NotFound
 from clew.base.ids import short
-from clew.base.records import Commit
+from clew.base.records import ENDED_STATES, Commit
 from clew.db import Tx
 from clew.pipelines.definitions import InputDefinition
 from clew.pipelines.jobs import Jobs, producers
@@ -18,7 +18,7 @@ from clew.pipelines.registry import Branch, Graph, StepName
 from clew.repos import Repos
 
 _GOES_ON = frozenset({"start", "wait"})
-_STOPS = frozenset({"failed", "refused", "blocked", "cancelled"})
+_STOPS = ENDED_STATES - {"done"}
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Look:
 def _judge_commit(commit: Commit, job: Any | None) -> Verdict:
     """Whether a commit of the same change may be read, must be waited for, or stops the reader."""
     if job is not None and job.state in _STOPS:
-        if job.state == "blocked":
-            return Verdict("blocked", job.reason)
+        if job.state in {"blocked", "superseded"}:
+            return Verdict(job.state, job.reason)
         how = "failed" if job.state == "failed" else f"was {job.state}"
         return Verdict("blocked", f"{job.step} {how} (job {short(job.id)}).")
     if commit.state == "open":

@@ -16,21 +16,34 @@ from sqlalchemy import select
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import new_id
-from clew.base.records import ENDED_STATES, Commit, Datum, Job, JobCount, PipelineInfo, Plan
+from clew.base.records import (
+    ENDED_STATES,
+    Commit,
+    Datum,
+    Job,
+    JobCount,
+    LogPage,
+    PipelineInfo,
+    Plan,
+)
 from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.pipelines import registry, tables
+from clew.pipelines.controlling import Control
 from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, Engine
 from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
+from clew.pipelines.logs import read_log, whole_log
 from clew.pipelines.planning import plan_of
 from clew.pipelines.registry import Users
 from clew.pipelines.renewing import renewed
 from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
-from clew.pipelines.running import Tools, cut_of, log_path
+from clew.pipelines.running import Tools, cut_of
+from clew.pipelines.signals import Live
+from clew.pipelines.turns import Slots
 from clew.pipelines.work import Known, differences, known_among, unchanged_since
 from clew.repos import Repos
 from clew.store import Store
@@ -84,8 +97,10 @@ class Pipelines:
             runners=runners or {},
             remembered=frozenset(remembered),
             log_dir=log_dir,
+            slots=Slots(),
         )
         self._engine = Engine(self._tools, max_jobs=max_jobs)
+        self.control = Control(self._tools, self._engine)
         repos.listeners.append(self.propagate)
 
     # pipelines ------------------------------------------------------------------------------
@@ -189,11 +204,13 @@ class Pipelines:
         *,
         global_id: str | None = None,
         reason: str = "",
+        priority: int | None = None,
         tx: Tx | None = None,
     ) -> JobList:
         """Run a step anew (every step without one) although nothing changed, and what follows.
 
         The jobs, those asked for first. Those downstream run as far as their input differs.
+        ``priority`` holds for all of them, in place of that of their steps.
 
         Raises:
             NotFound: ``pipeline.unknown``, ``step.unknown``.
@@ -207,7 +224,12 @@ class Pipelines:
                 raise near_step(graph, (pipeline, step))
             steps = [one.name for one in graph.pipelines[pipeline].in_order()]
             wishes = [
-                Wish(step=(pipeline, name), reason=reason or "It was asked for.", forced=True)
+                Wish(
+                    step=(pipeline, name),
+                    reason=reason or "It was asked for.",
+                    forced=True,
+                    priority=priority,
+                )
                 for name in ([step] if step else steps)
             ]
             made = self._jobs.make(tx, wishes, global_id or new_id())
@@ -228,7 +250,7 @@ class Pipelines:
             row = find(tx, job_id)
             if row.state in ENDED_STATES:
                 raise Conflict("job.ended", f"Job {row.id} is {row.state} already.")
-            if row.state == "waiting":
+            if row.state != "running":
                 self._jobs.fail(tx, row.id, "cancelled", "It was cancelled.")
             else:
                 tx.execute(tables.UPDATE_JOB.values(cancelled=1), {"job_id": row.id})
@@ -284,14 +306,26 @@ class Pipelines:
             return dict(find(tx, job_id).extra)
 
     def log(self, job_id: str) -> str:
-        """What the user's code printed in a job; of each batch of datums, at most its end."""
-        path = log_path(self._log_dir, self.job(job_id).id)
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        """What the user's code printed in a job; of a long log, the end."""
+        return whole_log(self._log_dir, self.job(job_id).id)
+
+    def log_page(
+        self, job_id: str, *, datum: str = "", after: int = 0, limit: int = 1000
+    ) -> LogPage:
+        """A part of a job's log (of one datum, by the beginning of its id), from a place on.
+
+        Written while datums run, in order; what a worker printed before it died is there.
+        """
+        job = self.job(job_id)  # before the log: once it has ended nothing more is written
+        entries, at = read_log(self._log_dir, job.id, after=after, datum=datum, limit=limit)
+        ended = job.state in ENDED_STATES and len(entries) < limit
+        return LogPage(entries=tuple(entries), next=at, ended=ended)
 
     # datums ---------------------------------------------------------------------------------
 
     def datums(self, job_id: str, *, limit: int = 1000) -> DatumList:
-        """Datums of a job: those that ran, then those that were skipped, each with the reason.
+        """Datums of a job: those that run now (in this process), those that ran, then those that
+        were skipped, each with the reason.
 
         Skipped ones are found from the inputs of the job; there are none where it was blocked.
         """
@@ -299,6 +333,8 @@ class Pipelines:
             row = find(tx, job_id)
             ran = [_datum(found) for found in tx.execute(tables.OF_JOB, {"job": row.id})]
         ran.sort(key=lambda datum: datum.inputs)
+        signals = self._engine.signals(row.id)
+        ran = [*(_live_datum(row, one) for one in (signals.live() if signals else ())), *ran]
         if len(ran) >= limit or row.kind != "step":
             return ran[:limit]
         return ran + list(islice(self._skipped(row), limit - len(ran)))
@@ -356,9 +392,12 @@ class Pipelines:
         """Take running jobs back to wait; their finished datums are kept."""
         self._engine.interrupt()
 
-    def close(self) -> None:
-        """Take running jobs back to wait and start no more."""
-        self._engine.close()
+    def close(self, grace_s: float = 0.0) -> None:
+        """Take running jobs back to wait and start no more.
+
+        Datums that run may end within ``grace_s``; no other begins.
+        """
+        self._engine.close(grace_s)
 
     # ----------------------------------------------------------------------------------------
 
@@ -433,6 +472,18 @@ def _datum(row: Any) -> Datum:
         error=row.error,
         made_by=row.job,
         evidence=row.evidence,
+    )
+
+
+def _live_datum(row: Any, live: Live) -> Datum:
+    return Datum(
+        id=datum_id(live.unit.key),
+        job=row.id,
+        key=live.unit.key,
+        state="running",
+        reason=live.reason,
+        inputs=_inputs(live.unit.files()),
+        duration_s=live.spent_s,
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,13 @@ from clew.pipelines.cutting import matching
 from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
+from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, build, entries_of
 from clew.pipelines.registry import Registry
+from clew.pipelines.restarting import take_anew
 from clew.pipelines.runner import Runner
+from clew.pipelines.signals import Signals
+from clew.pipelines.turns import Slots
 from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Store
@@ -56,6 +60,7 @@ class Tools:
     runners: Mapping[str, Runner]
     remembered: Collection[str]
     log_dir: Path
+    slots: Slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +74,7 @@ class Pinned:
     head: Commit | None
     base: Base | None
     epoch: str
-
-
-@dataclass
-class Signals:
-    """How others speak to the thread of a job."""
-
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    closing: threading.Event = field(default_factory=threading.Event)
-
-    def interrupted(self) -> bool:
-        """Whether to stop."""
-        return self.cancelled.is_set() or self.closing.is_set()
+    version: int
 
 
 def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
@@ -90,6 +84,7 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
             pinned = _start(tools, job_id)
             if pinned is None:
                 return
+            signals.limit(pinned.step.policy.job_timeout_s)
             if pinned.step.kind == "step":
                 _Datums(tools, pinned, signals).run()
             else:
@@ -101,7 +96,7 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
     except Exception as error:  # runners are plugged in; a job never ends silently
         if isinstance(error, Unavailable) and error.code in _NOT_OURS:
             raise  # nothing can be written of the job now: who ticks next lets it wait again
-        if signals.interrupted():
+        if signals.ending():
             _interrupt(tools, job_id, signals)
         else:
             reason, _, below = _told_by(error).partition("\n")
@@ -141,7 +136,16 @@ def _start(tools: Tools, job_id: str) -> Pinned | None:
             step=step,
         )
     base = base_of(tools, base_row, head)
-    return Pinned(row=row, job=job, step=step, inputs=inputs, head=head, base=base, epoch=epoch)
+    return Pinned(
+        row=row,
+        job=job,
+        step=step,
+        inputs=inputs,
+        head=head,
+        base=base,
+        epoch=epoch,
+        version=graph.versions[row.pipeline],
+    )
 
 
 def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, Commit]:
@@ -182,6 +186,7 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
         total=row.total,
         tree=head.tree,
         aside=aside.tree if aside else EMPTY_TREE,
+        recovered=row.recovered,
     )
 
 
@@ -204,8 +209,14 @@ def cut_of(tools: Tools, row: Any) -> Cut | None:
 
 def _interrupt(tools: Tools, job_id: str, signals: Signals) -> None:
     with tools.db.begin() as tx:
-        if signals.cancelled.is_set():
+        row = tx.execute(tables.JOB, {"id": job_id}).one()
+        if signals.cancelled.is_set() or row.cancelled:
             tools.jobs.fail(tx, job_id, "cancelled", "It was cancelled.")
+        elif signals.late:
+            reason = f"It took longer than {signals.limit_s:g} s and was stopped."
+            tools.jobs.fail(tx, job_id, "failed", reason)
+        elif row.pausing and row.state == "running":
+            tools.jobs.held(tx, job_id)
         else:
             tx.execute(tables.RECOVER.where(tables.jobs.c.id == job_id))
 
@@ -237,6 +248,9 @@ class _Datums:
         self._counts = Counts()
         self._aside_rows = 0
         self._writer = tools.store.writer()
+        with tools.db.read() as tx:
+            pipeline = tools.registry.definition(tx, pinned.row.pipeline, pinned.version)
+        self._limit = pipeline.policy.parallel
 
     def run(self) -> None:
         with self._writer:  # small outputs, the tree and the commit are one flush
@@ -248,6 +262,7 @@ class _Datums:
         cut = Cut(self._tools.store, pinned.step, trees, pinned.epoch)
         with self._tools.db.read() as tx:
             work = work_of(tx, cut, pinned.base)
+            take_anew(tx, cut, work, pinned.row.anew, pinned.job.id)
         mine = sum(known.job == pinned.job.id for known in work.known)
         if mine:  # an engine that died has done them: they are of this job too
             self._aside_rows = self._rows_aside_before()
@@ -268,13 +283,18 @@ class _Datums:
             step=pinned.step,
             snapshot_dir=tools.code_dir(pinned.step.function.snapshot),
             label=f"{pinned.job.pipeline}.{pinned.job.step}",
-            interrupted=self._signals.interrupted,
+            signals=self._signals,
             log=self._log,
             keep=self._writer.put,
+            pipeline=pinned.job.pipeline,
+            priority=pinned.job.priority,
+            slots=tools.slots,
+            slots_limit=self._limit,
         )
         items = [Item(unit, reason) for unit, reason in work.todo]
         try:
-            for results in Batches(place).run(items):
+            self._signals.batches = batches = Batches(place)
+            for results in batches.run(items):
                 for result in results:
                     self._take(result)
                 if self._rows and time.monotonic() - self._written_at > WRITE_S:
@@ -293,14 +313,19 @@ class _Datums:
             self._made.append(made)
             self._aside_rows += rows_aside(report.evidence)
             self._count(done=1)
+        elif report.state == "recovered":
+            self._count(recovered=1)
         else:
             self._bad.append((item, report.state, report.error))
             self._count(failed=1)
 
-    def _count(self, *, done: int = 0, failed: int = 0) -> None:
+    def _count(self, *, done: int = 0, failed: int = 0, recovered: int = 0) -> None:
         old = self._counts
-        self._counts = Counts(
-            total=old.total, done=old.done + done, skipped=old.skipped, failed=old.failed + failed
+        self._counts = replace(
+            old,
+            done=old.done + done,
+            failed=old.failed + failed,
+            recovered=old.recovered + recovered,
         )
 
     def _write(self) -> None:
@@ -312,9 +337,14 @@ class _Datums:
         self._written_at = time.monotonic()
 
     def _insert(self, tx: Tx) -> None:
-        if self._rows:
-            tx.execute(tables.datums.insert(), self._rows)
-            self._rows = []
+        if not self._rows:
+            return
+        again = [row["key"] for row in self._rows if row["state"] == "done"]
+        again = [key for key in again if key in self._pinned.row.anew]
+        for key in again:  # one key has one done row
+            tx.execute(tables.FORGET_DONE, {"of_key": key})
+        tx.execute(tables.datums.insert(), self._rows)
+        self._rows = []
 
     def _end_badly(self) -> None:
         state = "failed" if any(state == "failed" for _, state, _ in self._bad) else "refused"
@@ -366,6 +396,9 @@ class _Datums:
         """What the job says at its end; '' where the reason that it ran for says it all."""
         if same_as:
             return f"Nothing to do: {unchanged_since(same_as)}."
+        if number := self._counts.recovered:
+            what = "1 datum" if number == 1 else f"{number:,} datums"
+            return f"{self._pinned.job.reason} {what} failed and recovered: run again next time."
         if not self._aside_rows:
             return ""
         rows = "1 row is" if self._aside_rows == 1 else f"{self._aside_rows:,} rows are"
@@ -398,8 +431,8 @@ class _Datums:
                         return unit.label()
         return "a datum of an earlier job"
 
-    def _log(self, text: str) -> None:
-        append_log(self._tools.log_dir, self._pinned.job.id, text)
+    def _log(self, pieces: Sequence[tuple[str, str]]) -> None:
+        append_log(self._tools.log_dir, self._pinned.job.id, pieces)
 
 
 def rows_aside(evidence: Mapping[str, object]) -> int:
@@ -423,18 +456,6 @@ def _datum_row(job_id: str, result: Result) -> dict[str, Any]:
         "error": report.error,
         "evidence": report.evidence,
     }
-
-
-def log_path(directory: Path, job_id: str) -> Path:
-    """Where the log of a job is."""
-    return directory / f"{job_id}.log"
-
-
-def append_log(directory: Path, job_id: str, text: str) -> None:
-    """Add to the log of a job."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with log_path(directory, job_id).open("a", encoding="utf-8") as file:
-        file.write(text if text.endswith("\n") else text + "\n")
 
 
 # plugged kinds ------------------------------------------------------------------------------
@@ -471,10 +492,10 @@ class _Run:
             self._tools.jobs.progress(tx, self.job.id, Counts(total=total, done=done))
 
     def log(self, text: str) -> None:
-        append_log(self._tools.log_dir, self.job.id, text)
+        append_log(self._tools.log_dir, self.job.id, [("", text)])
 
     def cancelled(self) -> bool:
-        return self._signals.interrupted()
+        return self._signals.ending()
 
 
 def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
@@ -497,7 +518,7 @@ def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
             tools.jobs.finish(tx, pinned.job.id, tree, counts=counts, reason=reason, key=key)
         return
     result = runner.run(_Run(tools, pinned, signals))
-    if signals.interrupted():
+    if signals.ending():
         raise Interrupted
     done = result.state == "done"
     with tools.db.begin() as tx:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Delete,
     Index,
     Integer,
     Select,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    case,
     func,
     select,
 )
@@ -47,6 +49,8 @@ pipeline_versions = Table(
 # ``number`` orders the jobs of a step. ``version`` (of the pipeline), ``inputs``, ``base`` and
 # ``epoch`` are written when the job starts; ``key`` tells whether a train or gate job would repeat
 # the last one. ``inputs`` maps a parameter to the id of a commit, '' where there was none.
+# ``cancelled`` and ``pausing`` are wishes to a job that runs. ``anew`` maps keys of datums that run
+# although they are done to [outputs, aside] of before.
 jobs = Table(
     "jobs",
     metadata,
@@ -59,7 +63,10 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("forced", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
     Column("cancelled", Integer, nullable=False),
+    Column("pausing", Integer, nullable=False),
+    Column("anew", Json, nullable=False),
     Column("output", Text, nullable=False, unique=True),
     Column("version", Integer),
     Column("inputs", Json, nullable=False),
@@ -70,6 +77,7 @@ jobs = Table(
     Column("done", Integer, nullable=False),
     Column("skipped", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
+    Column("recovered", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("started_us", BigInteger),
     Column("finished_us", BigInteger),
@@ -82,8 +90,8 @@ jobs = Table(
 )
 
 # What was run. One row in state done for a key, ever (a forced run has keys of its own); beside it
-# one row for each job in which the key failed or was refused. ``outputs`` and ``aside`` (rows put
-# in quarantine) are lists of [path, digest, size]; ``inputs`` of [repo, path, digest].
+# one row for each job in which the key failed, was refused or recovered. ``outputs`` and ``aside``
+# (rows put in quarantine) are lists of [path, digest, size]; ``inputs`` of [repo, path, digest].
 datums = Table(
     "datums",
     metadata,
@@ -101,6 +109,15 @@ datums = Table(
     Index("datums_by_job", "job"),
     sqlite_with_rowid=False,
 )
+
+# What is not to start: a step, or ('') a whole pipeline.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("pipeline", Text, primary_key=True),
+    Column("step", Text, primary_key=True),
+)
+PAUSED: Rows = select(pauses)
 
 EVIDENCE_OF_JOB: Rows = select(datums.c.evidence).where(
     datums.c.job == bindparam("job"), datums.c.state == "done"
@@ -168,27 +185,71 @@ STEPS_OF_CHANGE: Rows = select(jobs.c.pipeline, jobs.c.step, jobs.c.state).where
     jobs.c.global_id == bindparam("global_id")
 )
 
-# The first waiting job of each step, in the order of creation.
+# The first waiting job of each step, in the order of their turns. A paused one keeps its place.
 FIRST_WAITING: Rows = (
     select(jobs.c.id, jobs.c.pipeline, jobs.c.step, jobs.c.global_id, jobs.c.cancelled)
     .where(
+        jobs.c.state == "waiting",
         jobs.c.number.in_(
             select(func.min(jobs.c.number))
-            .where(jobs.c.state == "waiting")
+            .where(jobs.c.state.in_(["waiting", "paused"]))
             .group_by(jobs.c.pipeline, jobs.c.step)
-        )
+        ),
     )
-    .order_by(jobs.c.number)
+    .order_by(jobs.c.priority.desc(), jobs.c.number)
 )
 
-# Jobs that run, and whether somebody wants them to end.
-RUNNING: Rows = select(jobs.c.id, jobs.c.pipeline, jobs.c.step, jobs.c.cancelled).where(
-    jobs.c.state == "running"
+# All jobs of a step that wait, newest first.
+WAITING_OF_STEP: Rows = (
+    select(jobs)
+    .where(
+        jobs.c.pipeline == bindparam("pipeline"),
+        jobs.c.step == bindparam("step"),
+        jobs.c.state == "waiting",
+    )
+    .order_by(jobs.c.number.desc())
 )
+
+# Moments at which jobs of a pipeline (of a step) were started since one, oldest first.
+STARTS: Rows = (
+    select(jobs.c.id, jobs.c.started_us)
+    .where(jobs.c.pipeline == bindparam("pipeline"), jobs.c.started_us > bindparam("since_us"))
+    .order_by(jobs.c.started_us)
+)
+
+# Jobs that have not ended, in the order of creation.
+NOT_ENDED: Rows = (
+    select(jobs).where(jobs.c.state.in_(["waiting", "running", "paused"])).order_by(jobs.c.number)
+)
+# The next job of a step after one, that was not in vain.
+LATER: Rows = (
+    select(jobs)
+    .where(
+        jobs.c.pipeline == bindparam("pipeline"),
+        jobs.c.step == bindparam("step"),
+        jobs.c.number > bindparam("number"),
+        jobs.c.state.in_(["waiting", "running", "paused", "done"]),
+    )
+    .order_by(jobs.c.number.desc())
+    .limit(1)
+)
+CHANGES_BY_PREFIX: Rows = (
+    select(jobs.c.global_id)
+    .where(jobs.c.global_id >= bindparam("prefix"), jobs.c.global_id < bindparam("end"))
+    .distinct()
+    .limit(3)
+)
+
+# Jobs that run, and whether somebody wants them to end or to pause.
+RUNNING: Rows = select(
+    jobs.c.id, jobs.c.pipeline, jobs.c.step, jobs.c.cancelled, jobs.c.pausing
+).where(jobs.c.state == "running")
 
 # Steps that have a job which has not ended.
 UNENDED: Rows = (
-    select(jobs.c.pipeline, jobs.c.step).where(jobs.c.state.in_(["waiting", "running"])).distinct()
+    select(jobs.c.pipeline, jobs.c.step)
+    .where(jobs.c.state.in_(["waiting", "running", "paused"]))
+    .distinct()
 )
 
 # The last job of a step that ended well.
@@ -206,15 +267,23 @@ LAST_DONE: Rows = (
 LAST_DONE_OF_KEY: Rows = LAST_DONE.where(jobs.c.key == bindparam("key"))
 UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
 
-# A crash leaves jobs in state running: they wait again.
+# A crash leaves jobs in state running: they wait again, or are paused if that was the wish.
 RECOVER: Update = (
-    jobs.update().where(jobs.c.state == "running").values(state="waiting", started_us=None)
+    jobs.update()
+    .where(jobs.c.state == "running")
+    .values(
+        state=case((jobs.c.pausing == 1, "paused"), else_="waiting"), pausing=0, started_us=None
+    )
 )
 
 # datums -------------------------------------------------------------------------------------
 
 DONE_AMONG: Rows = select(datums.c.key, datums.c.job, datums.c.outputs, datums.c.aside).where(
     datums.c.state == "done", datums.c.key.in_(bindparam("keys", expanding=True))
+)
+# The row of a key in state done, which is about to be written anew.
+FORGET_DONE: Delete = datums.delete().where(
+    datums.c.key == bindparam("of_key"), datums.c.state == "done"
 )
 OF_JOB: Rows = select(datums).where(datums.c.job == bindparam("job"))
 COUNT_OF_JOB: Rows = (

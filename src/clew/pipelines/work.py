@@ -36,6 +36,8 @@ class Base:
     tree: str
     aside: str
     """Tree of the rows in quarantine."""
+    recovered: int = 0
+    """Datums that failed in it and recovered: they are not in the tree, and run again."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Work:
 
 def work_of(tx: Tx, cut: Cut, base: Base | None) -> Work:
     """What there is to do for a step over trees, on top of its last good job."""
-    if base is not None and _same_but_data(base.cut, cut):
+    if base is not None and not base.recovered and _same_but_data(base.cut, cut):
         if base.cut.trees == cut.trees:
             return Work(tree=base.tree, aside=base.aside, kept=base.total)
         work = _by_difference(tx, cut, base)

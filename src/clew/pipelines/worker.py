@@ -5,6 +5,7 @@ Runs in worker processes only. Knows no rows: it reports to the job by messages.
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import threading
 import time
@@ -18,8 +19,10 @@ from typing import Any
 import msgspec
 
 from clew.base.errors import ClewError
+from clew.base.records.policy import Failure
 from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
 from clew.compute import CallContext, describe_error, load_function
+from clew.pipelines.transcript import Transcript
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import file_of
 from clew.store import Store, Writer
@@ -50,6 +53,8 @@ class Task(msgspec.Struct, frozen=True):
     expectations: list[dict[str, Any]]
     groups: list[tuple[str, str, list[str], bool]]
     datums: list[tuple[str, list[int]]]
+    error: dict[str, str] = {}
+    """Where the function is an error handler: what went wrong with the one datum."""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -90,17 +95,19 @@ class _Refused(Exception):
 def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     """Run a batch, one datum after the other; the entry of a worker call.
 
-    Sends ``{"at": i}`` before datum ``i`` and ``{"done": [report, ...], "files": [bytes, ...]}``
-    for datums whose outputs are durable, but for these files: whoever hears it has to keep them.
-    An error of a datum is its report; an error in importing the user's file ends the call.
+    Sends ``{"at": i}`` before datum ``i``, ``{"said": [[i, text], ...], "told": bytes}`` for what
+    datums print, and ``{"done": [report, ...], "files": [bytes, ...]}`` for datums whose outputs
+    are durable, but for these files: whoever hears it has to keep them. An error of a datum is its
+    report; an error in importing the user's file ends the call.
     """
     task = msgspec.convert(payload, Task)
     step = _prepare(task)
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
     with _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
-            context.send({"at": at})
-            outbox.add(_run(step, at, outbox, context.scratch))
+            outbox.begin(at)
+            run = _handle if task.error else _run
+            outbox.add(run(step, at, outbox, context.scratch))
 
 
 class _Outbox:
@@ -115,6 +122,7 @@ class _Outbox:
         self._room = room
         self._files: list[bytes] = []
         self._context = context
+        self._transcript = Transcript()
         self._reports: list[Report] = []
         self._size_bytes = 0
         self._lock = threading.Lock()
@@ -132,6 +140,12 @@ class _Outbox:
         with self._lock:
             self._check()
             self._flush()
+
+    def begin(self, at: int) -> None:
+        """Datum ``at`` begins."""
+        with self._lock:
+            self._transcript.begin(at)
+        self._context.send({"at": at})
 
     def keep(self, value: object, name: str, annotation: object) -> list[tuple[str, str, int]]:
         """Hand files over: (path, digest, bytes) of each. ``annotation``: of the result."""
@@ -169,6 +183,8 @@ class _Outbox:
             raise self._error
 
     def _flush(self) -> None:
+        if said := self._transcript.take():
+            self._context.send({"said": said, "told": self._transcript.told})
         if self._reports:
             self._writer.flush()
             reports = msgspec.to_builtins(self._reports)
@@ -224,7 +240,33 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     except Exception as error:  # noqa: BLE001 - the boundary with user code
         duration_s = time.perf_counter() - start
         text, code = _explained(error, step.task.snapshot_dir)
-        return Report(at, "failed", duration_s, error=text, evidence={"code": code})
+        evidence = {"code": code, "types": types_of(error)}
+        return Report(at, "failed", duration_s, error=text, evidence=evidence)
+    finally:
+        _clear(scratch)
+
+
+def types_of(error: Exception) -> list[str]:
+    """Names of an exception's class and of its bases, up to Exception."""
+    return [one.__name__ for one in type(error).__mro__ if issubclass(one, Exception)]
+
+
+def _handle(step: _Step, at: int, _outbox: _Outbox, scratch: Path) -> Report:
+    """Give a datum that has failed to the user's handler; what it returns is of no use."""
+    _, groups = step.task.datums[at]
+    start = time.perf_counter()
+    try:
+        wanted = inspect.signature(step.function).parameters
+        groups = [number for number in groups if step.task.groups[number][0] in wanted]
+        found = {name: value for name, value in step.task.parameters.items() if name in wanted}
+        found |= _arguments(step, groups, scratch)
+        step.function(**found, error=Failure(**step.task.error))
+        return Report(at, "recovered", time.perf_counter() - start)
+    except Exception as error:  # noqa: BLE001 - the boundary with user code
+        text, code = _explained(error, step.task.snapshot_dir)
+        return Report(
+            at, "failed", time.perf_counter() - start, error=text, evidence={"code": code}
+        )
     finally:
         _clear(scratch)
 

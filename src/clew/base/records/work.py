@@ -8,11 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-JOB_STATES = ("waiting", "running", "done", "failed", "refused", "blocked", "cancelled")
+JOB_STATES = (
+    "waiting",
+    "running",
+    "paused",
+    "done",
+    "failed",
+    "refused",
+    "blocked",
+    "cancelled",
+    "superseded",
+)
 """waiting → running → done | failed | refused | cancelled; blocked: something above did not end
-in done. ``refused`` means that data or a model broke a rule, ``failed`` that code did."""
+in done. ``refused`` means that data or a model broke a rule, ``failed`` that code did. ``paused``
+holds its place until somebody resumes it; ``superseded``: a newer change took its place."""
 
-ENDED_STATES = frozenset({"done", "failed", "refused", "blocked", "cancelled"})
+ENDED_STATES = frozenset({"done", "failed", "refused", "blocked", "cancelled", "superseded"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +78,18 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     error: str = ""
+    recovered: int = 0
+    """Datums that failed, and whose ``on_error`` took care of it: they run again in the next."""
+    priority: int = 0
+    left: int = 0
+    """Datums that are still to run; 0 once it has ended."""
+    eta_s: float | None = None
+    """Seconds until it ends, if the rest takes as long as what has run; None where none has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Datum:
-    """One unit of work of a job. ``state``: done, skipped, failed or refused.
+    """One unit of work of a job. ``state``: done, skipped, failed, refused, recovered or running.
 
     ``reason`` says why it ran or was skipped. ``inputs`` are ``repo:/path`` with their digests.
     """
@@ -88,6 +106,24 @@ class Datum:
     """The job whose run made the output (another one, where this was skipped)."""
     evidence: dict[str, object] = field(default_factory=dict)
     """What a refusal rests on: failing expectations with sample rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEntry:
+    """Something that was printed: by a datum (its id), or by the job ('')."""
+
+    at: datetime
+    datum: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPage:
+    """A part of a job's log. ``next`` is where to read on; ``ended``: there will be no more."""
+
+    entries: tuple[LogEntry, ...]
+    next: int
+    ended: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,7 +158,10 @@ def upgrade(op: Operations) -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("forced", sa.Integer(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("cancelled", sa.Integer(), nullable=False),
+        sa.Column("pausing", sa.Integer(), nullable=False),
+        sa.Column("anew", sa.Text(), nullable=False),
         sa.Column("output", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("inputs", sa.Text(), nullable=False),
@@ -169,6 +172,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("skipped", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("recovered", sa.Integer(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("started_us", sa.BigInteger(), nullable=True),
         sa.Column("finished_us", sa.BigInteger(), nullable=True),
@@ -251,6 +255,12 @@ def upgrade(op: Operations) -> None:
         sa.Column("cursor", sa.Text(), nullable=False),
         sa.Column("defined_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("endpoint"),
+    )
+    op.create_table(
+        "pauses",
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "step"),
     )
     op.create_table(
         "pipeline_versions",
