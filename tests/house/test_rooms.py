@@ -185,4 +185,7 @@ ENVIRONMENT_OF_A_CHILD = {
     "compute/running.py",  # sets the environment of one call
     "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
+    "places/running.py",  # hands its own environment on to a program
+    "places/enclosures.py",  # hands some of it on to a sandbox
+    "places/uv.py",  # hands its own environment on to uv
 }

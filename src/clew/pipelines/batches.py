@@ -21,6 +21,7 @@ from clew.pipelines.cutting import Group
 from clew.pipelines.datums import Unit, datum_id
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.logs import rest_of
+from clew.pipelines.programs import ProgramTask
 from clew.pipelines.signals import Live, Signals
 from clew.pipelines.tries import Tries
 from clew.pipelines.turns import Slots
@@ -75,6 +76,10 @@ class Place:
     priority: int = 0
     slots: Slots = field(default_factory=Slots)
     slots_limit: int | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    """What a program is told of its job."""
+    programs: str = ""
+    """Where the programs of the step's own environment are."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,19 @@ class Batches:
             groups=groups,
             datums=datums,
             error={} if failed is None else _failure(failed),
+            program=self._program(items) if failed is None else None,
+        )
+
+    def _program(self, items: list[Item]) -> ProgramTask | None:
+        step, place = self.place.step, self.place
+        if step.command is None:
+            return None
+        return ProgramTask(
+            command=step.command,
+            runtime=step.runtime,
+            programs=place.programs,
+            variables=place.variables,
+            ids=[datum_id(item.unit.key) for item in items],
         )
 
     # in -------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, build, entries_of
+from clew.pipelines.programs import variables_of
 from clew.pipelines.registry import Registry
 from clew.pipelines.restarting import take_anew
 from clew.pipelines.runner import Runner
@@ -290,6 +291,7 @@ class _Datums:
             priority=pinned.job.priority,
             slots=tools.slots,
             slots_limit=self._limit,
+            variables=variables_of(pinned.job),
         )
         items = [Item(unit, reason) for unit, reason in work.todo]
         try:

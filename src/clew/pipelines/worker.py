@@ -11,7 +11,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from clew.base.errors import ClewError
 from clew.base.records.policy import Failure
 from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
 from clew.compute import CallContext, describe_error, load_function
+from clew.pipelines.programs import Programs, ProgramTask
 from clew.pipelines.transcript import Transcript
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import file_of
@@ -55,6 +56,7 @@ class Task(msgspec.Struct, frozen=True):
     datums: list[tuple[str, list[int]]]
     error: dict[str, str] = {}
     """Where the function is an error handler: what went wrong with the one datum."""
+    program: ProgramTask | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -75,9 +77,11 @@ class _Step:
 
     task: Task
     store: Store
-    function: Callable[..., Any]
-    annotations: Mapping[str, Any]
-    expectations: tuple[Expectation, ...]
+    function: Callable[..., Any] = print
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    expectations: tuple[Expectation, ...] = ()
+    program: Programs | None = None
+    """In place of the function."""
 
     def reader(self, parameter: str) -> Reader:
         """What makes the values of a parameter."""
@@ -101,7 +105,7 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     report; an error in importing the user's file ends the call.
     """
     task = msgspec.convert(payload, Task)
-    step = _prepare(task)
+    step = _prepare(task, context.scratch)
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
     with _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
@@ -201,11 +205,16 @@ def evidence_of(report: QualityReport) -> dict[str, Any]:
     }
 
 
-def _prepare(task: Task) -> _Step:
+def _prepare(task: Task, scratch: Path) -> _Step:
+    store = _store(task.store)
+    if task.program is not None:
+        project = Path(task.snapshot_dir)
+        program = Programs(task.program, store, project=project, scratch=scratch)
+        return _Step(task=task, store=store, program=program)
     function = load_function(task.snapshot_dir, task.file, task.name)
     return _Step(
         task=task,
-        store=_store(task.store),
+        store=store,
         function=function,
         annotations=annotations_of(function),
         expectations=tuple(msgspec.convert(one, Expectation) for one in task.expectations),
@@ -221,6 +230,10 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     name, groups = step.task.datums[at]
     start = time.perf_counter()
     try:
+        if step.program is not None:
+            chosen = [step.task.groups[number] for number in groups]
+            outputs = step.program.run(at, name, chosen, step.task.parameters)
+            return Report(at, "done", time.perf_counter() - start, outputs)
         value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
         kept, aside, evidence = _judge(step, value)
         said = step.annotations.get("return")
@@ -237,7 +250,7 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     except _Refused as refused:
         duration_s = time.perf_counter() - start
         return Report(at, "refused", duration_s, error=str(refused), evidence=refused.evidence)
-    except Exception as error:  # noqa: BLE001 - the boundary with user code
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary with user code
         duration_s = time.perf_counter() - start
         text, code = _explained(error, step.task.snapshot_dir)
         evidence = {"code": code, "types": types_of(error)}
@@ -246,7 +259,7 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
         _clear(scratch)
 
 
-def types_of(error: Exception) -> list[str]:
+def types_of(error: BaseException) -> list[str]:
     """Names of an exception's class and of its bases, up to Exception."""
     return [one.__name__ for one in type(error).__mro__ if issubclass(one, Exception)]
 
@@ -313,7 +326,7 @@ def _take(frame: Any, rows: list[int]) -> Any:
     return frame.take(rows) if hasattr(frame, "take") else frame[rows]
 
 
-def _explained(error: Exception, snapshot_dir: str) -> tuple[str, str]:
+def _explained(error: BaseException, snapshot_dir: str) -> tuple[str, str]:
     """What the author of the step has to read, and its stable code for programs."""
     found = describe_error(error, snapshot_dir)
     text = f"{found.message} {found.hint}".strip()

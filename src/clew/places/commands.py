@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from clew.base.address import normal_path
 from clew.base.errors import Invalid
+from clew.places.cores import on_cores
 from clew.places.definitions import CommandDefinition, RuntimeDefinition
 from clew.places.enclosures import Enclosure, enclosure_of
 from clew.places.layout import Files, Layout, outputs_of
@@ -59,10 +60,6 @@ class Program:
         self._project = project
         self._programs = programs
         self._layout = Layout(root, store)
-
-    def serves(self, command: CommandDefinition, runtime: RuntimeDefinition, project: Path) -> bool:
-        """Whether this is that program."""
-        return (command, runtime, project) == (self._command, self._runtime, self._project)
 
     def run(self, datum: DatumOfProgram) -> list[Kept]:
         """Run it for one datum; its output, durable in the store.
@@ -109,14 +106,15 @@ class Program:
             else expanded(command.arguments, variables)
         )
         stdin = datum.inputs[command.stdin] if command.stdin else ()
-        return run_program(
-            place.wrap(arguments, variables),
-            directory=self._layout.work,
-            environment=surroundings({} if place.closed else variables),
-            stdin=[self._source(digest) for _, digest in stdin] if command.stdin else None,
-            pipes=[(path, self._source(digest)) for path, digest in pipes],
-            stdout=take,
-        )
+        with on_cores(self._runtime.cpus):
+            return run_program(
+                place.wrap(arguments, variables),
+                directory=self._layout.work,
+                environment=surroundings({} if place.closed else variables),
+                stdin=[self._source(digest) for _, digest in stdin] if command.stdin else None,
+                pipes=[(path, self._source(digest)) for path, digest in pipes],
+                stdout=take,
+            )
 
     def _source(self, digest: str) -> Source:
         return partial(self._store.open_file, digest)

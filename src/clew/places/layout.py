@@ -40,6 +40,7 @@ class Layout:
     """
 
     def __init__(self, root: Path, store: Store) -> None:
+        _remove(root)
         self.root = root
         self._store = store
         self._laid: dict[str, _Laid] = {}
