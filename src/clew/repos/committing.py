@@ -18,7 +18,7 @@ from clew.base.ids import new_id
 from clew.base.records import Commit
 from clew.db import Tx
 from clew.repos import contents, journal, refs, tables, writing
-from clew.repos.ledger import OPTIMISTIC, Commits, Ledger
+from clew.repos.ledger import OPTIMISTIC, Commits, Ledger, Within, untold
 from clew.repos.staging import (
     Maker,
     RepoChange,
@@ -273,6 +273,7 @@ class Committing(Ledger):
         entries: Sequence[Entry] = (),
         meta: Mapping[str, str] | None = None,
         only_changes: bool = False,
+        within: Within = untold,
     ) -> Commit:
         """Files on top of a branch, as one commit: all of it or nothing. See :meth:`commit_many`.
 
@@ -296,6 +297,7 @@ class Committing(Ledger):
             global_id=global_id,
             meta=meta,
             only_changes=only_changes,
+            within=within,
         )[0]
 
     def commit_tree(
@@ -322,6 +324,7 @@ class Committing(Ledger):
         global_id: str | None = None,
         meta: Mapping[str, str] | None = None,
         only_changes: bool = False,
+        within: Within = untold,
     ) -> Commits:
         """Commits to several branches in one transaction, under one global id; in their order.
 
@@ -329,6 +332,10 @@ class Committing(Ledger):
         meanwhile, puts and deletes are applied on top of theirs: no commit is lost, and for a
         path that both wrote the later one counts. With ``only_changes`` the heads are returned, and
         nothing happens, where they hold all of this already.
+
+        ``within`` is called in the transaction that makes these commits the heads: what it writes
+        is kept if and only if they are, and an error of it undoes them. Not called where nothing
+        happens.
 
         Raises:
             NotFound: ``repo.unknown``, ``file.missing`` for a source, ``file.unknown`` for a
@@ -355,12 +362,14 @@ class Committing(Ledger):
                     now = writing.heads(tx, where)
                     if _ids(now) == _ids(heads):
                         self._record(tx, commits, objects, heads=_ids(heads), news=news)
+                        within(tx, commits)
                         return commits
                 heads = now
             with self._db.begin() as tx:  # a busy branch: nobody moves it while we hold the lock
                 heads = writing.heads(tx, where)
                 commits, objects = made.commits(writer, staged, heads)
                 self._record(tx, commits, objects, heads=_ids(heads), news=news)
+                within(tx, commits)
                 return commits
 
     # ----------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from clew.store import Store
 
 Commits: TypeAlias = list[Commit]
 Listener = Callable[[Tx, Commits, str], None]
+Within = Callable[[Tx, Commits], None]
+"""What somebody writes in the transaction that makes their commits the heads of branches."""
 OPTIMISTIC = 3
 """Attempts to write without holding the write lock; then one that holds it."""
 
@@ -94,6 +96,10 @@ class Ledger:
             writing.announce(tx, self._lineage, commit)
         for listener in self.listeners:
             listener(tx, commits, commits[0].global_id)
+
+
+def untold(tx: Tx, commits: Commits) -> None:
+    """Nothing to write beside commits."""
 
 
 def finished_in(commit: Commit, repo: str) -> Commit:

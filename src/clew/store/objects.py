@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clew.base.errors import ClewError, Denied, Invalid, NotFound, Unavailable
@@ -196,6 +197,41 @@ class Bucket:
             return found
 
         return self._again(all_pages)
+
+    def listing(self) -> dict[str, str]:
+        """Every name of the bucket below its prefix, and its ETag; over all pages.
+
+        Where a server gives no ETag, the size and the time of the last change stand for it. Names
+        that end in a slash and hold nothing are folders of some tools, and left out.
+        """
+
+        def all_pages() -> dict[str, str]:
+            return {
+                one["path"]: one["e_tag"] or f"{one['size']}-{one['last_modified'].isoformat()}"
+                for page in self._store.list(None, chunk_size=1000)
+                for one in page
+                if one["size"] or not one["path"].endswith("/")
+            }
+
+        return self._again(all_pages)
+
+    def fetch(self, name: str, target: Path) -> str:
+        """Write what stands under ``name`` to a file; its ETag (or what stands for it).
+
+        One answer of the server: no mixture of two versions. Raises FileNotFoundError.
+        """
+
+        def whole() -> str:
+            found = self._store.get(name)
+            with target.open("wb") as file:
+                for part in found.stream(min_chunk_size=PART_BYTES):
+                    file.write(part)
+            meta = found.meta
+            if target.stat().st_size != meta["size"]:
+                raise Short(f"{target.stat().st_size} of {meta['size']} bytes came")
+            return meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].isoformat()}"
+
+        return self._again(whole)
 
     def remove(self, name: str) -> None:
         """Let go of ``name``; a missing one is no error."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from clew.base.errors import Corrupt
+from clew.base.errors import Corrupt, Invalid
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
 from clew.store import checking, examining, opening, reading, upgrading
@@ -31,6 +31,7 @@ from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
 from clew.store.locking import Exclusive
 from clew.store.marking import Marks
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
+from clew.store.objects import Bucket
 from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.shelf import Shelf
 from clew.store.writer import Writer
@@ -61,6 +62,21 @@ class Store:
         self._catalog = Catalog(shelf, keep)
         self._leases = Leases(board or ShelfBoard(shelf))
         self._node = lru_cache(_NODES_KEPT)(self._load_node)
+
+    @staticmethod
+    def bucket(address: str, options: Mapping[str, str] | None = None) -> Bucket:
+        """A bucket (``s3://``, ``gs://``, ``az://``) that is not ours: for whoever reads from it.
+
+        Raises Invalid ``store.address``. Nothing is asked of it yet.
+        """
+        place = parse(address, options)
+        if isinstance(place, Path):
+            raise Invalid(
+                "store.address",
+                f"{address!r} is not a bucket.",
+                hint="Write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
+            )
+        return Bucket.open(place)
 
     @classmethod
     def open(

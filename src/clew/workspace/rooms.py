@@ -19,9 +19,11 @@ from clew.monitoring import Monitoring
 from clew.pipelines import Pipelines
 from clew.repos import Repos
 from clew.serving import Serving, ServingSettings
+from clew.sources import Sources
 from clew.store import Store
 from clew.triggers import Triggers
 from clew.workspace.lending import DatabaseLock
+from clew.workspace.references import Secrets
 from clew.workspace.runners import GateRunner, TrainRunner
 from clew.workspace.snapshots import Snapshots
 
@@ -48,9 +50,11 @@ class Rooms:
     serving: Serving
     monitoring: Monitoring
     triggers: Triggers
+    sources: Sources
 
     def close(self) -> None:
         """End the workers and let go of the files."""
+        self.sources.close()
         self.compute.close()
         self.queries.close()
         with suppress(Unavailable):  # a full or read-only disk: the next one tells it
@@ -124,6 +128,9 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         serving=serving,
         monitoring=Monitoring(db, repos, store, lineage),
         triggers=Triggers(db),
+        sources=Sources(
+            db, repos, home / "scratch", root=home.parent, secret=Secrets(home.parent).text
+        ),
     )
 
 
