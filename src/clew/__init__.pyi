@@ -18,5 +18,11 @@ from clew.repos import File as File
 from clew.sdk import connect as connect
 from clew.serving import canary as canary
 from clew.serving import immediate as immediate
+from clew.sources import bucket as bucket
+from clew.sources import database as database
+from clew.sources import directory as directory
+from clew.sources import kafka as kafka
+from clew.sources import redis_stream as redis_stream
+from clew.sources import webhook as webhook
 
 __version__: str

@@ -93,6 +93,9 @@ CALLS = [
     wrong("sql", "denied", "sql.function", lambda w, _: w.sql("select * from read_csv('/x')")),
     wrong("sql_into", "not_found", "repo.unknown", lambda w, _: w.sql_into("select 1", "no:/a")),
     wrong("compare", "not_found", "repo.unknown", lambda w, _: w.compare("p/no", "p/rows")),
+    wrong("source", "not_found", "source.unknown", lambda w, _: w.source("p/rows")),
+    wrong("pause_source", "not_found", "source.unknown", lambda w, _: w.pause_source("no")),
+    wrong("poll_source", "not_found", "source.unknown", lambda w, _: w.poll_source("no/no")),
     wrong("du", "not_found", "repo.unknown", lambda w, _: w.du("p/no")),
     wrong("read", "not_found", "file.unknown", lambda w, _: w.read("p/rows:/none.csv")),
     wrong("read", "conflict", "file.directory", lambda w, _: w.read("p/rows:/deep")),
@@ -166,7 +169,7 @@ CALLS = [
     wrong("predictions", "invalid", "request.invalid", lambda w, _: w.predictions("e", limit=0)),
     wrong("drift", "invalid", "request.invalid", lambda w, _: w.drift(limit=-1)),
 ]  # fmt: skip
-TAKE_NOTHING = {"repos", "pipelines", "endpoints", "status", "close", "gc", "fsck"}
+TAKE_NOTHING = {"sources", "repos", "pipelines", "endpoints", "status", "close", "gc", "fsck"}
 NOT_YET = {
     "abort",
     "append",

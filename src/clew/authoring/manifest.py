@@ -30,6 +30,7 @@ from clew.pipelines import (
 from clew.places import RuntimeDefinition, parts_of, requirement_lines
 from clew.quality import record
 from clew.serving import EndpointDefinition
+from clew.sources import FeedDefinition
 from clew.store import digest_of
 
 GATE_SUFFIX = ".gate"
@@ -43,6 +44,7 @@ class Manifest:
     pipeline: PipelineDefinition
     endpoints: tuple[EndpointDefinition, ...] = ()
     monitors: tuple[MonitorDefinition, ...] = ()
+    feeds: tuple[FeedDefinition, ...] = ()
     description: str = ""
 
 
@@ -131,6 +133,17 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
                 retrain=one.retrain,
             )
             for one in pipeline.monitors
+        ),
+        feeds=tuple(
+            FeedDefinition(
+                name=f"{pipeline.name}/{node.name}",
+                pipeline=pipeline.name,
+                repo=node.repo,
+                branch=node.branch,
+                feed=node.feed,
+            )
+            for node in pipeline.nodes.values()
+            if isinstance(node, Source) and node.feed is not None
         ),
         description=pipeline.description,
     )

@@ -17,6 +17,7 @@ from clew.authoring.checks import (
     check_signature,
     invalid,
 )
+from clew.authoring.feeding import feed_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.base.address import check_ref_name, check_repo_name
 from clew.experiments import Distribution, SearchDefinition, single
@@ -24,6 +25,7 @@ from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
 from clew.places import CommandDefinition, RuntimeDefinition
 from clew.serving import Rollout, immediate
+from clew.sources import Feed
 
 PER = ("repo", "file", "directory")
 DEFAULT_DRIFT = DriftDefinition()
@@ -76,9 +78,12 @@ class Node:
 class Source(Node):
     """A repo that people or systems commit to."""
 
-    def __init__(self, pipeline: Pipeline, name: str, *, repo: str, branch: str) -> None:
+    def __init__(
+        self, pipeline: Pipeline, name: str, *, repo: str, branch: str, feed: Feed | None = None
+    ) -> None:
         super().__init__(pipeline, name, repo=repo)
         self.branch = branch
+        self.feed = feed
 
 
 class Step(Node):
@@ -196,12 +201,28 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"<pipeline {self.name}: {', '.join(self.nodes) or 'empty'}>"
 
-    def source(self, name: str, *, branch: str = "main", repo: str = "") -> Source:
-        """A repo that is committed to from outside (``repo``: of another pipeline, say)."""
+    def source(
+        self,
+        name: str,
+        feed: Feed | None = None,
+        *,
+        branch: str = "main",
+        repo: str = "",
+        sql: str = "",
+        **polling: Any,
+    ) -> Source:
+        """A repo that is committed to from outside (``repo``: of another pipeline, say).
+
+        With a ``feed`` it commits by itself: ``clew.directory(...)``, ``clew.bucket(...)``,
+        ``clew.webhook(...)``, ``clew.redis_stream(...)``, ``clew.kafka(...)``,
+        ``clew.database(...)``; ``sql=`` with ``url=``, ``every=``, ``watermark=`` and the rest of
+        ``clew.database`` is short for the last.
+        """
         check_ref_name(branch)
         if repo:
             check_repo_name(repo)
-        return self._add(Source(self, name, repo=repo, branch=branch))
+        found = feed_of(name, feed, sql, polling)
+        return self._add(Source(self, name, repo=repo, branch=branch, feed=found))
 
     def step(
         self,

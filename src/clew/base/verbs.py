@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.progress import Progress, unseen
 from clew.base.records import (
@@ -44,7 +45,7 @@ Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, Protocol):
+class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
 from clew.base.walking import expand
 from clew.client.download import write_archive
+from clew.client.feeds import RemoteFeeds
 from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
 from clew.client.ranges import open_range_reader
@@ -51,7 +52,7 @@ from clew.client.versions import RemoteVersions, meta_texts
 from clew.client.wire import Wire
 
 
-class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping):
+class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
     Nothing is asked before the first verb. Besides what each verb raises there is Unavailable

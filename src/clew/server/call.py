@@ -15,6 +15,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from clew.base.records import Applied, JobCount, Plan
+from clew.base.records.feeds import Received
 from clew.base.verbs import Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
@@ -25,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000_000, description="The most that is a
 class ServedVerbs(Verbs, Protocol):
     """A workspace that can be served: every verb, callable from several threads at once.
 
-    Three more are ``apply``, ``plan`` and ``sql`` for a caller whose files are elsewhere; the last
+    More are ``apply``, ``plan`` and ``sql`` for a caller whose files are elsewhere; the last
     one counts, for the metrics.
     """
 
@@ -37,6 +38,12 @@ class ServedVerbs(Verbs, Protocol):
         self, files: Mapping[str, bytes], entry: str, *, message: str = ""
     ) -> list[Applied]:
         """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
+        ...
+
+    def receive(
+        self, name: str, body: bytes, headers: Mapping[str, str], *, trusted: bool = False
+    ) -> Received:
+        """Keep what was posted to a webhook; ``trusted``: the sender has the server's login."""
         ...
 
     def sql_file(self, query: str, target: Path) -> None:

@@ -31,6 +31,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset(
     {"/login", "/api/v1/health", "/v2/health/live", "/v2/health/ready", "/favicon.ico"}
 )
+HOOKS = "/api/v1/hooks/"
+"""What is posted there shows its own secret."""
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -68,6 +70,11 @@ def session(token: str) -> tuple[str, int]:
     return f"{end}.{_sign(token, end)}", _SESSION_S
 
 
+def knows_token(request: Request, token: str) -> bool:
+    """Whether a request has the login of the server: its token, or a session; '' asks nobody."""
+    return not token or _bearer(request.headers, token) or _cookie(request, token)
+
+
 def same(given: str, token: str) -> bool:
     """Whether two tokens are equal, in time that does not tell where they differ."""
     return hmac.compare_digest(given.encode(), token.encode())
@@ -91,7 +98,8 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         try:
-            check_stranger(request, headers.get("host", ""), self._rules)
+            hooked = request.url.path.startswith(HOOKS)
+            check_stranger(request, headers.get("host", ""), self._rules, forms=not hooked)
             self._check_login(request)
         except ClewError as error:
             if error.code == "auth.required" and _is_page(request):
@@ -103,7 +111,7 @@ class Guard:
     def _check_login(self, request: Request) -> None:
         if not self._rules.token or _is_open(request.url.path):
             return
-        if _bearer(request.headers, self._rules.token) or _cookie(request, self._rules.token):
+        if knows_token(request, self._rules.token):
             return
         raise Denied(
             "auth.required",
@@ -164,7 +172,7 @@ def _check_origin(request: Request, *, forms: bool) -> None:
 
 
 def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith("/static/")
+    return path in _OPEN or path.startswith(("/static/", HOOKS))
 
 
 def _is_form(headers: Headers) -> bool:

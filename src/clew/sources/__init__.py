@@ -19,13 +19,13 @@ from clew.sources.definitions import (
 
 if TYPE_CHECKING:
     from clew.sources.databases import ask
+    from clew.sources.feeding import Feeding
     from clew.sources.sources import Sources
-    from clew.sources.webhooks import Delivery
 
 __all__ = [
-    "Delivery",
     "Feed",
     "FeedDefinition",
+    "Feeding",
     "Sources",
     "ask",
     "bucket",
@@ -36,6 +36,4 @@ __all__ = [
     "webhook",
 ]
 
-__getattr__ = on_demand(
-    __name__, {"Sources": "sources", "ask": "databases", "Delivery": "webhooks"}
-)
+__getattr__ = on_demand(__name__, {"Sources": "sources", "ask": "databases", "Feeding": "feeding"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +29,7 @@ from clew.sources.reading import (
     Standing,
     Surroundings,
     extra_missing,
+    file_name,
     plain_wait,
 )
 
@@ -39,6 +41,7 @@ _DRIVERS = {
     "duckdb": ("duckdb", "duckdb-engine"),
 }
 _FETCH = 10_000
+_REFUSED = re.compile("no such|syntax error|incomplete input|misuse")
 
 
 class _Options(msgspec.Struct, kw_only=True):
@@ -116,7 +119,7 @@ class DatabaseReader:
         keep = _less(top, options.overlap)
         stale = [item for item, value in known.items() if _value_of(value, top) < keep]
         return Increment(
-            puts={f"/{number:08d}.parquet": content},
+            puts={file_name(self._around.clock.now_us(), number, ".parquet"): content},
             position={"watermark": _kept(top), "number": number, "schema": schema},
             marked={item: mark for item, mark in marks.items() if _value_of(mark, top) >= keep},
             unmarked=stale,
@@ -212,8 +215,8 @@ def _told(engine: Engine) -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         said = str(error.orig or error).strip().split("\n")[0].rstrip(".")
-        shown = engine.url.set(query={}).render_as_string().removeprefix("sqlite:///file:")
-        if isinstance(error, sa.exc.ProgrammingError) or "no such" in said:
+        shown = _shown_url(engine.url)
+        if isinstance(error, sa.exc.ProgrammingError) or _REFUSED.search(said):
             raise Invalid(
                 "source.query",
                 f"{shown} refuses the query: {said}.",
@@ -224,6 +227,12 @@ def _told(engine: Engine) -> Iterator[None]:
             f"{shown} cannot be read: {said}.",
             hint="Check that it runs, its address, and whether this user may read it.",
         ) from None
+
+
+def _shown_url(url: sa.URL) -> str:
+    if url.drivername == "sqlite":
+        return str(url.database).removeprefix("file:")
+    return url.set(query={}).render_as_string()
 
 
 def _plain(sql: str) -> sa.TextClause:

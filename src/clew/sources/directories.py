@@ -168,7 +168,7 @@ def _keepable(path: str) -> bool:
 
 
 def _told(put: int, gone: int) -> str:
-    said = [f"{put:,} files"] if put else []
+    said = [f"{put:,} file{'' if put == 1 else 's'}"] if put else []
     return ", ".join([*said, *([f"{gone:,} gone"] if gone else [])])
 
 

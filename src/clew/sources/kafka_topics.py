@@ -22,6 +22,7 @@ from clew.sources.reading import (
     Standing,
     Surroundings,
     extra_missing,
+    file_name,
     plain_wait,
 )
 
@@ -72,7 +73,7 @@ class KafkaReader:
         position = self._position(offsets, place)
         position["number"] += 1
         return Increment(
-            puts={f"/{position['number']:08d}.jsonl": content},
+            puts={file_name(self._around.clock.now_us(), position["number"], ".jsonl"): content},
             position=position,
             items=len(batch.items),
             size_bytes=len(content),

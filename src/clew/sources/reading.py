@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,6 +117,12 @@ def extra_missing(what: str, module: str | None, extra: str) -> Unavailable:
         f"{what} needs {module}, which is not installed.",
         hint=f"pip install {extra}",
     )
+
+
+def file_name(moment_us: int, number: int, suffix: str) -> str:
+    """The path of an increment: by time, and never that of another one of its source."""
+    moment = datetime.fromtimestamp(moment_us / 1e6, UTC)
+    return f"/{moment:%Y%m%dT%H%M%S}-{number:06d}{suffix}"
 
 
 def plain_wait(timeout_s: float, stopped: Callable[[float], bool]) -> bool:

@@ -22,6 +22,7 @@ from clew.sources.reading import (
     Standing,
     Surroundings,
     extra_missing,
+    file_name,
     plain_wait,
 )
 
@@ -63,8 +64,9 @@ class RedisReader:
         number = int(place.position.get("number", 0)) + 1
         ids = [identifier for identifier, _ in batch.items]
         content = b"".join(text for _, text in batch.items)
+        path = file_name(self._around.clock.now_us(), number, ".jsonl")
         return Increment(
-            puts={f"/{number:08d}.jsonl": content} if content else {},
+            puts={path: content} if content else {},
             position={"last": max(ids, key=_order), "pending": ids, "number": number},
             items=len(ids),
             size_bytes=len(content),

@@ -90,7 +90,8 @@ class Sources:
             values: dict[str, Any] = {"definition": definition, "due_us": 0}
             if known.identity != identity:
                 self._forget(tx, name)
-                values |= {"identity": identity, "position": {}, "version": known.version + 1}
+                values |= {"identity": identity, "version": known.version + 1}
+                values["position"] = {"number": known.position.get("number", 0)}
             tx.execute(update(table).where(table.c.name == name).values(**values))
 
     def list(self) -> Sequence[SourceInfo]:

@@ -101,7 +101,7 @@ MOVED = (
         version=feeds.c.version + 1,
         position=bindparam("position_"),
         commits=feeds.c.commits + bindparam("commits_"),
-        items=feeds.c.items + bindparam("items_"),
+        items=feeds.c["items"] + bindparam("items_"),
         size_bytes=feeds.c.size_bytes + bindparam("bytes_"),
     )
 )

@@ -95,6 +95,7 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
             rooms.monitoring.define(tx, monitor)
         for endpoint_name in removed_monitors(rooms, manifest):
             rooms.monitoring.remove(tx, endpoint_name)
+        rooms.sources.define(tx, pipeline.name, manifest.feeds)
         rooms.triggers.define(tx, pipeline.name, _triggers(manifest))
     if changed:
         rooms.repos.create(f"{pipeline.name}/{pipeline.name}.code", kind="code", exist_ok=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import ClewError
 from clew.base.records import ENDED_STATES
+from clew.sources import Feeding
 from clew.triggers import Firing
 from clew.workspace.rooms import Rooms
 from clew.workspace.staging import take_staged
@@ -28,6 +29,7 @@ class Engine:
         self._rooms = rooms
         self._report = report
         self._slow_at = 0.0
+        self._feeding: Feeding | None = None
         self._actions = {"retrain": self._retrain}
 
     def recover(self) -> None:
@@ -40,6 +42,14 @@ class Engine:
         An error of one round (a full disk, say) is reported and the round is tried again later:
         rows keep what is left to do.
         """
+        self._feeding = Feeding(self._rooms.sources)
+        try:
+            self._run(stop)
+        finally:  # nothing of ours reads once another engine may take the lock
+            self._feeding.close()
+            self._feeding = None
+
+    def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             seen = self._rooms.db.events.last()
             try:
@@ -78,6 +88,8 @@ class Engine:
         """The turns of rooms that need not look all the time; whether anything was done."""
         rooms = self._rooms
         self._slow_at = time.monotonic()
+        if self._feeding is not None:
+            self._feeding.tend()
         busy = rooms.serving.tick()
         busy |= rooms.serving.collect() > 0
         busy |= bool(rooms.monitoring.tick(rooms.models.reference))

@@ -54,6 +54,7 @@ from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
+from clew.workspace.feeds import Feeds
 from clew.workspace.keeping import Keeping
 from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
@@ -65,7 +66,7 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping):
+class Workspace(Tables, Versions, Keeping, Feeds):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

@@ -100,6 +100,48 @@ def upgrade(op: Operations) -> None:
     op.create_index("experiments_by_change", "experiments", ["global_id"])
     op.create_index("experiments_by_time", "experiments", ["created_us"])
     op.create_table(
+        "feed_inbox",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("feed", sa.Text(), nullable=False),
+        sa.Column("item", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("received_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index("feed_inbox_by_item", "feed_inbox", ["feed", "item"], unique=True)
+    op.create_index("feed_inbox_waiting", "feed_inbox", ["feed", "seq"])
+    op.create_table(
+        "feed_marks",
+        sa.Column("feed", sa.Text(), nullable=False),
+        sa.Column("item", sa.Text(), nullable=False),
+        sa.Column("mark", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("feed", "item"),
+    )
+    op.create_table(
+        "feeds",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("position", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("polled_us", sa.BigInteger(), nullable=True),
+        sa.Column("committed_us", sa.BigInteger(), nullable=True),
+        sa.Column("commit_id", sa.Text(), nullable=True),
+        sa.Column("commits", sa.BigInteger(), nullable=False),
+        sa.Column("items", sa.BigInteger(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("lag", sa.BigInteger(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("error_code", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("due_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "file_notes",
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("question", sa.Text(), nullable=False),

@@ -2,11 +2,21 @@
 
 from fastapi import APIRouter
 
-from clew.server.api import data, keeping, models, querying, questions, uploads, versions, work
+from clew.server.api import (
+    data,
+    feeds,
+    keeping,
+    models,
+    querying,
+    questions,
+    uploads,
+    versions,
+    work,
+)
 from clew.server.wire import ErrorBody
 
 router = APIRouter(prefix="/api/v1", responses={"default": {"model": ErrorBody}})
-for part in (data, uploads, versions, keeping, work, models, questions, querying):
+for part in (data, uploads, versions, keeping, feeds, work, models, questions, querying):
     router.include_router(part.router)
 
 __all__ = ["router"]
