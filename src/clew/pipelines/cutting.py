@@ -5,13 +5,11 @@ Values over a tree of the store. Knows nothing of several inputs and of datums. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import PurePosixPath
 
-from clew.base.errors import Invalid
 from clew.pipelines.definitions import InputDefinition
 from clew.repos import Glob, glob_match
 from clew.store import Entry, Store, digest_of
@@ -19,9 +17,7 @@ from clew.store import Entry, Store, digest_of
 _COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4"})
 
 BETWEEN = "\0"
-"""Between the captures of a key: no path holds it, so that a, bc is not ab, c."""
-
-_REFERENCE = re.compile(r"\$(?:(\d+)|(\w+)|\{(\w+)\}|(\$))")
+"""Between the captures of a place or a key, as :meth:`clew.repos.Glob.fill` sets it."""
 
 File = tuple[str, str]
 """Path and digest."""
@@ -112,18 +108,7 @@ def key_of(one: InputDefinition, place: str, template: str) -> str:
         captures: Sequence[str] = place.split(BETWEEN)
     else:
         captures = () if _is_root(one) else glob.match(place) or ()
-    return _expanded(glob, template, captures) if template else BETWEEN.join(captures)
-
-
-def check_key(glob: Glob, template: str) -> int:
-    """How many pairs of captures stand side by side in a key; its parts are compared one by one.
-
-    Raises:
-        Invalid: ``glob.capture``.
-    """
-    if not template:
-        return max(0, glob.groups - 1)
-    return _expanded(glob, template, ["x"] * glob.groups).count(BETWEEN)
+    return glob.fill(template, captures)
 
 
 def matching(store: Store, one: InputDefinition, tree: str) -> Iterator[Entry]:
@@ -244,42 +229,3 @@ def _stem(path: str) -> str:
     if pure.suffix in _COMPRESSED:
         pure = pure.with_suffix("")
     return str(pure.with_suffix("")).lstrip("/")
-
-
-def _expanded(glob: Glob, template: str, captures: Sequence[str]) -> str:
-    result, end = "", -1
-    for literal, number in _parts(glob, template):
-        if number is None:
-            result += literal
-        else:
-            result += (BETWEEN if end == len(result) else "") + captures[number - 1]
-            end = len(result)
-    return result
-
-
-@lru_cache(maxsize=256)
-def _parts(glob: Glob, template: str) -> tuple[tuple[str, int | None], ...]:
-    """A template as literals and numbers of captures."""
-    parts: list[tuple[str, int | None]] = []
-    at = 0
-    for found in _REFERENCE.finditer(template):
-        if found.start() > at:
-            parts.append((template[at : found.start()], None))
-        at = found.end()
-        name = found[1] or found[2] or found[3]
-        parts.append(("$", None) if name is None else ("", _number(glob, template, name)))
-    return (*parts, (template[at:], None)) if at < len(template) else tuple(parts)
-
-
-def _number(glob: Glob, template: str, name: str) -> int:
-    number = int(name) if name.isdecimal() else glob.names.get(name, 0)
-    if 0 < number <= glob.groups:
-        return number
-    known = [f"${at}" for at in range(1, glob.groups + 1)] + [f"${one}" for one in glob.names]
-    raise Invalid(
-        "glob.capture",
-        f"{template!r} names ${name}, which {glob.pattern!r} does not capture.",
-        hint=f"It captures {', '.join(known)}."
-        if known
-        else "Put round brackets around what is to be captured: /(*)-x.csv",
-    )

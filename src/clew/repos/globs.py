@@ -2,29 +2,56 @@ r"""Patterns over paths, with captures.
 
 Knows no tree: it matches texts. The grammar:
 
-==============  ==================================================================
-``*`` ``?``     any run of characters, one character, but never a slash
-``**``          anything, slashes too; ``/**/`` may also be a single slash
-``[a-z]``       one of a set, ``[!a-z]`` one not of a set; never a slash
-``{a,b}``       one of several patterns
-``(a|b)``       the same, and captures what it matched: ``/(*)-(*).csv``
-``!(a|b)``      a run without slash, where none of the patterns (and then the rest) matches
-``\x``           the character x itself
-==============  ==================================================================
+======================  ==========================================================
+``*`` ``?``             any run of characters, one character, but never a slash
+``**``                  anything, slashes too; ``/**/`` may also be a single slash
+``[a-z]``               one of a set, ``[!a-z]`` or ``[^a-z]`` one not of a set; never a slash;
+                        ``[[:alpha:]]``, ``[[:digit:]]`` and the other classes of POSIX
+``{a,b}``               one of several patterns
+``(a|b)`` ``@(a|b)``    one of several patterns, captured: ``/(*)-(*).csv``
+``?(a|b)``              none or one of them, captured
+``*(a|b)`` ``+(a|b)``   any number of them, at least one of them, captured
+``!(a|b)``              a run without slash, where none of them and then the rest matches, captured
+``(?P<day>*)``          captured with a name; ``(?<day>*)`` is the same
+``\x``                   the character x itself
+======================  ==========================================================
 
 A pattern is matched against a whole path; one that ends with a slash means all files below.
+Captures are numbered by their opening brackets, from 1.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from clew.base.errors import Invalid
 
+SEPARATOR = "\0"
+"""Between captures that stand side by side in a key; no path holds it."""
+
 _SPECIAL = "*?[{(!\\"
+_SORTS = {"(": "one", "@(": "one", "?(": "optional", "*(": "any", "+(": "some", "!(": "not"}
+_NAME = re.compile(r"\?P?<([^>]*)>")
+_REFERENCE = re.compile(r"\$(?:(\d+)|(\w+)|\{(\w+)\}|(\$))")
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "ascii": r"\x00-\x7f",
+    "blank": r" \t",
+    "cntrl": r"\x00-\x1f\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": r"!-/:-@\[-`{-~",
+    "space": r"\s",
+    "upper": "A-Z",
+    "word": "0-9A-Za-z_",
+    "xdigit": "0-9A-Fa-f",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +77,38 @@ class Glob:
         found = self._regex.fullmatch(path)
         return None if found is None else found.groups(default="")
 
+    def fill(self, template: str, captures: Sequence[str]) -> str:
+        """A template with captures in it: ``$1``, ``${1}``, ``$day``, ``${day}``; ``$$`` is ``$``.
+
+        An empty one means all captures. Captures side by side have SEPARATOR between them, so that
+        ``$1$2`` is the same for two paths only where each of the two is.
+
+        Raises:
+            Invalid: ``glob.capture`` where it names what is not captured.
+        """
+        if not template:
+            return SEPARATOR.join(captures)
+        result, end = "", -1
+        for literal, number in _parts(self, template):
+            if number is None:
+                result += literal
+            else:
+                result += (SEPARATOR if end == len(result) else "") + captures[number - 1]
+                end = len(result)
+        return result
+
 
 @lru_cache(maxsize=1024)
 def glob_match(pattern: str) -> Glob:
     """The pattern, compiled. A missing slash at the beginning is added.
 
     Raises:
-        Invalid: ``glob.invalid``.
+        Invalid: ``glob.invalid``, naming the place.
     """
     rooted = pattern if pattern.startswith("/") else "/" + pattern
     text = rooted + "**" if rooted.endswith("/") else rooted
-    items = _Parser(text).whole()
-    try:
-        regex = re.compile(_compile(items, "", True), re.DOTALL)
-    except re.error as error:
-        raise _invalid(pattern, str(error)) from None
+    items = _Parser(pattern, text, len(rooted) - len(pattern)).whole()
+    regex = re.compile(_compile(items, "", True), re.DOTALL)
     return Glob(pattern=pattern, groups=regex.groups, directory=_directory(text), _regex=regex)
 
 
@@ -77,13 +121,16 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Choice:
-    """One of several sequences. ``sort``: capture, plain or not."""
+    """Some of several sequences. ``sort``: braces, one, optional, any, some or not."""
 
     sort: str
     options: tuple[tuple[_Text | _Choice, ...], ...]
+    name: str = ""
 
 
 _Items = tuple[_Text | _Choice, ...]
+_RUN = _Text("[^/]*")
+_REPEATS = {"one": "", "optional": "?", "any": "*", "some": "+"}
 
 
 def _compile(items: _Items, rest: str, capture: bool) -> str:
@@ -101,25 +148,31 @@ def _compile(items: _Items, rest: str, capture: bool) -> str:
 def _one(item: _Text | _Choice, rest: str, capture: bool) -> str:
     if isinstance(item, _Text):
         return item.regex
-    if item.sort == "not":
-        options = "|".join(_compile(option, rest, False) for option in item.options)
-        return f"(?:(?!(?:{options}){rest}\\Z)[^/]*?)"
     options = "|".join(_compile(option, rest, capture) for option in item.options)
-    return f"({options})" if capture and item.sort == "capture" else f"(?:{options})"
+    if item.sort == "braces":
+        return f"(?:{options})"
+    if item.sort == "not":
+        inner = f"(?:(?!(?:{options}){rest}\\Z)[^/]*)"
+    elif item.options == ((_RUN,),):
+        inner = _RUN.regex  # the same as any number of them, and found in one way only
+    else:
+        inner = f"(?:{options}){_REPEATS[item.sort]}"
+    before = f"?P<{item.name}>" if item.name else ""
+    return f"({before}{inner})" if capture else f"(?:{inner})"
 
 
 class _Parser:
-    """Reads one pattern from left to right."""
+    """Reads one pattern from left to right; ``added`` characters stand before the user's own."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, pattern: str, text: str, added: int) -> None:
+        self._pattern = pattern
         self._text = text
+        self._added = added
         self._at = 0
+        self._names: set[str] = set()
 
     def whole(self) -> _Items:
-        items = self._sequence("")
-        if self._at < len(self._text):
-            raise _invalid(self._text, f"unexpected {self._text[self._at]!r}")
-        return items
+        return self._sequence("")
 
     def _sequence(self, ends: str) -> _Items:
         return tuple(self._parts(ends))
@@ -129,49 +182,112 @@ class _Parser:
             yield self._part()
 
     def _part(self) -> _Text | _Choice:
-        text = self._text
-        for opening, act in (
-            ("/**/", lambda: _Text("/(?:.*/)?")),
-            ("**", lambda: _Text(".*")),
-            ("*", lambda: _Text("[^/]*")),
-            ("?", lambda: _Text("[^/]")),
-            ("[", self._set),
-            ("{", lambda: self._choice("plain", ",", "}")),
-            ("(", lambda: self._choice("capture", "|", ")")),
-            ("!(", lambda: self._choice("not", "|", ")")),
-            ("\\", self._escaped),
-        ):
-            if text.startswith(opening, self._at):
+        for opening, act in self._openings():
+            if self._text.startswith(opening, self._at):
                 self._at += len(opening)
                 return act()
         self._at += 1
-        return _Text(re.escape(text[self._at - 1]))
+        return _Text(re.escape(self._text[self._at - 1]))
 
-    def _choice(self, sort: str, between: str, end: str) -> _Choice:
-        start = self._at
+    def _openings(self) -> Iterator[tuple[str, Callable[[], _Text | _Choice]]]:
+        for opening, sort in _SORTS.items():
+            yield opening, partial(self._bracket, sort)
+        yield "/**/", lambda: _Text("/(?:.*/)?")
+        yield "**", self._anything
+        yield "*", lambda: _RUN
+        yield "?", lambda: _Text("[^/]")
+        yield "[", self._set
+        yield "{", lambda: self._choice("braces", ",", "}")
+        yield "\\", self._escaped
+
+    def _anything(self) -> _Text | _Choice:
+        if self._text.startswith("(", self._at):  # **(a): a run, then any number of a
+            self._at -= 1
+            return _RUN
+        return _Text(".*")
+
+    def _bracket(self, sort: str) -> _Choice:
+        found = _NAME.match(self._text, self._at) if sort == "one" else None
+        if found is None:
+            return self._choice(sort, "|", ")")
+        if not found[1].isidentifier() or not found[1].isascii() or found[1] in self._names:
+            why = "is there twice" if found[1] in self._names else "is no name"
+            raise self._invalid(self._at, f"the capture {found[1]!r} {why}")
+        self._names.add(found[1])
+        start = self._at - 1
+        self._at = found.end()
+        return self._choice(sort, "|", ")", name=found[1], start=start)
+
+    def _choice(
+        self, sort: str, between: str, end: str, *, name: str = "", start: int | None = None
+    ) -> _Choice:
+        start = self._at - 1 if start is None else start
         options = [self._sequence(between + end)]
         while self._text[self._at : self._at + 1] == between:
             self._at += 1
             options.append(self._sequence(between + end))
         if self._at >= len(self._text):
-            raise _invalid(self._text, f"the bracket at {start} is not closed by {end!r}")
+            raise self._invalid(start, f"the bracket is not closed by {end!r}")
         self._at += 1
-        return _Choice(sort, tuple(options))
+        return _Choice(sort, tuple(options), name)
 
     def _set(self) -> _Text:
-        # A bracket that comes first stands for itself, as in every shell.
-        body = re.compile(r"(?P<no>[!^]?)(?P<set>\]?[^\]]*)\]").match(self._text, self._at)
-        if body is None or not body["set"]:
-            raise _invalid(self._text, f"the set at {self._at} is not closed by ']'")
-        self._at = body.end()
-        inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", body["set"])
-        return _Text(f"(?!/)[{'^' if body['no'] else ''}{inner}]")
+        start = self._at - 1
+        negated = self._text[self._at : self._at + 1] in {"!", "^"}
+        self._at += negated
+        members: list[str] = []
+        while not (members and self._text.startswith("]", self._at)):
+            if self._at >= len(self._text):
+                raise self._invalid(start, "the set is not closed by ']'")
+            members.append(self._member())
+        self._at += 1
+        return _Text(f"(?!/)[{'^' if negated else ''}{''.join(members)}]")
+
+    def _member(self) -> str:
+        """A class, a range or a character of a set. A ']' that comes first is itself."""
+        start = self._at
+        if self._text.startswith("[:", self._at) and ":]" in self._text[self._at :]:
+            end = self._text.index(":]", self._at)
+            name = self._text[self._at + 2 : end]
+            if name not in _CLASSES:
+                raise self._invalid(start, f"there is no class {name!r} of characters")
+            self._at = end + 2
+            return _CLASSES[name]
+        low = self._character()
+        more = self._text[self._at : self._at + 2]
+        if len(more) < 2 or more[0] != "-" or more[1] == "]":
+            return _quoted(low)
+        self._at += 1
+        high = self._character()
+        if high < low:
+            raise self._invalid(start, f"the range {low}-{high} goes backwards")
+        return f"{_quoted(low)}-{_quoted(high)}"
+
+    def _character(self) -> str:
+        if self._text.startswith("\\", self._at):
+            self._at += 1
+        if self._at >= len(self._text):
+            raise self._invalid(self._at - 1, "nothing follows the last backslash")
+        self._at += 1
+        return self._text[self._at - 1]
 
     def _escaped(self) -> _Text:
-        if self._at >= len(self._text):
-            raise _invalid(self._text, "nothing follows the last backslash")
-        self._at += 1
-        return _Text(re.escape(self._text[self._at - 1]))
+        self._at -= 1
+        return _Text(re.escape(self._character()))
+
+    def _invalid(self, at: int, why: str) -> Invalid:
+        place = max(1, at + 1 - self._added)
+        return Invalid(
+            "glob.invalid",
+            f"The pattern {self._pattern!r} cannot be read: at character {place}, {why}.",
+            hint="Use * ** ? [a-z] {a,b} (a|b) !(a|b) ?(a) *(a) +(a), and \\ before a character "
+            "that means itself.",
+        )
+
+
+def _quoted(character: str) -> str:
+    """A character in a set of a regular expression."""
+    return "\\" + character if character in "\\[]^-&~|" else character
 
 
 def _directory(text: str) -> str:
@@ -179,9 +295,29 @@ def _directory(text: str) -> str:
     return literal[: literal.rindex("/")] or "/"
 
 
-def _invalid(pattern: str, why: str) -> Invalid:
-    return Invalid(
-        "glob.invalid",
-        f"The pattern {pattern!r} cannot be read: {why}.",
-        hint="Use * ** ? [a-z] {a,b} (a|b) !(a|b), and \\ before a character that means itself.",
+@lru_cache(maxsize=256)
+def _parts(glob: Glob, template: str) -> tuple[tuple[str, int | None], ...]:
+    """A template as literals and numbers of captures."""
+    parts: list[tuple[str, int | None]] = []
+    at = 0
+    for found in _REFERENCE.finditer(template):
+        if found.start() > at:
+            parts.append((template[at : found.start()], None))
+        at = found.end()
+        name = found[1] or found[2] or found[3]
+        parts.append(("$", None) if name is None else ("", _number(glob, template, name)))
+    return (*parts, (template[at:], None)) if at < len(template) else tuple(parts)
+
+
+def _number(glob: Glob, template: str, name: str) -> int:
+    number = int(name) if name.isdecimal() else glob.names.get(name, 0)
+    if 0 < number <= glob.groups:
+        return number
+    known = [f"${at}" for at in range(1, glob.groups + 1)] + [f"${one}" for one in glob.names]
+    raise Invalid(
+        "glob.capture",
+        f"{template!r} names ${name}, which {glob.pattern!r} does not capture.",
+        hint=f"It captures {', '.join(known)}."
+        if known
+        else "Put round brackets around what is to be captured: /(*)-x.csv",
     )

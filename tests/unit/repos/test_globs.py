@@ -54,7 +54,7 @@ def test_round_brackets_capture_in_their_order():
     assert glob_match("/(a|b)").match("/b") == ("b",)
     assert glob_match("/((*)-*).csv").match("/x-y.csv") == ("x-y", "x")
     assert glob_match("/{(a),b}").match("/b") == ("",)
-    assert glob_match("/!(a)(*).csv").match("/bc.csv") == ("bc",)
+    assert glob_match("/!(a)-(*).csv").match("/b-c.csv") == ("b", "c")
     assert glob_match("/*").match("/a") == ()
 
 
