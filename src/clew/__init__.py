@@ -12,6 +12,11 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "Pipeline": "authoring",
+    "cross": "authoring",
+    "union": "authoring",
+    "join": "authoring",
+    "group": "authoring",
+    "cron": "authoring",
     "Trial": "experiments",
     "asha": "experiments",
     "random": "experiments",

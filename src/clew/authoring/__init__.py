@@ -3,17 +3,17 @@
 Knows the definitions of the rooms below, not how they are carried out.
 """
 
-from clew.authoring.manifest import GATE_SUFFIX, TEST_SUFFIX, Manifest, read_manifests
-from clew.authoring.nodes import Input, Pipeline, Source, Step, Training
+from clew.authoring.inputs import cron, cross, group, join, union
+from clew.authoring.manifest import Manifest, read_manifests
+from clew.authoring.nodes import Pipeline
 
 __all__ = [
-    "GATE_SUFFIX",
-    "TEST_SUFFIX",
-    "Input",
     "Manifest",
     "Pipeline",
-    "Source",
-    "Step",
-    "Training",
+    "cron",
+    "cross",
+    "group",
+    "join",
     "read_manifests",
+    "union",
 ]

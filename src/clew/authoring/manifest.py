@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from clew.authoring.nodes import Command, Function, Input, Pipeline, Source, Step, Training
+from clew.authoring.inputs import Cron, Input, Source
+from clew.authoring.nodes import Command, Function, Pipeline, Step, Training
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
-from clew.codecs import annotations_of, check_annotation, form_of
+from clew.codecs import annotations_of, form_of
 from clew.compute import load_module
 from clew.models import EvaluationDefinition, GateDefinition
 from clew.monitoring import MonitorDefinition
@@ -111,9 +112,7 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
             snapshot=project.snapshot,
             file=project.file,
             sources=tuple(
-                SourceDefinition(name=node.name, repo=node.repo, branch=node.branch)
-                for node in pipeline.nodes.values()
-                if isinstance(node, Source)
+                _source(node) for node in pipeline.nodes.values() if isinstance(node, Source | Cron)
             ),
             steps=tuple(steps),
             notes=tuple(sorted({note for step in steps for note in step.widened})),
@@ -155,7 +154,8 @@ def _step(step: Step, project: Project) -> StepDefinition:
     return StepDefinition(
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
-        inputs=_inputs(step),
+        inputs=tuple(map(_input, step.inputs)),
+        combination=step.combination,
         **(_program(step, project) if command else _code(step.__wrapped__, project)),
         command=command,
         runtime=_runtime(options.runtime, project),
@@ -170,6 +170,13 @@ def _step(step: Step, project: Project) -> StepDefinition:
         options=_training(step) if isinstance(step, Training) else _result(step),
         output_repo=step.repo,
     )
+
+
+def _source(node: Source | Cron) -> SourceDefinition:
+    source = SourceDefinition(name=node.name, repo=node.repo, branch=node.branch)
+    if isinstance(node, Source):
+        return source
+    return replace(source, cron=node.times, overwrite=node.overwrite)
 
 
 def _training(step: Training) -> dict[str, Any]:
@@ -212,25 +219,18 @@ def _gate(model: Training, project: Project) -> StepDefinition:
     )
 
 
-def _inputs(step: Step) -> tuple[InputDefinition, ...]:
-    if isinstance(step, Command):
-        names = list(step.names)
-    else:
-        names = list(inspect.signature(step.__wrapped__).parameters)
-    found = tuple(_input(name, one) for name, one in zip(names, step.inputs, strict=False))
-    for one in () if isinstance(step, Command) else found:
-        check_annotation(step.__wrapped__, one.parameter)
-    return found
-
-
-def _input(parameter: str, one: Input) -> InputDefinition:
+def _input(one: Input) -> InputDefinition:
     return InputDefinition(
-        parameter=parameter,
+        parameter=one.parameter,
         repo=one.node.repo,
-        branch=one.node.branch if isinstance(one.node, Source) else "main",
+        branch=one.node.branch,
         glob=one.files,
-        per=one.per,  # type: ignore[arg-type]  # checked by Pipeline.step
+        per=one.per,  # type: ignore[arg-type]  # checked where it was given
         kind=one.kind,  # type: ignore[arg-type]  # made by Input alone
+        on=one.on_key,
+        by=one.by_key,
+        outer=one.is_outer,
+        slot=one.slot,
     )
 
 

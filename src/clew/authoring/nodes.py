@@ -18,8 +18,20 @@ from clew.authoring.checks import (
     invalid,
 )
 from clew.authoring.feeding import feed_of
+from clew.authoring.inputs import (
+    Arranged,
+    Combined,
+    Cron,
+    Given,
+    Input,
+    Node,
+    Source,
+    arrange,
+    as_input,
+    leaves_of,
+    width,
+)
 from clew.authoring.programs import command_of, runtime_of
-from clew.base.address import check_ref_name, check_repo_name
 from clew.experiments import Distribution, SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
@@ -27,63 +39,10 @@ from clew.places import CommandDefinition, RuntimeDefinition
 from clew.serving import Rollout, immediate
 from clew.sources import Feed
 
-PER = ("repo", "file", "directory")
 DEFAULT_DRIFT = DriftDefinition()
 
 Function: TypeAlias = Callable[..., Any]
 Any_Node = TypeVar("Any_Node", bound="Node")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """Files of a node that a step reads: which (``glob``), how cut (``per``), and in which role.
-
-    ``kind`` is ``data``, or ``reference`` for what is read but does not make a step run again.
-    """
-
-    node: Node
-    files: str = "/**"
-    per: str = "repo"
-    kind: str = "data"
-
-    def glob(self, pattern: str) -> Input:
-        """Only the files that match ``pattern`` (``*``, ``**``, ``?``, ``[..]``, ``{a,b}``)."""
-        return replace(self, files=pattern if pattern.startswith("/") else f"/{pattern}")
-
-    def reference(self) -> Input:
-        """Read the newest version when the step runs, but do not run the step because of it."""
-        return replace(self, kind="reference")
-
-
-class Node:
-    """A thing in a pipeline that has a repo: a source, a step, a training step or a gate."""
-
-    def __init__(self, pipeline: Pipeline, name: str, *, repo: str = "") -> None:
-        self.pipeline = pipeline
-        self.name = name
-        self.repo = repo or f"{pipeline.name}/{name}"
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__.lower()} {self.pipeline.name}/{self.name}>"
-
-    def glob(self, pattern: str) -> Input:
-        """The files of this node that match ``pattern``."""
-        return Input(node=self).glob(pattern)
-
-    def reference(self) -> Input:
-        """This node as something to read that does not make the reader run again."""
-        return Input(node=self).reference()
-
-
-class Source(Node):
-    """A repo that people or systems commit to."""
-
-    def __init__(
-        self, pipeline: Pipeline, name: str, *, repo: str, branch: str, feed: Feed | None = None
-    ) -> None:
-        super().__init__(pipeline, name, repo=repo)
-        self.branch = branch
-        self.feed = feed
 
 
 class Step(Node):
@@ -93,13 +52,14 @@ class Step(Node):
         self,
         pipeline: Pipeline,
         function: Function,
-        inputs: tuple[Input, ...],
+        inputs: Arranged,
         options: StepOptions,
     ) -> None:
         super().__init__(pipeline, options.name or function.__name__)
         self.__wrapped__ = function
         self.__doc__ = function.__doc__
-        self.inputs = inputs
+        self.inputs = inputs.inputs
+        self.combination = inputs.combination
         self.options = options
         self.expectations: list[Function] = []
 
@@ -115,15 +75,14 @@ class Command(Step):
         self,
         pipeline: Pipeline,
         command: CommandDefinition,
-        inputs: Mapping[str, Input],
+        inputs: Arranged,
         options: StepOptions,
     ) -> None:
         def program(*_: object) -> None:
             raise invalid(f"{options.name} is a program", "Call it with the shell.")
 
-        super().__init__(pipeline, program, tuple(inputs.values()), options)
+        super().__init__(pipeline, program, inputs, options)
         self.command = command
-        self.names = tuple(inputs)
 
 
 class Training(Step):
@@ -133,7 +92,7 @@ class Training(Step):
         self,
         pipeline: Pipeline,
         function: Function,
-        inputs: tuple[Input, ...],
+        inputs: Arranged,
         options: StepOptions,
         training: TrainingOptions,
     ) -> None:
@@ -218,15 +177,12 @@ class Pipeline:
         ``clew.database(...)``; ``sql=`` with ``url=``, ``every=``, ``watermark=`` and the rest of
         ``clew.database`` is short for the last.
         """
-        check_ref_name(branch)
-        if repo:
-            check_repo_name(repo)
         found = feed_of(name, feed, sql, polling)
         return self._add(Source(self, name, repo=repo, branch=branch, feed=found))
 
     def step(
         self,
-        *inputs: Node | Input,
+        *inputs: Given,
         per: str = "repo",
         name: str = "",
         retries: int = 0,
@@ -291,8 +247,8 @@ class Pipeline:
         self,
         name: str,
         command: Sequence[str] | str,
-        *inputs: Node | Input,
-        named: Mapping[str, Node | Input] | None = None,
+        *inputs: Given,
+        named: Mapping[str, Given] | None = None,
         per: str = "repo",
         stdin: str = "",
         stdout: str = "",
@@ -351,6 +307,7 @@ class Pipeline:
         """
         check_name(name, "a command")
         found = _named_inputs(name, inputs, named or {}, per)
+        self._bind([*inputs, *(named or {}).values()])
         options = StepOptions(
             name=name,
             retries=retries,
@@ -377,7 +334,7 @@ class Pipeline:
         program = command_of(
             name,
             command,
-            names=list(found),
+            names=list(dict.fromkeys(one.parameter for one in found.inputs)),
             stdin=stdin,
             stdout=stdout,
             pipes=pipes,
@@ -399,7 +356,7 @@ class Pipeline:
 
     def train(
         self,
-        *inputs: Node | Input,
+        *inputs: Given,
         target: str,
         test: HoldoutDefinition | Source,
         search: SearchDefinition | None = None,
@@ -441,9 +398,9 @@ class Pipeline:
 
         def record(function: Function) -> Training:
             found = self._inputs(function, inputs, "repo", extra=1)
-            if len(found) != 1:
+            if len(found.inputs) != 1:
                 raise invalid(
-                    f"The training step {function.__name__} has {len(found)} inputs",
+                    f"The training step {function.__name__} has {len(found.inputs)} inputs",
                     "Give it one; join the data in a step before it.",
                 )
             return self._add(Training(self, function, found, options, training))
@@ -500,60 +457,46 @@ class Pipeline:
     def _inputs(
         self,
         function: Function,
-        inputs: Sequence[Node | Input],
+        inputs: Sequence[Given],
         per: str,
         *,
         named: tuple[str, ...] = (),
         extra: int = 0,
-    ) -> tuple[Input, ...]:
-        if per not in PER:
-            raise invalid(f"per={per!r} of {function.__name__}", f"Use one of {', '.join(PER)}.")
-        found = [as_input(one) for one in inputs]
-        if found and per != "repo":
-            found[0] = replace(found[0], per=per)
-        check_signature(function, len(found) + extra, named)
-        return tuple(found)
+    ) -> Arranged:
+        count = width(inputs)
+        check_signature(function, count + extra, named)
+        names = list(inspect.signature(function).parameters)[:count]
+        self._bind(inputs)
+        return arrange(function.__name__, inputs, per, names)
 
-
-def as_input(one: Node | Input) -> Input:
-    """A node or some of its files, as an input.
-
-    Raises:
-        Invalid: ``pipeline.definition`` where it is neither.
-    """
-    if isinstance(one, Node):
-        return Input(node=one)
-    if isinstance(one, Input):
-        return one
-    raise invalid(
-        f"{one!r} is not an input of a step", "Give sources, steps, or node.glob('/*.parquet')."
-    )
+    def _bind(self, inputs: Sequence[Given]) -> None:
+        """Take up cron inputs that are new."""
+        for one in leaves_of(inputs):
+            if isinstance(one.node, Cron) and one.node.bind(self):
+                self._add(one.node)
 
 
 def _named_inputs(
-    step: str, inputs: Sequence[Node | Input], named: Mapping[str, Node | Input], per: str
-) -> dict[str, Input]:
-    """Inputs by the names of their directories; the first is cut as ``per`` says."""
-    if per not in PER:
-        raise invalid(f"per={per!r} of {step}", f"Use one of {', '.join(PER)}.")
-    nodes = [as_input(one) for one in inputs]
-    names = [one.node.name for one in nodes] + list(named)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise invalid(
-            f"{step} has two inputs called {twice!r}", "Name them: named={'old': a, 'new': b}."
-        )
-    if "out" in names:
-        raise invalid(f"{step} has an input called 'out'", "Give it another name in named=.")
+    step: str, inputs: Sequence[Given], named: Mapping[str, Given], per: str
+) -> Arranged:
+    """Inputs by the names of their directories: those of their nodes, where they have no other."""
     for name in named:
         check_name(name, "an input")
-    found = dict(zip(names, [*nodes, *map(as_input, named.values())], strict=True))
-    if per != "repo" and found:
-        found[names[0]] = replace(found[names[0]], per=per)
-    return found
+    given = [_called(as_input(one)) for one in inputs]
+    given += [_called(as_input(one), name) for name, one in named.items()]
+    names = list(dict.fromkeys(one.parameter for one in leaves_of(given)))
+    if "out" in names:
+        raise invalid(f"{step} has an input called 'out'", "Give it another name in named=.")
+    return arrange(step, given, per, names)
 
 
-def _check_inputs(inputs: Sequence[Node | Input], decorator: str) -> None:
+def _called(one: Input | Combined, name: str = "") -> Input | Combined:
+    if isinstance(one, Combined):
+        return replace(one, parts=tuple(_called(part, name) for part in one.parts))
+    return one.named(name or one.parameter or one.node.name)
+
+
+def _check_inputs(inputs: Sequence[Given], decorator: str) -> None:
     """Refuse wrong inputs at once: ``@p.step`` without brackets would record nothing."""
     if len(inputs) == 1 and inspect.isfunction(inputs[0]):
         raise invalid(

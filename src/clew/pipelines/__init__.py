@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from clew.base.doors import on_demand
 from clew.pipelines.definitions import (
+    Combination,
     InputDefinition,
     PipelineDefinition,
     SourceDefinition,
     StepDefinition,
 )
-from clew.pipelines.environment import Environment, environment_of
+from clew.pipelines.environment import environment_of
 from clew.pipelines.fingerprint import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from clew.pipelines.runner import Runner, RunResult, StepRun
 
 __all__ = [
-    "Environment",
+    "Combination",
     "Fingerprint",
     "InputDefinition",
     "PipelineDefinition",

@@ -14,6 +14,7 @@ import msgspec
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
 from clew.base.records.policy import PipelinePolicy, Policy
+from clew.base.schedules import Schedule
 from clew.places import CommandDefinition, RuntimeDefinition
 from clew.store import digest_of
 
@@ -74,11 +75,17 @@ Part: TypeAlias = "int | Combination"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDefinition:
-    """A repo that people or systems commit to. ``name`` is how the file calls it."""
+    """A repo that people or systems commit to. ``name`` is how the file calls it.
+
+    With ``cron`` it is the engine that commits, a file for each tick; each takes the place of the
+    one before where they ``overwrite``.
+    """
 
     name: str
     repo: str
     branch: str = "main"
+    cron: Schedule | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
