@@ -59,12 +59,14 @@ class Couriers:
                 thread.join()
 
     def _work(self) -> None:
+        act: Act | None
         while (act := self._acts.get()) is not None:
             try:
                 act()
             except Exception:  # noqa: BLE001 - not ours: shown, and the thread goes on
                 here = threading.current_thread()
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), here)))
+            act = None  # what it holds is not kept until the next one comes
 
 
 class Submitted:

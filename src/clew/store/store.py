@@ -36,7 +36,9 @@ from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.shelf import Shelf
 from clew.store.writer import Writer
 
-_NODES_KEPT = 2048
+_NODES_KEPT = 512
+"""Nodes in memory, of about 15 KB each: who walks a large tree does not come back to a leaf."""
+
 _BUFFER = 256 * 1024
 
 
