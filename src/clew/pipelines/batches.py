@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -124,6 +124,10 @@ class Batches:
     """Runs items; one per job, used by its thread."""
 
     place: Place
+    _source: Iterator[list[Item]] = field(default_factory=lambda: iter(()))
+    _coming: int = 0
+    """How many items the source has yet, at most."""
+    _more: bool = True
     _pending: deque[Item] = field(default_factory=deque)
     _running: list[_Batch] = field(default_factory=list)
     _queue: SimpleQueue[tuple[_Batch, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
@@ -134,26 +138,29 @@ class Batches:
     def __post_init__(self) -> None:
         self._tries = Tries(self.place.step.retries, self.place.step.policy)
 
-    def run(self, items: list[Item]) -> Iterator[list[Result]]:
+    def run(self, items: Iterable[list[Item]], most: int) -> Iterator[list[Result]]:
         """Results as they become durable, in any order, each item once.
 
-        An empty list comes now and then while nothing does, so that the caller can write.
+        ``items`` come some at a time, as they are needed; ``most`` is how many there may be. An
+        empty list of results comes now and then, so that the caller can write.
 
         Raises:
             Interrupted: where the signals say so, or the pool is closed.
             Broken: where no datum can run.
         """
         signals = self.place.signals
-        self._pending.extend(items)
+        self._source, self._coming = iter(items), most
         try:
-            while self._pending or self._tries.later or self._running:
+            while self._more or self._pending or self._tries.later or self._running:
                 if signals.interrupted() or (signals.draining.is_set() and not self._running):
                     raise Interrupted
+                waits = True
                 if signals.draining.is_set():
                     self._drain()
                 else:
-                    self._fill()
-                results = self._collect()
+                    waits = self._fill()
+                waits = waits and bool(self._running or self._pending or self._tries.later)
+                results = self._collect(LOOK_S if waits else 0.0)
                 self._check_time()
                 self._restart()
                 yield results
@@ -174,12 +181,28 @@ class Batches:
 
     # out ------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
+        """Hand over what there is room for; False where more is to be looked at at once."""
         self._pending.extend(self._tries.due())
-        while self._pending and len(self._running) < self._at_once():
+        while len(self._running) < self._at_once():
+            size = self._batch_size()
+            while self._more and len(self._pending) < size:
+                if not self._pull() and self._more:
+                    return False
+            if not self._pending:
+                return True
             if not self.place.slots.take(self.place.pipeline, self.place.slots_limit):
-                return
-            self._submit(self._next())
+                return True
+            self._submit(self._next(size))
+        return True
+
+    def _pull(self) -> bool:
+        """Take some items from the source; whether there were any."""
+        some = next(self._source, None)
+        self._more = some is not None
+        self._pending.extend(some or ())
+        self._coming = max(0, self._coming - len(some or ())) if self._more else 0
+        return bool(some)
 
     def _at_once(self) -> int:
         """How many calls at most: where the datums of the step are limited, each runs one."""
@@ -187,19 +210,20 @@ class Batches:
         ahead = AHEAD * self.place.compute.size
         return ahead if limit is None else min(limit, ahead)
 
-    def _next(self) -> list[Item]:
-        """The next batch. One for the handler of errors is by itself."""
+    def _next(self, size: int) -> list[Item]:
+        """The next batch, of so many at most. One for the handler of errors is by itself."""
         if self._pending[0].failed is not None:
             return [self._pending.popleft()]
         items = list[Item]()
-        for _ in range(self._batch_size()):
+        while self._pending and len(items) < size:
             if self._pending[0].failed is not None:
                 break
             items.append(self._pending.popleft())
         return items
 
     def _batch_size(self) -> int:
-        share = -(-len(self._pending) // self.place.compute.size)
+        left = len(self._pending) + self._coming
+        share = max(1, -(-left // self.place.compute.size))
         if self._mean_s is None:
             return min(FIRST_BATCH, max(1, share // 2))
         wanted = int(TARGET_S / (self._mean_s + OVERHEAD_S))
@@ -265,10 +289,9 @@ class Batches:
 
     # in -------------------------------------------------------------------------------------
 
-    def _collect(self) -> list[Result]:
+    def _collect(self, wait_s: float) -> list[Result]:
         """Wait for something to happen, then take all that has."""
         results: list[Result] = []
-        wait_s = LOOK_S
         while True:
             try:
                 batch, message = (

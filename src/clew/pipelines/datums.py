@@ -88,6 +88,10 @@ class Cut:
         """All datums, in the order of their files."""
         return map(self.unit, self._side.elements(self.step.combined()))
 
+    def count(self) -> int:
+        """How many datums there are."""
+        return sum(1 for _ in self._side.elements(self.step.combined()))
+
     def changed_units(self, old: Cut) -> tuple[list[Unit], list[Unit]] | None:
         """The datums that ``old`` has and this has not, and those that only this has.
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from clew.base.errors import Conflict
 from clew.pipelines.work import Known, Work
-from clew.store import Entry, Store, Writer
+from clew.store import Entry, Writer
+
+AT_ONCE = 4000
+"""So many files are held until they go into the tree."""
 
 
 @dataclass(frozen=True)
@@ -35,31 +38,47 @@ def entries_of(files: Iterable[Iterable[object]]) -> list[Entry]:
     ]
 
 
-def build(
-    store: Store, writer: Writer, work: Work, made: list[Made], who: Callable[[str], str]
-) -> tuple[str, str]:
-    """The trees of a finished job: its output, and its quarantine.
+class Output:
+    """The trees of a job, made as its datums come: some thousand files at a time.
 
-    ``who`` names the datum that a path of the output before came from.
-
-    Raises:
-        Conflict: ``output.clash`` where two datums wrote one path, naming both;
-            ``tree.file_and_directory``.
+    ``who`` names the datum, other than one of a label, that has a path of the output so far.
     """
-    gone = [made_by(known) for known in work.gone]
-    new = [*map(made_by, work.known), *made]
-    owners = _owners(new)
-    taken_out = {entry.path for one in gone for entry in one.outputs}
-    for path, owner in owners.items():
-        if path not in taken_out and store.get(work.tree, path) is not None:
-            raise _clash(path, who(path), owner)
-    tree = writer.tree(work.tree, [e for one in new for e in one.outputs], taken_out)
-    aside = writer.tree(
-        work.aside,
-        [entry for one in new for entry in one.aside],
-        {entry.path for one in gone for entry in one.aside},
-    )
-    return tree, aside
+
+    def __init__(self, writer: Writer, work: Work, who: Callable[[str, str], str]) -> None:
+        self._writer = writer
+        self._who = who
+        gone = [made_by(known) for known in work.gone]
+        self._tree = writer.tree(work.tree, (), [e.path for one in gone for e in one.outputs])
+        self._aside = writer.tree(work.aside, (), [e.path for one in gone for e in one.aside])
+        self._made: list[Made] = []
+        self._files = 0
+
+    def add(self, made: Made) -> None:
+        """Take the files of one more datum. Raises what :meth:`finish` raises."""
+        self._made.append(made)
+        self._files += len(made.outputs) + len(made.aside)
+        if self._files >= AT_ONCE:
+            self._apply()
+
+    def finish(self) -> tuple[str, str]:
+        """The trees, not flushed yet: the output, and its quarantine.
+
+        Raises:
+            Conflict: ``output.clash`` where two datums wrote one path, naming both;
+                ``tree.file_and_directory``.
+        """
+        self._apply()
+        return self._tree, self._aside
+
+    def _apply(self) -> None:
+        made, self._made, self._files = self._made, [], 0
+        owners = _owners(made)
+        before, tree = self._tree, self._writer
+        self._tree = tree.tree(before, [entry for one in made for entry in one.outputs])
+        if tree.summary(self._tree).files < tree.summary(before).files + len(owners):
+            path = next(path for path in owners if tree.get(before, path) is not None)
+            raise _clash(path, self._who(path, owners[path]), owners[path])
+        self._aside = tree.tree(self._aside, [entry for one in made for entry in one.aside])
 
 
 def _owners(made: list[Made]) -> dict[str, str]:

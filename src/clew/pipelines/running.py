@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clew.base import clock
-from clew.base.errors import ClewError, NotFound, Unavailable
+from clew.base.errors import ClewError, Conflict, NotFound, Unavailable
 from clew.base.records import ENDED_STATES, Commit, Job
 from clew.compute import Compute
 from clew.db import Database, Tx
@@ -24,12 +24,13 @@ from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
 from clew.pipelines.logs import append_log
-from clew.pipelines.output import Made, build, entries_of
+from clew.pipelines.output import Made, Output, entries_of, made_by
 from clew.pipelines.programs import variables_of
 from clew.pipelines.registry import Registry
 from clew.pipelines.restarting import take_anew
 from clew.pipelines.runner import Runner
 from clew.pipelines.signals import Signals
+from clew.pipelines.trouble import Trouble
 from clew.pipelines.turns import Slots
 from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
 from clew.repos import Repos
@@ -42,7 +43,6 @@ _NOT_OURS = frozenset({"db.unreachable", "lock.lost"})
 """Codes of errors that say nothing of the job that met them."""
 
 QUARANTINE_SUFFIX = ".quarantine"
-_REASONS = 3
 _GIVE_UP = 50
 """After so many failed datums without a good one, the rest of a job is not tried."""
 
@@ -244,9 +244,9 @@ class _Datums:
         self._signals = signals
         self._rows: list[dict[str, Any]] = []
         self._written_at = time.monotonic()
-        self._made: list[Made] = []
-        self._bad: list[tuple[Item, str, str]] = []
+        self._trouble = Trouble()
         self._counts = Counts()
+        self._told = self._counts
         self._aside_rows = 0
         self._writer = tools.store.writer()
         with tools.db.read() as tx:
@@ -258,23 +258,30 @@ class _Datums:
             self._work()
 
     def _work(self) -> None:
-        pinned = self._pinned
+        pinned, tools = self._pinned, self._tools
         trees = {name: commit.tree for name, commit in pinned.inputs.items()}
-        cut = Cut(self._tools.store, pinned.step, trees, pinned.epoch)
-        with self._tools.db.read() as tx:
-            work = work_of(tx, cut, pinned.base)
-            take_anew(tx, cut, work, pinned.row.anew, pinned.job.id)
-        mine = sum(known.job == pinned.job.id for known in work.known)
-        if mine:  # an engine that died has done them: they are of this job too
+        self._cut = Cut(tools.store, pinned.step, trees, pinned.epoch)
+        work = work_of(tools.db, self._cut, pinned.base)
+        take_anew(tools.db, self._cut, work, pinned.row.anew, pinned.job.id)
+        if pinned.row.version is not None:  # an engine that died has begun with it
             self._aside_rows = self._rows_aside_before()
-        skipped = work.kept + len(work.known) - mine
-        self._counts = Counts(total=work.total, done=mine, skipped=skipped)
-        if work.todo:
+        self._counts = Counts(total=work.total, skipped=work.kept)
+        self._output = Output(self._writer, work, self._owner)
+        if work.kept < work.total:
             self._run(work)
-        if self._bad:
+        if self._trouble:
             self._end_badly()
         else:
             self._end_well(work)
+
+    def _items(self, work: Work) -> Iterator[list[Item]]:
+        """What is to run; the files of what is known go into the output on the way."""
+        for some in work.found:
+            for known in [known for _, known, _ in some if known is not None]:
+                mine = known.job == self._pinned.job.id
+                self._count(done=int(mine), skipped=int(not mine))
+                self._output.add(made_by(known))
+            yield [Item(unit, reason) for unit, known, reason in some if known is None]
 
     def _run(self, work: Work) -> None:
         pinned, tools = self._pinned, self._tools
@@ -293,17 +300,16 @@ class _Datums:
             slots_limit=self._limit,
             variables=variables_of(pinned.job),
         )
-        items = [Item(unit, reason) for unit, reason in work.todo]
         try:
             self._signals.batches = batches = Batches(place)
-            for results in batches.run(items):
+            for results in batches.run(self._items(work), work.total - work.kept):
                 for result in results:
                     self._take(result)
-                if self._rows and time.monotonic() - self._written_at > WRITE_S:
+                if self._counts != self._told and time.monotonic() - self._written_at > WRITE_S:
                     self._write()
-                if len(self._bad) >= _GIVE_UP and not self._made:
+                if len(self._trouble) >= _GIVE_UP and not self._counts.done:
                     break
-        except (Interrupted, Broken):
+        except (Interrupted, Broken, Conflict):
             self._write()
             raise
 
@@ -311,21 +317,24 @@ class _Datums:
         item, report = result.item, result.report
         self._rows.append(_datum_row(self._pinned.job.id, result))
         if report.state == "done":
-            made = Made(item.unit.label(), entries_of(report.outputs), entries_of(report.aside))
-            self._made.append(made)
             self._aside_rows += rows_aside(report.evidence)
             self._count(done=1)
+            made = Made(item.unit.label(), entries_of(report.outputs), entries_of(report.aside))
+            self._output.add(made)
         elif report.state == "recovered":
             self._count(recovered=1)
         else:
-            self._bad.append((item, report.state, report.error))
+            self._trouble.add(item.unit.label(), report.state, report.error)
             self._count(failed=1)
 
-    def _count(self, *, done: int = 0, failed: int = 0, recovered: int = 0) -> None:
+    def _count(
+        self, *, done: int = 0, skipped: int = 0, failed: int = 0, recovered: int = 0
+    ) -> None:
         old = self._counts
         self._counts = replace(
             old,
             done=old.done + done,
+            skipped=old.skipped + skipped,
             failed=old.failed + failed,
             recovered=old.recovered + recovered,
         )
@@ -336,7 +345,7 @@ class _Datums:
         with self._tools.db.begin() as tx:
             self._insert(tx)
             self._tools.jobs.progress(tx, self._pinned.job.id, self._counts)
-        self._written_at = time.monotonic()
+        self._written_at, self._told = time.monotonic(), self._counts
 
     def _insert(self, tx: Tx) -> None:
         if not self._rows:
@@ -349,29 +358,24 @@ class _Datums:
         self._rows = []
 
     def _end_badly(self) -> None:
-        state = "failed" if any(state == "failed" for _, state, _ in self._bad) else "refused"
-        item, _, first = next(bad for bad in self._bad if bad[1] == state)
-        line = first.strip().splitlines()[0] if first.strip() else "no message"
-        number, total = len(self._bad), self._counts.total
-        reason = f"{number} of {total} datums {state}; {item.unit.label()}: {line}"
-        errors = [f"{one.unit.label()}: {text}" for one, _, text in self._bad[:_REASONS]]
+        trouble = self._trouble
         self._writer.flush()
         with self._tools.db.begin() as tx:
             self._insert(tx)
             self._tools.jobs.fail(
                 tx,
                 self._pinned.job.id,
-                state,
-                reason,
-                error="\n\n".join(errors),
+                trouble.state,
+                trouble.reason(self._counts.total),
+                error=trouble.errors,
                 counts=self._counts,
             )
 
     def _end_well(self, work: Work) -> None:
         pinned, tools = self._pinned, self._tools
         try:
-            tree, aside = build(tools.store, self._writer, work, self._made, self._owner)
-        except ClewError:
+            tree, aside = self._output.finish()
+        except Conflict:
             self._write()
             raise
         sources = sources_of({name: commit.id for name, commit in pinned.inputs.items()})
@@ -388,13 +392,13 @@ class _Datums:
                 pinned.job.id,
                 tree,
                 counts=self._counts,
-                reason=self._told(base.job if base and nothing else ""),
+                reason=self._said(base.job if base and nothing else ""),
                 prepared=prepared,
             )
             if aside != work.aside or (base is not None and aside != base.aside):
                 self._keep_aside(tx, aside)
 
-    def _told(self, same_as: str) -> str:
+    def _said(self, same_as: str) -> str:
         """What the job says at its end; '' where the reason that it ran for says it all."""
         if same_as:
             return f"Nothing to do: {unchanged_since(same_as)}."
@@ -423,13 +427,15 @@ class _Datums:
         sources = [one.id for one in pinned.inputs.values()]
         repos.finish(commit.id, tree, provenance=sources, rebase=True, tx=tx)
 
-    def _owner(self, path: str) -> str:
-        """The datum whose output was at a path of the base."""
+    def _owner(self, path: str, other: str) -> str:
+        """The datum whose output is at a path, other than that of a label."""
+        self._write()  # it may be one that has just ended
         base = self._pinned.base
-        if base is not None:
+        for cut in [self._cut, *([base.cut] if base is not None else [])]:
             with self._tools.db.read() as tx:
-                for unit, known in known_among(tx, base.cut.units()):
-                    if known is not None and any(one[0] == path for one in known.outputs):
+                for unit, known in known_among(tx, cut.units()):
+                    made = known is not None and any(one[0] == path for one in known.outputs)
+                    if made and unit.label() != other:
                         return unit.label()
         return "a datum of an earlier job"
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from clew.base.ids import short
-from clew.db import Tx
+from clew.db import Database, Tx
 from clew.pipelines import tables
 from clew.pipelines.cutting import Group
 from clew.pipelines.datums import Cut, Unit
@@ -23,6 +23,8 @@ from clew.store import EMPTY_TREE
 
 T = TypeVar("T")
 _AT_ONCE = 500
+_HELD = 5000
+"""So many changed files are looked at as a difference, however few the others are."""
 _CAUSES = 3
 
 
@@ -50,37 +52,40 @@ class Known:
     aside: list[list[Any]]
 
 
+Found = tuple[Unit, Known | None, str]
+"""A datum whose files are not in the output yet: what it made before, or why it runs."""
+
+
 @dataclass
 class Work:
     """What a job has to do.
 
-    ``tree`` and ``aside`` are what its output starts from; ``known`` are datums whose outputs are
-    not in there yet, ``gone`` those whose outputs are to be taken out. ``kept`` counts the known
-    ones that are in there. A datum of ``todo`` goes with the reason why it runs.
+    ``tree`` and ``aside`` are what its output starts from, ``gone`` datums whose files are to be
+    taken out of that. ``kept`` counts those whose files are in there. ``found`` tells the others,
+    some hundred at a time and once: a list where they are what has changed; where they are all
+    (``whole``), they are read from trees and rows as they are asked for, and never all in memory.
     """
 
+    total: int
     tree: str = EMPTY_TREE
     aside: str = EMPTY_TREE
-    todo: list[tuple[Unit, str]] = field(default_factory=list)
-    known: list[Known] = field(default_factory=list)
     gone: list[Known] = field(default_factory=list)
     kept: int = 0
-
-    @property
-    def total(self) -> int:
-        """How many datums the job has."""
-        return self.kept + len(self.known) + len(self.todo)
+    whole: bool = False
+    found: Iterable[list[Found]] = ()
 
 
-def work_of(tx: Tx, cut: Cut, base: Base | None) -> Work:
+def work_of(db: Database, cut: Cut, base: Base | None) -> Work:
     """What there is to do for a step over trees, on top of its last good job."""
-    if base is not None and not base.recovered and _same_but_data(base.cut, cut):
+    if base is not None and _same_but_data(base.cut, cut):
         if base.cut.trees == cut.trees:
-            return Work(tree=base.tree, aside=base.aside, kept=base.total)
-        work = _by_difference(tx, cut, base)
-        if work is not None:
-            return work
-    return _whole(tx, cut, base)
+            return Work(total=base.total, tree=base.tree, aside=base.aside, kept=base.total)
+        if not _much_differs(cut, base):
+            work = _by_difference(db, cut, base)
+            if work is not None:
+                return work
+    found = _all_found(db, cut, Reasons(cut, base))
+    return Work(total=cut.count(), whole=True, found=found)
 
 
 def _same_but_data(old: Cut, new: Cut) -> bool:
@@ -107,35 +112,46 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
 # whole and difference -----------------------------------------------------------------------
 
 
-def _whole(tx: Tx, cut: Cut, base: Base | None) -> Work:
-    work, why = Work(), Reasons(cut, base)
-    for unit, known in known_among(tx, cut.units()):
-        if known is None:
-            work.todo.append((unit, why.of(unit)))
-        else:
-            work.known.append(known)
-    return work
+def _all_found(db: Database, cut: Cut, why: Reasons) -> Iterator[list[Found]]:
+    """All datums, with the rows as they are when each is reached."""
+    for some in chunks(cut.units()):
+        with db.read() as tx:
+            yield _found(tx, some, why)
 
 
-def _by_difference(tx: Tx, cut: Cut, base: Base) -> Work | None:
-    """The work by the difference of trees; None where it is better found anew."""
-    found = cut.changed_units(base.cut)
-    if found is None or 2 * len(found[0]) > base.total:
-        return None
-    removed, added = found
-    work, why = (
-        Work(tree=base.tree, aside=base.aside, kept=base.total - len(removed)),
-        Reasons(cut, base),
+def _found(tx: Tx, units: Iterable[Unit], why: Reasons) -> list[Found]:
+    return [
+        (unit, known, "" if known is not None else why.of(unit))
+        for unit, known in known_among(tx, units)
+    ]
+
+
+def _much_differs(cut: Cut, base: Base) -> bool:
+    """Whether so many files differ that to hold what has changed would take much memory."""
+    limit = max(_HELD, base.total // 2)
+    changes = (
+        change
+        for one in cut.step.inputs
+        if one.kind == "data"
+        for change in cut.store.diff(base.cut.tree(one), cut.tree(one))
     )
-    for _unit, known in known_among(tx, removed):
-        if known is None:  # cannot be, unless rows were taken away by hand
-            return None
-        work.gone.append(known)
-    for unit, known in known_among(tx, added):
-        if known is None:
-            work.todo.append((unit, why.of(unit)))
-        else:
-            work.known.append(known)
+    return next(islice(changes, limit, None), None) is not None
+
+
+def _by_difference(db: Database, cut: Cut, base: Base) -> Work | None:
+    """The work by the difference of trees; None where it is better found anew."""
+    changed = cut.changed_units(base.cut)
+    if changed is None or 2 * len(changed[0]) > base.total:
+        return None
+    removed, added = changed
+    kept = base.total - len(removed)
+    work = Work(total=kept + len(added), tree=base.tree, aside=base.aside, kept=kept)
+    with db.read() as tx:
+        for _unit, known in known_among(tx, removed):
+            if known is None:  # cannot be, unless rows were taken away by hand
+                return None
+            work.gone.append(known)
+        work.found = [_found(tx, added, Reasons(cut, base))]
     return work
 
 

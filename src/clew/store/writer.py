@@ -23,7 +23,7 @@ from clew.store.gathering import Gathering
 from clew.store.leases import Lease
 from clew.store.marking import children
 from clew.store.nodes import EMPTY_TREE, TREE, Item, Load, Node, decode_node, encode_node
-from clew.store.reading import check_tree
+from clew.store.reading import check_tree, find
 from clew.store.records import Entry, TreeSummary
 from clew.store.squeeze import Squeezer
 
@@ -164,6 +164,10 @@ class Writer:
             NotFound: ``object.missing`` where ``base`` is unknown.
         """
         return editing.edit(self._load, self._save, check_tree(base), puts, deletes)
+
+    def get(self, tree: str, path: str) -> Entry | None:
+        """The file at ``path`` of a tree, also of one that is not flushed yet; or None."""
+        return find(self._load, check_tree(tree), path)
 
     def summary(self, tree: str) -> TreeSummary:
         """How many files and bytes a tree holds, also one that is not flushed yet."""
