@@ -17,6 +17,7 @@ _ROOMS = {
     "join": "authoring",
     "group": "authoring",
     "cron": "authoring",
+    "backoff": "authoring",
     "Trial": "experiments",
     "asha": "experiments",
     "random": "experiments",

@@ -6,10 +6,12 @@ Knows the definitions of the rooms below, not how they are carried out.
 from clew.authoring.inputs import cron, cross, group, join, union
 from clew.authoring.manifest import Manifest, read_manifests
 from clew.authoring.nodes import Pipeline
+from clew.authoring.policies import backoff
 
 __all__ = [
     "Manifest",
     "Pipeline",
+    "backoff",
     "cron",
     "cross",
     "group",

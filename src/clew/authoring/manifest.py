@@ -16,6 +16,7 @@ from clew.authoring.inputs import Cron, Input, Source
 from clew.authoring.nodes import Command, Function, Pipeline, Step, Training
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
+from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, form_of
 from clew.compute import load_module
 from clew.models import EvaluationDefinition, GateDefinition
@@ -115,6 +116,7 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
                 _source(node) for node in pipeline.nodes.values() if isinstance(node, Source | Cron)
             ),
             steps=tuple(steps),
+            policy=pipeline.policy,
             notes=tuple(sorted({note for step in steps for note in step.widened})),
         ),
         endpoints=tuple(
@@ -167,6 +169,7 @@ def _step(step: Step, project: Project) -> StepDefinition:
         timeout_s=options.timeout_s,
         memory_bytes=options.memory_bytes,
         version=options.version,
+        policy=_policy(step, project),
         options=_training(step) if isinstance(step, Training) else _result(step),
         output_repo=step.repo,
     )
@@ -177,6 +180,13 @@ def _source(node: Source | Cron) -> SourceDefinition:
     if isinstance(node, Source):
         return source
     return replace(source, cron=node.times, overwrite=node.overwrite)
+
+
+def _policy(step: Step, project: Project) -> Policy:
+    written = step.options.how
+    if written.on_error is None:
+        return written.policy
+    return replace(written.policy, on_error=_reference(written.on_error, project))
 
 
 def _training(step: Training) -> dict[str, Any]:
@@ -214,6 +224,7 @@ def _gate(model: Training, project: Project) -> StepDefinition:
             InputDefinition(parameter="test", repo=where[0], branch=where[1], kind="reference"),
         ),
         **code,
+        policy=Policy(priority=model.options.how.policy.priority),
         options={"gate": msgspec.to_builtins(gate), "has_rules": model.gate is not None},
         output_repo=model.repo + GATE_SUFFIX,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from clew.authoring.checks import (
     check_limits,
@@ -31,6 +31,7 @@ from clew.authoring.inputs import (
     leaves_of,
     width,
 )
+from clew.authoring.policies import StepPolicy, Written, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.experiments import Distribution, SearchDefinition, single
 from clew.models import HoldoutDefinition
@@ -112,6 +113,7 @@ class StepOptions:
     version: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
+    how: Written = field(default_factory=Written)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +149,28 @@ class Pipeline:
 
     Make one at module level and decorate functions with its methods; ``clew apply FILE`` registers
     it. The name is also the project that its repos live in.
+
+    ``max_jobs``, ``parallel`` (datums at once) and ``rate`` (starts of jobs, ``"10/min"``) hold for
+    all its steps together; ``priority`` and ``every_commit`` are what a step has that says nothing
+    else.
     """
 
-    def __init__(self, name: str, *, description: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        priority: int = 0,
+        every_commit: bool = True,
+        max_jobs: int | None = None,
+        parallel: int | None = None,
+        rate: str = "",
+    ) -> None:
         check_name(name, "a pipeline")
         self.name = name
         self.description = description
+        self.defaults = {"priority": priority, "every_commit": every_commit}
+        self.policy = pipeline_policy(name, max_jobs=max_jobs, parallel=parallel, rate=rate)
         self.nodes: dict[str, Node] = {}
         self.endpoints: dict[str, EndpointOptions] = {}
         self.monitors: list[MonitorOptions] = []
@@ -193,6 +211,7 @@ class Pipeline:
         requirements: Sequence[str] | str = (),
         python: str = "",
         cpus: int | None = None,
+        **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Step]:
         """Make a function a step. Arguments are its inputs, in the order of its parameters.
 
@@ -214,6 +233,7 @@ class Pipeline:
                 needs; import its packages inside the function.
             python: The version of Python of that environment, ``"3.12"``, or an interpreter's path.
             cpus: How many cores a datum may use.
+            how: How it is run: see :class:`StepPolicy`.
 
         Raises:
             Invalid: ``pipeline.definition`` for a wrong ``per``, input or name.
@@ -239,7 +259,9 @@ class Pipeline:
 
         def record(function: Function) -> Step:
             found = self._inputs(function, inputs, per, named=tuple(options.parameters))
-            return self._add(Step(self, function, found, options))
+            names = list(inspect.signature(function).parameters)
+            written = policy_of(function.__name__, how, self.defaults, names)
+            return self._add(Step(self, function, found, replace(options, how=written)))
 
         return record
 
@@ -266,6 +288,7 @@ class Pipeline:
         sandbox: bool = False,
         network: bool | None = None,
         image: str = "",
+        **how: Unpack[StepPolicy],
     ) -> Command:
         """Make a program in any language a step: it reads directories and writes one.
 
@@ -301,6 +324,7 @@ class Pipeline:
                 cannot change, has a ``/tmp`` of its own and no network.
             network: Whether a sandbox or image has the network.
             image: A container image that it runs in, with its inputs at ``/pfs``.
+            how: How it is run: see :class:`StepPolicy`.
 
         Raises:
             Invalid: ``pipeline.definition``.
@@ -315,6 +339,7 @@ class Pipeline:
             memory_bytes=memory_bytes,
             version=version,
             parameters=parameters or {},
+            how=policy_of(name, how, self.defaults, list(found)),
             runtime=runtime_of(
                 name,
                 requirements=requirements,
@@ -365,6 +390,7 @@ class Pipeline:
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         version: str = "",
+        **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Training]:
         """Make a function a training step: it gets the training rows and a ``clew.Trial``.
 
@@ -379,13 +405,18 @@ class Pipeline:
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
             version: Stands for the code: training runs anew for code only when this changes.
+            how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
 
         Raises:
             Invalid: ``pipeline.definition``.
         """
         _check_inputs(inputs, "train")
         options = StepOptions(
-            name=name, timeout_s=timeout_s, memory_bytes=memory_bytes, version=version
+            name=name,
+            timeout_s=timeout_s,
+            memory_bytes=memory_bytes,
+            version=version,
+            how=policy_of(name or "a training step", how, self.defaults),
         )
         check_limits(
             retries=options.retries,

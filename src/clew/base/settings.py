@@ -26,6 +26,7 @@ VARIABLES = {
     "CLEW_DB": "where the rows are: postgresql://user@host/database",
     "CLEW_STORE": "where the bytes are: s3://bucket/prefix, or a directory",
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
+    "CLEW_JOBS": "number of jobs that run at once (default: 16)",
 }
 
 
@@ -42,6 +43,8 @@ class Settings:
     token: str = ""
     workers: int = 0
     """Worker processes; 0 means one per core."""
+    jobs: int = 16
+    """How many jobs run at once."""
     db: str = field(default="", repr=False)
     store: str = field(default="", repr=False)
     workspace: str = ""
@@ -82,13 +85,14 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
     Raises:
         Invalid: ``settings.invalid`` for a value or a file that cannot be read.
     """
-    workers = environ.get("CLEW_WORKERS", "0")
-    if not workers.isdigit():
-        raise Invalid(
-            "settings.invalid",
-            f"CLEW_WORKERS is {workers!r}.",
-            hint="Set it to a whole number of processes, or unset it.",
-        )
+    workers, jobs = environ.get("CLEW_WORKERS", "0"), environ.get("CLEW_JOBS", "16")
+    for name, value in (("CLEW_WORKERS", workers), ("CLEW_JOBS", jobs)):
+        if not value.isdigit() or (name == "CLEW_JOBS" and int(value) == 0):
+            raise Invalid(
+                "settings.invalid",
+                f"{name} is {value!r}.",
+                hint=f"Set it to a whole number of {name[5:].lower()}, or unset it.",
+            )
     named = environ.get("CLEW_HOME", "")
     home = Path(named).absolute() if named else _nearest_home(directory.absolute())
     config = _read_config(home / CONFIG_NAME)
@@ -98,6 +102,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         url=environ.get("CLEW_URL", "").rstrip("/"),
         token=environ.get("CLEW_TOKEN", ""),
         workers=int(workers),
+        jobs=int(jobs),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         # Another database than the one that was written down may hold another workspace.

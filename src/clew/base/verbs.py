@@ -40,12 +40,13 @@ from clew.base.records import (
 )
 from clew.base.table_verbs import TableVerbs
 from clew.base.version_verbs import VersionVerbs
+from clew.base.work_verbs import WorkVerbs
 
 Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, Protocol):
+class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, WorkVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------
@@ -170,12 +171,18 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, Protocol):
         """What the user's code printed in a job."""
         ...
 
-    def run(self, pipeline: str, step: str | None = None, *, reason: str = "") -> str:
-        """Run a step anew (all steps without one), although nothing changed; the global id."""
-        ...
+    def run(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str = "",
+        priority: int | None = None,
+    ) -> str:
+        """Run a step anew (all steps without one), although nothing changed; the global id.
 
-    def cancel(self, job_id: str) -> Job:
-        """Stop a job that has not ended."""
+        ``priority`` holds for all that follows, in place of that of the steps.
+        """
         ...
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:

@@ -15,6 +15,7 @@ import typer
 from clew.base.errors import ClewError, Invalid, Unavailable
 from clew.cli import (
     commits,
+    control,
     data,
     differing,
     feeds,
@@ -90,7 +91,12 @@ for panel, name, command in (
     (WORK, "wait", work.wait),
     (WORK, "jobs", work.jobs),
     (WORK, "job", work.job),
-    (WORK, "cancel", work.cancel),
+    (WORK, "logs", control.logs),
+    (WORK, "cancel", control.cancel),
+    (WORK, "pause", control.pause),
+    (WORK, "resume", control.resume),
+    (WORK, "retry", control.retry),
+    (WORK, "restart", control.restart),
     (WORK, "sources", feeds.sources),
     (WORK, "source", feeds.source),
     (WORK, "experiments", work.experiments),

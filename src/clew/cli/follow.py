@@ -102,16 +102,23 @@ class Board:
 
     def _amount(self, job: Job) -> Text:
         if job.state == "running":
-            return _bar(job.done + job.skipped, job.total)
+            return _bar(job.total - job.left, job.total)
         if job.state == "waiting":
             return Text("")
-        counts = ((job.done, "run"), (job.skipped, "skipped"), (job.failed, "bad"))
+        counts = (
+            (job.done, "run"),
+            (job.skipped, "skipped"),
+            (job.failed, "bad"),
+            (job.recovered, "recovered"),
+        )
         return Text(", ".join(f"{n} {what}" for n, what in counts if n), style="dim")
 
     def _detail(self, job: Job) -> Text:
         spent = render.seconds(job.started_at, job.finished_at) if job.started_at else ""
         trials = self._trials.get(job.id, 0)
         doing = f"{render.amount(trials, 'trial')}  " if trials and job.state == "running" else ""
+        if job.eta_s is not None:
+            doing += f"{job.left:,} left, about {render.span(job.eta_s)}  "
         text = job.error.splitlines()[0] if job.error else job.reason
         return Text.assemble((f"{spent:>7}  ", "dim"), doing, (text, "" if job.error else "dim"))
 

@@ -65,6 +65,13 @@ def print_json(value: object) -> None:
     sys.stdout.write(_as_json(value))
 
 
+def json_line(value: object) -> str:
+    """One JSON document on one line, for programs that read as it comes."""
+    import msgspec  # noqa: PLC0415  help must not pay for it
+
+    return msgspec.json.encode(value).decode() + "\n"
+
+
 def _as_json(value: object) -> str:
     import msgspec  # noqa: PLC0415  help must not pay for it
 

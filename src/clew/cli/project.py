@@ -112,6 +112,12 @@ def server(
             help="Gather what S3 clients write to a branch until it was quiet for so long.",
         ),
     ] = 0,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long datums that run may take when it is ended."
+        ),
+    ] = 10,
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
@@ -126,6 +132,7 @@ def server(
         processes=processes,
         allowed_hosts=allow_host or (),
         s3_gather_s=s3_gather,
+        grace_s=grace,
     )
 
 

@@ -33,6 +33,8 @@ MARKS = {
     "draining": ("○", "dim"),
     "blocked": ("⊘", "yellow"),
     "cancelled": ("⊘", "yellow"),
+    "superseded": ("=", "dim"),
+    "recovered": ("↻", "yellow"),
     "refused": ("✗", "yellow"),
     "overridden": ("!", "yellow"),
     "rolled_back": ("↩", "yellow"),
@@ -100,6 +102,14 @@ def seconds(start: datetime | None, end: datetime | None) -> str:
         return "–"
     spent = ((end or now()) - start).total_seconds()
     return f"{spent * 1000:.0f} ms" if spent < 1 else f"{spent:.1f} s"
+
+
+def span(seconds: float) -> str:
+    """About how long something takes, in one unit."""
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (129_600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 def number(value: object) -> str:

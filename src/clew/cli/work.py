@@ -87,12 +87,15 @@ def run(
     pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.")],
     step: Annotated[str | None, typer.Argument(help="One step (and what follows from it).")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Kept with the jobs.")] = "",
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Higher goes first; that of the step without.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Show it until it ends.")] = True,
     json: Json = False,
 ) -> None:
     """Run a step anew although nothing changed."""
     with workspace(working=wait) as clew:
-        global_id = clew.run(pipeline, step, reason=reason)
+        global_id = clew.run(pipeline, step, reason=reason, priority=priority)
         jobs = follow(clew, global_id, show=not json) if wait else []
     if json:
         print_json({"global_id": global_id, "jobs": jobs})
@@ -146,13 +149,20 @@ def print_jobs(found: list[Job]) -> None:
                 f"{j.pipeline}/{j.step}",
                 j.done,
                 j.skipped,
-                j.failed,
+                j.failed + j.recovered,
                 render.seconds(j.started_at, j.finished_at),
-                Text((j.error or j.reason).split("\n")[0], style="dim"),
+                Text(_left(j) + (j.error or j.reason).split("\n")[0], style="dim"),
             )
             for j in found
         ],
     )
+
+
+def _left(job: Job) -> str:
+    """How many datums are left, and about how long they take; '' where nothing runs."""
+    if job.eta_s is None:
+        return ""
+    return f"{job.left:,} left, about {render.span(job.eta_s)}. "
 
 
 def job(
@@ -201,16 +211,6 @@ def _why(datum: Datum) -> str:
     results = datum.evidence.get("expectations")
     said += [str(one["message"]) for one in results] if isinstance(results, list) else []
     return "; ".join([datum.reason, *said])
-
-
-def cancel(job_id: Ident, json: Json = False) -> None:
-    """Stop a job that has not ended."""
-    with workspace() as clew:
-        stopped = clew.cancel(job_id)
-    if json:
-        print_json(stopped)
-    else:
-        print_jobs([stopped])
 
 
 def experiments(limit: Limit = 20, json: Json = False) -> None:

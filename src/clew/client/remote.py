@@ -50,9 +50,10 @@ from clew.client.tables import RemoteTables
 from clew.client.upload import Upload, is_large
 from clew.client.versions import RemoteVersions, meta_texts
 from clew.client.wire import Wire
+from clew.client.work import RemoteWork
 
 
-class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds):
+class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, RemoteWork):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
     Nothing is asked before the first verb. Besides what each verb raises there is Unavailable
@@ -202,15 +203,18 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds):
         """What the user's code printed in a job."""
         return self._wire.get(f"/jobs/{_part(job_id)}/log", str)
 
-    def run(self, pipeline: str, step: str | None = None, *, reason: str = "") -> str:
+    def run(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str = "",
+        priority: int | None = None,
+    ) -> str:
         """Run a step anew (all steps without one), although nothing changed; the global id."""
-        body = {"step": step, "reason": reason}
+        body = {"step": step, "reason": reason, "priority": priority}
         answer = self._wire.post(f"/pipelines/{_part(pipeline)}/run", dict[str, str], body)
         return answer["global_id"]
-
-    def cancel(self, job_id: str) -> Job:
-        """Stop a job that has not ended."""
-        return self._wire.post(f"/jobs/{_part(job_id)}/cancel", Job, {})
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""

@@ -187,13 +187,18 @@ class Control:
         Those that are paused, or wait for such a one, are not.
         """
         with self._tools.db.read() as tx:
-            rows = list(tx.execute(tables.NOT_ENDED))
-            asked = [row for row in rows if global_id in {None, row.global_id}]
-            if any(row.state == "running" for row in asked):
+            if global_id is None:
+                counts = tx.execute(tables.STATES_NOT_ENDED)
+            else:
+                counts = tx.execute(tables.STATES_OF_CHANGE, {"global_id": global_id})
+            states = {row.state for row in counts}
+            if states.isdisjoint({"waiting", "running"}) or "running" in states:
+                return "running" in states
+            if tx.execute(tables.ANY_PAUSED).first() is None:
                 return True
-            if all(row.state != "paused" for row in rows):
-                return bool(asked)
+            rows = list(tx.execute(tables.NOT_ENDED))
             held = self._held(tx, rows)
+        asked = [row for row in rows if global_id in {None, row.global_id}]
         return any(row.id not in held for row in asked)
 
     # ----------------------------------------------------------------------------------------

@@ -221,6 +221,14 @@ STARTS: Rows = (
 NOT_ENDED: Rows = (
     select(jobs).where(jobs.c.state.in_(["waiting", "running", "paused"])).order_by(jobs.c.number)
 )
+STATES_NOT_ENDED: Rows = (
+    select(jobs.c.state).where(jobs.c.state.in_(["waiting", "running", "paused"])).distinct()
+)
+STATES_OF_CHANGE: Rows = (
+    select(jobs.c.state).where(jobs.c.global_id == bindparam("global_id")).distinct()
+)
+ANY_PAUSED: Rows = select(jobs.c.id).where(jobs.c.state == "paused").limit(1)
+
 # The next job of a step after one, that was not in vain.
 LATER: Rows = (
     select(jobs)

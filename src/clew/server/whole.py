@@ -32,6 +32,7 @@ def run_server(
     processes: int = 1,
     allowed_hosts: Collection[str] = (),
     s3_gather_s: float = 0,
+    grace_s: float = 10,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
@@ -39,6 +40,8 @@ def run_server(
     ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
     ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
     each request is one.
+
+    ``grace_s``: how long datums that run may take at the end; none begins meanwhile.
 
     Requests and running datums in flight are let finish or are taken up by the next engine; the
     processes that were started end with this one, also when it is killed.
@@ -61,7 +64,7 @@ def run_server(
         stack.callback(serving.stop)
         stack.callback(withdraw_server, settings.home)
         working.start()
-        stack.callback(working.end)
+        stack.callback(working.end, grace_s)
 
         def ready(url: str) -> None:
             note = RunningServer(

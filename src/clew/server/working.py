@@ -49,11 +49,17 @@ class Working:
         self._begin()
         self._thread.start()
 
-    def end(self) -> None:
-        """Stop; what runs waits again."""
+    def end(self, grace_s: float = 0.0) -> None:
+        """Stop; what runs waits again. Datums that run may come to their end within ``grace_s``.
+
+        A second Ctrl-C meanwhile ends the grace.
+        """
         self._stop.set()
         self._halt.set()
-        self._rooms.pipelines.close()
+        try:
+            self._rooms.pipelines.close(grace_s)
+        except KeyboardInterrupt:
+            self._rooms.pipelines.close()
         self._thread.join()
 
     def let_go(self) -> None:

@@ -5,7 +5,7 @@ Knows which room to ask for what; it changes nothing.
 
 from __future__ import annotations
 
-from clew.base.records import ENDED_STATES, ChangeStatus, Endpoint, Job, Status
+from clew.base.records import ChangeStatus, Endpoint, Job, Status
 from clew.workspace.rooms import Rooms
 
 RECENT = 20
@@ -32,15 +32,15 @@ def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:
 
 
 def pending(rooms: Rooms, global_id: str | None) -> bool:
-    """Whether jobs are left that have not ended: of one change, or at all.
+    """Whether jobs are left that will end by themselves: of one change, or at all.
 
     Of one change also where a commit that somebody writes step by step is still open.
     """
-    if global_id is not None:
-        if any(c.state == "open" and c.tree for c in rooms.repos.of_change(global_id)):
-            return True
-        return any(job.state not in ENDED_STATES for job in rooms.pipelines.of_change(global_id))
-    return any(rooms.pipelines.jobs(state=state, limit=1) for state in ("waiting", "running"))
+    if global_id is not None and any(
+        commit.state == "open" and commit.tree for commit in rooms.repos.of_change(global_id)
+    ):
+        return True
+    return rooms.pipelines.control.is_pending(global_id)
 
 
 def change(rooms: Rooms, global_id: str) -> ChangeStatus:

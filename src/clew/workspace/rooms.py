@@ -112,6 +112,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         },
         remembered={"train"},
         log_dir=home / "logs",
+        max_jobs=settings.jobs,
     )
     return Rooms(
         settings=settings,

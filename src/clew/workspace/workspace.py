@@ -61,12 +61,13 @@ from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
+from clew.workspace.work import Work
 
 FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds):
+class Workspace(Tables, Versions, Keeping, Feeds, Work):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`
@@ -277,17 +278,24 @@ class Workspace(Tables, Versions, Keeping, Feeds):
         """What the user's code printed."""
         return self.rooms.pipelines.log(job_id)
 
-    def run(self, pipeline: str, step: str | None = None, *, reason: str = "") -> str:
+    def run(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str = "",
+        priority: int | None = None,
+    ) -> str:
         """Run a step anew; the global id."""
         global_id = new_id()
         self.rooms.pipelines.request(
-            pipeline, step, global_id=global_id, reason=reason or "asked for by hand"
+            pipeline,
+            step,
+            global_id=global_id,
+            reason=reason or "asked for by hand",
+            priority=priority,
         )
         return global_id
-
-    def cancel(self, job_id: str) -> Job:
-        """Stop a job."""
-        return self.rooms.pipelines.cancel(job_id)
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""

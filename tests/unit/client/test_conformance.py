@@ -72,7 +72,12 @@ def test_acts_arrive_with_all_that_was_said(remote, verbs, fake):
     remote.create_repo("late/new", description="dé")
     remote.run(P, "model", reason="because")
     remote.run(P)
-    remote.cancel(verbs.job_list[0].id)
+    job = verbs.job_list[0].id
+    remote.cancel(job)
+    for act in (remote.cancel_all, remote.pause, remote.resume, remote.retry):
+        assert act(job) == [verbs.job_list[0]]
+    assert remote.restart("datum") == verbs.job_list[0]
+    assert remote.logs(job, datum="d", after=3).next == 4
     remote.deploy(P, verbs.versions[0].id, override_by="ada", override_reason="a test")
     remote.rollback(P, reason="too slow")
     remote.predict(P, [{"distance": 3, "carrier": "UA"}])
@@ -81,7 +86,12 @@ def test_acts_arrive_with_all_that_was_said(remote, verbs, fake):
         ("create_repo", "late/new", "dé"),
         ("run", P, "model", "because"),
         ("run", P, None, ""),
-        ("cancel", verbs.job_list[0].id),
+        ("cancel", job),
+        ("cancel_all", job),
+        ("pause", job),
+        ("resume", job),
+        ("retry", job),
+        ("restart", "datum"),
         ("deploy", P, verbs.versions[0].id, "ada", "a test"),
         ("rollback", P, "too slow"),
         ("predict", [{"distance": 3, "carrier": "UA"}]),

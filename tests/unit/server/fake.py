@@ -36,6 +36,8 @@ from clew.base.records import (
     FileInfo,
     Job,
     JobCount,
+    LogEntry,
+    LogPage,
     MetricPoint,
     ModelVersion,
     Node,
@@ -587,9 +589,33 @@ class FakeVerbs:
         self.job(job_id)
         return "reading 28,243 rows\ndone in 0.3 s\n"
 
-    def run(self, pipeline, step=None, *, reason=""):
+    def run(self, pipeline, step=None, *, reason="", priority=None):
         self.asked.append(("run", pipeline, step, reason))
         return JUNE
+
+    def _acted(self, act, subject):
+        self.asked.append((act, subject))
+        return [self.job(subject)]
+
+    def cancel_all(self, subject):
+        return self._acted("cancel_all", subject)
+
+    def pause(self, subject):
+        return self._acted("pause", subject)
+
+    def resume(self, subject):
+        return self._acted("resume", subject)
+
+    def retry(self, subject, *, priority=None):
+        return self._acted("retry", subject)
+
+    def restart(self, datum_id):
+        self.asked.append(("restart", datum_id))
+        return self.job_list[0]
+
+    def logs(self, job_id, *, datum="", after=0, limit=1000, wait_s=0):
+        entry = LogEntry(at=ago(minutes=1), datum=datum, text=self.job_log(job_id))
+        return LogPage(entries=(entry,), next=after + 1, ended=True)
 
     def cancel(self, job_id):
         self.asked.append(("cancel", job_id))

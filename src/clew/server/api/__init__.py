@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from clew.server.api import (
+    control,
     data,
     feeds,
     keeping,
@@ -16,7 +17,7 @@ from clew.server.api import (
 from clew.server.wire import ErrorBody
 
 router = APIRouter(prefix="/api/v1", responses={"default": {"model": ErrorBody}})
-for part in (data, uploads, versions, keeping, feeds, work, models, questions, querying):
+for part in (control, data, uploads, versions, keeping, feeds, work, models, questions, querying):
     router.include_router(part.router)
 
 __all__ = ["router"]

@@ -32,10 +32,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """Which step to run anew (all without one), and why."""
+    """Which step to run anew (all without one), why, and before which others."""
 
     step: str | None = None
     reason: str = ""
+    priority: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def pipelines(call: Asked) -> Response:
 @router.post("/pipelines/{pipeline}/run", response_model=Started)
 def run(call: Asked, pipeline: str, wish: RunRequest) -> Response:
     """Run a step anew (all steps without one), although nothing changed."""
-    global_id = call.verbs.run(pipeline, wish.step, reason=wish.reason)
+    global_id = call.verbs.run(pipeline, wish.step, reason=wish.reason, priority=wish.priority)
     return call.reply(Started(global_id=global_id))
 
 

@@ -1,4 +1,4 @@
-"""What a person may do from a page: log in, cancel, run, deploy, roll back.
+"""What a person may do from a page: log in, cancel, pause, retry, run, deploy, roll back.
 
 Plain forms that post and go back. Whether they come from a page of ours is checked by the guard;
 see ``guard.py`` for why no token in the form is needed.
@@ -57,6 +57,24 @@ def logout() -> Response:
 def cancel(page: Shown, job_id: str) -> Response:
     """Stop a job that has not ended."""
     return RedirectResponse(f"/jobs/{page.verbs.cancel(job_id).id}", 303)
+
+
+@router.post("/jobs/{job_id}/pause")
+def pause(page: Shown, job_id: str) -> Response:
+    """Let a job begin nothing more."""
+    return RedirectResponse(f"/jobs/{page.verbs.pause(job_id)[0].id}", 303)
+
+
+@router.post("/jobs/{job_id}/resume")
+def resume(page: Shown, job_id: str) -> Response:
+    """Let a paused job go on."""
+    return RedirectResponse(f"/jobs/{page.verbs.resume(job_id)[0].id}", 303)
+
+
+@router.post("/jobs/{job_id}/retry")
+def retry(page: Shown, job_id: str) -> Response:
+    """Run what failed of a job once more; to the new job."""
+    return RedirectResponse(f"/jobs/{page.verbs.retry(job_id)[0].id}", 303)
 
 
 @router.post("/pipelines/{pipeline}/run")

@@ -20,7 +20,7 @@ _TONES = {
     "busy": ("▸", ("running", "canary", "loading", "open", "changed")),
     "idle": ("·", ("waiting", "pending", "paused", "draining", "candidate", "skipped", "skip")),
     "quiet": ("–", ("retired", "cancelled", "blocked", "stopped", "superseded", "deleted")),
-    "warn": ("!", ("refused", "overridden", "rolled_back", "drift", "quarantined")),
+    "warn": ("!", ("refused", "overridden", "rolled_back", "drift", "quarantined", "recovered")),
     "bad": ("✕", ("failed", "aborted", "error")),
 }
 _STATES = {state: (tone, icon) for tone, (icon, states) in _TONES.items() for state in states}

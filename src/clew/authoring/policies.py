@@ -1,0 +1,158 @@
+"""How a step is run, as a user writes it: tries, handlers of errors, order, limits.
+
+Knows values only; every refusal is Invalid ``pipeline.definition``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypedDict
+
+from clew.authoring.checks import invalid
+from clew.base.records.policy import Backoff, PipelinePolicy, Policy, Rate
+
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"(\d+)/(s|min|h|d)")
+Retried = type[BaseException] | str
+
+
+class StepPolicy(TypedDict, total=False):
+    """Options of a step that change how it is run, and never what comes out.
+
+    - ``backoff``: pauses between tries: ``clew.backoff(first_s=1, factor=2, max_s=60)``, or seconds
+      before the second.
+    - ``retry_on``: exceptions (with their subclasses) and codes (``step.timeout``, ``step.memory``,
+      ``step.died``) that are worth another try; all of them without it.
+    - ``on_error``: a function that is given a datum that has failed for good: any of its inputs by
+      name, and ``error`` (``code``, ``message``, ``traceback``). Where it returns, the datum has
+      recovered: the job goes on without it, and the next job runs it again.
+    - ``job_timeout_s``: seconds after which a job of the step is stopped.
+    - ``priority``: jobs of a higher one start first, and their datums run first.
+    - ``parallel``: how many datums run at once.
+    - ``rate``: how many jobs may start, ``"10/h"`` (per ``s``, ``min``, ``h`` or ``d``).
+    - ``every_commit``: whether each of several changes that wait runs, or only the newest.
+    """
+
+    backoff: Backoff | float
+    retry_on: Retried | Sequence[Retried]
+    on_error: Callable[..., Any]
+    job_timeout_s: float
+    priority: int
+    parallel: int
+    rate: str
+    every_commit: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A policy as it was written, with the function that handles errors, where there is one."""
+
+    policy: Policy = field(default_factory=Policy)
+    on_error: Callable[..., Any] | None = None
+
+
+def backoff(
+    first_s: float = 0.2, *, factor: float = 2.0, max_s: float = 30.0, jitter: float = 0.25
+) -> Backoff:
+    """Pauses between the tries of a datum that fails.
+
+    ``first_s`` seconds before the second try, then each ``factor`` times as long, never longer than
+    ``max_s``; each is shortened at random by up to the part ``jitter``, so that datums that failed
+    together do not come back together.
+    """
+    if first_s < 0 or factor < 1 or max_s < first_s or not 0 <= jitter <= 1:
+        raise invalid(
+            f"backoff({first_s}, factor={factor}, max_s={max_s}, jitter={jitter}) is no backoff",
+            "first_s is 0 or more, factor 1 or more, max_s not below first_s, jitter from 0 to 1.",
+        )
+    return Backoff(first_s=first_s, factor=factor, max_s=max_s, jitter=jitter)
+
+
+def policy_of(
+    name: str, how: Mapping[str, Any], defaults: Mapping[str, Any], inputs: Sequence[str] = ()
+) -> Written:
+    """The policy of a step, from what was written for it and for its pipeline."""
+    unknown = [word for word in how if word not in StepPolicy.__annotations__]
+    if unknown:
+        near = get_close_matches(unknown[0], list(StepPolicy.__annotations__), 1)
+        raise invalid(
+            f"{name} has no option {unknown[0]!r}",
+            f"Did you mean {near[0]}?" if near else "See the options in docs/reference.md.",
+        )
+    given = {**defaults, **how}
+    check_positive(name, {key: given.get(key) for key in ("job_timeout_s", "parallel")})
+    pauses = given.get("backoff", Backoff())
+    handler = given.get("on_error")
+    if handler is not None:
+        _check_handler(name, handler, inputs)
+    policy = Policy(
+        priority=given.get("priority", 0),
+        backoff=pauses if isinstance(pauses, Backoff) else backoff(pauses, max_s=max(30.0, pauses)),
+        retry_on=_names(name, given.get("retry_on", ())),
+        job_timeout_s=given.get("job_timeout_s"),
+        parallel=given.get("parallel"),
+        rate=rate_of(name, given.get("rate", "")),
+        every_commit=given.get("every_commit", True),
+    )
+    return Written(policy=policy, on_error=handler)
+
+
+def pipeline_policy(
+    name: str, *, max_jobs: int | None, parallel: int | None, rate: str
+) -> PipelinePolicy:
+    """What holds for all steps of a pipeline together."""
+    check_positive(name, {"max_jobs": max_jobs, "parallel": parallel})
+    return PipelinePolicy(max_jobs=max_jobs, parallel=parallel, rate=rate_of(name, rate))
+
+
+def rate_of(name: str, text: str) -> Rate | None:
+    """The rate that ``10/min`` stands for; None for ''."""
+    if not text:
+        return None
+    match = _RATE.fullmatch(text)
+    if match is None or int(match[1]) < 1:
+        raise invalid(
+            f"rate={text!r} of {name} is no rate",
+            'Write starts and a unit: "1/s", "10/min", "6/h".',
+        )
+    return Rate(starts=int(match[1]), per_s=float(_UNITS_S[match[2]]))
+
+
+def check_positive(name: str, values: Mapping[str, float | None]) -> None:
+    """Each is above 0, where it is there."""
+    for key, value in values.items():
+        if value is not None and value <= 0:
+            raise invalid(f"{key}={value} of {name}", "Give a number above 0, or leave it out.")
+
+
+def _names(name: str, wanted: Any) -> tuple[str, ...]:
+    found = [wanted] if isinstance(wanted, str | type) else list(wanted)
+    for one in found:
+        of_errors = isinstance(one, type) and issubclass(one, BaseException)
+        if not of_errors and not (isinstance(one, str) and "." in one):
+            raise invalid(
+                f"retry_on of {name} has {one!r}",
+                "Give exceptions, or codes such as step.timeout, step.memory, step.died.",
+            )
+    return tuple(one if isinstance(one, str) else one.__name__ for one in found)
+
+
+def _check_handler(name: str, handler: Any, inputs: Sequence[str]) -> None:
+    if not inspect.isfunction(handler):
+        raise invalid(f"on_error of {name} is {handler!r}", "Give a function at module level.")
+    wanted = list(inspect.signature(handler).parameters)
+    if "error" not in wanted:
+        raise invalid(
+            f"on_error={handler.__name__} of {name} has no parameter named error",
+            f"Write def {handler.__name__}({', '.join([*inputs, 'error'])}).",
+        )
+    strange = [one for one in wanted if one != "error" and inputs and one not in inputs]
+    if strange:
+        raise invalid(
+            f"on_error={handler.__name__} of {name} has a parameter {strange[0]!r}",
+            f"It may have error and {', '.join(inputs)}.",
+        )
