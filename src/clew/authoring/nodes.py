@@ -339,7 +339,7 @@ class Pipeline:
             memory_bytes=memory_bytes,
             version=version,
             parameters=parameters or {},
-            how=policy_of(name, how, self.defaults, list(found)),
+            how=policy_of(name, how, self.defaults, [one.parameter for one in found.inputs]),
             runtime=runtime_of(
                 name,
                 requirements=requirements,
