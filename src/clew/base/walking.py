@@ -5,6 +5,7 @@ Knows the file system, and nothing of what the files are for.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -90,6 +91,7 @@ class _Early:
         self._child = os.fork()
         if self._child == 0:
             status = 1
+            gc.disable()
             try:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 _tell(_scan(root, self._root), theirs)

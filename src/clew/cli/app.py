@@ -37,7 +37,7 @@ WORK = "Work"
 MODELS = "Models and endpoints"
 
 INTERRUPTED = 130
-_PATIENT = (50_000, 20, 20)
+_PATIENT = (200_000, 20, 20)
 """Thresholds of the garbage collector: loading libraries makes many objects and no garbage."""
 
 app = typer.Typer(
