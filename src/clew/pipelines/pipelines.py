@@ -43,6 +43,7 @@ from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
 from clew.pipelines.running import Tools, cut_of
 from clew.pipelines.signals import Live
+from clew.pipelines.ticking import Ticks
 from clew.pipelines.turns import Slots
 from clew.pipelines.work import Known, differences, known_among, unchanged_since
 from clew.repos import Repos
@@ -100,6 +101,7 @@ class Pipelines:
             slots=Slots(),
         )
         self._engine = Engine(self._tools, max_jobs=max_jobs)
+        self.ticks = Ticks(db, repos, self._registry)
         self.control = Control(self._tools, self._engine)
         repos.listeners.append(self.propagate)
 

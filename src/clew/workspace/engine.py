@@ -90,7 +90,8 @@ class Engine:
         self._slow_at = time.monotonic()
         if self._feeding is not None:
             self._feeding.tend()
-        busy = rooms.serving.tick()
+        busy = rooms.pipelines.ticks.tick()
+        busy |= rooms.serving.tick()
         busy |= rooms.serving.collect() > 0
         busy |= bool(rooms.monitoring.tick(rooms.models.reference))
         return busy
