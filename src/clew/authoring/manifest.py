@@ -156,7 +156,7 @@ def _step(step: Step, project: Project) -> StepDefinition:
     return StepDefinition(
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
-        inputs=tuple(map(_input, step.inputs)),
+        inputs=tuple(map(input_of, step.inputs)),
         combination=step.combination,
         **(_program(step, project) if command else _code(step.__wrapped__, project)),
         command=command,
@@ -230,7 +230,8 @@ def _gate(model: Training, project: Project) -> StepDefinition:
     )
 
 
-def _input(one: Input) -> InputDefinition:
+def input_of(one: Input) -> InputDefinition:
+    """An input of a step, as a value."""
     return InputDefinition(
         parameter=one.parameter,
         repo=one.node.repo,

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from clew.authoring.inputs import arrange
+from clew.authoring.manifest import input_of
 from clew.base.ids import new_id
 from clew.base.records import CodeRef, Commit, Datum, Job
 from clew.compute import ProcessPool
@@ -25,8 +27,9 @@ from clew.pipelines import (
     environment_of,
     fingerprint,
 )
+from clew.pipelines.datums import Cut, Unit
 from clew.repos import Repos
-from clew.store import Store
+from clew.store import EMPTY_TREE, Entry, Store
 from clew.testing.postgres import database_url
 
 
@@ -134,6 +137,54 @@ def _input(one: str | InputDefinition) -> InputDefinition:
     return InputDefinition(
         parameter=name, repo=f"p/{name}", per="file" if one.endswith("/") else "repo"
     )
+
+
+class Trees:
+    """Datums of inputs as a user writes them, over files given as paths and texts; runs nothing."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def step(self, inputs: Sequence[Any], parameters: str, per: str = "repo") -> StepDefinition:
+        """A step whose function has these parameters."""
+        arranged = arrange("s", inputs, per, parameters.split())
+        return StepDefinition(
+            name="s",
+            inputs=tuple(map(input_of, arranged.inputs)),
+            combination=arranged.combination,
+            function=CodeRef(snapshot="s", file="a.py", name="s"),
+            fingerprint="f",
+            output_repo="p/s",
+        )
+
+    def tree(self, files: Mapping[str, str]) -> str:
+        with self.store.writer() as writer:
+            entries = []
+            for path, text in files.items():
+                digest, size = writer.put(text.encode())
+                entries.append(Entry(path=path, digest=digest, size_bytes=size))
+            tree = writer.tree(EMPTY_TREE, entries)
+            writer.flush()
+        return tree
+
+    def cut(self, step: StepDefinition, repos: Mapping[str, Mapping[str, str]]) -> Cut:
+        trees = {repo: self.tree(files) for repo, files in repos.items()}
+        there = {one.name: trees[one.repo] for one in step.inputs if one.repo in trees}
+        return Cut(self.store, step, there)
+
+    @staticmethod
+    def datum(unit: Unit) -> dict[str, list[str]]:
+        """Paths by parameter; a parameter that gets nothing is not there."""
+        return {
+            group.input.parameter: [path for path, _ in group.files]
+            for group in unit.groups
+            if not group.missing
+        }
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
+    return Trees(Store.open(tmp_path_factory.mktemp("trees")))
 
 
 @pytest.fixture(scope="session")
