@@ -6,19 +6,22 @@ Made in a worker, where the file is imported; the workspace hands each part to i
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from clew.authoring.inputs import Cron, Input, Source
+from clew.authoring.declaring import declare
+from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.nodes import Command, Function, Pipeline, Step, Training
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
 from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, form_of
-from clew.compute import load_module
+from clew.compute import Witness, load_module
 from clew.models import EvaluationDefinition, GateDefinition
 from clew.monitoring import MonitorDefinition
 from clew.pipelines import (
@@ -75,7 +78,8 @@ def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]: 
     project = Project(
         snapshot=payload["snapshot"], directory=Path(payload["directory"]), file=payload["file"]
     )
-    module = load_module(payload["directory"], project.file)
+    with Witness(payload["directory"]).importing(project.file):  # steps tell what it read
+        module = load_module(payload["directory"], project.file)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}
     if not found:
         raise Invalid(
@@ -117,7 +121,7 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
             ),
             steps=tuple(steps),
             policy=pipeline.policy,
-            notes=tuple(sorted({note for step in steps for note in step.widened})),
+            notes=tuple(sorted({note for step in steps for note in _notes(step)})),
         ),
         endpoints=tuple(
             EndpointDefinition(
@@ -153,7 +157,7 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
 def _step(step: Step, project: Project) -> StepDefinition:
     options = step.options
     command = step.command if isinstance(step, Command) else None
-    return StepDefinition(
+    defined = StepDefinition(
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
         inputs=tuple(map(input_of, step.inputs)),
@@ -172,7 +176,27 @@ def _step(step: Step, project: Project) -> StepDefinition:
         policy=_policy(step, project),
         options=_training(step) if isinstance(step, Training) else _result(step),
         output_repo=step.repo,
+        allow=options.allow,
     )
+    declared = declare(options.depends_on, project.directory, _repo_of)
+    return defined.depending(declared.digests, declared.parts, declared.repos)
+
+
+def _repo_of(one: object) -> tuple[str, str] | None:
+    node = one.node if isinstance(one, Input) else one
+    if not isinstance(node, Node):
+        return None
+    return node.repo, node.branch if isinstance(node, Source) else DEFAULT_BRANCH
+
+
+def _notes(step: StepDefinition) -> Iterator[str]:
+    """What people should know of how a step's key is made."""
+    yield from step.widened
+    if not {"*", "clock"} & set(step.allow):
+        yield from (
+            f"{step.name} asks what time it is ({one}): results may differ from run to run."
+            for one in step.clocks
+        )
 
 
 def _source(node: Source | Cron) -> SourceDefinition:
@@ -256,6 +280,7 @@ def _code(function: Function, project: Project) -> dict[str, Any]:
         "fingerprint": found.digest,
         "parts": found.parts,
         "widened": found.widened,
+        "clocks": found.clocks,
         "environment": environment.digest,
         "packages": environment.packages,
     }

@@ -17,6 +17,7 @@ from clew.authoring.checks import (
     check_signature,
     invalid,
 )
+from clew.authoring.declaring import Dependency, check_allow, check_depends
 from clew.authoring.feeding import feed_of
 from clew.authoring.inputs import (
     Arranged,
@@ -113,6 +114,8 @@ class StepOptions:
     version: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
+    depends_on: tuple[Dependency, ...] = ()
+    allow: tuple[str, ...] = ()
     how: Written = field(default_factory=Written)
 
 
@@ -211,6 +214,8 @@ class Pipeline:
         requirements: Sequence[str] | str = (),
         python: str = "",
         cpus: int | None = None,
+        depends_on: Dependency = None,
+        allow: Sequence[str] = (),
         **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Step]:
         """Make a function a step. Arguments are its inputs, in the order of its parameters.
@@ -233,6 +238,11 @@ class Pipeline:
                 needs; import its packages inside the function.
             python: The version of Python of that environment, ``"3.12"``, or an interpreter's path.
             cpus: How many cores a datum may use.
+            depends_on: What else results depend on, one or a list: functions, classes and modules
+                of the project, paths or globs of its files, ``"env:NAME"``, ``"repo:NAME@BRANCH"``,
+                nodes of the pipeline, a dict of plain values. A change runs the step anew.
+            allow: Reads that need no warning: ``clock``, ``random``, ``network``, ``program``,
+                ``env:NAME``, ``file:/data/**``, or ``*``.
             how: How it is run: see :class:`StepPolicy`.
 
         Raises:
@@ -249,6 +259,8 @@ class Pipeline:
             runtime=runtime_of(
                 name or "a step", requirements=requirements, python=python, cpus=cpus
             ),
+            depends_on=check_depends(depends_on),
+            allow=check_allow(allow),
         )
         check_limits(
             retries=options.retries,
@@ -390,6 +402,8 @@ class Pipeline:
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         version: str = "",
+        depends_on: Dependency = None,
+        allow: Sequence[str] = (),
         **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Training]:
         """Make a function a training step: it gets the training rows and a ``clew.Trial``.
@@ -405,6 +419,8 @@ class Pipeline:
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
             version: Stands for the code: training runs anew for code only when this changes.
+            depends_on: What else results depend on, as in :meth:`step`.
+            allow: Reads that need no warning, as in :meth:`step`.
             how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
 
         Raises:
@@ -416,6 +432,8 @@ class Pipeline:
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
             version=version,
+            depends_on=check_depends(depends_on),
+            allow=check_allow(allow),
             how=policy_of(name or "a training step", how, self.defaults),
         )
         check_limits(

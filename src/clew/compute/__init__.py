@@ -3,6 +3,7 @@
 Knows nothing of steps, trials and models, which are what is called.
 """
 
+from clew.compute.auditing import Witness
 from clew.compute.call import Call, CallContext, CallError, Compute, Handle, Outcome
 from clew.compute.inline import InlinePool
 from clew.compute.pool import ProcessPool
@@ -18,6 +19,7 @@ __all__ = [
     "InlinePool",
     "Outcome",
     "ProcessPool",
+    "Witness",
     "describe_error",
     "load_function",
     "load_module",

@@ -253,11 +253,12 @@ class Batches:
         groups: list[tuple[str, str, list[str], bool]] = []
         datums: list[tuple[str, list[int]]] = []
         for item in items:
-            for group in item.unit.groups:
+            passed = [group for group in item.unit.groups if group.input.is_passed]
+            for group in passed:
                 if id(group) not in numbers:
                     numbers[id(group)] = len(groups)
                     groups.append(_group(group))
-            datums.append((item.unit.name, [numbers[id(group)] for group in item.unit.groups]))
+            datums.append((item.unit.name, [numbers[id(group)] for group in passed]))
         step = self.place.step
         failed = items[0].failed
         function = step.function if failed is None else step.policy.on_error
@@ -273,6 +274,8 @@ class Batches:
             datums=datums,
             error={} if failed is None else _failure(failed),
             program=self._program(items) if failed is None else None,
+            allow=step.allow,
+            declared=tuple(step.depends),
         )
 
     def _program(self, items: list[Item]) -> ProgramTask | None:

@@ -5,8 +5,9 @@ Knows no storage and runs nothing; a definition travels as JSON through msgspec.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -50,6 +51,11 @@ class InputDefinition:
     by: str = ""
     outer: bool = False
     slot: str = ""
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether the function gets it; else it only counts."""
+        return not self.parameter.startswith("@")
 
     @property
     def name(self) -> str:
@@ -100,6 +106,10 @@ class StepDefinition:
     ``timeout_s`` and ``memory_bytes`` hold for one datum; ``retries`` come after the first try.
     ``command`` is the program of a step that is no function; ``runtime`` what it runs in.
     ``combination`` says how inputs make datums; all are crossed where it is None.
+    ``depends`` are digests of what else was declared to count, by name. Where a change of code was
+    accepted, ``accepted`` has what stands for ``code`` (and ``environment``) in keys, and who said
+    so. ``allow`` silences warnings of undeclared reads; ``clocks`` are uses of the clock that the
+    code shows. Neither counts.
     """
 
     name: str
@@ -121,23 +131,34 @@ class StepDefinition:
     packages: dict[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     widened: tuple[str, ...] = ()
+    depends: dict[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    clocks: tuple[str, ...] = ()
+    accepted: dict[str, str] = field(default_factory=dict)
     command: CommandDefinition | None = None
     runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
 
     @property
     def code_key(self) -> str:
         """What stands for the code in a key."""
-        return f"version:{self.version}" if self.version else self.fingerprint
+        own = f"version:{self.version}" if self.version else self.fingerprint
+        return self.accepted.get("code", own)
+
+    @property
+    def environment_key(self) -> str:
+        """What stands for the environment in a key."""
+        return self.accepted.get("environment", self.environment)
 
     def key_material(self) -> dict[str, Any]:
         """Everything but the data that a result of this step depends on."""
         return {
             **self._program(),
+            **({"depends": self.depends} if self.depends else {}),
             "format": KEY_FORMAT,
             "repo": self.output_repo,
             "kind": self.kind,
             "code": self.code_key,
-            "environment": self.environment,
+            "environment": self.environment_key,
             "parameters": self.parameters,
             "expectations": list(self.expectations),
             "options": self.options,
@@ -168,6 +189,33 @@ class StepDefinition:
         """How its inputs make datums."""
         every = tuple(range(len(self.inputs)))
         return self.combination or Combination(how="cross", parts=every)
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """What stands for the value of an environment variable of this process in ``depends``.
+
+        The value itself is kept nowhere: it may be a secret.
+        """
+        return digest_of("env", [name, os.environ.get(name)])
+
+    def depending(
+        self,
+        digests: dict[str, str],
+        parts: dict[str, str],
+        repos: tuple[InputDefinition, ...],
+    ) -> StepDefinition:
+        """The step with what it depends on besides; the function does not get those repos."""
+        combination = self.combination
+        if combination is not None and repos:
+            extra = range(len(self.inputs), len(self.inputs) + len(repos))
+            combination = Combination(how="cross", parts=(combination, *extra))
+        return replace(
+            self,
+            inputs=(*self.inputs, *repos),
+            combination=combination,
+            depends=digests,
+            parts={**self.parts, **parts},
+        )
 
     def can_run(self, has_data: Callable[[InputDefinition], bool]) -> bool:
         """Whether there may be a datum, given which inputs have data."""

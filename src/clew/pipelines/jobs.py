@@ -19,6 +19,7 @@ from clew.lineage import Lineage
 from clew.pipelines import tables
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.registry import Branch, Graph, Registry, StepName
+from clew.pipelines.undeclared import records_of, tell
 from clew.repos import Repos
 
 OUTPUT_BRANCH = "main"
@@ -85,6 +86,7 @@ def job_of(row: Any) -> Job:
         priority=row.priority,
         left=_left(row),
         eta_s=_eta_s(row),
+        undeclared=records_of(row.extra),
     )
 
 
@@ -337,6 +339,7 @@ class Jobs:
     def _end(self, tx: Tx, row: Any, state: str, **values: Any) -> None:
         ended_us = clock.to_us(clock.now())
         self._update(tx, row.id, state=state, finished_us=ended_us, **values)
+        tell(tx, self._lineage, _job_node(row), records_of(values.get("extra", {})))
         self._moved(tx, row.id, "job.ended")
 
     def hold(self, tx: Tx, row: Any) -> None:

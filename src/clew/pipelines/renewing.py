@@ -1,4 +1,4 @@
-"""A pipeline in the environment of now: what was upgraded since it was applied counts.
+"""A pipeline in the environment of now: upgrades and variables that it depends on count.
 
 Knows definitions and versions of distributions; whoever asks registers what comes of it.
 """
@@ -10,6 +10,9 @@ from dataclasses import replace
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
 from clew.pipelines.environment import environment_now
 
+ENV = "env:"
+"""How names of environment variables begin among what a step depends on."""
+
 
 def renewed(definition: PipelineDefinition) -> PipelineDefinition:
     """The same definition, its steps in the versions that are installed now."""
@@ -18,6 +21,12 @@ def renewed(definition: PipelineDefinition) -> PipelineDefinition:
 
 
 def _renewed(step: StepDefinition) -> StepDefinition:
+    depends = {
+        name: StepDefinition.variable(name.removeprefix(ENV)) if name.startswith(ENV) else one
+        for name, one in step.depends.items()
+    }
+    if depends != step.depends:
+        step = replace(step, depends=depends)
     found = environment_now(step.packages)
     if not step.packages or found.packages == step.packages:
         return step

@@ -32,6 +32,7 @@ from clew.pipelines.runner import Runner
 from clew.pipelines.signals import Signals
 from clew.pipelines.trouble import Trouble
 from clew.pipelines.turns import Slots
+from clew.pipelines.undeclared import Undeclared
 from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Store
@@ -252,6 +253,7 @@ class _Datums:
         with tools.db.read() as tx:
             pipeline = tools.registry.definition(tx, pinned.row.pipeline, pinned.version)
         self._limit = pipeline.policy.parallel
+        self._undeclared = Undeclared()
 
     def run(self) -> None:
         with self._writer:  # small outputs, the tree and the commit are one flush
@@ -264,7 +266,7 @@ class _Datums:
         work = work_of(tools.db, self._cut, pinned.base)
         take_anew(tools.db, self._cut, work, pinned.row.anew, pinned.job.id)
         if pinned.row.version is not None:  # an engine that died has begun with it
-            self._aside_rows = self._rows_aside_before()
+            self._take_evidence_before()
         self._counts = Counts(total=work.total, skipped=work.kept)
         self._output = Output(self._writer, work, self._owner)
         if work.kept < work.total:
@@ -316,6 +318,7 @@ class _Datums:
     def _take(self, result: Result) -> None:
         item, report = result.item, result.report
         self._rows.append(_datum_row(self._pinned.job.id, result))
+        self._undeclared.add(report.evidence)
         if report.state == "done":
             self._aside_rows += rows_aside(report.evidence)
             self._count(done=1)
@@ -369,6 +372,7 @@ class _Datums:
                 trouble.reason(self._counts.total),
                 error=trouble.errors,
                 counts=self._counts,
+                extra=self._undeclared.extra(),
             )
 
     def _end_well(self, work: Work) -> None:
@@ -394,6 +398,7 @@ class _Datums:
                 counts=self._counts,
                 reason=self._said(base.job if base and nothing else ""),
                 prepared=prepared,
+                extra=self._undeclared.extra(),
             )
             if aside != work.aside or (base is not None and aside != base.aside):
                 self._keep_aside(tx, aside)
@@ -411,10 +416,11 @@ class _Datums:
         place = self._pinned.step.output_repo + QUARANTINE_SUFFIX
         return f"{self._pinned.job.reason} {rows} in quarantine: {place}."
 
-    def _rows_aside_before(self) -> int:
+    def _take_evidence_before(self) -> None:
         with self._tools.db.read() as tx:
-            rows = tx.execute(tables.EVIDENCE_OF_JOB, {"job": self._pinned.job.id})
-            return sum(rows_aside(row.evidence) for row in rows)
+            for row in tx.execute(tables.EVIDENCE_OF_JOB, {"job": self._pinned.job.id}):
+                self._aside_rows += rows_aside(row.evidence)
+                self._undeclared.add(row.evidence)
 
     def _keep_aside(self, tx: Tx, tree: str) -> None:
         """Rows in quarantine have a repo of their own, so that nobody reads them by accident."""

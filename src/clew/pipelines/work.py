@@ -232,7 +232,9 @@ def differences(old: StepDefinition, new: StepDefinition) -> Iterator[str]:
             yield "code changed"
     if old.parameters != new.parameters:
         yield f"parameters changed: {_names(old.parameters, new.parameters)}"
-    if old.environment != new.environment:
+    for name in changed_parts(old.depends, new.depends):
+        yield f"what it depends on changed: {name}"
+    if old.environment_key != new.environment_key:
         changes = changed_packages(old.packages, new.packages)
         yield f"environment changed: {', '.join(changes) or 'unknown'}"
     if old.expectations != new.expectations:

@@ -11,7 +11,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import msgspec
 from clew.base.errors import ClewError
 from clew.base.records.policy import Failure
 from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
-from clew.compute import CallContext, describe_error, load_function
+from clew.compute import CallContext, Witness, describe_error, load_function
 from clew.pipelines.programs import Programs, ProgramTask
 from clew.pipelines.transcript import Transcript
 from clew.quality import Expectation, QualityReport, check
@@ -57,6 +57,8 @@ class Task(msgspec.Struct, frozen=True):
     error: dict[str, str] = {}
     """Where the function is an error handler: what went wrong with the one datum."""
     program: ProgramTask | None = None
+    allow: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -105,13 +107,26 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     report; an error in importing the user's file ends the call.
     """
     task = msgspec.convert(payload, Task)
-    step = _prepare(task, context.scratch)
+    witness = Witness(task.snapshot_dir, allow=task.allow, declared=task.declared, store=task.store)
+    with witness.importing(task.file):
+        step = _prepare(task, context.scratch)
+    if task.program is None:
+        step = replace(step, function=witness.around(step.function))
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
     with _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
             outbox.begin(at)
             run = _handle if task.error else _run
-            outbox.add(run(step, at, outbox, context.scratch))
+            report = run(step, at, outbox, context.scratch)
+            reads = witness.of(report.duration_s, at + 1 == len(task.datums))
+            outbox.add(_with_reads(report, reads))
+
+
+def _with_reads(report: Report, reads: list[tuple[str, str, str]]) -> Report:
+    """The report, with what the datum read undeclared among its evidence."""
+    if not reads:
+        return report
+    return msgspec.structs.replace(report, evidence={**report.evidence, "undeclared": reads})
 
 
 class _Outbox:

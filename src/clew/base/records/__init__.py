@@ -57,6 +57,7 @@ from clew.base.records.work import (
     PlannedDatum,
     StepInfo,
     Trial,
+    UndeclaredRead,
 )
 
 __all__ = [
@@ -67,5 +68,5 @@ __all__ = [
     "MergeConflict", "MetricPoint", "ModelVersion", "Node", "NumbersChange", "PipelineInfo", "Plan",
     "PlannedDatum", "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision", "RowChange",
     "Signature", "Status", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff", "Trial",
-    "Verdict",
+    "UndeclaredRead", "Verdict",
 ]  # fmt: skip

@@ -55,6 +55,30 @@ class PipelineInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UndeclaredRead:
+    """Something that a step's code read although its key does not depend on it.
+
+    ``kind``: file, env, clock, random, network or program. ``where`` is the line of the user's code
+    (``a.py:12``; '' where it is not known), ``datums`` how many of a job did so.
+    """
+
+    kind: str
+    name: str
+    where: str = ""
+    datums: int = 1
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        place = f" ({self.where})" if self.where else ""
+        verb = {"env": "the variable ", "clock": "the clock: ", "random": "randomness: "}
+        before = verb.get(
+            self.kind, {"program": "a program: ", "network": "the network: "}.get(self.kind, "")
+        )
+        return f"{before}{self.name}{place}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run of one step for one change. ``counts`` are datums."""
 
@@ -85,6 +109,8 @@ class Job:
     """Datums that are still to run; 0 once it has ended."""
     eta_s: float | None = None
     """Seconds until it ends, if the rest takes as long as what has run; None where none has."""
+    undeclared: tuple[UndeclaredRead, ...] = ()
+    """What its code read although no key depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,11 @@ class Chance:
         self._before = {name: state() for name, state in _SHARED.items()}
         self._seeds = dict(_Seeds.counts)
 
+    def imported(self) -> None:
+        """A module is about to be imported: what libraries draw meanwhile is not the user's."""
+        if "random" in self._before:
+            self._before["random"] = _python()
+
     def drawn(self) -> list[str]:
         """Generators that numbers were drawn from and that were not seeded meanwhile."""
         found = []

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from clew.pipelines.chance import arrived, count_seed
+from clew.compute.chance import arrived, count_seed
 
 Note = Callable[[Any], None]
 

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import wraps
@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from clew.pipelines.chance import Chance, watch_chance
-from clew.pipelines.foreign_reads import watch_readers
+from clew.compute.chance import Chance, watch_chance
+from clew.compute.foreign_reads import watch_readers
 
 Kind = Literal["file", "env", "clock", "random", "network", "program"]
 Read = tuple[str, str, str]
@@ -57,6 +57,17 @@ _SYSTEM = (
 _CACHES = ("/matplotlib/", "/fontconfig/", "/__pycache__/")
 _GOES_BETWEEN = ("<frozen os>", "<frozen _collections_abc>", os.__file__)
 _IMPORTING = "<frozen importlib"
+_NAMES_WITH_CHANCE = frozenset(
+    {"tempfile", "importlib._bootstrap", "multiprocessing.process", "multiprocessing.connection"}
+    | {
+        "concurrent.futures.process",
+        "asyncio.base_events",
+        "threading",
+        "joblib._memmapping_reducer",
+    }
+)
+"""Modules that name things by chance; no result depends on it."""
+
 _MINE = str(Path(__file__).parents[1]) + os.sep
 _OUTBOX = "clew-"
 """Threads of Clew itself begin with this name."""
@@ -91,7 +102,7 @@ class Watch:
     # what a worker does -------------------------------------------------------------------
 
     @contextmanager
-    def on(self) -> Any:
+    def on(self) -> Iterator[None]:
         """What happens inside is the user's code."""
         _install()
         before = _State.watch
@@ -148,11 +159,12 @@ class Watch:
     def note(self, kind: str, name: str, where: str = "") -> None:
         """Keep a read, if nobody said that it may be."""
         key = (kind, name)
-        if key in self._found or len(self._found) >= MOST or self._may(kind, name):
+        if key in self._found or len(self._found) >= MOST or self.may(kind, name):
             return
         self._found[key] = where
 
-    def _may(self, kind: str, name: str) -> bool:
+    def may(self, kind: str, name: str) -> bool:
+        """Whether somebody said that this may be read."""
         if f"{kind}:{name}" in self._declared:
             return True
         return any(one in ("*", kind) or fnmatchcase(f"{kind}:{name}", one) for one in self._allow)
@@ -163,13 +175,15 @@ class Watch:
         while frame is not None and frame.f_code.co_filename in _GOES_BETWEEN:
             frame = frame.f_back
         if frame is not None and frame.f_code.co_filename.startswith(self._project):
-            self.note(kind, name, self._place(frame))
+            self.note(kind, name, self.place(frame))
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit event while user code runs."""
         if threading.current_thread().name.startswith(_OUTBOX):
             return
-        if event == "open":
+        if event == "import":
+            self._chance.imported()
+        elif event == "open":
             self._opened(arguments[0], arguments[2])
         elif event in ("os.listdir", "os.scandir"):
             self.file(arguments[0] if arguments[0] is not None else ".", directory=True)
@@ -196,6 +210,8 @@ class Watch:
 
     def file(self, path: Any, *, directory: bool = False) -> None:
         """A file (or what is in a directory) is read."""
+        if isinstance(path, int):
+            return  # an open descriptor: its opening was heard
         place = _absolute(path)
         if place == "/dev/urandom":
             self.noted_by_user("random", place, 3)
@@ -205,7 +221,7 @@ class Watch:
             return
         frame = self._reader()
         if frame is not False:
-            self.note("file", place, self._place(frame))
+            self.note("file", place, self.place(frame))
 
     def _counts(self, place: str, *, directory: bool) -> bool:
         """Whether reading a file has to be declared at all."""
@@ -216,8 +232,6 @@ class Watch:
             return False
         if place.startswith((self._project, here)):
             return self._counts_in_project(place, directory=directory)
-        if directory:
-            return True
         try:
             return Path(place).stat().st_mtime < self._since  # made since: a file of our own
         except OSError:
@@ -237,7 +251,7 @@ class Watch:
             return
         frame = self._reader()
         if frame is not False and host:
-            self.note("network", host, self._place(frame))
+            self.note("network", host, self.place(frame))
 
     def _program(self, executable: Any, arguments: Any) -> None:
         frame = self._reader()
@@ -246,7 +260,7 @@ class Watch:
         first = arguments[0] if isinstance(arguments, list | tuple) and arguments else arguments
         name = executable or first
         if isinstance(name, str | bytes | os.PathLike):
-            self.note("program", os.fsdecode(name).split()[0], self._place(frame))
+            self.note("program", os.fsdecode(name).split()[0], self.place(frame))
 
     def _reader(self) -> FrameType | Literal[False] | None:
         """The user's code that reads; None where it is not on this stack, False where a library
@@ -262,7 +276,12 @@ class Watch:
             frame = frame.f_back
         return None
 
-    def _place(self, frame: FrameType | None) -> str:
+    def owns(self, frame: FrameType) -> bool:
+        """Whether that is the user's own code."""
+        return frame.f_code.co_filename.startswith(self._project)
+
+    def place(self, frame: FrameType | None) -> str:
+        """The line of the user's code."""
         if frame is None:
             return ""
         return f"{frame.f_code.co_filename.removeprefix(self._project)}:{frame.f_lineno}"
@@ -284,7 +303,7 @@ class _State:
 
 _EVENTS = frozenset(
     {"open", "os.listdir", "os.scandir", "sqlite3.connect", "socket.connect", "socket.sendto"}
-    | {"socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn"}
+    | {"socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn", "import"}
 )
 
 _LIBRARIES = tuple(
@@ -318,13 +337,17 @@ def _user(kind: str, name: str) -> None:
         watch.noted_by_user(kind, name, 3)
 
 
-def _any(kind: str, name: str) -> None:
-    """Something that only ever happens where results are to differ, whoever asks for it."""
+def _random(kind: str, name: str) -> None:
+    """Randomness that nobody can seed; libraries use it for names of files and the like, too."""
     watch = _State.watch
-    if watch is not None:
-        frame = watch._reader()
-        if frame:
-            watch.note(kind, name, watch._place(frame))
+    if watch is None:
+        return
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") not in _NAMES_WITH_CHANCE:
+        if watch.owns(frame):
+            watch.note(kind, name, watch.place(frame))
+            return
+        frame = frame.f_back
 
 
 def _native(path: Any) -> None:
@@ -379,7 +402,7 @@ def _install() -> None:
     _State.installed = True
     os.environ.__class__ = _Environ
     _watch_clock()
-    watch_chance(_any)
+    watch_chance(_random)
     watch_readers(_native)
     sys.addaudithook(_hear)
 
@@ -388,7 +411,47 @@ def _absolute(path: Any) -> str:
     return os.path.realpath(os.fsdecode(path))
 
 
-def evidence_of(reads: Iterable[Read]) -> Mapping[str, Any]:
-    """Reads as they are kept with a datum; nothing where there are none."""
-    found = [list(one) for one in reads]
-    return {"undeclared": found} if found else {}
+# batches ------------------------------------------------------------------------------------
+
+_LONG_S = 0.005
+"""After a datum that took so long, shared generators are looked at; else after its batch."""
+
+_IMPORTS: dict[tuple[str, str], list[Read]] = {}
+"""What modules read as they were imported, once in the life of the process, by project and file."""
+
+
+class Witness:
+    """A :class:`Watch` over the datums of a batch."""
+
+    def __init__(
+        self,
+        snapshot_dir: str,
+        *,
+        allow: Iterable[str] = (),
+        declared: Iterable[str] = (),
+        store: str = "",
+    ) -> None:
+        self._snapshot_dir = snapshot_dir
+        self._store = store
+        self._first: list[Read] = []
+        self._watch = Watch(snapshot_dir, allow=allow, declared=declared, places=(store,))
+        self.around = self._watch.around
+
+    @contextmanager
+    def importing(self, file: str) -> Iterator[None]:
+        """The user's file is imported inside, if it was not before."""
+        known = _IMPORTS.get((self._snapshot_dir, file))
+        watch = Watch(self._snapshot_dir, places=(self._store,))
+        with watch.on():
+            yield
+        if known is None:
+            known = _IMPORTS[self._snapshot_dir, file] = watch.take(thorough=False)
+        self._first = [one for one in known if not self._watch.may(one[0], one[1])]
+        self._watch.begin()
+
+    def of(self, duration_s: float, last: bool) -> list[Read]:
+        """What the datum that has just ended read; the first tells what the import did."""
+        found = self._watch.take(thorough=last or duration_s > _LONG_S)
+        if self._first:
+            found, self._first = [*self._first, *found], []
+        return found
