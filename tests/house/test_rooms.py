@@ -184,6 +184,8 @@ def test_below_the_workspace_nobody_reads_the_environment():
 
 
 ENVIRONMENT_OF_A_CHILD = {
+    "compute/auditing.py",  # hears, in a worker, what user code asks the environment for
+    "pipelines/definitions.py",  # variables that a step depends on, as its workers have them
     "compute/process.py",  # hands its own environment on to the worker
     "compute/running.py",  # sets the environment of one call
     "serving/supervisor.py",  # hands its own environment on to the serving process
