@@ -28,7 +28,9 @@ class Call:
     dict. ``label`` names the call in errors. ``timeout_s`` counts from the start of the function,
     not from the queue; ``memory_bytes`` is for the worker and its children together, with all that
     the worker has imported. ``snapshot_dir`` is the user's project, first on ``sys.path``, and
-    ``environment`` is set for the time of the call. Higher ``priority`` goes first.
+    ``environment`` is set for the time of the call. Higher ``priority`` goes first. ``program`` is
+    how its worker process is started in place of this interpreter: the beginning of a command line,
+    to which the arguments of a worker are added (see ``compute/worker.py``).
     """
 
     entry: str
@@ -39,6 +41,7 @@ class Call:
     snapshot_dir: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     priority: int = 0
+    program: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

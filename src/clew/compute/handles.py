@@ -28,6 +28,8 @@ from clew.compute.frames import (
 from clew.compute.running import describe
 
 Act = Callable[[], None]
+MOST_WAITING = 1000
+"""So many messages of a call may wait for its listener before its worker is held back."""
 
 
 class Couriers:
@@ -94,6 +96,7 @@ class Submitted:
         self._lock = threading.Lock()
         self._inbox: deque[Act] = deque()
         self._busy = False
+        self._calm: Callable[[], object] | None = None
         self._listener_error: CallError | None = None
         self._end: Done | None = None
         self._ended = threading.Event()
@@ -152,6 +155,16 @@ class Submitted:
             return
         self._deliver(lambda: self._listen(said, answer))
 
+    def behind(self, calm: Callable[[], object]) -> bool:
+        """Whether so many messages wait that no more should come; then ``calm`` is called once when
+        they have been handled.
+        """
+        with self._lock:
+            if len(self._inbox) < MOST_WAITING:
+                return False
+            self._calm = calm
+            return True
+
     def finish(self, done: Done) -> None:
         """The call has ended; its outcome appears when all messages have been handled."""
         with self._lock:
@@ -172,10 +185,15 @@ class Submitted:
     def _drain(self) -> None:
         while True:
             with self._lock:
-                if not self._inbox:
-                    self._busy = False
-                    return
-                act = self._inbox.popleft()
+                calm = self._calm if len(self._inbox) <= MOST_WAITING // 2 else None
+                if calm is not None:
+                    self._calm = None
+                act = self._inbox.popleft() if self._inbox else None
+                self._busy = act is not None
+            if calm is not None:
+                calm()
+            if act is None:
+                return
             act()
 
     def _listen(self, said: Said, answer: Callable[[Answer], object]) -> None:

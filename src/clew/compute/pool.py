@@ -229,7 +229,7 @@ class _Dispatcher:
     def _assign(self) -> None:
         while self._queue:
             idle = [worker for worker in self._workers if worker.call is None]
-            if not idle and len(self._workers) >= self._size:
+            if len(self._workers) - len(idle) >= self._size:
                 return
             index, worker = self._match(idle)
             submitted = self._queue.pop(index)[2]
@@ -239,21 +239,28 @@ class _Dispatcher:
 
     def _match(self, idle: list[Worker]) -> tuple[int, Worker | None]:
         """Which call of the queue goes to which worker (None: a new one)."""
-        can_start = len(self._workers) < self._size
         for index, (priority, _, submitted) in enumerate(self._queue[:_LOOK_AHEAD]):
             if priority != self._queue[0][0]:
                 break
-            fitting = [w for w in idle if w.snapshot in {None, submitted.call.snapshot_dir}]
+            program = submitted.call.program
+            able = [w for w in idle if w.program == program]
+            fitting = [w for w in able if w.snapshot in {None, submitted.call.snapshot_dir}]
             if fitting:
                 return index, max(fitting, key=partial(_warmth, submitted))
+            can_start = self._can_start(program)
             if can_start or submitted.overtaken >= _LOOK_AHEAD:
-                return index, None if can_start else min(idle, key=lambda w: w.used)
-        return 0, min(idle, key=lambda w: w.used)
+                return index, None if can_start else min(able, key=lambda w: w.used)
+        program = self._queue[0][2].call.program
+        return 0, min((w for w in idle if w.program == program), key=lambda w: w.used)
+
+    def _can_start(self, program: tuple[str, ...]) -> bool:
+        """Whether one more may be started; as many of each program stay warm as may run."""
+        return sum(worker.program == program for worker in self._workers) < self._size
 
     def _give(self, submitted: Submitted, worker: Worker | None) -> None:
         if worker is None:
             try:
-                worker = self._start_worker()
+                worker = self._start_worker(submitted.call.program)
             except OSError as error:
                 message = f"No worker process could be started for {submitted.call.label}: {error}."
                 submitted.finish(_without_value("died", message))
@@ -266,11 +273,13 @@ class _Dispatcher:
             worker.begin_clock()
         self._write(worker, submitted.run_frame())
 
-    def _start_worker(self) -> Worker:
+    def _start_worker(self, program: tuple[str, ...] = ()) -> Worker:
+        self._make_room()
         number = next(self._numbers)
         scratch = self._space.directory(number)
         log = self._space.log(number)
-        worker = Worker(number, scratch, log, self._environment, self._preload)
+        mark = f"{self._space.name}.{number}"
+        worker = Worker(number, scratch, log, self._environment, self._preload, program, mark)
         self._workers.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, partial(self._serve, worker))
         if worker.pidfd is not None:
@@ -278,12 +287,19 @@ class _Dispatcher:
             self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda _events: act())
         return worker
 
+    def _make_room(self) -> None:
+        """At most twice as many workers live as run: those that idle longest go."""
+        idle = sorted((w for w in self._workers if w.call is None), key=lambda w: w.used)
+        for worker in idle[: max(0, len(self._workers) + 1 - 2 * self._size)]:
+            self._remove(worker)
+
     def _write(self, worker: Worker, frame: ToWorker) -> None:
         if worker.write(frame):
             self._watch(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def _watch(self, worker: Worker, events: int) -> None:
-        self._selector.modify(worker, events, partial(self._serve, worker))
+        if not worker.paused:
+            self._selector.modify(worker, events, partial(self._serve, worker))
 
     def _serve(self, worker: Worker, events: int, gone: bool = False) -> None:
         """The pipe of a worker can be read or written, or its process has ended."""
@@ -322,6 +338,16 @@ class _Dispatcher:
                 self._write(worker, answer)
 
         call.heard(said, lambda answer: self.tell(partial(reply, answer)))
+        if not worker.paused and call.behind(lambda: self.tell(partial(self._resume, worker))):
+            worker.paused = True
+            self._selector.unregister(worker)
+
+    def _resume(self, worker: Worker) -> None:
+        """Hear a worker again whose messages had piled up."""
+        if worker in self._workers and worker.paused:
+            worker.paused = False
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.flush() else 0)
+            self._selector.register(worker, events, partial(self._serve, worker))
 
     # ends -----------------------------------------------------------------------------------
 
@@ -369,11 +395,11 @@ class _Dispatcher:
 
     def _remove(self, worker: Worker) -> tuple[int, str]:
         self._workers.remove(worker)
-        self._selector.unregister(worker)
+        self._forget(worker)
         if worker.pidfd is not None:
             self._selector.unregister(worker.pidfd)
         end = worker.kill()
-        self.couriers.run(lambda: shutil.rmtree(worker.scratch, ignore_errors=True))
+        self.couriers.run(partial(_remove_all, worker.scratch))
         return end
 
     def _end_all(self) -> None:
@@ -395,14 +421,25 @@ class _Dispatcher:
         """Let idle workers end by themselves, and then with force."""
         until = time.monotonic() + _FAREWELL_S
         for worker in self._workers:
-            self._selector.unregister(worker)
+            self._forget(worker)
             worker.hang_up()
         for worker in self._workers:
             worker.ended_within(until - time.monotonic())
             if worker.pidfd is not None:
                 self._selector.unregister(worker.pidfd)
-            worker.kill()
+            worker.kill(thorough=False)  # closing the space sees to the rest, for all at once
         self._workers.clear()
+
+    def _forget(self, worker: Worker) -> None:
+        if not worker.paused:
+            self._selector.unregister(worker)
+
+
+def _remove_all(scratch: Path) -> None:
+    """What a worker had on disk: its scratch, and what it kept beside it from call to call."""
+    for place in scratch.parent.glob(f"{scratch.name}*"):
+        if place.name.partition(".")[0] == scratch.name:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _warmth(submitted: Submitted, worker: Worker) -> tuple[bool, bool, int]:

@@ -5,9 +5,7 @@ Knows nothing of queues and outcomes. All methods are for the pool's one thread.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,13 +15,21 @@ from pathlib import Path
 
 import msgspec
 
+from clew.compute.family import MARK, end_family, end_group
 from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
 from clew.compute.handles import Submitted
 from clew.compute.memory import MemoryGauge
 from clew.compute.running import take_tail
 
 _CHUNK = 1 << 18
+_MOST_CHUNKS = 16
+"""So much is read before what it says is heard: a flood is held back, not kept."""
+
 _LOG_LIMIT_BYTES = 32 * 1024 * 1024
+_PROGRAM = ("-P", "-X", "faulthandler", "-m", "clew.compute.worker")
+_OWN_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+"""What of this interpreter's environment means nothing to another."""
+
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -54,8 +60,13 @@ class Worker:
         log: Path,
         environment: Mapping[str, str],
         preload: tuple[str, ...] = (),
+        program: tuple[str, ...] = (),
+        mark: str = "",
     ) -> None:
         self.number = number
+        self.program = program
+        self.paused = False
+        self._mark = mark
         self.scratch = scratch
         self.log_path = log
         self.call: Submitted | None = None
@@ -88,13 +99,15 @@ class Worker:
         # A session of its own: Ctrl-C is for the parent, and kill reaches the user's children too.
         # The system ends it with the thread that started it, so that is the pool's own thread.
         arguments = [str(descriptor), str(os.getpid()), str(self.scratch), *preload]
+        if self.program:
+            environment = {k: v for k, v in environment.items() if k not in _OWN_PYTHON}
         return subprocess.Popen(
-            [sys.executable, "-P", "-X", "faulthandler", "-m", "clew.compute.worker", *arguments],
+            [*(self.program or (sys.executable, *_PROGRAM)), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             pass_fds=[descriptor],
-            env=environment,
+            env={**environment, MARK: self._mark},
             start_new_session=True,
         )
 
@@ -151,7 +164,7 @@ class Worker:
     def read(self) -> tuple[list[FromWorker], bool]:
         """The frames that have come, and whether the pipe is still open (and sound)."""
         frames: list[FromWorker] = []
-        while True:
+        for _ in range(_MOST_CHUNKS):
             try:
                 data = self._socket.recv(_CHUNK)
             except BlockingIOError:
@@ -164,6 +177,7 @@ class Worker:
                 return frames, False
             if len(data) < _CHUNK:
                 return frames, bool(data)
+        return frames, True
 
     def trim_log(self) -> None:
         """Keep only the end of an output that grows without bound."""
@@ -182,9 +196,15 @@ class Worker:
             return False
         return True
 
-    def kill(self) -> tuple[int, str]:
-        """End the process and its children now; its exit status (as Popen's) and its output."""
-        self._end_group()
+    def kill(self, *, thorough: bool = True) -> tuple[int, str]:
+        """End the process and its children now; its exit status (as Popen's) and its output.
+
+        Children in sessions of their own are looked for where it is ``thorough``.
+        """
+        if thorough:
+            end_family(self.pid, self._mark)
+        else:
+            end_group(self.pid)
         status = self._process.wait()
         self._socket.close()
         if self.pidfd is not None:
@@ -194,8 +214,3 @@ class Worker:
         os.close(self._log)
         self.log_path.unlink(missing_ok=True)
         return status, output
-
-    def _end_group(self) -> None:
-        # The group keeps its number while one of it lives, also when the worker itself has ended.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)

@@ -127,14 +127,15 @@ def take_tail(descriptor: int) -> str:
 def run_call(run: Run, context: Context, output: Output) -> Done:
     """Run a call to its end, whatever its code does short of ending the process."""
     started = time.perf_counter()
-    value, error = NOTHING, None
+    value, error, own = NOTHING, None, os.getpid()
     with output.catching(), _surroundings(run, context.scratch):
         try:
             value = _value(run, context)
         except BaseException as raised:  # noqa: BLE001 - the boundary with user code
             error = describe(raised, run.snapshot_dir)
-        finally:
-            context.end()
+        if os.getpid() != own:
+            os._exit(0)  # user code forked, and its child came back here: one of them is enough
+        context.end()
     return Done(value, error, time.perf_counter() - started, output.take())
 
 

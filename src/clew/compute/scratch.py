@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from clew.base.ids import new_id
+from clew.compute.family import end_marked
 
 
 class ScratchSpace:
@@ -26,15 +27,31 @@ class ScratchSpace:
         self._log_dir = log_dir
         self._sweep(root)
         self._name = f"pool-{new_id()}"
-        self._path = root.absolute() / self._name
-        making = root.absolute() / f"new-{self._name}"
-        making.mkdir()
-        self._lock = _lock(making)
-        making.rename(self._path)  # held before it can be seen, so that nobody sweeps it
+        self.path = root.absolute() / self._name
+        self._lock = self._make(root.absolute() / f"new-{self._name}")
+
+    @property
+    def name(self) -> str:
+        """A name that no other pool has."""
+        return self._name
+
+    def _make(self, making: Path) -> int:
+        """The directory, held before it can be seen. Again where another has swept it meanwhile."""
+        while True:
+            making.mkdir(exist_ok=True)
+            held = _lock(making)
+            if held is None:
+                continue
+            try:
+                making.rename(self.path)
+            except FileNotFoundError:
+                os.close(held)
+                continue
+            return held
 
     def directory(self, worker: int) -> Path:
         """A new empty directory for a worker."""
-        path = self._path / str(worker)
+        path = self.path / str(worker)
         path.mkdir()
         return path
 
@@ -43,22 +60,27 @@ class ScratchSpace:
         return self._log_dir / f"{self._name}-{worker}.log"
 
     def close(self) -> None:
-        """Remove it all."""
-        self._remove(self._path)
-        if self._lock is not None:
-            os.close(self._lock)
+        """End what workers have left running, and remove it all."""
+        end_marked(self._name)
+        self._remove(self.path)
+        os.close(self._lock)
 
     def _sweep(self, root: Path) -> None:
-        for path in root.glob("pool-*"):
-            held = _lock(path)
-            if held is not None:
-                self._remove(path)
-                os.close(held)
+        dead = [(path, held) for path in _pools(root) if (held := _lock(path)) is not None]
+        for path, held in dead:
+            end_marked(path.name)
+            self._remove(path)
+            os.close(held)
 
     def _remove(self, path: Path) -> None:
         for log in self._log_dir.glob(f"{path.name}-*.log"):
             log.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _pools(root: Path) -> list[Path]:
+    """Directories of pools, of those too that were killed while they made theirs."""
+    return [path for pattern in ("pool-*", "new-pool-*") for path in root.glob(pattern)]
 
 
 def _lock(path: Path) -> int | None:

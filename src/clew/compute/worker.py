@@ -45,11 +45,18 @@ class Pipe:
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self._socket = socket.socket(fileno=descriptor)
+        self._owner = os.getpid()
         self._writing = threading.Lock()
         self._asking = threading.Lock()
 
     def write(self, frame: FromWorker) -> None:
         """Send one frame. Blocks while the parent does not read."""
+        if os.getpid() != self._owner:
+            raise Conflict(
+                "call.ended",
+                "A process that user code forked has no way to the parent of the worker.",
+                hint="Send messages from the process that runs the call.",
+            )
         data = pack(frame)
         with self._writing:
             self._socket.sendall(data)
