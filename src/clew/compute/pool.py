@@ -278,8 +278,9 @@ class _Dispatcher:
         number = next(self._numbers)
         scratch = self._space.directory(number)
         log = self._space.log(number)
+        preload = () if program else self._preload  # another environment may lack it
         mark = f"{self._space.name}.{number}"
-        worker = Worker(number, scratch, log, self._environment, self._preload, program, mark)
+        worker = Worker(number, scratch, log, self._environment, preload, program, mark)
         self._workers.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, partial(self._serve, worker))
         if worker.pidfd is not None:

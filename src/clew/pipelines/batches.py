@@ -78,6 +78,8 @@ class Place:
     slots_limit: int | None = None
     variables: dict[str, str] = field(default_factory=dict)
     """What a program is told of its job."""
+    program: tuple[str, ...] = ()
+    """How workers are started, where not as usual."""
     programs: str = ""
     """Where the programs of the step's own environment are."""
 
@@ -238,6 +240,7 @@ class Batches:
             label=place.label,
             memory_bytes=step.memory_bytes,
             snapshot_dir=str(place.snapshot_dir),
+            program=place.program,
             priority=PRIORITY + place.priority,
         )
 
@@ -276,6 +279,7 @@ class Batches:
             program=self._program(items) if failed is None else None,
             allow=step.allow,
             declared=tuple(step.depends),
+            cpus=step.runtime.cpus,
         )
 
     def _program(self, items: list[Item]) -> ProgramTask | None:

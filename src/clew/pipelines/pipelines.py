@@ -37,6 +37,7 @@ from clew.pipelines.engine import MAX_JOBS, Engine
 from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
 from clew.pipelines.logs import read_log, whole_log
 from clew.pipelines.planning import plan_of
+from clew.pipelines.programs import python_of
 from clew.pipelines.registry import Users
 from clew.pipelines.renewing import renewed
 from clew.pipelines.roots import roots
@@ -46,6 +47,7 @@ from clew.pipelines.signals import Live
 from clew.pipelines.ticking import Ticks
 from clew.pipelines.turns import Slots
 from clew.pipelines.work import Known, differences, known_among, unchanged_since
+from clew.places import Environments
 from clew.repos import Repos
 from clew.store import Store
 
@@ -80,6 +82,7 @@ class Pipelines:
         *,
         remembered: Collection[str] = (),
         log_dir: Path,
+        environments: Environments | None = None,
         max_jobs: int = MAX_JOBS,
     ) -> None:
         self._db = db
@@ -98,6 +101,7 @@ class Pipelines:
             runners=runners or {},
             remembered=frozenset(remembered),
             log_dir=log_dir,
+            environments=environments,
             slots=Slots(),
         )
         self._engine = Engine(self._tools, max_jobs=max_jobs)
@@ -177,6 +181,17 @@ class Pipelines:
     def roots(self, tx: Tx) -> Iterator[str]:
         """What of the store rows of this room name: it must not be collected."""
         return roots(tx)
+
+    def environments(self) -> set[tuple[str, str]]:
+        """(lock, python) of every step in the present versions with an environment of its own."""
+        with self._db.read() as tx:
+            graph = self._registry.graph(tx)
+        return {
+            (step.runtime.lock, python_of(step))
+            for pipeline in graph.pipelines.values()
+            for step in pipeline.steps
+            if step.runtime.own_environment
+        }
 
     def list(self) -> list[PipelineInfo]:
         """All pipelines, by name."""

@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 
 from clew.base.records import Job
-from clew.places import CommandDefinition, DatumOfProgram, Program, RuntimeDefinition
+from clew.pipelines.definitions import StepDefinition
+from clew.places import (
+    CommandDefinition,
+    DatumOfProgram,
+    Environments,
+    Program,
+    RuntimeDefinition,
+)
 from clew.store import Store
 
 Group = tuple[str, str, list[str], bool]
@@ -68,6 +75,30 @@ def variables_of(job: Job) -> dict[str, str]:
         "CLEW_PIPELINE": job.pipeline,
         "CLEW_STEP": job.step,
     }
+
+
+def surroundings_of(
+    step: StepDefinition, environments: Environments | None
+) -> tuple[tuple[str, ...], str]:
+    """How workers are started for a step, and where programs of its environment are; '' and () for
+    those of the server. An environment that is not there is built.
+
+    Raises:
+        Invalid: ``environment.python``.
+        Unavailable: ``environment.no_uv``, ``environment.offline``, ``environment.build``.
+    """
+    runtime = step.runtime
+    if not runtime.own_environment or environments is None:
+        return (), ""
+    python = python_of(step)
+    if step.command is not None:
+        return (), str(environments.programs(runtime.lock, python))
+    return environments.worker(runtime.lock, python), ""
+
+
+def python_of(step: StepDefinition) -> str:
+    """The Python that an environment was resolved for, also where the server has moved on."""
+    return step.runtime.python or step.packages.get("python", "")
 
 
 class _Last:

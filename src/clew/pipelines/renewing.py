@@ -27,6 +27,8 @@ def _renewed(step: StepDefinition) -> StepDefinition:
     }
     if depends != step.depends:
         step = replace(step, depends=depends)
+    if step.runtime.own_environment or step.runtime.image:
+        return step  # what it runs in was made exact when it was applied
     found = environment_now(step.packages)
     if not step.packages or found.packages == step.packages:
         return step

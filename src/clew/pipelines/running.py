@@ -25,7 +25,7 @@ from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, Output, entries_of, made_by
-from clew.pipelines.programs import variables_of
+from clew.pipelines.programs import surroundings_of, variables_of
 from clew.pipelines.registry import Registry
 from clew.pipelines.restarting import take_anew
 from clew.pipelines.runner import Runner
@@ -34,6 +34,7 @@ from clew.pipelines.trouble import Trouble
 from clew.pipelines.turns import Slots
 from clew.pipelines.undeclared import Undeclared
 from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
+from clew.places import Environments
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Store
 
@@ -62,6 +63,7 @@ class Tools:
     runners: Mapping[str, Runner]
     remembered: Collection[str]
     log_dir: Path
+    environments: Environments | None = None
     slots: Slots
 
 
@@ -287,6 +289,7 @@ class _Datums:
 
     def _run(self, work: Work) -> None:
         pinned, tools = self._pinned, self._tools
+        program, programs = surroundings_of(pinned.step, tools.environments)
         place = Place(
             compute=tools.compute,
             store=tools.store,
@@ -301,6 +304,8 @@ class _Datums:
             slots=tools.slots,
             slots_limit=self._limit,
             variables=variables_of(pinned.job),
+            program=program,
+            programs=programs,
         )
         try:
             self._signals.batches = batches = Batches(place)

@@ -24,6 +24,7 @@ from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
 from clew.compute import CallContext, Witness, describe_error, load_function
 from clew.pipelines.programs import Programs, ProgramTask
 from clew.pipelines.transcript import Transcript
+from clew.places import on_cores
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import file_of
 from clew.store import Store, Writer
@@ -59,6 +60,7 @@ class Task(msgspec.Struct, frozen=True):
     program: ProgramTask | None = None
     allow: tuple[str, ...] = ()
     declared: tuple[str, ...] = ()
+    cpus: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -113,7 +115,7 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     if task.program is None:
         step = replace(step, function=witness.around(step.function))
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
-    with _Outbox(step.store.writer(), context, room) as outbox:
+    with on_cores(task.cpus), _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
             outbox.begin(at)
             run = _handle if task.error else _run

@@ -54,6 +54,11 @@ class RuntimeDefinition:
         """Whether the step has a Python environment of its own."""
         return bool(self.requirements or self.python)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether anything of it has to be found on this machine before the step can run."""
+        return self.own_environment or self.sandbox or bool(self.image)
+
     def key_material(self) -> dict[str, Any]:
         """What of it counts for results besides the versions of what is installed."""
         return {name: True for name in ("sandbox", "network") if getattr(self, name)}

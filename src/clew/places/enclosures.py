@@ -61,6 +61,11 @@ def enclosure_of(
     return _Outside(runtime, layout, programs)
 
 
+def require_sandbox() -> None:
+    """Raise Unavailable ``sandbox.missing`` where programs cannot be closed off."""
+    bubblewrap()
+
+
 def bubblewrap() -> str:
     """The program that makes sandboxes. Raises Unavailable ``sandbox.missing``."""
     found = shutil.which("bwrap")

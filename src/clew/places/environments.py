@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -104,7 +104,10 @@ class Environments:
         """Remove environments that no (lock, python) of ``locks`` means and that nobody has used
         for ``keep_s``; their names. One that is being built stays.
         """
-        kept = {self._name(lock, find_python(python)) for lock, python in locks}
+        kept = set()
+        for lock, python in locks:
+            with suppress(Invalid):  # that Python is gone, and what was made with it of no use
+                kept.add(self._name(lock, find_python(python)))
         gone = []
         for place in sorted(self._directory.glob("env-*")):
             if place.name in kept or time.time() - place.stat().st_mtime < keep_s:

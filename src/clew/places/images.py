@@ -118,6 +118,16 @@ def unpacker() -> Unpacker:
     )
 
 
+def pin_image(image: str) -> str:
+    """The identity of what the name of an image means now.
+
+    Raises:
+        Unavailable: ``image.no_runtime``.
+        Invalid: ``image.missing``.
+    """
+    return unpacker().pin(image)
+
+
 @lru_cache(maxsize=16)
 def root_of(image: str, pinned: str) -> Root:
     """The files of an image, ready to be run in.

@@ -125,7 +125,8 @@ def compile_lock(requirements: Sequence[str], python: Interpreter, directory: Pa
         found = _run(line, directory)
         if found.returncode:
             raise _refused(requirements, found.stderr.replace(f"{place}/", ""), python)
-    return found.stdout
+    closed = "--no-index\n" if "--no-index" in requirements else ""
+    return closed + found.stdout
 
 
 def make_environment(place: Path, lock: str, python: Interpreter) -> None:

@@ -17,6 +17,7 @@ from clew.compute import Call, CallError
 from clew.triggers import Trigger
 from clew.workspace.deploying import deploy_version
 from clew.workspace.leaving import left_out, removed_monitors
+from clew.workspace.placing import placed
 from clew.workspace.rooms import Rooms
 
 DESCRIBE = "clew.authoring.manifest:describe"
@@ -68,7 +69,10 @@ def _manifests(rooms: Rooms, snapshot: str, entry: str) -> list[Manifest]:
     if outcome.error is not None:
         raise _import_error(entry, outcome.error)
     assert isinstance(outcome.value, list)
-    return read_manifests(outcome.value)
+    return [
+        replace(one, pipeline=placed(rooms, one.pipeline, directory))
+        for one in read_manifests(outcome.value)
+    ]
 
 
 def _import_error(entry: str, error: CallError) -> Exception:

@@ -22,6 +22,8 @@ class Keeping:
         self, *, dry_run: bool = False, thorough: bool = False, wait_s: float = 60.0
     ) -> Collected:
         """Free what nothing refers to."""
+        if not dry_run:
+            self.rooms.environments.collect(self.rooms.pipelines.environments())
         return self.rooms.repos.collect(
             roots_of(self.rooms), dry_run=dry_run, thorough=thorough, wait_s=wait_s
         )

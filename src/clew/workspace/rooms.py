@@ -17,6 +17,7 @@ from clew.lineage import Lineage
 from clew.models import Models
 from clew.monitoring import Monitoring
 from clew.pipelines import Pipelines
+from clew.places import Environments
 from clew.repos import Repos
 from clew.serving import Serving, ServingSettings
 from clew.sources import Sources
@@ -44,6 +45,7 @@ class Rooms:
     compute: ProcessPool
     queries: ProcessPool
     """For queries that a server is asked: they do not wait behind jobs."""
+    environments: Environments
     pipelines: Pipelines
     experiments: Experiments
     models: Models
@@ -99,6 +101,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
     experiments = Experiments(db, repos, store, lineage, compute)
     models = Models(db, repos, store, lineage, compute)
     serving = Serving(db, repos, store, lineage, home / "spool")
+    environments = Environments(home / "cache" / "environments")
     pipelines = Pipelines(
         db,
         repos,
@@ -113,6 +116,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         remembered={"train"},
         log_dir=home / "logs",
         max_jobs=settings.jobs,
+        environments=environments,
     )
     return Rooms(
         settings=settings,
@@ -123,6 +127,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         snapshots=snapshots,
         compute=compute,
         queries=ProcessPool(QUERIES, home / "scratch", home / "logs"),
+        environments=environments,
         pipelines=pipelines,
         experiments=experiments,
         models=models,

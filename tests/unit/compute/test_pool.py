@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -52,6 +53,45 @@ def with_child(payload, context):
     if payload.get("die"):
         os._exit(3)
     time.sleep(600)
+
+def with_daemon(payload, context):
+    code = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE)
+    context.send({"pid": int(child.stdout.readline())})
+    if payload.get("wait"):
+        time.sleep(600)
+
+def fork(payload, context):
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        print("the parent goes on")
+    return [pid, context.call_id]
+
+def send_much(payload, context):
+    for number in range(payload["to"]):
+        context.send({"number": number, "much": b"x" * 10_000})
+    return payload["to"]
+
+def recurse(payload, context):
+    return recurse(payload, context)
+
+def close_standard(payload, context):
+    for number in range(3):
+        os.close(number)
+    print("into nothing")
+
+def leave_thread(payload, context):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    return threading.active_count()
+
+def huge(payload, context):
+    return bytes(payload["bytes"])
+
+def print_much(payload, context):
+    line = "x" * 99
+    for _ in range(payload["lines"]):
+        print(line)
 
 def kill_self(payload, context):
     print("about to die")
@@ -450,3 +490,102 @@ def test_a_closed_pool_cannot_be_started(tmp_path):
     with pytest.raises(Unavailable) as caught:
         pool.start()
     assert caught.value.code == "pool.closed"
+
+
+def gone(pid: int) -> None:
+    """Return when a process has ended."""
+    until = time.monotonic() + 60
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_daemons_end_with_the_worker_that_started_them(single, project):
+    pids = SimpleQueue()
+    handle = single.submit(
+        call(project, "with_daemon", {"wait": True}), lambda m: pids.put(m["pid"])
+    )
+    pid = pids.get(timeout=60)
+    handle.cancel()
+    assert handle.result(60).error.kind == "cancelled"
+    gone(pid)
+
+
+def test_daemons_of_a_worker_that_ended_well_end_with_the_pool(tmp_path, project):
+    pids = SimpleQueue()
+    with ProcessPool(1, tmp_path / "scratch", tmp_path / "logs") as pool:
+        pool.submit(call(project, "with_daemon"), lambda m: pids.put(m["pid"])).result(60).unwrap()
+        pid = pids.get(timeout=60)
+        assert psutil.pid_exists(pid)
+    gone(pid)
+
+
+def test_what_a_killed_pool_has_left_is_swept_by_the_next(tmp_path, project):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom clew.compute import Call, ProcessPool\n"
+        "home = Path(sys.argv[1])\npool = ProcessPool(1, home / 'scratch', home / 'logs')\n"
+        f"call = Call(entry='calls:with_daemon', payload={{'wait': True}}, label='x',"
+        f" snapshot_dir={project!r})\n"
+        "pool.submit(call, lambda m: print(m['pid'], flush=True)).result()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert psutil.pid_exists(pid)
+    making = tmp_path / "scratch" / "new-pool-dead"  # of one that was killed a moment earlier
+    making.mkdir()
+    with ProcessPool(1, tmp_path / "scratch", tmp_path / "logs") as pool:
+        pool.submit(call(project, "pid")).result(60).unwrap()
+        assert len(list((tmp_path / "scratch").iterdir())) == 1
+    gone(pid)
+
+
+def test_a_child_that_comes_back_from_a_fork_ends_silently(single, project):
+    for _ in range(2):
+        outcome = single.submit(call(project, "fork")).result(60)
+        pid, _ = outcome.unwrap()
+        assert pid > 0
+        assert outcome.log == "the parent goes on\n"
+
+
+def test_a_flood_of_messages_is_held_back_until_it_is_heard(single, project):
+    heard: list[int] = []
+    go = threading.Event()
+
+    def listen(message):
+        go.wait(60)
+        heard.append(message["number"])
+
+    before = psutil.Process().memory_info().rss
+    handle = single.submit(call(project, "send_much", {"to": 20_000}), listen)
+    other = single.submit(call(project, "pid"))
+    assert not handle.done()
+    go.set()
+    assert handle.result(120).unwrap() == 20_000
+    assert heard == list(range(20_000))
+    assert psutil.Process().memory_info().rss - before < 150 * MIB  # of 200 that were sent
+    other.result(60).unwrap()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("recurse", "raised"), ("close_standard", None), ("leave_thread", None)]
+)
+def test_a_worker_goes_on_after_what_code_does_to_its_process(single, project, name, kind):
+    error = single.submit(call(project, name)).result(60).error
+    assert (error.kind if error else None) == kind
+    outcome = single.submit(call(project, "print_much", {"lines": 3})).result(60)
+    assert outcome.error is None
+    assert outcome.log == f"{'x' * 99}\n" * 3
+
+
+def test_large_results_and_large_outputs_come_through(single, project):
+    assert (
+        len(single.submit(call(project, "huge", {"bytes": 64 * MIB})).result(60).unwrap())
+        == 64 * MIB
+    )
+    log = single.submit(call(project, "print_much", {"lines": 20_000})).result(60).log
+    assert log.startswith("[")
+    assert len(log) < 70_000
