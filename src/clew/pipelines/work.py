@@ -77,7 +77,7 @@ class Work:
 
 def work_of(db: Database, cut: Cut, base: Base | None) -> Work:
     """What there is to do for a step over trees, on top of its last good job."""
-    if base is not None and _same_but_data(base.cut, cut):
+    if base is not None and not base.recovered and _same_but_data(base.cut, cut):
         if base.cut.trees == cut.trees:
             return Work(total=base.total, tree=base.tree, aside=base.aside, kept=base.total)
         if not _much_differs(cut, base):
@@ -115,8 +115,9 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
 def _all_found(db: Database, cut: Cut, why: Reasons) -> Iterator[list[Found]]:
     """All datums, with the rows as they are when each is reached."""
     for some in chunks(cut.units()):
-        with db.read() as tx:
-            yield _found(tx, some, why)
+        with db.read() as tx:  # not held while these run
+            found = _found(tx, some, why)
+        yield found
 
 
 def _found(tx: Tx, units: Iterable[Unit], why: Reasons) -> list[Found]:
