@@ -5,8 +5,8 @@ Knows the definitions of the rooms below, not how they are carried out.
 
 from clew.authoring.inputs import cron, cross, group, join, union
 from clew.authoring.manifest import Manifest, read_manifests
-from clew.authoring.nodes import Pipeline
 from clew.authoring.policies import backoff
+from clew.authoring.reuse import Pipeline
 
 __all__ = [
     "Manifest",

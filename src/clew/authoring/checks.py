@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from clew.authoring.parameters import Parameter
 from clew.base.address import check_ref_name
 from clew.base.errors import Invalid
 
@@ -30,6 +31,8 @@ def check_limits(*, retries: int, timeout_s: float | None, memory_bytes: int | N
 def check_parameters(parameters: Mapping[str, object]) -> None:
     """Parameters are plain data."""
     for name, value in parameters.items():
+        if isinstance(value, Parameter):
+            continue
         try:
             msgspec.json.encode(value)
         except (TypeError, ValueError):
@@ -49,7 +52,9 @@ def check_signature(function: Callable[..., Any], values: int, named: tuple[str,
         raise invalid(
             f"{function.__name__} takes {loose[0]}", "Name each of its parameters: one per input."
         )
-    if len(signature) != values + len(named):
+    defaults = [one for one in list(signature.values())[values:] if one.name not in named]
+    optional = sum(one.default is not one.empty for one in defaults)
+    if not 0 <= len(signature) - values - len(named) <= optional:
         raise invalid(
             f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}",
             "Give one input for each parameter, in the same order.",

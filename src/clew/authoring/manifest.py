@@ -6,8 +6,8 @@ Made in a worker, where the file is imported; the workspace hands each part to i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ import msgspec
 
 from clew.authoring.declaring import declare
 from clew.authoring.inputs import Cron, Input, Node, Source
-from clew.authoring.nodes import Command, Function, Pipeline, Step, Training
+from clew.authoring.nodes import Command, Function, Step, Training
+from clew.authoring.parameters import Parameter, Values, check_given
+from clew.authoring.reuse import SETS_SUFFIX, Pipeline
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
-from clew.base.records import CodeRef
+from clew.base.records import CodeRef, ParameterInfo
 from clew.base.records.policy import Policy
-from clew.codecs import annotations_of, form_of
+from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import Witness, load_module
 from clew.models import EvaluationDefinition, GateDefinition
 from clew.monitoring import MonitorDefinition
 from clew.pipelines import (
+    Combination,
     InputDefinition,
     PipelineDefinition,
     SourceDefinition,
@@ -51,6 +54,8 @@ class Manifest:
     monitors: tuple[MonitorDefinition, ...] = ()
     feeds: tuple[FeedDefinition, ...] = ()
     description: str = ""
+    sets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Repo → name → parameters: what a step runs over, to be committed there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +71,28 @@ def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]: 
     """Import a user's file and say what it defines; the entry of a worker call.
 
     Args:
-        payload: ``snapshot`` (digest), ``directory`` (of the materialised snapshot), ``file``.
+        payload: ``snapshot`` (digest), ``directory`` (of the materialised snapshot), ``file``, and
+            ``parameters`` (name → value) that are not to have their defaults; ``only``: of this
+            pipeline.
         context: Of the call; not used.
 
     Returns:
         One manifest per pipeline, as builtins.
 
     Raises:
-        Invalid: ``pipeline.none`` where the file defines none, ``pipeline.definition``.
+        Invalid: ``pipeline.none`` where the file defines none, ``pipeline.definition``,
+            ``parameter.unknown``, ``parameter.value``, ``parameter.missing``.
     """
     project = Project(
         snapshot=payload["snapshot"], directory=Path(payload["directory"]), file=payload["file"]
     )
     with Witness(payload["directory"]).importing(project.file):  # steps tell what it read
         module = load_module(payload["directory"], project.file)
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}
+    found = {
+        id(value): value
+        for value in vars(module).values()
+        if isinstance(value, Pipeline) and not (value.used and value.home != module.__name__)
+    }
     if not found:
         raise Invalid(
             "pipeline.none",
@@ -95,7 +107,12 @@ def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]: 
             f"{project.file} defines two pipelines named {twice!r}.",
             hint="Give each a name of its own: its repos are called after it.",
         )
-    return [msgspec.to_builtins(manifest_of(one, project)) for one in found.values()]
+    only = payload.get("only")
+    if only is not None:
+        found = {at: one for at, one in found.items() if one.name == only}
+    given = payload.get("parameters", {})
+    check_given(given, {one.name: list(one.parameters) for one in found.values()})
+    return [msgspec.to_builtins(manifest_of(one, project, given)) for one in found.values()]
 
 
 def read_manifests(plain: list[dict[str, Any]]) -> list[Manifest]:
@@ -103,12 +120,17 @@ def read_manifests(plain: list[dict[str, Any]]) -> list[Manifest]:
     return [msgspec.convert(one, Manifest) for one in plain]
 
 
-def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
-    """A pipeline as values."""
+def manifest_of(
+    pipeline: Pipeline, project: Project, given: Mapping[str, Any] | None = None
+) -> Manifest:
+    """A pipeline as values; ``given`` are values of its parameters."""
+    values = Values(pipeline=pipeline.name, parameters=pipeline.parameters, given=given or {})
     steps: list[StepDefinition] = []
-    for node in pipeline.nodes.values():
-        if isinstance(node, Step):
-            steps.append(_step(node, project))
+    sets: dict[str, dict[str, dict[str, Any]]] = {}
+    for node in pipeline.steps(values):
+        steps.append(_step(node, project, values))
+        if node.sets is not None:
+            sets[node.repo + SETS_SUFFIX] = node.sets.named(values)
         if isinstance(node, Training):
             steps.append(_gate(node, project))
     return Manifest(
@@ -116,9 +138,15 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
             name=pipeline.name,
             snapshot=project.snapshot,
             file=project.file,
-            sources=tuple(
-                _source(node) for node in pipeline.nodes.values() if isinstance(node, Source | Cron)
+            sources=(
+                *(
+                    _source(one)
+                    for one in pipeline.nodes.values()
+                    if isinstance(one, Source | Cron)
+                ),
+                *(SourceDefinition(name=repo.partition("/")[2], repo=repo) for repo in sets),
             ),
+            parameters=tuple(_parameter(one, values) for one in pipeline.parameters.values()),
             steps=tuple(steps),
             policy=pipeline.policy,
             notes=tuple(sorted({note for step in steps for note in _notes(step)})),
@@ -151,21 +179,31 @@ def manifest_of(pipeline: Pipeline, project: Project) -> Manifest:
             if isinstance(node, Source) and node.feed is not None
         ),
         description=pipeline.description,
+        sets=sets,
     )
 
 
-def _step(step: Step, project: Project) -> StepDefinition:
+def _parameter(one: Parameter, values: Values) -> ParameterInfo:
+    return ParameterInfo(
+        name=one.name,
+        type=getattr(one.type, "__name__", str(one.type)),
+        value=values.of(one),
+        choices=one.choices,
+        help=one.help,
+    )
+
+
+def _step(step: Step, project: Project, values: Values) -> StepDefinition:
     options = step.options
     command = step.command if isinstance(step, Command) else None
     defined = StepDefinition(
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
-        inputs=tuple(map(input_of, step.inputs)),
-        combination=step.combination,
+        **_reads(step),
         **(_program(step, project) if command else _code(step.__wrapped__, project)),
         command=command,
         runtime=_runtime(options.runtime, project),
-        parameters=dict(options.parameters),
+        parameters={k: values.resolved(one) for k, one in options.parameters.items()},
         expectations=tuple(
             msgspec.to_builtins(one) for rules in step.expectations for one in record(rules)
         ),
@@ -197,6 +235,19 @@ def _notes(step: StepDefinition) -> Iterator[str]:
             f"{step.name} asks what time it is ({one}): results may differ from run to run."
             for one in step.clocks
         )
+
+
+def _reads(step: Step) -> dict[str, Any]:
+    """The inputs of a step, and how they are combined; sets of parameters are crossed with all."""
+    inputs = tuple(map(input_of, step.inputs))
+    if not isinstance(step, Command):
+        for one in inputs:
+            check_annotation(step.__wrapped__, one.parameter)
+    if step.sets is None:
+        return {"inputs": inputs, "combination": step.combination}
+    sets = InputDefinition.of_sets(step.repo + SETS_SUFFIX)
+    both = step.combination and Combination(how="cross", parts=(step.combination, len(inputs)))
+    return {"inputs": (*inputs, sets), "combination": both}
 
 
 def _source(node: Source | Cron) -> SourceDefinition:

@@ -64,6 +64,8 @@ class Step(Node):
         self.combination = inputs.combination
         self.options = options
         self.expectations: list[Function] = []
+        self.sets: Any = None
+        """Sets of parameters that it runs over; see ``reuse``."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the user's function, here and now, without Clew."""

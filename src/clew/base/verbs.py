@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
@@ -131,11 +131,20 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, WorkVerbs, Protoc
         ...
 
     # work -----------------------------------------------------------------------------------
-    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
-        """Register the pipelines that a file defines, with a snapshot of the project around it."""
+    def apply(
+        self,
+        file: Path | str,
+        *,
+        message: str = "",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Applied]:
+        """Register the pipelines that a file defines, with a snapshot of the project around it.
+
+        ``parameters`` gives parameters of the pipelines values; the others have their defaults.
+        """
         ...
 
-    def plan(self, file: Path | str) -> list[Plan]:
+    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         ...
 
@@ -178,8 +187,12 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, WorkVerbs, Protoc
         *,
         reason: str = "",
         priority: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """Run a step anew (all steps without one), although nothing changed; the global id.
+
+        With ``parameters`` the pipeline gets these values until it is applied again, and the steps
+        that use them run.
 
         ``priority`` holds for all that follows, in place of that of the steps.
         """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from clew.base.errors import Invalid
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
@@ -24,15 +25,37 @@ Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
 
 
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Value of a parameter; repeatable."),
+]
+
+
+def values_of(sets: list[str] | None) -> dict[str, str]:
+    """Values of parameters by name, as texts; the parameter's type says what they mean.
+
+    Raises:
+        Invalid: ``parameter.text``.
+    """
+    wrong = next((one for one in sets or () if "=" not in one), None)
+    if wrong is not None:
+        raise Invalid(
+            "parameter.text", f"--set {wrong} has no value.", hint="Write --set NAME=VALUE."
+        )
+    pairs = (one.partition("=") for one in sets or ())
+    return {name.strip(): value for name, _, value in pairs}
+
+
 def apply(
     file: File,
     message: Annotated[str, typer.Option("--message", "-m")] = "",
+    set_: Sets = None,
     wait: Annotated[bool, typer.Option(help="Run, and show, all that follows.")] = True,
     json: Json = False,
 ) -> None:
     """Register a file's pipelines; what the change affects runs, and nothing else."""
     with workspace(working=True) as clew:
-        applied = clew.apply(file, message=message)
+        applied = clew.apply(file, message=message, parameters=values_of(set_))
         jobs: list[Job] = []
         for one in applied:
             if not json:
@@ -54,10 +77,10 @@ def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str,
         out.print(f"  [dim]· {note}[/]")
 
 
-def plan(file: File, json: Json = False) -> None:
+def plan(file: File, set_: Sets = None, json: Json = False) -> None:
     """What apply would run, skip and delete, and why; changes nothing."""
     with workspace(working=True) as clew:
-        plans = clew.plan(file)
+        plans = clew.plan(file, parameters=values_of(set_))
     if json:
         print_json(plans)
         return
@@ -90,12 +113,15 @@ def run(
     priority: Annotated[
         int | None, typer.Option("--priority", help="Higher goes first; that of the step without.")
     ] = None,
+    set_: Sets = None,
     wait: Annotated[bool, typer.Option(help="Show it until it ends.")] = True,
     json: Json = False,
 ) -> None:
     """Run a step anew although nothing changed."""
     with workspace(working=wait) as clew:
-        global_id = clew.run(pipeline, step, reason=reason, priority=priority)
+        global_id = clew.run(
+            pipeline, step, reason=reason, priority=priority, parameters=values_of(set_)
+        )
         jobs = follow(clew, global_id, show=not json) if wait else []
     if json:
         print_json({"global_id": global_id, "jobs": jobs})

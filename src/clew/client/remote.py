@@ -5,10 +5,11 @@ Knows which route answers which verb, and nothing of how HTTP is spoken or work 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from clew.base.archive import MEDIA_TYPE, check_sources, pack
@@ -157,17 +158,36 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, 
         return self._wire.get("/diff", list[Change], old=old, new=new)
 
     # work -----------------------------------------------------------------------------------
-    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
+    def apply(
+        self,
+        file: Path | str,
+        *,
+        message: str = "",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it."""
         files, entry = project_files(Path(file))
         return self._wire.upload(
-            "/apply", list[Applied], pack(files), MEDIA_TYPE, entry=entry, message=message
+            "/apply",
+            list[Applied],
+            pack(files),
+            MEDIA_TYPE,
+            entry=entry,
+            message=message,
+            parameters=_values(parameters),
         )
 
-    def plan(self, file: Path | str) -> list[Plan]:
+    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         files, entry = project_files(Path(file))
-        return self._wire.upload("/plan", list[Plan], pack(files), MEDIA_TYPE, entry=entry)
+        return self._wire.upload(
+            "/plan",
+            list[Plan],
+            pack(files),
+            MEDIA_TYPE,
+            entry=entry,
+            parameters=_values(parameters),
+        )
 
     def wait(
         self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0
@@ -210,9 +230,15 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, 
         *,
         reason: str = "",
         priority: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """Run a step anew (all steps without one), although nothing changed; the global id."""
-        body = {"step": step, "reason": reason, "priority": priority}
+        body = {
+            "step": step,
+            "reason": reason,
+            "priority": priority,
+            "parameters": dict(parameters or {}),
+        }
         answer = self._wire.post(f"/pipelines/{_part(pipeline)}/run", dict[str, str], body)
         return answer["global_id"]
 
@@ -308,6 +334,11 @@ class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, 
     def close(self) -> None:
         """Let go of the connections."""
         self._wire.close()
+
+
+def _values(parameters: Mapping[str, Any] | None) -> str:
+    """Values of parameters as they travel in a query."""
+    return json.dumps(dict(parameters or {}))
 
 
 def _part(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from clew.base.errors import Invalid
-from clew.base.records import CodeRef
+from clew.base.records import CodeRef, ParameterInfo
 from clew.base.records.policy import PipelinePolicy, Policy
 from clew.base.schedules import Schedule
 from clew.places import CommandDefinition, RuntimeDefinition
@@ -24,6 +24,10 @@ How = Literal["cross", "union", "join", "group"]
 
 KEY_FORMAT = 1
 """Counts up when the meaning of a datum key changes; then everything runs once more."""
+
+
+PARAMETER_SET = "*"
+"""The parameter of an input that is a set of parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,11 @@ class InputDefinition:
     by: str = ""
     outer: bool = False
     slot: str = ""
+
+    @classmethod
+    def of_sets(cls, repo: str) -> InputDefinition:
+        """Sets of parameters, a JSON file each: its fields are arguments of the function."""
+        return cls(parameter=PARAMETER_SET, repo=repo, per="file")
 
     @property
     def is_passed(self) -> bool:
@@ -237,6 +246,7 @@ class PipelineDefinition:
     steps: tuple[StepDefinition, ...] = ()
     policy: PipelinePolicy = field(default_factory=PipelinePolicy)
     notes: tuple[str, ...] = ()
+    parameters: tuple[ParameterInfo, ...] = ()
 
     def step(self, name: str) -> StepDefinition | None:
         """The step of that name."""

@@ -256,7 +256,10 @@ class Project:
                     module.pipelines.add(name)
         for node in module.tree.body:
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-            if isinstance(value, ast.Call) and _is_pipeline_class(chain_of(value.func), known):
+            if not isinstance(value, ast.Call):
+                continue
+            chain = chain_of(value.func)
+            if _is_pipeline_class(chain, known) or _is_slot(chain, module.pipelines):
                 module.pipelines |= bindings([node])[0]
 
     def _index(self, module: Module, node: ast.stmt) -> None:
@@ -332,6 +335,13 @@ def _is_pipeline_class(chain: tuple[str, ...] | None, known: dict[str, Imported]
     if chain is None or imported is None or imported.module.partition(".")[0] != "clew":
         return False
     return (chain[-1] if len(chain) > 1 else imported.name) == "Pipeline"
+
+
+def _is_slot(chain: Chain | None, pipelines: set[str]) -> bool:
+    """Whether a call gives an object that only defines, as the pipeline itself."""
+    if chain is None or chain[0] not in pipelines:
+        return False
+    return chain[1:] in {("slot",), ("parameter",)}
 
 
 def _living(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -450,7 +460,10 @@ class _Effects:
                 self._store(inner)
             elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):
                 chain = chain_of(inner.value.func)
-                self.acts |= {chain} if chain and chain[0] not in self._module.pipelines else set()
+                outer = chain and chain[0] not in self._module.pipelines
+                self.acts |= (
+                    {chain} if chain and outer and not self._is_codec(inner.value) else set()
+                )
 
     def _store(self, target: ast.expr) -> None:
         root = root_of(target)
@@ -483,7 +496,8 @@ class _Effects:
             chain = chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
             if chain is not None:
                 self._run(chain, alters=True)
-                self.acts |= {chain} if self._is_foreign(chain) else set()
+                acts = self._is_foreign(chain) and not self._is_codec(decorator)
+                self.acts |= {chain} if acts else set()
             elif isinstance(root := root_of(decorator), ast.Name):
                 self.alters.add(root.id)
             if isinstance(decorator, ast.Call):
@@ -493,6 +507,23 @@ class _Effects:
             for one in (*bases, *(word.value for word in node.keywords if word.arg == "metaclass")):
                 if isinstance(root := root_of(one), ast.Name):
                     self.alters.add(root.id)
+
+    def _is_codec(self, node: ast.expr) -> bool:
+        """Whether this is ``clew.codec(Type, ...)`` of a first-party type: it alters that alone.
+
+        The type of a library is not followed: its codec may serve every step.
+        """
+        chain = chain_of(node.func) if isinstance(node, ast.Call) else None
+        if not isinstance(node, ast.Call) or chain is None or not node.args:
+            return False
+        found = self._module.imports.get(chain[0], ())
+        names = {".".join(filter(None, (one.module, one.name, *chain[1:]))) for one in found}
+        kind = node.args[0]
+        return (
+            names == {"clew.codec"}
+            and isinstance(kind, ast.Name)
+            and bool(self._project.origins(self._module, kind.id))
+        )
 
     def _is_foreign(self, chain: Chain) -> bool:
         """Whether a decorator is of a library that may remember what it decorates."""

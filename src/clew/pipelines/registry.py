@@ -150,6 +150,7 @@ def info(row: Any) -> PipelineInfo:
         endpoints=(),
         created_at=clock.from_us(row.created_us),
         global_id=row.global_id,
+        parameters=definition.parameters,
     )
 
 

@@ -20,8 +20,9 @@ import msgspec
 
 from clew.base.errors import ClewError
 from clew.base.records.policy import Failure
-from clew.codecs import Place, Reader, annotations_of, dump_value, reader_of
+from clew.codecs import Place, Reader, annotations_of, dump_value, load_value, reader_of
 from clew.compute import CallContext, Witness, describe_error, load_function
+from clew.pipelines.definitions import PARAMETER_SET
 from clew.pipelines.programs import Programs, ProgramTask
 from clew.pipelines.transcript import Transcript
 from clew.places import on_cores
@@ -307,6 +308,9 @@ def _arguments(step: _Step, groups: list[int], scratch: Path) -> dict[str, Any]:
         parameter, tree, paths, directory = step.task.groups[number]
         if not tree:
             found[parameter] = nothing_for(step.annotations.get(parameter))
+            continue
+        if parameter == PARAMETER_SET:
+            found |= load_value(step.store, tree, paths, dict)
             continue
         files = [file_of(step.store, tree, path) for path in paths]
         place = Place(scratch=scratch / ".inputs" / parameter, directory=directory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
@@ -35,7 +35,12 @@ class ServedVerbs(Verbs, Protocol):
         ...
 
     def apply_files(
-        self, files: Mapping[str, bytes], entry: str, *, message: str = ""
+        self,
+        files: Mapping[str, bytes],
+        entry: str,
+        *,
+        message: str = "",
+        parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
         ...
@@ -50,7 +55,13 @@ class ServedVerbs(Verbs, Protocol):
         """The answer of a query as a file, in the format of its suffix."""
         ...
 
-    def plan_files(self, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+    def plan_files(
+        self,
+        files: Mapping[str, bytes],
+        entry: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Plan]:
         """What :meth:`apply_files` would do."""
         ...
 

@@ -6,14 +6,19 @@ The user's file is imported in a worker only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from clew.authoring import Manifest, read_manifests
+from clew.base.address import normal_path
 from clew.base.errors import Invalid
 from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
+from clew.store import EMPTY_TREE, Entry
 from clew.triggers import Trigger
 from clew.workspace.deploying import deploy_version
 from clew.workspace.leaving import left_out, removed_monitors
@@ -24,50 +29,91 @@ DESCRIBE = "clew.authoring.manifest:describe"
 DESCRIBE_TIMEOUT_S = 120.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What of a project is applied: a file of it, with values of parameters."""
+
+    entry: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
 def apply_files(
-    rooms: Rooms, files: Mapping[str, bytes], entry: str, *, message: str, author: str
+    rooms: Rooms, files: Mapping[str, bytes], wanted: Wanted, *, message: str, author: str
 ) -> list[Applied]:
-    """Register the pipelines that ``entry`` defines, among the files of its project.
+    """Register the pipelines that a file defines, among the files of its project.
 
     Each pipeline, with its endpoints, monitors and triggers, appears in one transaction.
 
     Raises:
         Invalid: ``pipeline.import`` with the user's traceback, ``pipeline.none``,
-            ``pipeline.definition``.
+            ``pipeline.definition``, ``parameter.unknown``, ``parameter.value``,
+            ``parameter.missing``.
     """
     with rooms.store.lease():  # until rows name the snapshot
         snapshot = rooms.snapshots.keep(files)
         return [
             _register(rooms, manifest, message=message, author=author)
-            for manifest in _manifests(rooms, snapshot, entry)
+            for manifest in _manifests(rooms, snapshot, wanted)
         ]
 
 
-def plan_files(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+def run_with(
+    rooms: Rooms, pipeline: str, parameters: Mapping[str, Any], *, global_id: str, author: str
+) -> Applied:
+    """Register a pipeline as it is, but for the values of some parameters.
+
+    Raises:
+        NotFound: ``pipeline.unknown``.
+        Invalid: as :func:`apply_files`.
+    """
+    now = rooms.pipelines.definition(pipeline)
+    values = {one.name: one.value for one in now.parameters} | dict(parameters)
+    with rooms.store.lease():
+        found = _manifests(rooms, now.snapshot, Wanted(entry=now.file), only=(pipeline, values))
+        said = ", ".join(f"{name}={value}" for name, value in parameters.items())
+        return _register(rooms, found[0], message=said, author=author, global_id=global_id)
+
+
+def plan_files(rooms: Rooms, files: Mapping[str, bytes], wanted: Wanted) -> list[Plan]:
     """What applying would run, skip and delete; only the snapshot is kept. Raises as above."""
     with rooms.store.lease():
         snapshot = rooms.snapshots.keep(files)
-        manifests = _manifests(rooms, snapshot, entry)
+        manifests = _manifests(rooms, snapshot, wanted)
     return [_plan(rooms, manifest) for manifest in manifests]
 
 
 def _plan(rooms: Rooms, manifest: Manifest) -> Plan:
-    plan = rooms.pipelines.plan(manifest.pipeline)
+    plan = rooms.pipelines.plan(manifest.pipeline, _sets_trees(rooms, manifest))
     return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)))
 
 
-def _manifests(rooms: Rooms, snapshot: str, entry: str) -> list[Manifest]:
+def _manifests(
+    rooms: Rooms,
+    snapshot: str,
+    wanted: Wanted,
+    *,
+    only: tuple[str, Mapping[str, Any]] | None = None,
+) -> list[Manifest]:
+    """``only``: one pipeline of the file, and the values that it has."""
     directory: Path = rooms.snapshots.directory(snapshot)
+    payload: dict[str, object] = {
+        "snapshot": snapshot,
+        "directory": str(directory),
+        "file": wanted.entry,
+        "parameters": dict(wanted.parameters),
+    }
+    if only is not None:
+        payload |= {"only": only[0], "parameters": dict(only[1])}
     call = Call(
         entry=DESCRIBE,
-        payload={"snapshot": snapshot, "directory": str(directory), "file": entry},
-        label=f"apply {entry}",
+        payload=payload,
+        label=f"apply {wanted.entry}",
         timeout_s=DESCRIBE_TIMEOUT_S,
         snapshot_dir=str(directory),
     )
     outcome = rooms.compute.submit(call).result()
     if outcome.error is not None:
-        raise _import_error(entry, outcome.error)
+        raise _import_error(wanted.entry, outcome.error)
     assert isinstance(outcome.value, list)
     return [
         replace(one, pipeline=placed(rooms, one.pipeline, directory))
@@ -85,9 +131,11 @@ def _import_error(entry: str, error: CallError) -> Exception:
     )
 
 
-def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) -> Applied:
+def _register(
+    rooms: Rooms, manifest: Manifest, *, message: str, author: str, global_id: str = ""
+) -> Applied:
     pipeline = manifest.pipeline
-    global_id = new_id()
+    global_id = global_id or new_id()
     notes = left_out(rooms, manifest)
     with rooms.db.begin() as tx:
         info, changed = rooms.pipelines.register(
@@ -101,6 +149,7 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
             rooms.monitoring.remove(tx, endpoint_name)
         rooms.sources.define(tx, pipeline.name, manifest.feeds)
         rooms.triggers.define(tx, pipeline.name, _triggers(manifest))
+    _commit_sets(rooms, manifest, global_id=global_id, author=author)
     if changed:
         rooms.repos.create(f"{pipeline.name}/{pipeline.name}.code", kind="code", exist_ok=True)
         rooms.repos.commit_tree(
@@ -119,6 +168,27 @@ def _register(rooms: Rooms, manifest: Manifest, *, message: str, author: str) ->
         global_id=global_id if started else None,
         notes=(*pipeline.notes, *notes),
     )
+
+
+def _commit_sets(rooms: Rooms, manifest: Manifest, *, global_id: str, author: str) -> None:
+    """What steps run over, as files of repos of their own. Idempotent."""
+    for repo, tree in _sets_trees(rooms, manifest).items():
+        head = rooms.repos.head(repo)
+        if head is None or head.tree != tree:
+            rooms.repos.commit_tree(repo, tree, author=author, global_id=global_id)
+
+
+def _sets_trees(rooms: Rooms, manifest: Manifest) -> dict[str, str]:
+    trees: dict[str, str] = {}
+    for repo, sets in manifest.sets.items():
+        with rooms.store.writer() as writer:
+            entries = []
+            for name, values in sets.items():
+                digest, size = writer.put(msgspec.json.encode(values, order="sorted"))
+                path = normal_path(f"/{name}.json")
+                entries.append(Entry(path=path, digest=digest, size_bytes=size))
+            trees[repo] = writer.tree(EMPTY_TREE, entries)
+    return trees
 
 
 def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.archive import check_sources
@@ -49,7 +49,7 @@ from clew.base.verbs import Source, Watcher
 from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter, Scans
 from clew.workspace import asking
-from clew.workspace.applying import apply_files, plan_files
+from clew.workspace.applying import Wanted, apply_files, plan_files, run_with
 from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
@@ -179,25 +179,43 @@ class Workspace(Tables, Versions, Keeping, Feeds, Work):
 
     # work -----------------------------------------------------------------------------------
 
-    def apply(self, file: Path | str, *, message: str = "") -> list[Applied]:
+    def apply(
+        self,
+        file: Path | str,
+        *,
+        message: str = "",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Applied]:
         """Register what a file defines."""
         files, entry = _read_project(file)
-        return self.apply_files(files, entry, message=message)
+        return self.apply_files(files, entry, message=message, parameters=parameters)
 
     def apply_files(
-        self, files: Mapping[str, bytes], entry: str, *, message: str = ""
+        self,
+        files: Mapping[str, bytes],
+        entry: str,
+        *,
+        message: str = "",
+        parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register what ``entry`` defines, among the files of its project."""
-        return apply_files(self.rooms, files, entry, message=message, author=self._author)
+        wanted = Wanted(entry=entry, parameters=parameters or {})
+        return apply_files(self.rooms, files, wanted, message=message, author=self._author)
 
-    def plan(self, file: Path | str) -> list[Plan]:
+    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would do."""
         files, entry = _read_project(file)
-        return self.plan_files(files, entry)
+        return self.plan_files(files, entry, parameters=parameters)
 
-    def plan_files(self, files: Mapping[str, bytes], entry: str) -> list[Plan]:
+    def plan_files(
+        self,
+        files: Mapping[str, bytes],
+        entry: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[Plan]:
         """What :meth:`apply_files` would do."""
-        return plan_files(self.rooms, files, entry)
+        return plan_files(self.rooms, files, Wanted(entry=entry, parameters=parameters or {}))
 
     def wait(
         self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0
@@ -285,16 +303,20 @@ class Workspace(Tables, Versions, Keeping, Feeds, Work):
         *,
         reason: str = "",
         priority: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> str:
         """Run a step anew; the global id."""
         global_id = new_id()
-        self.rooms.pipelines.request(
-            pipeline,
-            step,
-            global_id=global_id,
-            reason=reason or "asked for by hand",
-            priority=priority,
-        )
+        if parameters:
+            run_with(self.rooms, pipeline, parameters, global_id=global_id, author=self._author)
+        if step is not None or not parameters:
+            self.rooms.pipelines.request(
+                pipeline,
+                step,
+                global_id=global_id,
+                reason=reason or "asked for by hand",
+                priority=priority,
+            )
         return global_id
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 JOB_STATES = (
     "waiting",
@@ -41,6 +42,17 @@ class StepInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParameterInfo:
+    """A parameter of a pipeline, with the value that its current version has."""
+
+    name: str
+    type: str
+    value: Any = None
+    choices: tuple[Any, ...] = ()
+    help: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineInfo:
     """A pipeline as it is registered now; ``version`` counts from 1 and grows with each change."""
 
@@ -52,6 +64,7 @@ class PipelineInfo:
     endpoints: tuple[str, ...]
     created_at: datetime
     global_id: str
+    parameters: tuple[ParameterInfo, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,15 @@ Thin over the verbs; knows nothing of how work is done.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+import msgspec
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from clew.base.errors import Invalid
 from clew.base.records import (
     Applied,
     Datum,
@@ -30,6 +32,9 @@ router = APIRouter(tags=["work"])
 T = TypeVar("T")
 
 
+Values = Annotated[str, Query(description="Values of parameters, a JSON object.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """Which step to run anew (all without one), why, and before which others."""
@@ -37,6 +42,7 @@ class RunRequest:
     step: str | None = None
     reason: str = ""
     priority: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +53,38 @@ class Started:
 
 
 @router.post("/apply", response_model=list[Applied], openapi_extra=TAR_BODY)
-async def apply(request: Request, call: Asked, entry: str, message: str = "") -> Response:
+async def apply(
+    request: Request, call: Asked, entry: str, message: str = "", parameters: Values = "{}"
+) -> Response:
     """Register the pipelines that a file defines; the body is the project around it, as tar."""
+    given = _values(parameters)
 
     def act(files: dict[str, bytes]) -> list[Applied]:
-        return call.verbs.apply_files(files, entry, message=message)
+        return call.verbs.apply_files(files, entry, message=message, parameters=given)
 
     return call.reply(await _with_project(request, call, entry, act))
 
 
 @router.post("/plan", response_model=list[Plan], openapi_extra=TAR_BODY)
-async def plan(request: Request, call: Asked, entry: str) -> Response:
+async def plan(request: Request, call: Asked, entry: str, parameters: Values = "{}") -> Response:
     """What applying a file would run, skip and delete, and why."""
+    given = _values(parameters)
 
     def act(files: dict[str, bytes]) -> list[Plan]:
-        return call.verbs.plan_files(files, entry)
+        return call.verbs.plan_files(files, entry, parameters=given)
 
     return call.reply(await _with_project(request, call, entry, act))
+
+
+def _values(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Invalid(
+            "parameter.json",
+            f"parameters={text!r} is no JSON object: {error}.",
+            hint='Give names and values: {"threshold": 0.7}.',
+        ) from None
 
 
 async def _with_project(
@@ -86,7 +107,13 @@ def pipelines(call: Asked) -> Response:
 @router.post("/pipelines/{pipeline}/run", response_model=Started)
 def run(call: Asked, pipeline: str, wish: RunRequest) -> Response:
     """Run a step anew (all steps without one), although nothing changed."""
-    global_id = call.verbs.run(pipeline, wish.step, reason=wish.reason, priority=wish.priority)
+    global_id = call.verbs.run(
+        pipeline,
+        wish.step,
+        reason=wish.reason,
+        priority=wish.priority,
+        parameters=wish.parameters,
+    )
     return call.reply(Started(global_id=global_id))
 
 
