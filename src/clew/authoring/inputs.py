@@ -434,18 +434,20 @@ def _placed(one: Input | Combined, names: list[str]) -> tuple[Input | Combined, 
     return replace(one, parts=tuple(parts)), names[_unnamed(one) :] if one.how == "union" else names
 
 
-def _check_names(step: str, one: Input | Combined) -> list[str]:
+def _check_names(step: str, one: Input | Combined, *, grouped: bool = False) -> list[str]:
     """The parameters of one datum, each once; in a union there is only one part at a time."""
     if isinstance(one, Input):
         return [one.parameter]
-    found = [_check_names(step, part) for part in one.parts]
-    if one.how == "union":
-        return list(dict.fromkeys(name for names in found for name in names))
+    grouped = grouped or one.how == "group"
+    found = [_check_names(step, part, grouped=grouped) for part in one.parts]
     names = [name for some in found for name in some]
+    if one.how == "union" and not grouped:
+        return list(dict.fromkeys(names))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise invalid(
-            f"Two inputs of {step} are for {twice!r}", "Give each a parameter of its own."
+            f"Two inputs of {step} are for {twice!r}",
+            "Give each a parameter of its own: a.named('a'), b.named('b').",
         )
     return names
 
