@@ -22,7 +22,7 @@ from clew.pipelines.turns import Turns, is_limited, superseded_by
 MAX_JOBS = 16
 LOOK_S = 0.25
 """How late at most a wish to cancel from another process, or to stop, is seen."""
-_QUIET = frozenset({"job.started", "job.progress"})
+MOVES_NOTHING = frozenset({"job.started", "job.progress"})
 """Events after which nothing can start or end that could not before."""
 
 
@@ -114,7 +114,7 @@ class Engine:
         if not self._dirty.is_set() and now - looked_at < LOOK_S:
             if last == seen:
                 return False
-            if not events.any_after(seen, but=_QUIET):
+            if not events.any_after(seen, but=MOVES_NOTHING):
                 self._looked = (last, looked_at)
                 return False
         self._dirty.clear()

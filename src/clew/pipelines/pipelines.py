@@ -33,7 +33,7 @@ from clew.pipelines import registry, tables
 from clew.pipelines.controlling import Control
 from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
-from clew.pipelines.engine import MAX_JOBS, Engine
+from clew.pipelines.engine import MAX_JOBS, MOVES_NOTHING, Engine
 from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
 from clew.pipelines.logs import read_log, whole_log
 from clew.pipelines.planning import plan_of
@@ -69,6 +69,9 @@ class Pipelines:
     any earlier result of the same key is used again; of the others only the last one, because what
     they made also depends on what came between (a gate on the champion).
     """
+
+    moves_nothing = MOVES_NOTHING
+    """Kinds of events after which :meth:`tick` finds nothing that it did not find before."""
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import threading
 from clew.base.errors import Conflict, Unavailable
 from clew.base.running import running_server
 from clew.db import ENGINE_LOCK, Lock
+from clew.server.memory import few_arenas, give_back
 from clew.workspace import Engine, Workspace
 
 RETRY_S = 1.0
@@ -45,6 +46,7 @@ class Working:
 
     def start(self) -> None:
         """Begin to work, with what a dead engine has left."""
+        few_arenas()
         self._workspace.serves = True
         self._begin()
         self._thread.start()
@@ -85,7 +87,7 @@ class Working:
         lock = self._lock
         assert lock is not None, "it was just taken"
         self._rooms.db.fence(lock)
-        self._engine = Engine(self._rooms, report=_log.error)
+        self._engine = Engine(self._rooms, report=_log.error, rested=give_back)
         self._engine.recover()
         self._halt.clear()
         lock.on_loss(self._halt.set)

@@ -25,9 +25,17 @@ IDLE_WAIT_S = 0.2
 class Engine:
     """Does the work of a workspace, on the thread that calls it."""
 
-    def __init__(self, rooms: Rooms, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        report: Callable[[str], None] = lambda _: None,
+        rested: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``rested`` is called when nothing has happened for a moment after something had."""
         self._rooms = rooms
         self._report = report
+        self._rested = rested
+        self._quiet = _Quiet()
         self._slow_at = 0.0
         self._feeding: Feeding | None = None
         self._actions = {"retrain": self._retrain}
@@ -58,8 +66,19 @@ class Engine:
                 self._report(f"{error.code}: {error}")
                 stop.wait(2.0)
                 continue
-            if not busy:
-                self._rooms.db.events.wait(seen, IDLE_WAIT_S)
+            if not busy and not self._something(seen) and self._quiet.now(seen):
+                self._rested()
+
+    def _something(self, seen: int) -> bool:
+        """Wait for an event after which there may be something to do; False where none comes."""
+        events = self._rooms.db.events
+        until = time.monotonic() + IDLE_WAIT_S
+        while events.wait(seen, until - time.monotonic()):
+            last = events.last()
+            if events.any_after(seen, but=self._rooms.pipelines.moves_nothing):
+                return True
+            seen = last
+        return False
 
     def run_until_idle(self, done: Callable[[], bool], stop: threading.Event) -> None:
         """Work until ``done`` says so and nothing is left to do at once."""
@@ -126,3 +145,18 @@ class Engine:
         """Whether a job of a training step waits or runs."""
         jobs = self._rooms.pipelines.jobs(pipeline=pipeline, step=step, limit=5)
         return any(job.state not in ENDED_STATES for job in jobs)
+
+
+class _Quiet:
+    """Whether nothing happens any more after something did; says so once."""
+
+    def __init__(self) -> None:
+        self._seen = self._told = -1
+
+    def now(self, last: int) -> bool:
+        """``last`` is the newest event, looked at now and then: the same twice is quiet."""
+        quiet = last == self._seen != self._told
+        self._seen = last
+        if quiet:
+            self._told = last
+        return quiet
