@@ -139,6 +139,7 @@ def add_verdict(tx: Tx, lineage: Lineage, verdict: Verdict, *, job: str, state: 
         subject=verdict.id,
         global_id=verdict.global_id,
         data={"model_version": version.id, "model": version.model, "blessed": verdict.blessed}
+        | {"metrics": verdict.metrics}
         | ({"overridden_by": verdict.overridden_by} if verdict.overridden_by else {}),
     )
     return signed

@@ -332,21 +332,23 @@ class Monitoring:
         )
         sources = [(commit, "observed") for commit in commits[-_SOURCES:]]
         self._lineage.add(tx, node, [*sources, (report.model_version, "compared with")])
+        data = {
+            "pipeline": definition.pipeline,
+            "endpoint": report.endpoint,
+            "model": definition.model,
+            "model_version": report.model_version,
+            "rows": report.rows,
+            "columns": drifted,
+            "value": max((column.value for column in report.columns), default=0.0),
+        }
+        tx.emit("drift.reported", subject=report.id, global_id=report.global_id, data=data)
         if report.drifted and not fires:
             return
         tx.emit(
             "drift.seen" if fires else "drift.clear",
             subject=report.id,
             global_id=report.global_id,
-            data={
-                "pipeline": definition.pipeline,
-                "endpoint": report.endpoint,
-                "model": definition.model,
-                "model_version": report.model_version,
-                "rows": report.rows,
-                "columns": drifted,
-                "action": report.action,
-            },
+            data={**data, "action": report.action},
         )
 
     def _definition(self, endpoint: str) -> MonitorDefinition:

@@ -9,23 +9,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from clew.base.errors import Invalid
+from clew.triggers.actions import Action
+from clew.triggers.conditions import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """An event that has an action.
+    """A condition that has actions.
 
-    ``event`` is a kind of event, such as ``drift.seen``. Every entry of ``match`` must equal the
-    same entry of the event's data; the key ``subject`` means the event's subject. ``action`` names
-    what is done with ``arguments``. Within ``cooldown_s`` of the last firing no other follows.
+    Within ``cooldown_s`` of the last firing no other follows, and no more than ``limit_count``
+    within ``limit_s`` (0: any number).
     """
 
     name: str
-    event: str
-    action: str
-    match: dict[str, object] = field(default_factory=dict)
-    arguments: dict[str, object] = field(default_factory=dict)
+    when: Condition
+    do: tuple[Action, ...]
     cooldown_s: float = 0.0
+    limit_count: int = 0
+    limit_s: float = 0.0
 
     def check(self) -> Trigger:
         """The trigger itself, if it can ever fire and cannot feed on itself.
@@ -33,45 +34,51 @@ class Trigger:
         Raises:
             Invalid: ``trigger.definition``.
         """
-        if not self.name or not self.event or not self.action:
-            raise _invalid(self, "it needs a name, an event and an action")
-        if self.event.startswith("trigger."):
+        if not self.name or not self.do or not list(self.when.leaves()):
+            raise _invalid(self, "it needs a name, a condition and an action")
+        events = [str(one.options.get("event", "")) for one in self.when.leaves()]
+        if any(event.startswith("trigger.") for event in events):
             raise _invalid(self, "it would be set off by firings, and so by itself")
-        if self.cooldown_s < 0:
-            raise _invalid(self, "its cool-down is negative")
+        if self.cooldown_s < 0 or self.limit_count < 0 or self.limit_s < 0:
+            raise _invalid(self, "its cool-down or its limit is negative")
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Firing:
-    """One trigger set off by one event. ``state``: pending, done, failed or skipped.
+    """One trigger set off. ``state``: pending, done, failed or skipped.
 
-    ``id`` is the idempotency key of the action, which may be called again after a crash;
-    ``global_id`` is of the event, so that what follows belongs to the same change. ``cause`` is
-    the number of the event and ``subject`` what it was about. ``reason`` is one sentence.
+    ``id`` follows from the trigger and its causes, and is the idempotency key of its actions.
+    ``causes`` name what set it off: each sets off a trigger once, ever. ``cause``, ``event``,
+    ``subject`` and ``data`` are of the event that came last; ``global_id`` is of that event, so
+    that what follows belongs to the same change. ``done`` counts the actions that are done.
     """
 
     id: str
     trigger: str
     pipeline: str
+    causes: tuple[str, ...]
     cause: int
     event: str
     subject: str
     data: dict[str, object]
     global_id: str
-    action: str
-    arguments: dict[str, object]
+    actions: tuple[Action, ...]
+    done: int
     state: str
     reason: str
     attempts: int
     error: str
+    effect: str
+    change: str
     created_at: datetime
     finished_at: datetime | None
+    at: datetime = field(kw_only=True)
 
 
 def _invalid(trigger: Trigger, why: str) -> Invalid:
     return Invalid(
         "trigger.definition",
         f"The trigger {trigger.name!r} cannot be: {why}.",
-        hint="Write Trigger(name=..., event='drift.seen', action='retrain').",
+        hint="Write p.trigger(name, when=clew.on_commit(...), do=clew.run(...)).",
     )

@@ -19,7 +19,7 @@ from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.store import EMPTY_TREE, Entry
-from clew.triggers import Trigger
+from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
 from clew.workspace.leaving import left_out, removed_monitors
 from clew.workspace.placing import placed
@@ -216,14 +216,14 @@ def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
 
 
 def _triggers(manifest: Manifest) -> list[Trigger]:
-    return [
+    """The triggers that a file writes, and those that its monitors mean."""
+    meant = [
         Trigger(
             name=f"{monitor.endpoint}.retrain",
-            event="drift.seen",
-            match={"endpoint": monitor.endpoint},
-            action="retrain",
-            arguments={"pipeline": monitor.pipeline, "model": monitor.model},
+            when=on_drift(monitor.endpoint),
+            do=(retrain(monitor.model),),
         )
         for monitor in manifest.monitors
         if monitor.retrain
     ]
+    return [*meant, *manifest.triggers]

@@ -10,13 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import ClewError
-from clew.base.records import ENDED_STATES
 from clew.sources import Feeding
-from clew.triggers import Firing
+from clew.workspace.acting import Acting
 from clew.workspace.rooms import Rooms
-from clew.workspace.staging import take_staged
 
 SLOW_ROUND_S = 0.5
 IDLE_WAIT_S = 0.2
@@ -30,6 +27,8 @@ class Engine:
         rooms: Rooms,
         report: Callable[[str], None] = lambda _: None,
         rested: Callable[[], None] = lambda: None,
+        *,
+        served: bool = False,
     ) -> None:
         """``rested`` is called when nothing has happened for a moment after something had."""
         self._rooms = rooms
@@ -38,7 +37,7 @@ class Engine:
         self._quiet = _Quiet()
         self._slow_at = 0.0
         self._feeding: Feeding | None = None
-        self._actions = {"retrain": self._retrain}
+        self._acting = Acting(rooms, served=served)
 
     def recover(self) -> None:
         """Take up what an engine that died has left."""
@@ -56,6 +55,7 @@ class Engine:
         finally:  # nothing of ours reads once another engine may take the lock
             self._feeding.close()
             self._feeding = None
+            self._acting.close()
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -86,7 +86,8 @@ class Engine:
             seen = self._rooms.db.events.last()
             if self.round():
                 continue
-            if done() and not self._slow_turns():
+            if done() and not self._slow_turns() and not self._acting.busy:
+                self._acting.close()
                 return
             self._rooms.db.events.wait(seen, IDLE_WAIT_S)
 
@@ -98,7 +99,7 @@ class Engine:
         """One turn of every room; whether anything was done."""
         rooms = self._rooms
         busy = rooms.pipelines.tick()
-        busy |= rooms.triggers.tick(self._actions)
+        busy |= self._acting.tick()
         if time.monotonic() - self._slow_at >= SLOW_ROUND_S:
             busy |= self._slow_turns()
         return busy
@@ -107,6 +108,7 @@ class Engine:
         """The turns of rooms that need not look all the time; whether anything was done."""
         rooms = self._rooms
         self._slow_at = time.monotonic()
+        self._acting.tend()
         if self._feeding is not None:
             self._feeding.tend()
         busy = rooms.pipelines.ticks.tick()
@@ -114,37 +116,6 @@ class Engine:
         busy |= rooms.serving.collect() > 0
         busy |= bool(rooms.monitoring.tick(rooms.models.reference))
         return busy
-
-    def _retrain(self, firing: Firing) -> None:
-        """Take in what waits on staging branches; where nothing does, train anew on what is there.
-
-        Idempotent: a firing that was interrupted after it had started its change does no more.
-        """
-        rooms = self._rooms
-        if rooms.pipelines.of_change(firing.global_id):
-            return
-        pipeline = rooms.pipelines.get(str(firing.arguments["pipeline"]))
-        step = str(firing.arguments["model"]).rpartition("/")[2]
-        if self._trains(pipeline.name, step):
-            return  # what is being trained learns from all that is there
-        sources = [step.repo for step in pipeline.steps if step.kind == "source"]
-        moved = take_staged(
-            rooms.repos,
-            rooms.store,
-            sources,
-            branch=DEFAULT_BRANCH,
-            global_id=firing.global_id,
-            message=firing.reason,
-        )
-        if not moved:
-            rooms.pipelines.request(
-                pipeline.name, step, global_id=firing.global_id, reason=firing.reason
-            )
-
-    def _trains(self, pipeline: str, step: str) -> bool:
-        """Whether a job of a training step waits or runs."""
-        jobs = self._rooms.pipelines.jobs(pipeline=pipeline, step=step, limit=5)
-        return any(job.state not in ENDED_STATES for job in jobs)
 
 
 class _Quiet:

@@ -5,6 +5,7 @@ The only place that wires; what the rooms do is theirs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ class Rooms:
     monitoring: Monitoring
     triggers: Triggers
     sources: Sources
+    secret: Callable[[str], str]
+    """The text behind ``env:NAME`` or ``file:PATH``."""
 
     def close(self) -> None:
         """End the workers and let go of the files."""
@@ -95,6 +98,7 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
     except BaseException:
         db.close()
         raise
+    secret = Secrets(home.parent).text
     lineage = Lineage(db)
     repos = Repos(db, store)
     snapshots = Snapshots(store, home / "code")
@@ -134,9 +138,8 @@ def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
         serving=serving,
         monitoring=Monitoring(db, repos, store, lineage),
         triggers=Triggers(db),
-        sources=Sources(
-            db, repos, home / "scratch", root=home.parent, secret=Secrets(home.parent).text
-        ),
+        sources=Sources(db, repos, home / "scratch", root=home.parent, secret=secret),
+        secret=secret,
     )
 
 

@@ -5,10 +5,11 @@ Knows repos and the store; when data may go on is for whoever calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clew.base.errors import Conflict
 from clew.base.records import Change, Commit
+from clew.db import Tx
 from clew.repos import RepoChange, Repos
 from clew.store import EMPTY_TREE, Entry, Store
 
@@ -16,12 +17,19 @@ STAGING = "staging"
 
 
 def take_staged(
-    repos: Repos, store: Store, names: Sequence[str], *, branch: str, global_id: str, message: str
+    repos: Repos,
+    store: Store,
+    names: Sequence[str],
+    *,
+    branch: str,
+    global_id: str,
+    message: str,
+    within: Callable[[Tx, list[Commit]], None],
 ) -> list[Commit]:
     """Bring what waits in these repos to ``branch``, all in one transaction, as one change.
 
     What staging changed since it left the branch is done again on the branch's head; nothing is
-    committed where the branch has all of it already.
+    committed where the branch has all of it already. ``within`` is called in the transaction.
 
     Raises:
         Conflict: ``staging.conflict`` where both changed a path since, naming the paths.
@@ -30,7 +38,9 @@ def take_staged(
         changes = [change for name in names if (change := _change(repos, store, name, branch))]
         if not changes:
             return []
-        return repos.commit_many(changes, message=message, author="clew", global_id=global_id)
+        return repos.commit_many(
+            changes, message=message, author="clew", global_id=global_id, within=within
+        )
 
 
 def _change(repos: Repos, store: Store, repo: str, branch: str) -> RepoChange | None:
