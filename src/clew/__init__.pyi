@@ -24,5 +24,18 @@ from clew.sources import directory as directory
 from clew.sources import kafka as kafka
 from clew.sources import redis_stream as redis_stream
 from clew.sources import webhook as webhook
+from clew.triggers.actions import notify as notify
+from clew.triggers.actions import retrain as retrain
+from clew.triggers.actions import rollback as rollback
+from clew.triggers.actions import run as run
+from clew.triggers.conditions import amount as amount
+from clew.triggers.conditions import on_commit as on_commit
+from clew.triggers.conditions import on_drift as on_drift
+from clew.triggers.conditions import on_event as on_event
+from clew.triggers.conditions import on_metric as on_metric
+from clew.triggers.conditions import on_query as on_query
+from clew.triggers.conditions import on_source as on_source
+from clew.triggers.conditions import on_webhook as on_webhook
+from clew.triggers.conditions import schedule as schedule
 
 __version__: str

@@ -40,6 +40,7 @@ from clew.quality import record
 from clew.serving import EndpointDefinition
 from clew.sources import FeedDefinition
 from clew.store import digest_of
+from clew.triggers import Trigger
 
 GATE_SUFFIX = ".gate"
 TEST_SUFFIX = ".test"
@@ -53,6 +54,7 @@ class Manifest:
     endpoints: tuple[EndpointDefinition, ...] = ()
     monitors: tuple[MonitorDefinition, ...] = ()
     feeds: tuple[FeedDefinition, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
     description: str = ""
     sets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Repo → name → parameters: what a step runs over, to be committed there."""
@@ -178,6 +180,7 @@ def manifest_of(
             for node in pipeline.nodes.values()
             if isinstance(node, Source) and node.feed is not None
         ),
+        triggers=tuple(pipeline.triggers),
         description=pipeline.description,
         sets=sets,
     )

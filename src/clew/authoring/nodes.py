@@ -34,12 +34,14 @@ from clew.authoring.inputs import (
 )
 from clew.authoring.policies import StepPolicy, Written, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
+from clew.authoring.triggering import trigger_of
 from clew.experiments import Distribution, SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
 from clew.places import CommandDefinition, RuntimeDefinition
 from clew.serving import Rollout, immediate
 from clew.sources import Feed
+from clew.triggers import Action, Condition, Trigger
 
 DEFAULT_DRIFT = DriftDefinition()
 
@@ -179,6 +181,7 @@ class Pipeline:
         self.nodes: dict[str, Node] = {}
         self.endpoints: dict[str, EndpointOptions] = {}
         self.monitors: list[MonitorOptions] = []
+        self.triggers: list[Trigger] = []
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}: {', '.join(self.nodes) or 'empty'}>"
@@ -495,6 +498,30 @@ class Pipeline:
                 f"There is no endpoint {endpoint!r} to monitor", "Define the endpoint before it."
             )
         self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
+
+    def trigger(
+        self,
+        name: str,
+        *,
+        when: Condition,
+        do: Action | Sequence[Action],
+        cooldown: str | float = 0,
+        limit: str = "",
+    ) -> None:
+        """Do something when a condition is met, once for each cause.
+
+        Args:
+            name: Its name in this pipeline.
+            when: ``clew.on_commit(...)``, ``clew.amount(...)``, ``clew.schedule(...)`` and their
+                like, joined with ``&`` and ``|``.
+            do: ``clew.run(step)``, ``clew.retrain()``, ``clew.rollback(endpoint)``,
+                ``clew.notify(url)``, or several in their order.
+            cooldown: No other firing so soon after one (``"1h"``).
+            limit: No more than so many within a span (``"3/1d"``).
+        """
+        if any(one.name == name for one in self.triggers):
+            raise invalid(f"{self.name} has two triggers named {name!r}", "Rename one.")
+        self.triggers.append(trigger_of(self.name, name, when, do, cooldown, limit))
 
     def _add(self, node: Any_Node) -> Any_Node:
         check_name(node.name, f"a {type(node).__name__.lower()}")

@@ -24,6 +24,15 @@ _MAX_SEEN = 100_000
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
 
 
+def read_project(file: Path) -> tuple[dict[str, bytes], str]:
+    """The files of the project around ``file``, with their content, and how it names ``file``.
+
+    Raises as :func:`project_files` does.
+    """
+    paths, entry = project_files(file)
+    return {name: path.read_bytes() for name, path in paths.items()}, entry
+
+
 def project_files(file: Path) -> tuple[dict[str, Path], str]:
     """The files of the project around ``file`` and the name of ``file`` among them.
 

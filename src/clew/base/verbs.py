@@ -39,6 +39,7 @@ from clew.base.records import (
     Verdict,
 )
 from clew.base.table_verbs import TableVerbs
+from clew.base.trigger_verbs import TriggerVerbs
 from clew.base.version_verbs import VersionVerbs
 from clew.base.work_verbs import WorkVerbs
 
@@ -46,7 +47,7 @@ Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, WorkVerbs, Protocol):
+class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, TriggerVerbs, WorkVerbs, Protocol):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from clew.cli import (
     project,
     querying,
     questions,
+    triggers,
     versions,
     work,
 )
@@ -99,6 +100,9 @@ for panel, name, command in (
     (WORK, "restart", control.restart),
     (WORK, "sources", feeds.sources),
     (WORK, "source", feeds.source),
+    (WORK, "triggers", triggers.triggers),
+    (WORK, "trigger", triggers.trigger),
+    (WORK, "backtest", triggers.backtest),
     (WORK, "experiments", work.experiments),
     (WORK, "experiment", work.experiment),
     (MODELS, "models", models.models),

@@ -48,13 +48,16 @@ from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
+from clew.client.triggers import RemoteTriggers
 from clew.client.upload import Upload, is_large
 from clew.client.versions import RemoteVersions, meta_texts
 from clew.client.wire import Wire
 from clew.client.work import RemoteWork
 
 
-class RemoteWorkspace(RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, RemoteWork):
+class RemoteWorkspace(
+    RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, RemoteTriggers, RemoteWork
+):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
     Nothing is asked before the first verb. Besides what each verb raises there is Unavailable

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -15,7 +16,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from clew.base.records import Applied, JobCount, Plan
-from clew.base.records.feeds import Received
+from clew.base.records.feeds import Received, Replayed
 from clew.base.verbs import Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
@@ -43,6 +44,17 @@ class ServedVerbs(Verbs, Protocol):
         parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
+        ...
+
+    def backtest_files(
+        self,
+        files: Mapping[str, bytes],
+        entry: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Replayed]:
+        """When the triggers that ``entry`` writes would have fired over history."""
         ...
 
     def receive(

@@ -87,7 +87,7 @@ class Working:
         lock = self._lock
         assert lock is not None, "it was just taken"
         self._rooms.db.fence(lock)
-        self._engine = Engine(self._rooms, report=_log.error, rested=give_back)
+        self._engine = Engine(self._rooms, report=_log.error, rested=give_back, served=True)
         self._engine.recover()
         self._halt.clear()
         lock.on_loss(self._halt.set)

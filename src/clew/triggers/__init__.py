@@ -13,6 +13,7 @@ from clew.triggers.records import Firing, Trigger
 
 if TYPE_CHECKING:
     from clew.triggers.replaying import replay
+    from clew.triggers.tables import info_of
     from clew.triggers.triggers import Finish, Hands, Triggers
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Hands",
     "Trigger",
     "Triggers",
+    "info_of",
     "on_drift",
     "replay",
     "retrain",
@@ -30,5 +32,11 @@ __all__ = [
 
 __getattr__ = on_demand(
     __name__,
-    {"Finish": "triggers", "Hands": "triggers", "Triggers": "triggers", "replay": "replaying"},
+    {
+        "Finish": "triggers",
+        "Hands": "triggers",
+        "Triggers": "triggers",
+        "replay": "replaying",
+        "info_of": "tables",
+    },
 )

@@ -132,7 +132,7 @@ def on_metric(
             raise _wrong(f"{name} is not a metric of endpoints", f"One of {', '.join(READINGS)}.")
         options = {"endpoint": endpoint, "name": name, "above": above, "below": below}
         return Condition(kind="reading", options={**options, "every_s": _every(every)})
-    match = {"model": _repo(model)}
+    match: dict[str, object] = {"model": _repo(model)}
     return _bounded("verdict.given", match, f"metrics.{name}", above, below)
 
 

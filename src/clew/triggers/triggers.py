@@ -23,7 +23,6 @@ from clew.base.records.feeds import TriggerInfo
 from clew.db import Database, Tx
 from clew.triggers import clocks, tables
 from clew.triggers.actions import Action
-from clew.triggers.conditions import Condition
 from clew.triggers.folding import (
     COMMITTED,
     OWN,
@@ -36,6 +35,7 @@ from clew.triggers.folding import (
     read_state,
     step,
 )
+from clew.triggers.noting import firing_row, keep, tell_end
 from clew.triggers.records import Firing, Trigger
 
 Finish: TypeAlias = Callable[[Tx, str, str], None]
@@ -190,14 +190,14 @@ class Triggers:
             cause = f"hand/{new_id()}"
             identifier = firing_id(row.pipeline, trigger.name, (cause,))
             note = {
-                **_firing_row(row.pipeline, trigger, identifier, self._now()),
+                **firing_row(row.pipeline, trigger, identifier, self._now()),
                 "causes": [cause],
                 "event": "trigger.asked",
                 "subject": f"{row.pipeline}/{trigger.name}",
                 "reason": f"{trigger.name}: {reason or 'asked for by hand'}",
                 "global_id": new_id(),
             }
-            _keep(tx, note)
+            keep(tx, note)
         self._idle = None
         return self.firings(trigger=trigger.name, pipeline=row.pipeline, limit=1)[0]
 
@@ -291,7 +291,7 @@ class Triggers:
             due_us = tx.execute(tables.NEXT_DUE).scalar()
             held = [row.state.get("held_us", 0) for row in tx.execute(tables.ALL)]
         found = [row.next_us for row in ticks] + [one for one in held if one]
-        soonest = min([*found, due_us if due_us is not None else clocks.NEVER_US])
+        soonest: int = min([*found, due_us if due_us is not None else clocks.NEVER_US])
         return min(soonest, now_us + 1_000_000)  # the clock may be set
 
     def _skip_ticks(self, tx: Tx, row: Any) -> None:
@@ -368,7 +368,7 @@ class Triggers:
         skipped = outcome.act == "skip"
         now_us = clock.to_us(self._now())
         row = {
-            **_firing_row(pipeline, trigger, identifier, self._now()),
+            **firing_row(pipeline, trigger, identifier, self._now()),
             "causes": list(outcome.ids),
             "cause": last.seq,
             "event": last.event,
@@ -381,7 +381,7 @@ class Triggers:
             "state": "skipped" if skipped else "pending",
             "finished_us": now_us if skipped else None,
         }  # fmt: skip
-        return _keep(tx, row) and not skipped
+        return keep(tx, row) and not skipped
 
     def _do(self, firing: Firing, actions: Mapping[str, Act]) -> bool:
         """Run what is left of the actions of a firing, and note how it went; whether it moved."""
@@ -410,7 +410,8 @@ class Triggers:
         """How many actions of a firing are done."""
         with self._db.read() as tx:
             query = select(tables.firings.c.done).where(tables.firings.c.id == firing_id)
-            return int(tx.execute(query).scalar_one())
+            done: int = tx.execute(query).scalar_one()
+            return done
 
     def _finish(self, firing: Firing, at: int) -> Finish:
         def finish(tx: Tx, effect: str, change: str) -> None:
@@ -418,10 +419,11 @@ class Triggers:
             now_us = clock.to_us(self._now())
             kept = select(tables.firings.c.effect, tables.firings.c.change)
             before = tx.execute(kept.where(tables.firings.c.id == firing.id)).one()
+            said = "; ".join(one for one in (before.effect, effect) if one)
             values = {
                 "id_": firing.id,
                 "done_": at,
-                "effect_": "; ".join(one for one in (before.effect, effect) if one),
+                "effect_": said,
                 "change_": change or before.change,
                 "attempts_": firing.attempts + 1,
                 "state_": "done" if whole else "pending",
@@ -430,7 +432,7 @@ class Triggers:
             if tx.execute(tables.ADVANCED, values).rowcount != 1:
                 raise Conflict("trigger.taken", f"The firing {firing.id} is done already.")
             if whole:
-                _tell_end(tx, firing, "done", values["effect_"])
+                tell_end(tx, firing, "done", said)
 
         return finish
 
@@ -449,56 +451,7 @@ class Triggers:
                 "finished_us_": None if state == "pending" else now_us,
             }
             if tx.execute(tables.FAILED, ended).rowcount and state == "failed":
-                _tell_end(tx, firing, "failed", error)
-
-
-def _tell_end(tx: Tx, firing: Firing, state: str, text: str) -> None:
-    data = {"pipeline": firing.pipeline, "trigger": firing.trigger, "state": state, "text": text}
-    tx.emit("trigger.ended", subject=firing.id, global_id=firing.global_id, data=data)
-
-
-def _firing_row(pipeline: str, trigger: Trigger, identifier: str, now: datetime) -> dict[str, Any]:
-    now_us = clock.to_us(now)
-    return {
-        "id": identifier,
-        "pipeline": pipeline,
-        "trigger": trigger.name,
-        "cause": 0,
-        "data": {},
-        "actions": msgspec.to_builtins(trigger.do),
-        "done": 0,
-        "state": "pending",
-        "attempts": 0,
-        "error": "",
-        "effect": "",
-        "change": "",
-        "at_us": now_us,
-        "created_us": now_us,
-        "due_us": 0,
-        "finished_us": None,
-    }
-
-
-def _keep(tx: Tx, row: dict[str, Any]) -> bool:
-    """Write a firing with its causes, unless one of them has set off this trigger before."""
-    key = {"pipeline": row["pipeline"], "trigger": row["trigger"]}
-    causes = tables.firing_causes
-    known = select(causes.c.cause).where(
-        causes.c.pipeline == row["pipeline"],
-        causes.c.trigger == row["trigger"],
-        causes.c.cause.in_(row["causes"]),
-    )
-    if tx.execute(known.limit(1)).first() is not None:
-        return False
-    tx.execute(tables.firings.insert(), row)
-    tx.execute(
-        causes.insert(), [{**key, "cause": one, "firing": row["id"]} for one in row["causes"]]
-    )
-    if row["state"] == "pending":
-        data = {**key, "cause": row["cause"], "event": row["event"], "subject": row["subject"]}
-        data |= {"action": ", ".join(one["kind"] for one in row["actions"])}
-        tx.emit("trigger.fired", subject=row["id"], global_id=row["global_id"], data=data)
-    return True
+                tell_end(tx, firing, "failed", error)
 
 
 def _known(action: Action, actions: Mapping[str, Act]) -> Act:
@@ -555,6 +508,3 @@ def _cursor(tx: Tx) -> int:
 
 def _move(tx: Tx, seq: int) -> None:
     tx.upsert(tables.cursor, [{"id": 1, "seq": seq}], key=["id"], refresh=["seq"])
-
-
-__all__ = ["Act", "Condition", "Finish", "Hands", "Measure", "Triggers"]

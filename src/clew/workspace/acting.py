@@ -6,6 +6,7 @@ what goes outside is done at least once, with the id of the firing to tell a sec
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,8 +23,6 @@ from clew.workspace.notifying import deliver
 from clew.workspace.profiling import can_profile, profile
 from clew.workspace.rooms import Rooms
 from clew.workspace.staging import take_staged
-
-_LOOK_S = 0.5
 
 
 class Acting:
@@ -198,7 +197,10 @@ class Acting:
         return None if value is None else float(value)
 
     def _poll(self) -> None:
-        self._rooms.triggers.poll(self._ask)
+        try:
+            self._rooms.triggers.poll(self._ask)
+        except ClewError as error:  # the next turn asks again
+            logging.getLogger("clew.triggers").warning("%s: %s", error.code, error)
 
 
 class _Telling:
@@ -222,7 +224,7 @@ class _Telling:
             self._said = self._act()
         except ClewError as error:
             self._error = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  it is raised where the outcome is asked for
             self._error = Conflict("trigger.notify", f"{type(error).__name__}: {error}")
 
 

@@ -215,6 +215,14 @@ def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
             )
 
 
+def triggers_of(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[tuple[str, Trigger]]:
+    """The triggers that ``entry`` defines, each with its pipeline; only the snapshot is kept."""
+    with rooms.store.lease():
+        snapshot = rooms.snapshots.keep(files)
+        manifests = _manifests(rooms, snapshot, entry)
+    return [(one.pipeline.name, trigger) for one in manifests for trigger in _triggers(one)]
+
+
 def _triggers(manifest: Manifest) -> list[Trigger]:
     """The triggers that a file writes, and those that its monitors mean."""
     meant = [

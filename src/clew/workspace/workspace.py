@@ -18,7 +18,7 @@ from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
 from clew.base.progress import Progress, unseen
-from clew.base.project import project_files
+from clew.base.project import read_project
 from clew.base.records import (
     JOB_STATES,
     Applied,
@@ -58,6 +58,7 @@ from clew.workspace.feeds import Feeds
 from clew.workspace.keeping import Keeping
 from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
+from clew.workspace.reacting import Reacting
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
 from clew.workspace.versions import Versions
@@ -67,7 +68,7 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds, Work):
+class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`
@@ -187,7 +188,7 @@ class Workspace(Tables, Versions, Keeping, Feeds, Work):
         parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register what a file defines."""
-        files, entry = _read_project(file)
+        files, entry = read_project(Path(file))
         return self.apply_files(files, entry, message=message, parameters=parameters)
 
     def apply_files(
@@ -204,7 +205,7 @@ class Workspace(Tables, Versions, Keeping, Feeds, Work):
 
     def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would do."""
-        files, entry = _read_project(file)
+        files, entry = read_project(Path(file))
         return self.plan_files(files, entry, parameters=parameters)
 
     def plan_files(
@@ -487,8 +488,3 @@ class _Waiting:
             for event in found:
                 self._watch(event)
             self._seen = found[-1].seq
-
-
-def _read_project(file: Path | str) -> tuple[dict[str, bytes], str]:
-    paths, entry = project_files(Path(file))
-    return {name: path.read_bytes() for name, path in paths.items()}, entry

@@ -149,32 +149,43 @@ def upgrade(op: Operations) -> None:
         sa.PrimaryKeyConstraint("digest", "question"),
     )
     op.create_table(
+        "firing_causes",
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("firing", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "trigger", "cause"),
+    )
+    op.create_table(
         "firings",
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("trigger", sa.Text(), nullable=False),
-        sa.Column("cause", sa.Integer(), nullable=False),
+        sa.Column("causes", sa.Text(), nullable=False),
+        sa.Column("cause", sa.BigInteger(), nullable=False),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
         sa.Column("global_id", sa.Text(), nullable=False),
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("actions", sa.Text(), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("effect", sa.Text(), nullable=False),
+        sa.Column("change", sa.Text(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("due_us", sa.BigInteger(), nullable=False),
         sa.Column("finished_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("id"),
-        sa.UniqueConstraint("pipeline", "trigger", "cause"),
     )
     op.create_index("firings_by_change", "firings", ["global_id"])
     op.create_index("firings_by_state", "firings", ["state", "seq"])
+    op.create_index("firings_by_trigger", "firings", ["pipeline", "trigger", "seq"])
     op.create_table(
         "gone_commits",
         sa.Column("id", sa.Text(), nullable=False),
@@ -439,18 +450,31 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index("traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"])
     op.create_table(
+        "trigger_clocks",
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("leaf", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("next_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_us", sa.BigInteger(), nullable=False),
+        sa.Column("seen", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "trigger", "leaf"),
+    )
+    op.create_table(
         "trigger_cursor",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "triggers",
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("event", sa.Text(), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
-        sa.Column("since", sa.Integer(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("paused", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("pipeline", "name"),
     )
     op.create_table(

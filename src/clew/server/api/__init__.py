@@ -10,6 +10,7 @@ from clew.server.api import (
     models,
     querying,
     questions,
+    triggers,
     uploads,
     versions,
     work,
@@ -17,7 +18,19 @@ from clew.server.api import (
 from clew.server.wire import ErrorBody
 
 router = APIRouter(prefix="/api/v1", responses={"default": {"model": ErrorBody}})
-for part in (control, data, uploads, versions, keeping, feeds, work, models, questions, querying):
+for part in (
+    control,
+    data,
+    uploads,
+    versions,
+    keeping,
+    feeds,
+    triggers,
+    work,
+    models,
+    questions,
+    querying,
+):
     router.include_router(part.router)
 
 __all__ = ["router"]

@@ -62,7 +62,7 @@ async def apply(
     def act(files: dict[str, bytes]) -> list[Applied]:
         return call.verbs.apply_files(files, entry, message=message, parameters=given)
 
-    return call.reply(await _with_project(request, call, entry, act))
+    return call.reply(await with_project(request, call, entry, act))
 
 
 @router.post("/plan", response_model=list[Plan], openapi_extra=TAR_BODY)
@@ -73,7 +73,7 @@ async def plan(request: Request, call: Asked, entry: str, parameters: Values = "
     def act(files: dict[str, bytes]) -> list[Plan]:
         return call.verbs.plan_files(files, entry, parameters=given)
 
-    return call.reply(await _with_project(request, call, entry, act))
+    return call.reply(await with_project(request, call, entry, act))
 
 
 def _values(text: str) -> dict[str, Any]:
@@ -87,9 +87,10 @@ def _values(text: str) -> dict[str, Any]:
         ) from None
 
 
-async def _with_project(
+async def with_project(
     request: Request, call: Call, entry: str, act: Callable[[dict[str, bytes]], T]
 ) -> T:
+    """``act`` with the files of the project that is the body of a request, in a thread."""
     async with received(request, call.scratch) as body:
 
         def work() -> T:
