@@ -93,6 +93,12 @@ CALLS = [
     wrong("sql", "denied", "sql.function", lambda w, _: w.sql("select * from read_csv('/x')")),
     wrong("sql_into", "not_found", "repo.unknown", lambda w, _: w.sql_into("select 1", "no:/a")),
     wrong("compare", "not_found", "repo.unknown", lambda w, _: w.compare("p/no", "p/rows")),
+    wrong("trigger", "not_found", "trigger.unknown", lambda w, _: w.trigger("p/no")),
+    wrong("firings", "not_found", "trigger.unknown", lambda w, _: w.firings("no")),
+    wrong("pause_trigger", "not_found", "trigger.unknown", lambda w, _: w.pause_trigger("no")),
+    wrong("fire_trigger", "not_found", "trigger.unknown", lambda w, _: w.fire_trigger("no")),
+    wrong("backtest", "not_found", "trigger.unknown", lambda w, _: w.backtest("no")),
+    wrong("backtest_file", "not_found", "file.unknown", lambda w, d: w.backtest_file(d.disk / "x")),
     wrong("source", "not_found", "source.unknown", lambda w, _: w.source("p/rows")),
     wrong("pause_source", "not_found", "source.unknown", lambda w, _: w.pause_source("no")),
     wrong("poll_source", "not_found", "source.unknown", lambda w, _: w.poll_source("no/no")),
@@ -182,7 +188,17 @@ CALLS = [
     wrong("predictions", "invalid", "request.invalid", lambda w, _: w.predictions("e", limit=0)),
     wrong("drift", "invalid", "request.invalid", lambda w, _: w.drift(limit=-1)),
 ]  # fmt: skip
-TAKE_NOTHING = {"sources", "repos", "pipelines", "endpoints", "status", "close", "gc", "fsck"}
+TAKE_NOTHING = {
+    "sources",
+    "triggers",
+    "repos",
+    "pipelines",
+    "endpoints",
+    "status",
+    "close",
+    "gc",
+    "fsck",
+}
 NOT_YET = {
     "abort",
     "append",
