@@ -219,7 +219,7 @@ def triggers_of(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[tu
     """The triggers that ``entry`` defines, each with its pipeline; only the snapshot is kept."""
     with rooms.store.lease():
         snapshot = rooms.snapshots.keep(files)
-        manifests = _manifests(rooms, snapshot, entry)
+        manifests = _manifests(rooms, snapshot, Wanted(entry=entry))
     return [(one.pipeline.name, trigger) for one in manifests for trigger in _triggers(one)]
 
 
