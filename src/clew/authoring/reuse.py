@@ -28,6 +28,7 @@ from clew.authoring.inputs import (
 from clew.authoring.nodes import Any_Node, Function, Step, StepOptions, Training
 from clew.authoring.nodes import Pipeline as Plain
 from clew.authoring.parameters import MISSING, Parameter, Values, new_parameter
+from clew.serving import Rollout
 
 SETS_SUFFIX = ".sets"
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Pipeline(Plain):
             Invalid: ``pipeline.definition``, ``parameter.value`` for a wrong default.
         """
         check_name(name, "a parameter")
-        if name in self.parameters:
+        if name in self.parameters and not _of_notebook(self):
             raise invalid(f"{self.name} has two parameters {name!r}", "Rename one.")
         self.parameters[name] = new_parameter(
             name, default, type, choices=choices, minimum=minimum, maximum=maximum, help=help
@@ -174,6 +175,18 @@ class Pipeline(Plain):
             pipeline.used = True
         bound = {name: _bound(name, one) for name, one in sources.items()}
         return _Copy(self, pipeline, prefix, bound, dict(parameters or {})).made()
+
+    def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
+        """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
+        if _of_notebook(self):
+            self.endpoints.pop(name, None)
+        super().endpoint(name, model, rollout=rollout)
+
+    def gate(self, model: Training) -> Callable[[Function], Function]:
+        """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
+        if _of_notebook(self) and isinstance(model, Training):
+            model.gate = None
+        return super().gate(model)
 
     def steps(self, values: Values) -> Iterator[Step]:
         """The steps as they are with these values: of each slot, the one that is plugged in."""
@@ -440,8 +453,8 @@ def _label(one: Mapping[str, Any]) -> str:
 
 def _is_written_anew(old: Node, new: Node) -> bool:
     """Whether a cell of a notebook that ran before has run again."""
-    if isinstance(new, Source):
-        return _of_notebook(new.pipeline) and isinstance(old, Source)
+    if isinstance(new, Source | Slot):
+        return _of_notebook(new.pipeline) and isinstance(old, type(new))
     functions = [getattr(one, "__wrapped__", None) for one in (old, new)]
     return _of_notebook(new.pipeline) and all(
         getattr(one, "__module__", "") == "__main__" for one in functions

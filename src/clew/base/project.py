@@ -9,9 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from clew.base.address import normal_path
 from clew.base.errors import Invalid, NotFound
+from clew.base.notebook import cells_of_file, cells_of_kernel, module_of, names_of
 
 SUFFIXES = frozenset(
     {".py", ".sql", ".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".R", ".sh", ".jl"}
@@ -22,15 +24,6 @@ MAX_FILE_BYTES = 1 << 20
 MAX_TOTAL_BYTES = 64 << 20
 _MAX_SEEN = 100_000
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
-
-
-def read_project(file: Path) -> tuple[dict[str, bytes], str]:
-    """The files of the project around ``file``, with their content, and how it names ``file``.
-
-    Raises as :func:`project_files` does.
-    """
-    paths, entry = project_files(file)
-    return {name: path.read_bytes() for name, path in paths.items()}, entry
 
 
 def project_files(file: Path) -> tuple[dict[str, Path], str]:
@@ -47,23 +40,70 @@ def project_files(file: Path) -> tuple[dict[str, Path], str]:
             most; ``path.invalid``.
     """
     path = file.absolute()
-    if not path.is_file():
-        raise NotFound(
-            "file.unknown",
-            f"There is no file {file}.",
-            hint="Name a Python file that defines a pipeline; `clew init` makes one.",
-        )
+    _check_file(file)
     if path.suffix != ".py":
         raise Invalid(
             "project.not_python",
             f"{file} is not a Python file.",
-            hint="Name the .py file that defines the pipeline.",
+            hint="Name the .py file or the notebook that defines the pipeline.",
         )
     root = path.parent
     found = {_name(root, place): place for place in _walk(root)}
     found[path.name] = path
     _check_size(root, found)
     return dict(sorted(found.items(), key=lambda item: item[0].encode())), path.name
+
+
+Applicable: TypeAlias = Path | str | object
+"""What can be applied: a file of Python, a notebook, or in a notebook a pipeline itself."""
+
+
+def read_project(target: Applicable) -> tuple[dict[str, bytes], str]:
+    """The files of a project with their content, and which of them defines pipelines.
+
+    A notebook (``.ipynb``), and a pipeline that the cells of this kernel made, become a module of
+    their own: what their cells say of the pipeline, and all that this needs.
+
+    Raises:
+        NotFound: ``file.unknown``, ``notebook.unknown``.
+        Invalid: as :func:`project_files`; ``notebook.unreadable``, ``notebook.no_pipeline``.
+    """
+    if isinstance(target, Path | str):
+        file = Path(target)
+        if file.suffix != ".ipynb":
+            paths, entry = project_files(file)
+            return _content(paths), entry
+        _check_file(file)
+        return _with_module(file.absolute().parent, file.stem, module_of(cells_of_file(file)))
+    cells = cells_of_kernel()
+    name = str(getattr(target, "name", "pipeline"))
+    return _with_module(Path.cwd(), name, module_of(cells, names_of(target)))
+
+
+def _with_module(root: Path, name: str, text: str) -> tuple[dict[str, bytes], str]:
+    found = _content(_around(root))
+    entry = "".join(c if c.isalnum() else "_" for c in name) + "_notebook.py"
+    found[entry] = text.encode()
+    return dict(sorted(found.items(), key=lambda item: item[0].encode())), entry
+
+
+def _content(paths: dict[str, Path]) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def _around(root: Path) -> dict[str, Path]:
+    found = {_name(root, place): place for place in _walk(root)}
+    _check_size(root, found)
+    return found
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise NotFound(
+            "file.unknown",
+            f"There is no file {path}.",
+            hint="Name a Python file that defines a pipeline; `clew init` makes one.",
+        )
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.progress import Progress, unseen
+from clew.base.project import Applicable
 from clew.base.records import (
     Applied,
     Change,
@@ -134,18 +135,19 @@ class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, TriggerVerbs, Wor
     # work -----------------------------------------------------------------------------------
     def apply(
         self,
-        file: Path | str,
+        file: Applicable,
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it.
 
+        ``file`` may be a notebook (``.ipynb``); in a notebook it may be the pipeline itself.
         ``parameters`` gives parameters of the pipelines values; the others have their defaults.
         """
         ...
 
-    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         ...
 

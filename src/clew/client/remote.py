@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from clew.base.archive import MEDIA_TYPE, check_sources, pack
 from clew.base.progress import Progress, unseen
-from clew.base.project import project_files
+from clew.base.project import Applicable, read_project
 from clew.base.records import (
     Applied,
     Change,
@@ -163,13 +163,13 @@ class RemoteWorkspace(
     # work -----------------------------------------------------------------------------------
     def apply(
         self,
-        file: Path | str,
+        file: Applicable,
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it."""
-        files, entry = project_files(Path(file))
+        files, entry = read_project(file)
         return self._wire.upload(
             "/apply",
             list[Applied],
@@ -180,9 +180,9 @@ class RemoteWorkspace(
             parameters=_values(parameters),
         )
 
-    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
-        files, entry = project_files(Path(file))
+        files, entry = read_project(file)
         return self._wire.upload(
             "/plan",
             list[Plan],

@@ -18,7 +18,7 @@ from clew.base.errors import Conflict, Invalid, NotReady, Unavailable
 from clew.base.ids import new_id
 from clew.base.limits import check_limit, check_seq
 from clew.base.progress import Progress, unseen
-from clew.base.project import read_project
+from clew.base.project import Applicable, read_project
 from clew.base.records import (
     JOB_STATES,
     Applied,
@@ -182,13 +182,13 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work):
 
     def apply(
         self,
-        file: Path | str,
+        file: Applicable,
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
     ) -> list[Applied]:
         """Register what a file defines."""
-        files, entry = read_project(Path(file))
+        files, entry = read_project(file)
         return self.apply_files(files, entry, message=message, parameters=parameters)
 
     def apply_files(
@@ -203,9 +203,9 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work):
         wanted = Wanted(entry=entry, parameters=parameters or {})
         return apply_files(self.rooms, files, wanted, message=message, author=self._author)
 
-    def plan(self, file: Path | str, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
         """What :meth:`apply` would do."""
-        files, entry = read_project(Path(file))
+        files, entry = read_project(file)
         return self.plan_files(files, entry, parameters=parameters)
 
     def plan_files(
