@@ -5,6 +5,7 @@ Knows compute and the worker's messages; knows no rows and no jobs.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from clew.pipelines.programs import ProgramTask
 from clew.pipelines.signals import Live, Signals
 from clew.pipelines.tries import Tries
 from clew.pipelines.turns import Slots
-from clew.pipelines.worker import Report, Task
+from clew.pipelines.worker import ASK_S, Report, Task
 from clew.store import Store
 
 ENTRY = "clew.pipelines.worker:run_datums"
@@ -33,6 +34,9 @@ TARGET_S = 0.5
 """How long a batch should take: long enough to make its overhead small, short enough to share."""
 
 MAX_BATCH = 1000
+STRAGGLES_S = 5 * ASK_S
+"""A datum that runs for so long loses what is behind it to workers that have nothing to do."""
+
 FIRST_BATCH = 8
 OVERHEAD_S = 0.0003
 DEATHS_ALLOWED = 2
@@ -113,6 +117,33 @@ class _Batch:
     """The datum that ran when the draining began."""
     told: int = 0
     handle: Handle | None = None
+    until: int = 0
+    """Where the items that are its own end: those behind went to others."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.until = len(self.items)
+
+    def grant(self, at: int) -> dict[str, object]:
+        """The worker asks, before datum ``at``, how far it may go. On any thread."""
+        with self.lock:
+            if at < self.until:
+                self.at, self.since = at, time.monotonic()
+            return {"until": self.until}
+
+    def give_up(self, older_than_s: float) -> list[Item]:
+        """What is behind a datum that has run for so long: it is not its own any more.
+
+        A worker asks at least every ``ASK_S``, so it cannot have gone on meanwhile; where it has
+        (its message was late), what it then reports of these counts for nothing.
+        """
+        with self.lock:
+            behind = [] if self.at is None else [at for at in self.left if at > (self.at or 0)]
+            if not behind or time.monotonic() - self.since < older_than_s or self.ended_as:
+                return []
+            self.until = (self.at or 0) + 1
+            self.left.difference_update(behind)
+            return [self.items[at] for at in sorted(behind)]
 
     def end(self, why: str) -> None:
         """End the call; nobody is to blame but for a timeout."""
@@ -192,11 +223,19 @@ class Batches:
                 if not self._pull() and self._more:
                     return False
             if not self._pending:
+                self._rebalance()
+            if not self._pending:
                 return True
             if not self.place.slots.take(self.place.pipeline, self.place.slots_limit):
                 return True
             self._submit(self._next(size))
         return True
+
+    def _rebalance(self) -> None:
+        """Where a worker would idle, take what waits behind a slow datum."""
+        if len(self._running) < self.place.compute.size:
+            for batch in self._running:
+                self._pending.extend(batch.give_up(STRAGGLES_S))
 
     def _pull(self) -> bool:
         """Take some items from the source; whether there were any."""
@@ -244,8 +283,11 @@ class Batches:
             priority=PRIORITY + place.priority,
         )
 
-        def listen(message: dict[str, Any]) -> None:
+        def listen(message: dict[str, Any]) -> dict[str, object] | None:
+            if "may" in message:
+                return batch.grant(message["may"])
             self._queue.put((batch, message))
+            return None
 
         self._running.append(batch)
         batch.handle = place.compute.submit(call, listen)
@@ -321,6 +363,8 @@ class Batches:
             self.place.keep(file)
         for plain in message["done"]:
             report = msgspec.convert(plain, Report)
+            if report.at not in batch.left:
+                continue  # another worker has it
             batch.left.discard(report.at)
             item = batch.items[report.at]
             if item.failed is None:

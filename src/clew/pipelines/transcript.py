@@ -21,6 +21,7 @@ class Transcript:
         self._starts: list[tuple[int, int]] = []
         self._told = 0
         self._works = stat.S_ISREG(os.fstat(1).st_mode)
+        self._descriptor = sys.stdout.fileno() if self._works else 1
 
     @property
     def told(self) -> int:
@@ -29,14 +30,28 @@ class Transcript:
 
     def begin(self, at: int) -> None:
         """Datum ``at`` of the batch begins: what is printed from now on is its."""
+        self._mend()
         if self._works:
             size = _size()
             if self._starts and self._starts[-1][0] == size:
                 self._starts.pop()  # the one before printed nothing
             self._starts.append((size, at))
 
+    def _mend(self) -> None:
+        """What a datum has closed of the standard streams is open again for the next."""
+        for number in (1, 2):
+            try:
+                os.fstat(number)
+            except OSError:
+                try:
+                    os.dup2(self._descriptor, number)
+                except OSError:  # it has closed that too: the end of the call tells what was said
+                    self._works = False
+                    return
+
     def take(self) -> list[tuple[int, str]]:
         """What was printed since the last time, by datum; whole lines while they are written."""
+        self._mend()
         end = _size() if self._works else 0
         if not self._works or end == self._told:
             return []

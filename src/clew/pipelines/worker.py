@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import sys
 import threading
 import time
 import typing
@@ -29,6 +30,9 @@ from clew.places import on_cores
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import file_of
 from clew.store import Store, Writer
+
+ASK_S = 0.1
+"""After so long a worker asks, before a datum, whether it is still to run it."""
 
 FLUSH_S = 0.25
 """How long finished datums may wait for their bytes to be made durable."""
@@ -104,10 +108,11 @@ class _Refused(Exception):
 def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     """Run a batch, one datum after the other; the entry of a worker call.
 
-    Sends ``{"at": i}`` before datum ``i``, ``{"said": [[i, text], ...], "told": bytes}`` for what
-    datums print, and ``{"done": [report, ...], "files": [bytes, ...]}`` for datums whose outputs
-    are durable, but for these files: whoever hears it has to keep them. An error of a datum is its
-    report; an error in importing the user's file ends the call.
+    Asks ``{"may": i}`` now and then, before datum ``i``, how far it may go. Sends ``{"at": i}``
+    before datum ``i``, ``{"said": [[i, text], ...], "told": bytes}`` for what datums print, and
+    ``{"done": [report, ...], "files": [bytes, ...]}`` for datums whose outputs are durable, but for
+    these files: whoever hears it has to keep them. An error of a datum is its report; an error in
+    importing the user's file ends the call.
     """
     task = msgspec.convert(payload, Task)
     witness = Witness(task.snapshot_dir, allow=task.allow, declared=task.declared, store=task.store)
@@ -118,7 +123,8 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
     with on_cores(task.cpus), _Outbox(step.store.writer(), context, room) as outbox:
         for at in range(len(task.datums)):
-            outbox.begin(at)
+            if not outbox.begin(at):
+                break
             run = _handle if task.error else _run
             report = run(step, at, outbox, context.scratch)
             reads = witness.of(report.duration_s, at + 1 == len(task.datums))
@@ -146,6 +152,8 @@ class _Outbox:
         self._context = context
         self._transcript = Transcript()
         self._reports: list[Report] = []
+        self._asked = time.monotonic()
+        self._until = sys.maxsize
         self._size_bytes = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -163,11 +171,17 @@ class _Outbox:
             self._check()
             self._flush()
 
-    def begin(self, at: int) -> None:
-        """Datum ``at`` begins."""
+    def begin(self, at: int) -> bool:
+        """Datum ``at`` begins; False where it, and all behind it, are for others by now."""
+        if time.monotonic() - self._asked > ASK_S:
+            self._asked = time.monotonic()
+            self._until = int(str(self._context.ask({"may": at})["until"]))
+        if at >= self._until:
+            return False
         with self._lock:
             self._transcript.begin(at)
         self._context.send({"at": at})
+        return True
 
     def keep(self, value: object, name: str, annotation: object) -> list[tuple[str, str, int]]:
         """Hand files over: (path, digest, bytes) of each. ``annotation``: of the result."""
