@@ -69,7 +69,15 @@ class Program:
             Unavailable: ``sandbox.missing``, ``image.no_runtime``, ``disk.full``.
         """
         layout, command = self._layout, self._command
-        pipes = layout.lay_out(datum.inputs, pipes=command.pipes, project=self._project)
+        place = enclosure_of(
+            self._runtime, layout, self._project, self._store.address, self._programs
+        )
+        pipes = layout.lay_out(
+            datum.inputs,
+            pipes=command.pipes,
+            project=self._project,
+            seen_at=place.path(self._project),
+        )
         try:
             with self._store.writer() as writer:
                 streamed: list[Kept] = []
@@ -77,7 +85,7 @@ class Program:
                 def take(stream: IO[bytes]) -> None:
                     streamed.append((self._stdout(datum), *writer.put(cast(BinaryIO, stream))))
 
-                status, said = self._start(datum, pipes, take if command.stdout else None)
+                status, said = self._start(datum, place, pipes, take if command.stdout else None)
                 if status not in command.exit_codes:
                     raise told(command.arguments[0], status, said, command.exit_codes)
                 found = [*outputs_of(layout, writer.put), *streamed]
@@ -88,17 +96,15 @@ class Program:
     def _start(
         self,
         datum: DatumOfProgram,
+        place: Enclosure,
         pipes: Sequence[tuple[Path, str]],
         take: Callable[[IO[bytes]], None] | None,
     ) -> tuple[int, str]:
         command = self._command
-        place = enclosure_of(
-            self._runtime, self._layout, self._project, self._store.address, self._programs
-        )
         variables = {
             **place.variables(),
             **command.environment,
-            **_variables(datum, self._layout, place),
+            **_variables(datum, self._layout, place, self._project),
         }
         arguments = (
             ["/bin/sh", "-c", command.arguments[0]]
@@ -144,8 +150,11 @@ def expanded(arguments: Sequence[str], variables: Mapping[str, str]) -> list[str
     return [one if is_code(at) else _VARIABLE.sub(value, one) for at, one in enumerate(arguments)]
 
 
-def _variables(datum: DatumOfProgram, layout: Layout, place: Enclosure) -> dict[str, str]:
+def _variables(
+    datum: DatumOfProgram, layout: Layout, place: Enclosure, project: Path
+) -> dict[str, str]:
     found = dict(datum.variables)
+    found["CLEW_PROJECT"] = place.path(project)
     found["CLEW_OUTPUT"] = place.path(layout.out)
     found["CLEW_DATUM_NAME"] = datum.name
     found["CLEW_PARAMETERS"] = json.dumps(dict(datum.parameters), sort_keys=True)

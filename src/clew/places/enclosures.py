@@ -20,6 +20,9 @@ from clew.places.images import Root, root_of
 from clew.places.layout import Layout
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt")
+_MADE = frozenset({"proc", "dev", "sys", "tmp", "pfs", "work", "project"})
+"""What an enclosure has of its own at the top."""
+
 _NAMES = ("PATH", "LANG", "LANGUAGE", "TZ", "TERM")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -128,6 +131,7 @@ class _Inside:
             (self._layout.out, "/pfs/out"),
             (self._layout.work, "/work"),
             (self._layout.tmp, "/tmp"),  # noqa: S108 - that of the sandbox
+            (self._project, "/project"),
         ):
             if place.is_relative_to(outside):
                 return str(Path(inside, place.relative_to(outside)))
@@ -140,10 +144,8 @@ class _Inside:
         line = [bubblewrap(), "--die-with-parent", "--unshare-all", "--cap-drop", "ALL"]
         if self._runtime.network:
             line.append("--share-net")
-        line += self._system() if self._root is None else ["--ro-bind", str(self._root.path), "/"]
+        line += self._system() if self._root is None else self._image(self._root)
         line += ["--proc", "/proc", "--dev", "/dev"]
-        if self._root is not None and self._runtime.network:
-            line += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
         line += ["--clearenv"]
         for name, value in {**self._given(), **variables}.items():
             line += ["--setenv", name, value]
@@ -157,7 +159,7 @@ class _Inside:
             yield from ("--ro-bind", str(name), f"/pfs/{name.name}")
         yield from ("--bind", str(layout.out), "/pfs/out")
         yield from ("--bind", str(layout.work), "/work")
-        yield from ("--ro-bind", str(self._project), str(self._project))
+        yield from ("--ro-bind", str(self._project), "/project")
 
     def _system(self) -> Iterator[str]:
         for name in _SYSTEM:
@@ -170,6 +172,18 @@ class _Inside:
             yield from ("--ro-bind", str(prefix), str(prefix))
         if Path(self._store).is_dir() and _visible(Path(self._store), self._programs):
             yield from ("--tmpfs", self._store)
+
+    def _image(self, root: Root) -> Iterator[str]:
+        """All that is at the top of an image, read-only, so that there is room beside it."""
+        for one in sorted(root.path.iterdir()):
+            if one.name in _MADE:
+                continue
+            if one.is_symlink():
+                yield from ("--symlink", str(one.readlink()), f"/{one.name}")
+            else:
+                yield from ("--ro-bind", str(one), f"/{one.name}")
+        if self._runtime.network and (root.path / "etc" / "resolv.conf").is_file():
+            yield from ("--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf")
 
     def _given(self) -> dict[str, str]:
         if self._root is not None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -77,6 +78,8 @@ class Buildah:
         if not _works("buildah", "inspect", "--type", "container", name):
             self._make(name, image, pinned)
         mounted = _tool(image, "buildah", "mount", name).strip()
+        with suppress(OSError):  # something that the host's own can be put upon
+            Path(mounted, "etc", "resolv.conf").touch()
         plain = json.loads(_tool(image, "buildah", "inspect", "--type", "container", name))
         given = plain.get("OCIv1", {}).get("config", {}).get("Env") or []
         variables = dict(one.split("=", 1) for one in given if "=" in one)

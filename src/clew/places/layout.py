@@ -66,19 +66,18 @@ class Layout:
         return self.root / "tmp"
 
     def lay_out(
-        self, inputs: Mapping[str, Files], *, pipes: Sequence[str], project: Path | None
+        self, inputs: Mapping[str, Files], *, pipes: Sequence[str], project: Path, seen_at: str
     ) -> list[tuple[Path, str]]:
         """Make everything ready for a datum; path and digest of each named pipe.
 
-        Files of the project are links in ``work``. Raises what reading the store raises, and
-        Unavailable ``disk.full``.
+        Files of the project are links in ``work``, which lead to where the program sees it. Raises
+        what reading the store raises, and Unavailable ``disk.full``.
         """
         for place in (self.out, self.work, self.tmp):
             _remove(place)
             place.mkdir(parents=True)
-        if project is not None:
-            for one in sorted(project.iterdir()):
-                (self.work / one.name).symlink_to(one)
+        for one in sorted(project.iterdir()):
+            (self.work / one.name).symlink_to(Path(seen_at, one.name))
         for gone in set(self._laid) - set(inputs):
             self._drop(gone)
         found: list[tuple[Path, str]] = []
