@@ -8,6 +8,7 @@ from clew.store.digests import Digest, canonical, digest, digest_of
 from clew.store.examining import Sound
 from clew.store.nodes import EMPTY_TREE
 from clew.store.records import Entry, TreeChange, TreeSummary
+from clew.store.relaying import Switchboard
 from clew.store.store import Store
 from clew.store.writer import Writer
 
@@ -17,6 +18,7 @@ __all__ = [
     "Entry",
     "Sound",
     "Store",
+    "Switchboard",
     "Terms",
     "TreeChange",
     "TreeSummary",

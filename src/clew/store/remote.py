@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from clew.store.locking import Exclusive
-from clew.store.objects import Bucket
 from clew.store.shelf import Hold
 
 PACKS = "packs"
@@ -20,6 +19,30 @@ _FIRST_WINDOW = 128 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
 _NEAR = 64 * 1024  # a gap that is read over rather than asked around
 _WINDOWS_BYTES = 64 * 1024 * 1024
+
+
+class Names(Protocol):
+    """What a bucket is to a shelf: see :class:`clew.store.objects.Bucket`. Thread-safe."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep, whole or not at all; durable on return."""
+        ...
+
+    def read(self, name: str, offset: int, size: int) -> tuple[bytes, int]:
+        """Up to ``size`` bytes from ``offset``, and how many there are."""
+        ...
+
+    def tail(self, name: str, size: int) -> tuple[bytes, int]:
+        """The last ``size`` bytes, and how many there are."""
+        ...
+
+    def list(self, folder: str) -> Iterable[str]:
+        """Every name below ``folder``, without it."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Let go of a name; a missing one is no error."""
+        ...
 
 
 class _Window(NamedTuple):
@@ -49,7 +72,7 @@ class RemoteShelf:
 
     parallel = 16
 
-    def __init__(self, bucket: Bucket, exclusive: Exclusive) -> None:
+    def __init__(self, bucket: Names, exclusive: Exclusive) -> None:
         self._bucket = bucket
         self._exclusive = exclusive
         self._windows: OrderedDict[tuple[str, int], _Window] = OrderedDict()

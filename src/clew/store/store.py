@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from clew.base.errors import Corrupt, Invalid
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
-from clew.store import checking, examining, opening, reading, upgrading
+from clew.store import checking, examining, opening, reading, relaying, upgrading
 from clew.store.address import parse
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
@@ -33,6 +33,7 @@ from clew.store.marking import Marks
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
 from clew.store.objects import Bucket
 from clew.store.records import Entry, TreeChange, TreeSummary
+from clew.store.relaying import Relay
 from clew.store.shelf import Shelf
 from clew.store.writer import Writer
 
@@ -114,13 +115,18 @@ class Store:
         return cls(shelf, place.text, keep=keep)
 
     @classmethod
-    def attach(cls, address: str | Path) -> Store:
+    def attach(cls, address: str | Path, *, cache: Path | None = None) -> Store:
         """A store that another process has opened and tends, by its ``address``.
 
         Reads and writes as ever; in a bucket it never merges or removes, so that nothing is tried
-        out and no lock is needed. Raises what :meth:`open` raises.
+        out and no lock is needed. ``relay://`` and the path of a socket is a store that is reached
+        through a :class:`Switchboard`. Raises what :meth:`open` raises.
         """
-        place = parse(address)
+        if str(address).startswith(relaying.SCHEME):
+            ask = relaying.Caller(str(address).removeprefix(relaying.SCHEME))
+            far, board, kept = relaying.far_end(ask, cache)
+            return cls(far, address, board=board, keep=kept)
+        place = parse(address, cache=cache)
         if isinstance(place, Path):
             return cls._open_directory(place, Disk())
         shelf, keep = opening.attach_shelf(place)
@@ -135,6 +141,10 @@ class Store:
             upgrading.bring_up(path, disk)
         sweep(scratch)
         return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
+
+    def relay(self) -> Relay:
+        """Who answers a process that can reach this store only through the present one."""
+        return relaying.Relay(self._shelf, self._leases.board)
 
     def writer(self, *, lingers: bool = True) -> Writer:
         """A new writer, for one thread.
