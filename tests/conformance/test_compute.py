@@ -1,6 +1,7 @@
 """Every place to run calls keeps the law of Compute."""
 
-from clew.compute import InlinePool, ProcessPool
+from clew.compute import ProcessPool
+from clew.compute.inline import InlinePool
 from clew.testing.compute import ComputeConformance
 
 

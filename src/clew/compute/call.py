@@ -31,6 +31,10 @@ class Call:
     ``environment`` is set for the time of the call. Higher ``priority`` goes first. ``program`` is
     how its worker process is started in place of this interpreter: the beginning of a command line,
     to which the arguments of a worker are added (see ``compute/worker.py``).
+
+    ``resources`` (``{"CPU": 2, "GPU": 1}``) and ``placement`` (labels of machines, ``{"zone":
+    "eu"}``) say where it may run, for a pool of several machines. There, a text of the payload that
+    is the address of the store or ``snapshot_dir`` is replaced by what the worker knows it by.
     """
 
     entry: str
@@ -42,6 +46,8 @@ class Call:
     environment: dict[str, str] = field(default_factory=dict)
     priority: int = 0
     program: tuple[str, ...] = ()
+    resources: dict[str, float] = field(default_factory=dict)
+    placement: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +55,10 @@ class CallError:
     """Why a call gave no value.
 
     ``kind``: ``raised`` (the user's code), ``clew`` (a ClewError: ``code``, ``hint`` and
-    ``family``, its own kind, are kept), ``timeout``, ``memory``, ``died`` (the process ended) or
-    ``cancelled``. ``type`` is the name of the exception's class. ``traceback`` shows the user's
-    frames only, with paths relative to the snapshot; '' where nothing was raised.
+    ``family``, its own kind, are kept), ``timeout``, ``memory``, ``died`` (the process ended),
+    ``lost`` (the machine went away with it: nothing is known against the call) or ``cancelled``.
+    ``type`` is the name of the exception's class. ``traceback`` shows the user's frames only,
+    with paths relative to the snapshot; '' where nothing was raised.
     """
 
     kind: str

@@ -12,8 +12,8 @@ import msgspec
 from clew.base.errors import Invalid
 from clew.compute.call import CallError
 
-_LENGTH = struct.Struct(">I")
-HEADER_BYTES = _LENGTH.size
+LENGTH = struct.Struct(">I")
+HEADER_BYTES = LENGTH.size
 _LARGEST = 0xFFFF_FFFF - 1024 * 1024  # the rest of the frame needs some room
 
 
@@ -110,12 +110,12 @@ def decode(raw: msgspec.Raw) -> object:
 def pack(frame: ToWorker | FromWorker) -> bytes:
     """A frame with its length in front."""
     body = _encoder.encode(frame)
-    return _LENGTH.pack(len(body)) + body
+    return LENGTH.pack(len(body)) + body
 
 
 def body_bytes(header: bytes | bytearray) -> int:
     """The length of the body that a header announces."""
-    size: int = _LENGTH.unpack_from(header)[0]
+    size: int = LENGTH.unpack_from(header)[0]
     return size
 
 
@@ -131,7 +131,7 @@ class Inbox:
         bodies: list[bytes] = []
         at = 0
         while len(self._bytes) - at >= HEADER_BYTES:
-            end = at + HEADER_BYTES + _LENGTH.unpack_from(self._bytes, at)[0]
+            end = at + HEADER_BYTES + LENGTH.unpack_from(self._bytes, at)[0]
             if end > len(self._bytes):
                 break
             bodies.append(bytes(memoryview(self._bytes)[at + HEADER_BYTES : end]))

@@ -80,9 +80,21 @@ class ProcessPool:
         dispatcher = self._running()
         submitted = Submitted(call, payload, on_message, dispatcher.couriers, dispatcher.cancel)
         submitted.affinity = affinity
+        self.carry(submitted)
+        return submitted
+
+    def carry(self, submitted: Submitted) -> None:
+        """Queue a call whose messages and end go where ``submitted`` takes them.
+
+        Raises Unavailable ``pool.closed``.
+        """
+        dispatcher = self._running()
         if not dispatcher.tell(partial(dispatcher.enqueue, submitted)):
             raise _closed()
-        return submitted
+
+    def cancel(self, submitted: Submitted) -> None:
+        """End a call of :meth:`carry` as cancelled, if it has not ended."""
+        self._running().cancel(submitted)
 
     def close(self) -> None:
         """End all calls as cancelled and all workers; returns when they are gone. Idempotent."""

@@ -112,3 +112,10 @@ def _wrong(address: str, why: str) -> Invalid:
         f"{address!r} is no address of a store: {why}.",
         hint="Write a path, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
     )
+
+
+def with_cache(address: str, cache: Path) -> str:
+    """The address of the same bucket with another local directory for what is read again."""
+    parts = urlsplit(address)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True)) | {"cache": str(cache)}
+    return parts._replace(query=urlencode(sorted(query.items()))).geturl()

@@ -16,7 +16,7 @@ from clew.base.errors import Corrupt, Invalid
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
 from clew.store import checking, examining, opening, reading, relaying, upgrading
-from clew.store.address import parse
+from clew.store.address import parse, with_cache
 from clew.store.catalog import Catalog
 from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
 from clew.store.collecting import Collector, Roots, Step, Terms, alone, cost
@@ -141,6 +141,11 @@ class Store:
             upgrading.bring_up(path, disk)
         sweep(scratch)
         return cls(LocalShelf(objects, scratch, disk), path, board=LocalBoard(path / "leases"))
+
+    @staticmethod
+    def elsewhere(address: str, cache: Path) -> str:
+        """The address of a store in a bucket, for a machine whose local cache is ``cache``."""
+        return with_cache(address, cache)
 
     def relay(self) -> Relay:
         """Who answers a process that can reach this store only through the present one."""

@@ -10,7 +10,8 @@ import pytest
 
 from clew.base.ids import new_id
 from clew.base.records import CodeRef
-from clew.compute import Compute, InlinePool, ProcessPool
+from clew.compute import Compute, ProcessPool
+from clew.compute.inline import InlinePool
 from clew.db import Database
 from clew.experiments import Experiments, SearchDefinition
 from clew.lineage import Lineage

@@ -1,0 +1,154 @@
+"""A pool of workers on a Ray cluster: what :class:`clew.compute.Compute` promises, elsewhere.
+
+Knows addresses and terms; who runs what is for the fleet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from clew.base.errors import Invalid, Unavailable
+from clew.compute.call import Call, Listener
+from clew.compute.fleet import Fleet, Terms
+from clew.compute.frames import encode_or_refuse
+from clew.compute.handles import Submitted
+from clew.store import Store
+
+_SHARING = ("auto", "shared", "relay")
+_OPTIONS = {"store", "idle_s", "wait_s", "size"}
+
+
+class RayPool:
+    """Calls in lanes, one warm worker process each, on the nodes of an existing Ray cluster.
+
+    ``address``: ``ray://auto`` (the cluster that this machine is a node of), ``ray://HOST:PORT``
+    (Ray's client port, 10001 by default) or ``ray+gcs://HOST:PORT`` (the head itself, from a
+    machine that is a node). Options as its query: ``store`` (``auto``, ``shared``, ``relay``),
+    ``idle_s``, ``wait_s``, ``size``.
+
+    What differs from a local pool: ``size`` is the cluster's cores; a call whose machine goes away
+    ends with ``lost``. The workers reach the store by its address where they can, and through this
+    process where they cannot. See :class:`clew.compute.Compute` for the law.
+
+    Raises:
+        Invalid: ``ray.address``.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        store: str,
+        log_dir: Path,
+        *,
+        size: int = 0,
+        cache: Path | None = None,
+        preload: Sequence[str] = (),
+    ) -> None:
+        """``store`` is the address of the store, which must be there at the first call."""
+        self._terms = terms_of(address, size=size, log=log_dir / "ray.log", preload=tuple(preload))
+        self._address, self._cache = store, cache
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._fleet: Fleet | None = None
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """How many calls run at a time: the cores of the cluster as it is now."""
+        with self._lock:
+            return self._fleet.size if self._fleet is not None else max(1, self._terms.size)
+
+    def start(self) -> None:
+        """Join the cluster ahead of the first call.
+
+        Raises:
+            Unavailable: ``pool.closed``, ``ray.missing``, ``ray.unreachable``.
+        """
+        self._running().wait_joined()
+
+    def submit(
+        self, call: Call, on_message: Listener | None = None, affinity: str = ""
+    ) -> Submitted:
+        """Queue a call. Raises Unavailable ``pool.closed``, Invalid ``call.payload``."""
+        payload = encode_or_refuse(call.payload, "call.payload", f"The payload of {call.label!r}")
+        fleet = self._running()
+        submitted = Submitted(call, payload, on_message, fleet.couriers, fleet.cancel)
+        submitted.affinity = affinity
+        if not fleet.tell(lambda: fleet.enqueue(submitted)):
+            raise _closed()
+        return submitted
+
+    def close(self) -> None:
+        """End all calls as cancelled and all lanes; returns when they are gone. Idempotent."""
+        with self._lock:
+            self._closed = True
+            fleet, self._fleet = self._fleet, None
+        if fleet is not None:
+            fleet.stop()
+
+    def _running(self) -> Fleet:
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            if self._fleet is None:
+                self._fleet = Fleet(self._terms, self._attached)
+                self._fleet.thread.start()
+            return self._fleet
+
+    def _attached(self) -> Store:
+        if self._store is None:
+            self._store = Store.attach(self._address, cache=self._cache)
+        return self._store
+
+
+def terms_of(address: str, *, size: int, log: Path, preload: tuple[str, ...]) -> Terms:
+    """What an address says. Raises Invalid ``ray.address``."""
+    parts = urlsplit(address)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    place = parts.netloc
+    if parts.scheme not in {"ray", "ray+gcs"} or not place or parts.path.strip("/"):
+        raise _wrong(address, "it names no cluster")
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise _wrong(address, f"{unknown[0]} is no option of it")
+    sharing = options.get("store", "auto")
+    if sharing not in _SHARING:
+        raise _wrong(address, f"store={sharing} is none of {', '.join(_SHARING)}")
+    auto = place == "auto"
+    return Terms(
+        address="auto" if auto else f"ray://{place}" if parts.scheme == "ray" else place,
+        size=size or int(_number(address, options, "size", 0)),
+        sharing=sharing,
+        idle_s=_number(address, options, "idle_s", 60),
+        wait_s=_number(address, options, "wait_s", 60),
+        preload=preload,
+        log=log,
+    )
+
+
+def _number(address: str, options: dict[str, str], name: str, usual: float) -> float:
+    try:
+        value = float(options.get(name, usual))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise _wrong(address, f"{name}={options[name]} is no number")
+    return value
+
+
+def _wrong(address: str, why: str) -> Invalid:
+    return Invalid(
+        "ray.address",
+        f"{address!r} is no address of a Ray cluster: {why}.",
+        hint="Write ray://auto, ray://HOST:10001 or ray+gcs://HOST:6379.",
+    )
+
+
+def _closed() -> Unavailable:
+    return Unavailable(
+        "pool.closed",
+        "This pool of workers is closed.",
+        hint="Submit before the workspace is closed.",
+    )
