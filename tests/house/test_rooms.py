@@ -26,6 +26,7 @@ ONE_FILE_ONLY = {
     "sqlite3": {"db/sqlite.py"},
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
+    "ray": {"compute/ray.py"},
     "fsspec": {"sdk/filesystem.py"},
     "cronsim": {"base/schedules.py"},
     "watchfiles": {"sources/directories.py"},
