@@ -26,6 +26,7 @@ VARIABLES = {
     "CLEW_DB": "where the rows are: postgresql://user@host/database",
     "CLEW_STORE": "where the bytes are: s3://bucket/prefix, or a directory",
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
+    "CLEW_COMPUTE": "where user code runs: ray://auto, ray://HOST:10001 (default: this machine)",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
 }
 
@@ -45,6 +46,8 @@ class Settings:
     """Worker processes; 0 means one per core."""
     jobs: int = 16
     """How many jobs run at once."""
+    compute: str = ""
+    """Where user code runs: the address of a Ray cluster; '' is this machine."""
     db: str = field(default="", repr=False)
     store: str = field(default="", repr=False)
     workspace: str = ""
@@ -105,6 +108,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         jobs=int(jobs),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
+        compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),
         # Another database than the one that was written down may hold another workspace.
         workspace="" if db else config.get("workspace", ""),
     )
@@ -116,7 +120,7 @@ def write_config(home: Path, *, workspace: str, db: str, store: str) -> Path:
     ``${NAME}`` in a value is not replaced: each process takes it from its own environment.
     """
     lines = [
-        "# Written by `clew init`. CLEW_DB and CLEW_STORE come first;",
+        "# Written by `clew init`. CLEW_DB, CLEW_STORE and CLEW_COMPUTE come first;",
         "# ${NAME} is taken from the environment.",
         f"workspace = {json.dumps(workspace)}",
         *([f"db = {json.dumps(db)}"] if db else []),
@@ -173,7 +177,7 @@ def _bad_config(file: Path, what: str) -> Invalid:
     return Invalid(
         "settings.invalid",
         f"{file} cannot be read: {what}.",
-        hint="Mend it: workspace, db and store are texts.",
+        hint="Mend it: workspace, db, store and compute are texts.",
     )
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -118,9 +119,18 @@ def server(
             min=0, metavar="SECONDS", help="How long datums that run may take when it is ended."
         ),
     ] = 10,
+    compute: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run user code on a Ray cluster: ray://auto, ray://HOST:10001. Else CLEW_COMPUTE.",
+        ),
+    ] = "",
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
+    if compute:
+        settings = replace(settings, compute=compute)
     if not settings.made:
         connect_embedded(settings).close()  # says what is missing
     run = import_module("clew.server").run_server

@@ -42,7 +42,7 @@ from clew.compute.lane_frames import (
 from clew.compute.pool import ProcessPool
 from clew.compute.process import environment_of_workers
 from clew.compute.scratch import ScratchSpace
-from clew.store import Store, Switchboard
+from clew.store import Store
 
 HEAR_S = 10.0
 """How long :meth:`Lane.hear` waits for something to say."""
@@ -96,7 +96,7 @@ class Lane:
         self._names: dict[str, str] = {}
         if not self._direct:
             place = self._space.directory(0) / "store"
-            self._switchboard = Switchboard(place, self._ask_store)
+            self._switchboard = Store.switchboard(place, self._ask_store)
             self._names[told.store] = self._switchboard.address
         elif "://" in told.store:
             self._names[told.store] = Store.elsewhere(told.store, root / "cache")

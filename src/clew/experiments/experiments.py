@@ -73,6 +73,8 @@ class Experiments:
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         environment: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
+        placement: Mapping[str, str] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
     ) -> SearchResult:
@@ -99,6 +101,8 @@ class Experiments:
                 trial 0: a warm start. '' for a start from scratch.
             timeout_s: Seconds after which one run of a trial is stopped (the trial has failed).
             memory_bytes: Bytes of memory above which it is.
+            resources: What a trial demands of a machine, where there are several.
+            placement: Labels that the machine must have.
             environment: Variables that are set for the trials.
             cancelled: Asked ten times a second: whether to give up.
             progress: Told (steps expected in all, steps done).
@@ -126,6 +130,8 @@ class Experiments:
             initial=initial,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
+            resources=resources or {},
+            placement=placement or {},
             environment=environment or {},
         )
         journal = Journal(self._db, self._repos, self._lineage, order)

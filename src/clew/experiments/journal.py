@@ -52,6 +52,8 @@ class Order:
     timeout_s: float | None
     memory_bytes: int | None
     environment: Mapping[str, str]
+    resources: Mapping[str, float] = field(default_factory=dict)
+    placement: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

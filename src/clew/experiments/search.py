@@ -37,6 +37,7 @@ LOG_CHARACTERS = 64 * 1024
 """How much of what a trial printed over all its runs is kept: its end."""
 
 DEATHS_ALLOWED = 2
+LOSSES_ALLOWED = 20
 """A trial in whose runs the worker process ends that often is to blame for it."""
 
 ENTRY = "clew.experiments.worker:run_trial"
@@ -142,7 +143,9 @@ class Search:
     def _mend_or_fail(self, track: Track, error: CallError) -> None:
         """A worker that was killed once is no fault of the trial: on from its checkpoint."""
         track.deaths += error.kind == "died"
-        if error.kind == "died" and track.deaths < DEATHS_ALLOWED:
+        track.losses += error.kind == "lost"
+        allowed = {"died": track.deaths < DEATHS_ALLOWED, "lost": track.losses < LOSSES_ALLOWED}
+        if allowed.get(error.kind):
             self._send(track, track.target)
         else:
             self._fail(track, error)
@@ -263,6 +266,8 @@ class Search:
             memory_bytes=order.memory_bytes,
             snapshot_dir=order.snapshot_dir,
             environment=dict(order.environment),
+            resources=dict(order.resources),
+            placement=dict(order.placement),
         )
 
     # looking --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ OPEN_STATES = frozenset({"paused", "stopped"})
 class Track:
     """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
 
-    ``target`` is the step its run goes to. All else but ``deaths`` are columns of
+    ``target`` is the step its run goes to. All else but ``deaths`` and ``losses`` are columns of
     ``trials``.
     """
 
@@ -43,6 +43,7 @@ class Track:
     started_us: int = 0
     ended_us: int | None = None
     deaths: int = 0
+    losses: int = 0
     """How often its worker ended under it in this search; not kept."""
     _steps: list[int] = field(default_factory=list)
 

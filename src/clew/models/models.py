@@ -545,7 +545,9 @@ class Models:
             timeout_s=timeout_s,
         )
         outcome = self._outcome(call, cancelled)
-        if outcome.error is not None and outcome.error.kind == "died":
+        again = {"died": 1, "lost": 5}
+        while outcome.error is not None and again.get(outcome.error.kind, 0):
+            again[outcome.error.kind] -= 1
             outcome = self._outcome(call, cancelled)
         found = outcome.unwrap()
         assert isinstance(found, dict)

@@ -42,6 +42,9 @@ OVERHEAD_S = 0.0003
 DEATHS_ALLOWED = 2
 """A datum in whose run the worker process ends that often is to blame for it."""
 
+LOSSES_ALLOWED = 20
+"""So often a datum is run again whose machine went away: one may be too much for every machine."""
+
 PRIORITY = 1
 """Batches are short: they go before trials that wait for a worker too."""
 
@@ -281,6 +284,8 @@ class Batches:
             snapshot_dir=str(place.snapshot_dir),
             program=place.program,
             priority=PRIORITY + place.priority,
+            resources=step.runtime.demand(),
+            placement=dict(step.runtime.placement),
         )
 
         def listen(message: dict[str, Any]) -> dict[str, object] | None:
@@ -426,9 +431,9 @@ class Batches:
         if at is None:
             return
         item = batch.items[at]
-        if error.kind == "died":
+        if error.kind in _ALLOWED:
             self._deaths[item.unit.key] += 1
-            if self._deaths[item.unit.key] < DEATHS_ALLOWED:
+            if self._deaths[item.unit.key] < _ALLOWED[error.kind]:
                 self._pending.appendleft(item)
                 return
         duration_s = time.monotonic() - batch.since if batch.since else 0.0
@@ -474,6 +479,7 @@ class Batches:
                 batch.end("drained")
 
 
+_ALLOWED = {"died": DEATHS_ALLOWED, "lost": LOSSES_ALLOWED}
 _NO_REPORT = Report(0, "failed", 0.0, error="it had not ended")
 
 

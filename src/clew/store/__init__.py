@@ -8,7 +8,6 @@ from clew.store.digests import Digest, canonical, digest, digest_of
 from clew.store.examining import Sound
 from clew.store.nodes import EMPTY_TREE
 from clew.store.records import Entry, TreeChange, TreeSummary
-from clew.store.relaying import Switchboard
 from clew.store.store import Store
 from clew.store.writer import Writer
 
@@ -18,7 +17,6 @@ __all__ = [
     "Entry",
     "Sound",
     "Store",
-    "Switchboard",
     "Terms",
     "TreeChange",
     "TreeSummary",

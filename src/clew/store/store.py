@@ -6,7 +6,7 @@ Knows nothing of repos, refs and commits.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,7 @@ from clew.store.marking import Marks
 from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
 from clew.store.objects import Bucket
 from clew.store.records import Entry, TreeChange, TreeSummary
-from clew.store.relaying import Relay
+from clew.store.relaying import Relay, Switchboard
 from clew.store.shelf import Shelf
 from clew.store.writer import Writer
 
@@ -146,6 +146,13 @@ class Store:
     def elsewhere(address: str, cache: Path) -> str:
         """The address of a store in a bucket, for a machine whose local cache is ``cache``."""
         return with_cache(address, cache)
+
+    @staticmethod
+    def switchboard(path: Path, ask: Callable[[bytes], bytes]) -> Switchboard:
+        """A socket at ``path`` where other processes of this machine attach to a far store, whose
+        relay answers to ``ask``.
+        """
+        return Switchboard(path, ask)
 
     def relay(self) -> Relay:
         """Who answers a process that can reach this store only through the present one."""

@@ -9,10 +9,12 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from clew.base.errors import Invalid
 from clew.base.settings import Settings
 from clew.compute import ProcessPool
 
 if TYPE_CHECKING:
+    from clew.compute import RayPool
     from clew.workspace.workspace import Workspace
 
 PRELOAD = ("clew.authoring.manifest", "clew.pipelines.worker")
@@ -27,10 +29,11 @@ def open_workspace(settings: Settings, *, create: bool = False, working: bool = 
 
     Raises:
         NotFound: ``workspace.missing``.
-        Unavailable: ``workspace.read_only``, ``disk.full``.
+        Unavailable: ``workspace.read_only``, ``disk.full``; ``ray.missing`` and
+            ``ray.unreachable`` where user code is to run on a cluster, and soon.
+        Invalid: ``settings.invalid``, ``ray.address``.
     """
-    home = settings.home
-    compute = ProcessPool(settings.worker_count, home / "scratch", home / "logs", preload=PRELOAD)
+    compute = _pool(settings)
     try:
         if working:
             with suppress(OSError):  # a disk that is full or read-only: the rooms say so
@@ -40,3 +43,25 @@ def open_workspace(settings: Settings, *, create: bool = False, working: bool = 
         compute.close()
         raise
     return cast("Workspace", import_module("clew.workspace.workspace").Workspace(rooms))
+
+
+def _pool(settings: Settings) -> ProcessPool | RayPool:
+    """Where user code runs."""
+    home = settings.home
+    if not settings.compute:
+        return ProcessPool(settings.worker_count, home / "scratch", home / "logs", preload=PRELOAD)
+    if not settings.compute.startswith(("ray://", "ray+gcs://")):
+        raise Invalid(
+            "settings.invalid",
+            f"User code cannot run at {settings.compute!r}.",
+            hint="Set CLEW_COMPUTE (or --compute) to ray://auto or ray://HOST:10001, or unset it.",
+        )
+    make = cast("type[RayPool]", import_module("clew.compute").RayPool)
+    return make(
+        settings.compute,
+        settings.store_address,
+        home / "logs",
+        size=settings.workers,
+        cache=home / "cache" / "store",
+        preload=PRELOAD,
+    )

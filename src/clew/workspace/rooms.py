@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clew.base.errors import Conflict, NotFound, Unavailable
 from clew.base.settings import Settings, shown
-from clew.compute import ProcessPool
+from clew.compute import Compute, ProcessPool
 from clew.db import Database
 from clew.experiments import Experiments
 from clew.lineage import Lineage
@@ -43,7 +43,7 @@ class Rooms:
     lineage: Lineage
     repos: Repos
     snapshots: Snapshots
-    compute: ProcessPool
+    compute: Compute
     queries: ProcessPool
     """For queries that a server is asked: they do not wait behind jobs."""
     environments: Environments
@@ -67,7 +67,7 @@ class Rooms:
         self.db.close()
 
 
-def wire(settings: Settings, compute: ProcessPool, *, create: bool) -> Rooms:
+def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     """Open the rooms over ``settings.home``; make what is missing where ``create`` says so.
 
     The rooms own ``compute`` from then on.
