@@ -385,7 +385,7 @@ def test_every_kind_of_event_is_in_the_reference() -> None:
 
 
 MADE = {
-    "call.{self.kind}": {"call.timeout", "call.memory", "call.died"},
+    "call.{self.kind}": {"call.timeout", "call.memory", "call.died", "call.lost"},
     "{what}.unknown": {"experiment.unknown", "trial.unknown"},
 }
 """Codes that are put together where they are raised."""

@@ -1,8 +1,10 @@
 """Real Ray nodes on this machine: a head and others, each a process tree that can be killed."""
 
+import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,8 +19,6 @@ START_S = 120
 
 
 def _free_port():
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -76,10 +76,8 @@ class Node:
         """End it as `ray stop` would, but this one alone."""
         found = self.processes()
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
         for process in psutil.wait_procs(found, timeout=10)[1]:
             process.kill()
         self.process.wait()

@@ -230,6 +230,9 @@ class Caller:
         for connection in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(self._path)
