@@ -221,8 +221,6 @@ class Pipeline:
         cpus: int | None = None,
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
-        resources: Mapping[str, float] | None = None,
-        placement: Mapping[str, str] | None = None,
         **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Step]:
         """Make a function a step. Arguments are its inputs, in the order of its parameters.
@@ -250,9 +248,6 @@ class Pipeline:
                 nodes of the pipeline, a dict of plain values. A change runs the step anew.
             allow: Reads that need no warning: ``clock``, ``random``, ``network``, ``program``,
                 ``env:NAME``, ``file:/data/**``, or ``*``.
-            resources: What it demands of a node of a Ray cluster: ``{"GPU": 1}``; a core if not
-                said. Where it runs is no part of its key.
-            placement: Labels that the node must have: ``{"zone": "eu"}``, ``"in(a, b)"``, ``"!a"``.
             how: How it is run: see :class:`StepPolicy`.
 
         Raises:
@@ -267,12 +262,7 @@ class Pipeline:
             version=version,
             parameters=parameters or {},
             runtime=runtime_of(
-                name or "a step",
-                requirements=requirements,
-                python=python,
-                cpus=cpus,
-                resources=resources,
-                placement=placement,
+                name or "a step", requirements=requirements, python=python, cpus=cpus
             ),
             depends_on=check_depends(depends_on),
             allow=check_allow(allow),
@@ -308,8 +298,6 @@ class Pipeline:
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         cpus: int | None = None,
-        resources: Mapping[str, float] | None = None,
-        placement: Mapping[str, str] | None = None,
         version: str = "",
         parameters: Mapping[str, object] | None = None,
         requirements: Sequence[str] | str = (),
@@ -345,9 +333,6 @@ class Pipeline:
             timeout_s: Seconds after which a datum is stopped, with all its processes.
             memory_bytes: Bytes of memory above which a datum is stopped.
             cpus: How many cores a datum may use.
-            resources: What it demands of a node of a Ray cluster: ``{"GPU": 1}``; a core if not
-                said. Where it runs is no part of its key.
-            placement: Labels that the node must have: ``{"zone": "eu"}``, ``"in(a, b)"``, ``"!a"``.
             version: Stands for the code: the step runs anew only when this changes.
             parameters: In ``$CLEW_PARAMETERS`` as JSON, and each in ``$CLEW_PARAMETER_name``.
             requirements: Packages of a Python environment whose programs come first on the PATH.
@@ -380,8 +365,6 @@ class Pipeline:
                 network=network,
                 image=image,
                 cpus=cpus,
-                resources=resources,
-                placement=placement,
             ),
         )
         check_limits(
@@ -426,8 +409,6 @@ class Pipeline:
         version: str = "",
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
-        resources: Mapping[str, float] | None = None,
-        placement: Mapping[str, str] | None = None,
         **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Training]:
         """Make a function a training step: it gets the training rows and a ``clew.Trial``.
@@ -445,8 +426,6 @@ class Pipeline:
             version: Stands for the code: training runs anew for code only when this changes.
             depends_on: What else results depend on, as in :meth:`step`.
             allow: Reads that need no warning, as in :meth:`step`.
-            resources: What a trial demands of a node of a Ray cluster: ``{"GPU": 1}``.
-            placement: Labels that the node must have.
             how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
 
         Raises:
@@ -460,7 +439,6 @@ class Pipeline:
             version=version,
             depends_on=check_depends(depends_on),
             allow=check_allow(allow),
-            runtime=runtime_of(name or "a training step", resources=resources, placement=placement),
             how=policy_of(name or "a training step", how, self.defaults),
         )
         check_limits(

@@ -6,6 +6,7 @@ Knows values only; every refusal is Invalid ``pipeline.definition``.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class StepPolicy(TypedDict, total=False):
     - ``parallel``: how many datums run at once.
     - ``rate``: how many jobs may start, ``"10/h"`` (per ``s``, ``min``, ``h`` or ``d``).
     - ``every_commit``: whether each of several changes that wait runs, or only the newest.
+    - ``resources``: what a datum demands of a node of a Ray cluster: ``{"CPU": 2, "GPU": 1}``; a
+      core where it does not say.
+    - ``placement``: labels that the node must have: ``{"zone": "eu"}``, ``"in(a, b)"``, ``"!a"``.
     """
 
     backoff: Backoff | float
@@ -45,6 +49,8 @@ class StepPolicy(TypedDict, total=False):
     parallel: int
     rate: str
     every_commit: bool
+    resources: Mapping[str, float]
+    placement: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,8 @@ def policy_of(
         parallel=given.get("parallel"),
         rate=rate_of(name, given.get("rate", "")),
         every_commit=given.get("every_commit", True),
+        resources=_resources(name, given.get("resources") or {}),
+        placement=_placement(name, given.get("placement") or {}),
     )
     return Written(policy=policy, on_error=handler)
 
@@ -127,6 +135,27 @@ def check_positive(name: str, values: Mapping[str, float | None]) -> None:
     for key, value in values.items():
         if value is not None and value <= 0:
             raise invalid(f"{key}={value} of {name}", "Give a number above 0, or leave it out.")
+
+
+def _resources(name: str, given: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    for word, amount in given.items():
+        number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not isinstance(word, str) or not word or not number or not 0 <= amount < math.inf:
+            raise invalid(
+                f"resources= of {name} has {word!r}: {amount!r}",
+                'Give names and amounts: {"CPU": 2, "GPU": 1}.',
+            )
+    return tuple(sorted((word, float(amount)) for word, amount in given.items()))
+
+
+def _placement(name: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    for label, value in given.items():
+        if not isinstance(label, str) or not label or not isinstance(value, str):
+            raise invalid(
+                f"placement= of {name} has {label!r}: {value!r}",
+                'Give labels of nodes and their values: {"zone": "eu"}.',
+            )
+    return tuple(sorted(given.items()))
 
 
 def _names(name: str, wanted: Any) -> tuple[str, ...]:

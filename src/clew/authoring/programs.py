@@ -5,7 +5,6 @@ Knows no nodes and no files: which inputs there are is told.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -72,8 +71,6 @@ def runtime_of(
     network: bool | None = None,
     image: str = "",
     cpus: int | None = None,
-    resources: Mapping[str, float] | None = None,
-    placement: Mapping[str, str] | None = None,
 ) -> RuntimeDefinition:
     """What a step runs in. A text as ``requirements`` is the name of a file of the project.
 
@@ -104,30 +101,7 @@ def runtime_of(
         network=bool(network),
         image=image,
         cpus=cpus,
-        resources=_resources(step, resources or {}),
-        placement=_placement(step, placement or {}),
     )
-
-
-def _resources(step: str, given: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    for name, amount in given.items():
-        number = isinstance(amount, int | float) and not isinstance(amount, bool)
-        if not isinstance(name, str) or not name or not number or not 0 <= amount < math.inf:
-            raise _invalid(
-                f"resources= of {step} has {name!r}: {amount!r}",
-                'Give names and amounts: {"CPU": 2, "GPU": 1}.',
-            )
-    return tuple(sorted((name, float(amount)) for name, amount in given.items()))
-
-
-def _placement(step: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    for label, value in given.items():
-        if not isinstance(label, str) or not label or not isinstance(value, str):
-            raise _invalid(
-                f"placement= of {step} has {label!r}: {value!r}",
-                'Give labels of machines and their values: {"zone": "eu"}.',
-            )
-    return tuple(sorted(given.items()))
 
 
 def _check_inputs(step: str, option: str, given: Sequence[str], names: Collection[str]) -> None:

@@ -284,8 +284,8 @@ class Batches:
             snapshot_dir=str(place.snapshot_dir),
             program=place.program,
             priority=PRIORITY + place.priority,
-            resources=step.runtime.demand(),
-            placement=dict(step.runtime.placement),
+            resources=step.demand(),
+            placement=dict(step.policy.placement),
         )
 
         def listen(message: dict[str, Any]) -> dict[str, object] | None:

@@ -158,6 +158,11 @@ class StepDefinition:
         """What stands for the environment in a key."""
         return self.accepted.get("environment", self.environment)
 
+    def demand(self) -> dict[str, float]:
+        """What a datum demands of a machine, where there are several."""
+        cores = {} if self.runtime.cpus is None else {"CPU": float(self.runtime.cpus)}
+        return cores | dict(self.policy.resources)
+
     def key_material(self) -> dict[str, Any]:
         """Everything but the data that a result of this step depends on."""
         return {

@@ -37,8 +37,7 @@ class RuntimeDefinition:
     were resolved to; ``python`` is a version (``3.12``) or the path of an interpreter. ``image`` is
     a container image as written, ``pinned`` the digest that its name meant when the pipeline was
     applied. ``sandbox`` and ``image`` have no network without ``network``. ``cpus`` is how many
-    cores a datum may use. ``resources`` are what it demands of a machine of a cluster and
-    ``placement`` labels that the machine must have: pairs, sorted, no part of the key.
+    cores a datum may use.
     """
 
     requirements: tuple[str, ...] = ()
@@ -49,13 +48,6 @@ class RuntimeDefinition:
     image: str = ""
     pinned: str = ""
     cpus: int | None = None
-    resources: tuple[tuple[str, float], ...] = ()
-    placement: tuple[tuple[str, str], ...] = ()
-
-    def demand(self) -> dict[str, float]:
-        """What it demands of a machine of a cluster."""
-        cores = {} if self.cpus is None else {"CPU": float(self.cpus)}
-        return cores | dict(self.resources)
 
     @property
     def own_environment(self) -> bool:

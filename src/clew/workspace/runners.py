@@ -56,8 +56,8 @@ class TrainRunner:
             provenance=(features.id,),
             timeout_s=step.timeout_s,
             memory_bytes=step.memory_bytes,
-            resources=step.runtime.demand(),
-            placement=dict(step.runtime.placement),
+            resources=step.demand(),
+            placement=dict(step.policy.placement),
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
         )

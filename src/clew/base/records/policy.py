@@ -48,7 +48,8 @@ class Policy:
     ``retry_on`` are names of exceptions (a base class means its subclasses too) and stable codes
     (``step.timeout``); empty: all. ``on_error`` is called with a datum that has failed for good.
     ``parallel`` is how many datums run at once. Without ``every_commit`` the changes that wait
-    together run once, as the newest.
+    together run once, as the newest. ``resources`` and ``placement`` (labels) are what a machine of
+    a cluster must have for a datum: pairs, sorted.
     """
 
     priority: int = 0
@@ -59,6 +60,8 @@ class Policy:
     parallel: int | None = None
     rate: Rate | None = None
     every_commit: bool = True
+    resources: tuple[tuple[str, float], ...] = ()
+    placement: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
