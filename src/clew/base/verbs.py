@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
+from clew.base.knowing_verbs import KnowingVerbs
 from clew.base.progress import Progress, unseen
 from clew.base.project import Applicable
 from clew.base.records import (
@@ -48,7 +49,16 @@ Watcher = Callable[[Event], None]
 Source = bytes | Path | BinaryIO
 
 
-class Verbs(TableVerbs, VersionVerbs, KeepingVerbs, FeedVerbs, TriggerVerbs, WorkVerbs, Protocol):
+class Verbs(
+    TableVerbs,
+    VersionVerbs,
+    KeepingVerbs,
+    FeedVerbs,
+    TriggerVerbs,
+    WorkVerbs,
+    KnowingVerbs,
+    Protocol,
+):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
 
     # data -----------------------------------------------------------------------------------

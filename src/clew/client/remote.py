@@ -46,6 +46,7 @@ from clew.client.download import write_archive
 from clew.client.feeds import RemoteFeeds
 from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
+from clew.client.knowing import RemoteKnowing
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
 from clew.client.triggers import RemoteTriggers
@@ -56,7 +57,13 @@ from clew.client.work import RemoteWork
 
 
 class RemoteWorkspace(
-    RemoteTables, RemoteVersions, RemoteKeeping, RemoteFeeds, RemoteTriggers, RemoteWork
+    RemoteTables,
+    RemoteVersions,
+    RemoteKeeping,
+    RemoteFeeds,
+    RemoteTriggers,
+    RemoteWork,
+    RemoteKnowing,
 ):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 

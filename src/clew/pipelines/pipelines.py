@@ -35,6 +35,7 @@ from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, MOVES_NOTHING, Engine
 from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
+from clew.pipelines.knowing import Knowing
 from clew.pipelines.logs import read_log, whole_log
 from clew.pipelines.planning import plan_of
 from clew.pipelines.programs import python_of
@@ -110,6 +111,8 @@ class Pipelines:
         self._engine = Engine(self._tools, max_jobs=max_jobs)
         self.ticks = Ticks(db, repos, self._registry)
         self.control = Control(self._tools, self._engine)
+        self.knowing = Knowing(self._tools, repos)
+        """Results held against the code that made them."""
         repos.listeners.append(self.propagate)
 
     # pipelines ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Re
 from clew.pipelines.cutting import matching
 from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
-from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, sources_of
+from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, job_of, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, Output, entries_of, made_by
 from clew.pipelines.programs import surroundings_of, variables_of
@@ -238,6 +238,27 @@ def _told_by(error: Exception) -> str:
 # datums -------------------------------------------------------------------------------------
 
 
+def place_of(
+    tools: Tools, row: Any, step: StepDefinition, signals: Signals, keep: Callable[[bytes], object]
+) -> Place:
+    """Where the datums of a job run; nobody hears what they print, and nobody else is in turn."""
+    program, programs = surroundings_of(step, tools.environments)
+    return Place(
+        compute=tools.compute,
+        store=tools.store,
+        step=step,
+        snapshot_dir=tools.code_dir(step.function.snapshot),
+        label=f"{row.pipeline}.{row.step}",
+        signals=signals,
+        log=lambda _: None,
+        keep=keep,
+        pipeline=row.pipeline,
+        variables=variables_of(job_of(row)),
+        program=program,
+        programs=programs,
+    )
+
+
 class _Datums:
     """A job of datums, from its work to its output."""
 
@@ -289,23 +310,12 @@ class _Datums:
 
     def _run(self, work: Work) -> None:
         pinned, tools = self._pinned, self._tools
-        program, programs = surroundings_of(pinned.step, tools.environments)
-        place = Place(
-            compute=tools.compute,
-            store=tools.store,
-            step=pinned.step,
-            snapshot_dir=tools.code_dir(pinned.step.function.snapshot),
-            label=f"{pinned.job.pipeline}.{pinned.job.step}",
-            signals=self._signals,
+        place = replace(
+            place_of(tools, pinned.row, pinned.step, self._signals, self._writer.put),
             log=self._log,
-            keep=self._writer.put,
-            pipeline=pinned.job.pipeline,
             priority=pinned.job.priority,
             slots=tools.slots,
             slots_limit=self._limit,
-            variables=variables_of(pinned.job),
-            program=program,
-            programs=programs,
         )
         try:
             self._signals.batches = batches = Batches(place)

@@ -28,7 +28,7 @@ def compare(
     files: int,
 ) -> list[FileDiff]:
     """What differs between two commits, and how; the first ``files`` are looked into."""
-    before, after = _commit(rooms, old), _commit(rooms, new)
+    before, after = commit_at(rooms, old), commit_at(rooms, new)
     chosen = [normal_path(path) for path in paths] or ["/"]
     changes = {
         change.path: change for path in chosen for change in rooms.repos.diff(before, after, path)
@@ -44,11 +44,12 @@ def compare(
                 _file(rooms, commit, side)
                 for commit, side in ((before, change.old), (after, change.new))
             )
-            found.append(_compared(change, sides[0], sides[1], key, limit, Path(spill)))
+            found.append(compared(change, sides[0], sides[1], key, limit, Path(spill)))
     return found
 
 
-def _commit(rooms: Rooms, ref: str) -> Commit:
+def commit_at(rooms: Rooms, ref: str) -> Commit:
+    """The commit of ``repo@ref`` or of an id."""
     if "/" in ref or "@" in ref:
         return rooms.repos.resolve(ref)
     return rooms.repos.commit_by_id(ref)
@@ -58,7 +59,7 @@ def _file(rooms: Rooms, commit: Commit, info: FileInfo | None) -> File | None:
     return rooms.repos.pick(commit, info.path)[0] if info else None
 
 
-def _compared(
+def compared(
     change: Change,
     old: File | None,
     new: File | None,
@@ -66,6 +67,7 @@ def _compared(
     limit: int,
     spill: Path,
 ) -> FileDiff:
+    """How the two sides of a change differ."""
     note = ""
     if all(side is None or side.suffix in TABULAR for side in (old, new)):
         try:

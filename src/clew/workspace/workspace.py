@@ -56,6 +56,7 @@ from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.feeds import Feeds
 from clew.workspace.keeping import Keeping
+from clew.workspace.knowing import Knowing
 from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.reacting import Reacting
@@ -68,7 +69,7 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work):
+class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Knowing):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

@@ -1,0 +1,132 @@
+"""Records of what is known of results: accepted changes, checks, repetitions, causes.
+
+Plain values that travel between rooms and over the wire; they know no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from clew.base.records.differences import TableDiff, TextDiff
+from clew.base.records.work import UndeclaredRead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One difference between what something was made of and what was before.
+
+    ``kind``: code, package, parameter, option, expectation, input, depends, version, file, run.
+    ``diff`` is a unified diff of the piece of code; '' where ``old`` and ``new`` say it all.
+    """
+
+    kind: str
+    name: str
+    old: str = ""
+    new: str = ""
+    diff: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """Somebody said that a change of code makes no difference to the results of a step.
+
+    ``code`` is the fingerprint that was accepted, ``stands_for`` the one that keys go on with.
+    ``environment``: the packages of then were accepted with it. ``undone_at`` ends it.
+    """
+
+    id: str
+    pipeline: str
+    step: str
+    code: str
+    stands_for: str
+    environment: bool
+    by: str
+    reason: str
+    created_at: datetime
+    undone_at: datetime | None = None
+    undone_by: str = ""
+    parts: tuple[str, ...] = ()
+    """The pieces of code that differed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCheck:
+    """A file that is not the same when it is made again. ``kind``: changed, added or removed.
+
+    ``offset`` is the first byte that differs, None where only one side has the file.
+    """
+
+    path: str
+    kind: str
+    old: str
+    new: str
+    offset: int | None = None
+    table: TableDiff | None = None
+    text: TextDiff | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatumCheck:
+    """A datum that was run again. ``verdict``: same, different or failed."""
+
+    datum: str
+    step: str
+    job: str
+    """The job that made the result which it is compared with."""
+    inputs: tuple[str, ...]
+    verdict: str
+    files: tuple[FileCheck, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """Datums of a pipeline that would be skipped, run again to see whether they give the same.
+
+    ``known`` is how many there are, of which ``datums`` were drawn with ``seed``.
+    """
+
+    pipeline: str
+    steps: tuple[str, ...]
+    seed: int
+    known: int
+    same: int
+    different: int
+    failed: int
+    datums: tuple[DatumCheck, ...]
+    undeclared: tuple[UndeclaredRead, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricCheck:
+    """A metric of a training, then and when it was repeated."""
+
+    name: str
+    old: float
+    new: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A job that was repeated in a scratch place. ``verdict``: identical, equal, different, failed.
+
+    ``equal``: the metrics of a training are the same, its bytes are not. ``expected`` and ``found``
+    are digests of the output's tree. ``packages`` differ from then (``polars 2.0 → 2.1``);
+    ``reasons`` are what may explain a difference.
+    """
+
+    job: str
+    commit: str
+    pipeline: str
+    step: str
+    kind: str
+    verdict: str
+    expected: str
+    found: str
+    datums: int
+    files: tuple[FileCheck, ...] = ()
+    packages: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    metrics: tuple[MetricCheck, ...] = ()
+    error: str = ""

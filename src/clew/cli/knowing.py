@@ -1,0 +1,121 @@
+"""Commands about trust in results: verify, reproduce.
+
+Knows the verbs; what is printed is made by ``render``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from clew.base.ids import short
+from clew.cli import render
+from clew.cli.frame import Json, console, print_json, workspace
+
+if TYPE_CHECKING:
+    from clew.base.records import TableDiff, UndeclaredRead
+    from clew.base.records.knowing import FileCheck, Reproduction
+
+Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.")]
+Step = Annotated[str | None, typer.Argument(help="One step; all of the pipeline without it.")]
+
+
+def verify(
+    pipeline: Pipeline,
+    step: Step = None,
+    sample: Annotated[int, typer.Option("--sample", "-n", min=1, help="Datums of each step.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Which datums are drawn.")] = 0,
+    json: Json = False,
+) -> None:
+    """Run some datums that would be skipped; exit 1 where one does not give what it gave.
+
+    Example: clew verify late-flights clean --sample 50
+    """
+    with workspace(working=True) as clew:
+        found = clew.verify(pipeline, step, sample=sample, seed=seed)
+    if json:
+        print_json(found)
+    else:
+        out = console()
+        rows = [
+            (
+                render.ident(one.datum),
+                render.state("done" if one.verdict == "same" else "failed"),
+                one.step,
+                " ".join(one.inputs)[:60],
+                Text(one.error.split("\n")[0] or _told(one.files) or one.verdict, style="dim"),
+            )
+            for one in found.datums
+        ]
+        render.table(out, ("datum", "", "step", "inputs", "verdict"), rows)
+        out.print(
+            f"{len(found.datums):,} of {found.known:,} known datums run again: "
+            f"{found.same} the same, {found.different} different, {found.failed} failed"
+        )
+        print_undeclared(found.undeclared)
+    if found.different or found.failed:
+        raise typer.Exit(1)
+
+
+def reproduce(
+    ref: Annotated[str, typer.Argument(help="A job, or a commit that a step made.")],
+    json: Json = False,
+) -> None:
+    """Repeat a job by the code, data and settings of then; exit 1 where it gives another result.
+
+    Example: clew reproduce late-flights/features@main
+    """
+    with workspace(working=True) as clew:
+        found = clew.reproduce(ref)
+    if json:
+        print_json(found)
+    else:
+        _print_reproduction(found)
+    if found.verdict not in {"identical", "equal"}:
+        raise typer.Exit(1)
+
+
+def _print_reproduction(found: Reproduction) -> None:
+    out = console()
+    good = found.verdict in {"identical", "equal"}
+    mark = "[green]✓[/]" if good else "[red]✗[/]"
+    out.print(
+        f"{mark} {found.verdict}: {found.pipeline}/{found.step}, job [cyan]{short(found.job)}[/]"
+    )
+    out.print(f"  [dim]then[/] {found.expected}")
+    if found.found:
+        out.print(f"  [dim]now [/] {found.found}")
+    for one in found.metrics:
+        out.print(f"  {one.name}: {render.number(one.old)} → {render.number(one.new)}")
+    for file in found.files:
+        out.print(Text(f"  {file.path}: {_told([file])}"))
+    for package in found.packages:
+        out.print(Text(f"  · {package}", style="dim"))
+    for reason in found.reasons:
+        out.print(Text(f"  may be because {reason}"))
+    if found.error:
+        out.print(Text(found.error, style="red"))
+
+
+def _told(files: Iterable[FileCheck]) -> str:
+    """How files differ, in a few words."""
+    return "; ".join(
+        f"{file.path} {file.kind}"
+        + (f", from byte {file.offset:,}" if file.offset is not None else "")
+        + (f": {_rows(file.table)}" if file.table else "")
+        for file in files
+    )
+
+
+def _rows(table: TableDiff) -> str:
+    told = f"{table.added:,} rows added, {table.removed:,} removed, {table.changed:,} changed"
+    return told + "".join(f", column {one.name} {one.kind}" for one in table.columns)
+
+
+def print_undeclared(reads: Iterable[UndeclaredRead]) -> None:
+    """Warnings of what code read although no key depends on it."""
+    for one in reads:
+        console().print(Text(f"  ⚠ reads {one.told}, which no key depends on", style="yellow"))

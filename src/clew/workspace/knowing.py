@@ -1,0 +1,217 @@
+"""Verifying and reproducing: what was made is made once more, and held against what there is.
+
+Knows which room runs it and which compares; changes nothing but that it tells what it found.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clew.base.errors import Invalid
+from clew.base.limits import check_limit
+from clew.base.records import Change, Commit, FileInfo, UndeclaredRead
+from clew.base.records.knowing import DatumCheck, FileCheck, Reproduction, Verification
+from clew.repos import File, file_of
+from clew.store import EMPTY_TREE, Entry, TreeChange
+from clew.workspace.comparing import commit_at, compared
+from clew.workspace.repeating import train_again
+from clew.workspace.rooms import Rooms
+
+SHOWN = 20
+"""So many files of a datum or job are looked into."""
+
+ROWS = 5
+_PIECE = 1 << 20
+
+
+class Knowing:
+    """A part of :class:`clew.workspace.Workspace`."""
+
+    rooms: Rooms
+
+    def verify(
+        self, pipeline: str, step: str | None = None, *, sample: int = 20, seed: int = 0
+    ) -> Verification:
+        """Run some datums that would be skipped, and compare."""
+        if sample < 1:
+            raise Invalid("verify.sample", f"A sample of {sample} datums is none.", hint="Give 1.")
+        rooms, checks, reads = self.rooms, list[DatumCheck](), Counter[tuple[str, str, str]]()
+        samples = rooms.pipelines.knowing.samples(pipeline, step, check_limit(sample), seed)
+        for name, one in samples:
+            for again in rooms.pipelines.knowing.again(one):
+                reads.update(again.undeclared)
+                check = _check(rooms, name, again)
+                checks.append(check)
+                with rooms.db.begin() as tx:
+                    data = {"verdict": check.verdict, "files": [f.path for f in check.files]}
+                    rooms.pipelines.knowing.say(tx, "datum.verified", check.datum, one.row, data)
+        verdicts = Counter(check.verdict for check in checks)
+        return Verification(
+            pipeline=pipeline,
+            steps=tuple(name for name, _ in samples),
+            seed=seed,
+            known=sum(one.known for _, one in samples),
+            same=verdicts["same"],
+            different=verdicts["different"],
+            failed=verdicts["failed"],
+            datums=tuple(sorted(checks, key=lambda check: (check.verdict == "same", check.inputs))),
+            undeclared=_reads(reads),
+        )
+
+    def reproduce(self, ref: str) -> Reproduction:
+        """Repeat a job, and compare."""
+        rooms = self.rooms
+        row = rooms.pipelines.knowing.job(ref, partial(commit_at, rooms))
+        commit = rooms.repos.commit_by_id(row.output)
+        if row.kind == "step":
+            found = _repeated(rooms, row, commit)
+        elif row.kind == "train":
+            found = train_again(rooms, row, commit)
+        else:
+            raise Invalid(
+                "reproduce.kind",
+                f"Job {row.id} is of the kind {row.kind}, which is not repeated by itself.",
+                hint="Reproduce the job of the step before it.",
+            )
+        with rooms.db.begin() as tx:
+            data = {"verdict": found.verdict, "expected": found.expected, "found": found.found}
+            rooms.pipelines.knowing.say(tx, "job.reproduced", row.id, row, data)
+        return found
+
+
+def _repeated(rooms: Rooms, row: Any, commit: Commit) -> Reproduction:
+    knowing = rooms.pipelines.knowing
+    again = knowing.repeat(row)
+    same = again.tree == commit.tree
+    files = () if same else tuple(_differences(rooms, commit.tree, again.tree))
+    packages = knowing.packages(row)
+    reads = (
+        *again.undeclared,
+        *((r.kind, r.name, r.where) for r in rooms.pipelines.job(row.id).undeclared),
+    )
+    clocks = knowing.definition(row).clocks
+    verdict = "identical" if same else "failed" if again.errors else "different"
+    return Reproduction(
+        job=row.id,
+        commit=commit.id,
+        pipeline=row.pipeline,
+        step=row.step,
+        kind=row.kind,
+        verdict=verdict,
+        expected=commit.tree,
+        found=again.tree,
+        datums=again.datums,
+        files=files,
+        packages=packages,
+        reasons=() if same else tuple(reasons_of(packages, reads, clocks)),
+        error="\n\n".join(again.errors[:3]),
+    )
+
+
+def reasons_of(
+    packages: Iterable[str], reads: Iterable[tuple[str, str, str]], clocks: Iterable[str]
+) -> Iterable[str]:
+    """What may explain that a result is another one."""
+    yield from (f"another version: {one}" for one in packages)
+    for kind, name, where in dict.fromkeys(reads):
+        told = UndeclaredRead(kind=kind, name=name, where=where).told
+        yield f"it reads {told}"
+    yield from (f"it asks what time it is: {one}" for one in clocks)
+
+
+def _check(rooms: Rooms, step: str, again: Any) -> DatumCheck:
+    verdict = (
+        "failed" if again.state != "done" else "same" if again.old == again.new else "different"
+    )
+    files: tuple[FileCheck, ...] = ()
+    if verdict == "different":
+        with rooms.store.writer() as writer:
+            old, new = (
+                writer.tree(
+                    EMPTY_TREE,
+                    [
+                        Entry(path=path, digest=d, size_bytes=size)
+                        for path, (d, size) in side.items()
+                    ],
+                )
+                for side in (again.old, again.new)
+            )
+        files = tuple(_differences(rooms, old, new))
+    return DatumCheck(
+        datum=again.id,
+        step=step,
+        job=again.job,
+        inputs=tuple(f"{repo}:{path}" for repo, path, _ in again.unit.files()),
+        verdict=verdict,
+        files=files,
+        error=again.error,
+    )
+
+
+def _differences(rooms: Rooms, old: str, new: str) -> Iterable[FileCheck]:
+    with tempfile.TemporaryDirectory(dir=rooms.settings.home, prefix="diff-") as spill:
+        for number, change in enumerate(rooms.store.diff(old, new)):
+            if number < SHOWN:
+                yield _difference(rooms, old, new, change, Path(spill))
+
+
+def _difference(rooms: Rooms, old: str, new: str, change: TreeChange, spill: Path) -> FileCheck:
+    sides = [
+        file_of(rooms.store, tree, change.path) if side is not None else None
+        for tree, side in ((old, change.old), (new, change.new))
+    ]
+    kind = "changed" if all(sides) else "removed" if sides[0] else "added"
+    digests = [side.digest if side else "" for side in sides]
+    plain = FileCheck(path=change.path, kind=kind, old=digests[0], new=digests[1])
+    if kind != "changed" or sides[0] is None or sides[1] is None:
+        return plain
+    infos = [_info(side) for side in (change.old, change.new) if side is not None]
+    told = compared(
+        Change(path=change.path, kind="changed", old=infos[0], new=infos[1]),
+        sides[0],
+        sides[1],
+        (),
+        ROWS,
+        spill,
+    )
+    return FileCheck(
+        path=change.path,
+        kind=kind,
+        old=digests[0],
+        new=digests[1],
+        offset=first_difference(sides[0], sides[1]),
+        table=told.table,
+        text=told.text,
+    )
+
+
+def _info(entry: Entry) -> FileInfo:
+    return FileInfo(path=entry.path, kind="file", digest=entry.digest, size_bytes=entry.size_bytes)
+
+
+def first_difference(old: File, new: File) -> int:
+    """The offset of the first byte that differs; the length of the shorter where it is a part."""
+    at = 0
+    with old.open() as left, new.open() as right:
+        while True:
+            one, other = left.read(_PIECE), right.read(_PIECE)
+            if one != other:
+                pairs = zip(one, other, strict=False)
+                return at + next(
+                    (n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other))
+                )
+            if not one:
+                return at
+            at += len(one)
+
+
+def _reads(found: Counter[tuple[str, str, str]]) -> tuple[UndeclaredRead, ...]:
+    return tuple(
+        UndeclaredRead(kind=kind, name=name, where=where, datums=count)
+        for (kind, name, where), count in sorted(found.items())
+    )
