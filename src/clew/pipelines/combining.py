@@ -5,17 +5,24 @@ Values only: it is handed the groups of each input. Knows no keys of datums. See
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from clew.pipelines.cutting import BETWEEN, Group, Keep, key_of, readable
+from clew.pipelines.cutting import BETWEEN, Group, Keep, key_of, keys_of, readable
 from clew.pipelines.definitions import Combination, InputDefinition, Part, leaves
+
+_CAPTURES_ALONE = re.compile(r"(?:\$(?:\d+|[A-Za-z_]\w*|\{\w+\}))*")
+_MOST_NEEDLES = 100
 
 Inputs = tuple[InputDefinition, ...]
 Groups = Callable[[InputDefinition, Keep | None], Iterable[Group]]
 """The groups of an input; only those at wanted places."""
+
+Some = Mapping[int, Sequence[Group]]
+"""Groups by number of the input."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +50,20 @@ class Side:
     inputs: Inputs
     groups: Groups
 
-    def elements(self, part: Part, keep: dict[int, Keep] | None = None) -> Iterator[Element]:
-        """All elements, in the order of their files; of some inputs wanted places only."""
+    def elements(self, part: Part, some: Some | None = None) -> Iterator[Element]:
+        """All elements, in the order of their files; or those of some groups by input."""
         if isinstance(part, int):
-            wanted = keep.get(part) if keep is not None else None
-            yield from map(_alone, self.groups(self.inputs[part], wanted))
+            found = some[part] if some is not None else self.groups(self.inputs[part], None)
+            yield from map(_alone, found)
         elif part.how == "union":
             for one in part.parts:
-                yield from self.elements(one, keep)
+                yield from self.elements(one, some)
         elif part.how == "cross":
             yield from self._crossed(part)
         elif part.how == "join":
-            yield from _joined([self.elements(one, keep) for one in part.parts])
+            yield from _joined([self.elements(one, some) for one in part.parts])
         else:
-            yield from self._grouped(self.elements(one, keep) for one in part.parts)
+            yield from self._grouped(self.elements(one, some) for one in part.parts)
 
     def _crossed(self, part: Combination) -> Iterator[Element]:
         first, *others = part.parts or (None,)
@@ -96,10 +103,7 @@ def changed(part: Part, old: Side, new: Side, groups: ChangedGroups) -> Changes:
         return _changed_cross(part, old, new, groups)
     if part.how == "group" and any(not _is_flat(one) for one in part.parts):
         return _differing(old.elements(part), new.elements(part))
-    keep = _concerned(part, new.inputs, groups)
-    if keep is None:
-        return [], []
-    return _differing(old.elements(part, keep), new.elements(part, keep))
+    return _changed_keyed(part, old, new, groups)
 
 
 def _changed_cross(part: Combination, old: Side, new: Side, groups: ChangedGroups) -> Changes:
@@ -134,23 +138,44 @@ def _first_changed(
     ]
 
 
-def _concerned(part: Combination, inputs: Inputs, groups: ChangedGroups) -> dict[int, Keep] | None:
-    """Which places have a key whose elements may differ; None where nothing has changed."""
-    keyed = part.how == "group"
-    keys: set[str] = set()
-    for at in leaves(part):
-        for some in groups(inputs[at]):
-            keys.update(_key(one, _template(one.input, keyed)) for one in some)
-    return {at: _having(keys, inputs[at], keyed) for at in leaves(part)} if keys else None
+def _changed_keyed(part: Combination, old: Side, new: Side, groups: ChangedGroups) -> Changes:
+    """By the keys of the groups that have changed: what has another key is as it was."""
+    inputs, grouped = new.inputs, part.how == "group"
+    differ = {at: groups(inputs[at]) for at in leaves(part)}
+    keys = {
+        _key(one, _template(one.input, grouped))
+        for both in differ.values()
+        for some in both
+        for one in some
+    }
+    if not keys:
+        return [], []
+    keep = {at: _having(keys, inputs[at], grouped) for at in differ}
+    after = {at: list(new.groups(inputs[at], keep[at])) for at in differ}
+    before = {
+        at: list(old.groups(inputs[at], keep[at])) if any(both) else after[at]
+        for at, both in differ.items()
+    }
+    return _differing(old.elements(part, before), new.elements(part, after))
 
 
-def _having(keys: set[str], one: InputDefinition, keyed: bool) -> Keep:
-    template = _template(one, keyed)
-    return lambda place: key_of(one, place, template) in keys
+def _having(keys: set[str], one: InputDefinition, grouped: bool) -> Keep:
+    """Groups with one of some keys. Where keys are captures alone, their longest is in the path."""
+    template = _template(one, grouped)
+    needles = {max(key.split(BETWEEN), key=len) for key in keys}
+
+    key = keys_of(one, template)
+
+    def wanted(place: str) -> bool:
+        return key(place) in keys
+
+    if not _CAPTURES_ALONE.fullmatch(template) or len(needles) > _MOST_NEEDLES or "" in needles:
+        return Keep(wanted)
+    return Keep(wanted, re.compile("|".join(map(re.escape, needles))).search)
 
 
-def _template(one: InputDefinition, keyed: bool) -> str:
-    return (one.by or one.on) if keyed else one.on
+def _template(one: InputDefinition, grouped: bool) -> str:
+    return (one.by or one.on) if grouped else one.on
 
 
 def _is_flat(part: Part) -> bool:
@@ -177,6 +202,8 @@ def _joined(parts: Sequence[Iterator[Element]]) -> Iterator[Element]:
 
 def together(some: Sequence[Element], *, name: str | None = None) -> Element:
     """Elements as one, named after all of them."""
+    if len(some) == 1:
+        return some[0]
     if name is None:
         name = "+".join(one.name for one in some if one.name)
     return Element(tuple(group for one in some for group in one.groups), name)

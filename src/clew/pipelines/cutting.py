@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import PurePosixPath
+from functools import cached_property, lru_cache
 
 from clew.pipelines.definitions import InputDefinition
 from clew.repos import Glob, glob_match
@@ -22,8 +21,15 @@ BETWEEN = "\0"
 File = tuple[str, str]
 """Path and digest."""
 
-Keep = Callable[[str], bool]
-"""Which places are wanted."""
+
+@dataclass(frozen=True)
+class Keep:
+    """Which groups of an input are wanted: by their places, which is asked only of files whose path
+    is ``likely``.
+    """
+
+    wanted: Callable[[str], bool]
+    likely: Callable[[str], object] = bool
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,20 @@ def key_of(one: InputDefinition, place: str, template: str) -> str:
     Raises:
         Invalid: ``glob.capture`` where ``template`` names a capture that is not there.
     """
+    return keys_of(one, template)(place)
+
+
+@lru_cache(maxsize=64)
+def keys_of(one: InputDefinition, template: str) -> Callable[[str], str]:
+    """What makes keys of places. Raises as :func:`key_of` does."""
     glob = _glob(one)
     if one.per == "capture":
-        captures: Sequence[str] = place.split(BETWEEN)
-    else:
-        captures = () if _is_root(one) else glob.match(place) or ()
-    return glob.fill(template, captures)
+        return lambda place: glob.fill(template, place.split(BETWEEN))
+    if not glob.groups or _is_root(one):
+        return lambda _: glob.fill(template, ())
+    if not template and glob.groups == 1:
+        return lambda place: (glob.match(place) or ("",))[0]
+    return lambda place: glob.fill(template, glob.match(place) or [""] * glob.groups)
 
 
 def matching(store: Store, one: InputDefinition, tree: str) -> Iterator[Entry]:
@@ -126,15 +140,17 @@ def groups_of(
     """The groups of an input in a tree: by path, or by place where one has several files."""
     cutter = Cutter(one)
     entries = store.entries(tree, cutter.glob.directory)
+    if keep is not None:
+        entries = (entry for entry in entries if keep.likely(entry.path))
     if one.per == "file":
         for entry in entries:
-            if cutter.place(entry.path) is not None and (keep is None or keep(entry.path)):
+            if cutter.place(entry.path) is not None and (keep is None or keep.wanted(entry.path)):
                 yield single(one, tree, entry)
         return
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         place = cutter.place(entry.path)
-        if place is not None and (keep is None or place in found or keep(place)):
+        if place is not None and (keep is None or place in found or keep.wanted(place)):
             found.setdefault(place, []).append(entry)
     for place in sorted(found):
         yield _group(one, tree, place, found[place])
@@ -204,7 +220,7 @@ def _groups_at(
     store: Store, one: InputDefinition, tree: str, places: set[str], cutter: Cutter
 ) -> Iterator[Group]:
     if one.per not in {"match", "directory"}:
-        yield from groups_of(store, one, tree, places.__contains__)
+        yield from groups_of(store, one, tree, Keep(places.__contains__))
         return
     for place in sorted(places):
         if one.per == "match":
@@ -225,7 +241,14 @@ def _group(one: InputDefinition, tree: str, place: str, entries: list[Entry]) ->
 
 def _stem(path: str) -> str:
     """``/2013/07.csv.gz`` → ``2013/07``: without slash, suffix and compression."""
-    pure = PurePosixPath(path)
-    if pure.suffix in _COMPRESSED:
-        pure = pure.with_suffix("")
-    return str(pure.with_suffix("")).lstrip("/")
+    directory, _, name = path.rpartition("/")
+    stem, suffix = _split(name)
+    if suffix in _COMPRESSED:
+        stem, _ = _split(stem)
+    return f"{directory}/{stem}".lstrip("/")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A name without its suffix, and the suffix; ``.profile`` has none."""
+    stem, _, suffix = name.rpartition(".")
+    return (stem, f".{suffix}") if stem and suffix else (name, "")

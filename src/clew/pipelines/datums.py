@@ -5,7 +5,7 @@ Values over trees of the store. Knows no rows and runs nothing. See design/0006.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,24 +116,29 @@ class Cut:
 
     def unit(self, element: Element) -> Unit:
         """The datum of an element: its groups in the order of the inputs, and those it lacks."""
-        there = {group.input.name: group for group in element.groups}
-        filled = {group.input.parameter for group in element.groups}
-        groups = list[Group]()
-        for one in self.step.inputs:
-            if one.name in there:
-                groups.append(there[one.name])
-            elif one.parameter not in filled:
-                filled.add(one.parameter)
-                groups.append(Group(one, "", "", ()))
+        groups = element.groups
+        if self.step.combination is not None:
+            groups = tuple(self._ordered(element.groups))
         own = [
             [group.input.name, group.digest]
             for group in groups
-            if _counts(group.input) and not group.missing
+            if group.input.kind == "data" and group.tree
         ]
         # The name of what a combination makes need not follow from its files; else it does.
         told = [own] if self.step.combination is None else [own, element.name]
         key = digest_of("datum", [self.material, *told])
-        return Unit(key=key, name=element.name or self.step.name, groups=tuple(groups))
+        return Unit(key=key, name=element.name or self.step.name, groups=groups)
+
+    def _ordered(self, some: Sequence[Group]) -> Iterator[Group]:
+        """Groups in the order of their inputs; a missing one for a parameter that has none."""
+        there = {group.input.name: group for group in some}
+        filled = {group.input.parameter for group in some}
+        for one in self.step.inputs:
+            if one.name in there:
+                yield there[one.name]
+            elif one.parameter not in filled:
+                filled.add(one.parameter)
+                yield Group(one, "", "", ())
 
     def groups(self, one: InputDefinition, keep: Keep | None = None) -> Iterable[Group]:
         """The groups that an input is cut into; only those at wanted places."""

@@ -88,6 +88,8 @@ class Glob:
         """
         if not template:
             return SEPARATOR.join(captures)
+        if template == "$1" and captures:
+            return captures[0]
         result, end = "", -1
         for literal, number in _parts(self, template):
             if number is None:
