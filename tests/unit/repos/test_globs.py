@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import fnmatch
+import re
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -88,3 +90,162 @@ def test_without_slashes_it_agrees_with_the_shell(pattern, name):
 def test_every_path_is_matched_by_itself_escaped(path):
     pattern = "/" + "".join("\\" + character for character in path)
     assert glob_match(pattern).match("/" + path) == ()
+
+
+# the whole grammar against an independent reading of it --------------------------------------
+
+
+def plain(texts):
+    """Pairs of a pattern and the texts that it means, over the letters a and b."""
+    return texts.map(lambda text: (text, {text}))
+
+
+def some_of(pairs, between, shape):
+    pattern = shape.format(between.join(text for text, _ in pairs))
+    return pattern, set().union(*(words for _, words in pairs))
+
+
+WORDS = {"".join(word) for size in range(5) for word in product("ab/", repeat=size)}
+SEGMENTS = {word for word in WORDS if "/" not in word}
+
+
+def then(first, second):
+    """One pattern behind the other: all words that are a word of the one and one of the other."""
+    return first[0] + second[0], {
+        word
+        for word in WORDS
+        if any(word[:at] in first[1] and word[at:] in second[1] for at in range(len(word) + 1))
+    }
+
+
+def repeated(words, least):
+    found = {""} if least == 0 else set(words & WORDS)
+    while True:
+        more = {a + b for a in found for b in words if a + b in WORDS} | found | (words & WORDS)
+        if more == found:
+            return found | ({""} if least == 0 else set())
+        found = more
+
+
+atoms = st.one_of(
+    plain(st.sampled_from(["a", "b"])),
+    st.just(("?", {"a", "b"})),
+    st.just(("*", SEGMENTS)),
+    st.just(("[ab]", {"a", "b"})),
+    st.just(("[!a]", {"b"})),
+    st.just(("[^b]", {"a"})),
+    st.just(("[a-b]", {"a", "b"})),
+    st.just(("[[:lower:]]", {"a", "b"})),
+    st.just(("\\a", {"a"})),
+    st.just(("/", {"/"})),
+)
+grammar = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: some_of(some, ",", "{{{}}}")),
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: some_of(some, "|", "@({})")),
+        st.lists(inner, min_size=1, max_size=2)
+        .map(lambda some: some_of(some, "|", "?({})"))
+        .map(lambda pair: (pair[0], pair[1] | {""})),
+        st.lists(inner, min_size=1, max_size=2)
+        .map(lambda some: some_of(some, "|", "*({})"))
+        .map(lambda pair: (pair[0], repeated(pair[1], 0))),
+        st.lists(inner, min_size=1, max_size=2)
+        .map(lambda some: some_of(some, "|", "+({})"))
+        .map(lambda pair: (pair[0], repeated(pair[1], 1))),
+        st.tuples(inner, inner).map(lambda pair: then(*pair)),
+    ),
+    max_leaves=5,
+).filter(lambda pair: "**" not in pair[0])  # which means more than one run behind another
+
+
+@given(grammar)
+def test_a_pattern_means_the_words_that_its_parts_mean(pair):
+    pattern, words = pair
+    glob = glob_match("/x" + pattern + "x")
+    assert {word for word in WORDS if glob.match(f"/x{word}x") is not None} == words & WORDS
+
+
+@given(st.lists(grammar, min_size=1, max_size=2))
+def test_a_negation_means_all_other_runs(pairs):
+    pattern, words = some_of(pairs, "|", "!({})")
+    glob = glob_match("/x" + pattern)
+    found = {word for word in WORDS if glob.match(f"/x{word}") is not None}
+    assert found == SEGMENTS - words
+
+
+@given(grammar, grammar)
+def test_a_capture_is_what_its_bracket_matched(first, second):
+    glob = glob_match(f"/@({first[0]})-({second[0]})")
+    groups = glob_match(f"/{first[0]}").groups
+    for one in sorted(first[1] & WORDS)[:5]:
+        for other in sorted(second[1] & WORDS)[:5]:
+            captures = glob.match(f"/{one}-{other}")
+            assert captures is not None
+            assert (captures[0], captures[groups + 1]) == (one, other)
+
+
+sets = st.sampled_from(
+    ["[ab]", "[!a]", "[]a]", "[!]a]", "[a-]", "[-a]", "[*?]", "[a-c^]", "*", "?", "a"]
+)
+
+
+@given(st.lists(sets, max_size=4).filter(lambda some: "**" not in "".join(some)))
+def test_sets_are_those_of_the_shell(parts):
+    pattern = "".join(parts)
+    for word in ["", "a", "b", "]", "-", "^", "*", "ab", "]-", "a-b", "ca^?"]:
+        mine = glob_match("/x" + pattern).match("/x" + word) is not None
+        assert mine == fnmatch.fnmatchcase("x" + word, "x" + pattern)
+
+
+@given(st.text(st.sampled_from("ab*?[]{}()|!@+\\-^:/,<>P"), max_size=12))
+def test_any_text_is_a_pattern_or_is_refused_with_the_place(text):
+    try:
+        glob_match(text).match("/ab")
+    except Invalid as error:
+        refused = error
+    else:
+        return
+    place = re.search(r"at character (\d+), ", refused.message)
+    assert refused.code == "glob.invalid"
+    assert place is not None
+    assert 1 <= int(place[1]) <= max(1, len(text))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place", "why"),
+    [
+        ("/ab[cd", 4, "the set is not closed by ']'"),
+        ("ab[cd", 3, "the set is not closed by ']'"),
+        ("/a(b", 3, "the bracket is not closed by ')'"),
+        ("/a!(b", 4, "the bracket is not closed by ')'"),
+        ("/{a,{b}", 2, "the bracket is not closed by '}'"),
+        ("/a\\", 3, "nothing follows the last backslash"),
+        ("/[z-a]", 3, "the range z-a goes backwards"),
+        ("/[[:alphabet:]]", 3, "there is no class 'alphabet' of characters"),
+        ("/(?P<1>*)", 3, "the capture '1' is no name"),
+        ("/(?P<a>*)-(?<a>*)", 12, "the capture 'a' is there twice"),
+    ],
+)
+def test_an_error_names_the_place_in_the_pattern_as_it_was_given(pattern, place, why):
+    with pytest.raises(Invalid, match=re.escape(f"at character {place}, {why}")):
+        glob_match(pattern)
+
+
+def test_captures_may_have_names():
+    glob = glob_match("/(?P<day>*)/(?<kind>a|b)-(*).csv")
+    assert glob.names == {"day": 1, "kind": 2}
+    captures = glob.match("/1/b-x.csv")
+    assert captures == ("1", "b", "x")
+    assert glob.fill("$day-${kind}", captures) == "1-b"
+    assert glob.fill("$3 costs $$1", captures) == "x costs $1"
+    assert glob.fill("", captures) == glob.fill("$1$2$3", captures) == "1\0b\0x"
+
+
+@pytest.mark.parametrize("template", ["$4", "$0", "$week", "${5}"])
+def test_a_template_names_what_is_captured(template):
+    glob = glob_match("/(?P<day>*)/(*)-(*)")
+    with pytest.raises(Invalid) as caught:
+        glob.fill(template, ("1", "2", "3"))
+    assert caught.value.code == "glob.capture"
+    assert caught.value.hint == "It captures $1, $2, $3, $day."
