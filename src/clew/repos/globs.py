@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from clew.base.errors import Invalid
+from clew.repos.accepting import Acceptor, Choice, Item, Items, Text, has_negation, is_hard
 
 SEPARATOR = "\0"
 """Between captures that stand side by side in a key; no path holds it."""
@@ -63,6 +64,8 @@ class Glob:
     directory: str
     """The deepest directory that all matches lie below, ``/`` at worst."""
     _regex: re.Pattern[str]
+    _hard: Items | None = None
+    """What it is made of, where it must be asked first whether there is a match at all."""
 
     @property
     def names(self) -> Mapping[str, int]:
@@ -74,6 +77,8 @@ class Glob:
 
         A bracket that took no part captures ''.
         """
+        if self._hard is not None and not Acceptor(path).accepts(self._hard):
+            return None
         found = self._regex.fullmatch(path)
         return None if found is None else found.groups(default="")
 
@@ -111,31 +116,21 @@ def glob_match(pattern: str) -> Glob:
     text = rooted + "**" if rooted.endswith("/") else rooted
     items = _Parser(pattern, text, len(rooted) - len(pattern)).whole()
     regex = re.compile(_compile(items, "", True), re.DOTALL)
-    return Glob(pattern=pattern, groups=regex.groups, directory=_directory(text), _regex=regex)
+    hard = is_hard(items) and not has_negation(items)
+    return Glob(
+        pattern=pattern,
+        groups=regex.groups,
+        directory=_directory(text),
+        _regex=regex,
+        _hard=items if hard else None,
+    )
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A part that is a regular expression already."""
-
-    regex: str
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Some of several sequences. ``sort``: braces, one, optional, any, some or not."""
-
-    sort: str
-    options: tuple[tuple[_Text | _Choice, ...], ...]
-    name: str = ""
-
-
-_Items = tuple[_Text | _Choice, ...]
-_RUN = _Text("[^/]*")
+_RUN = Text("[^/]*", many=True)
 _REPEATS = {"one": "", "optional": "?", "any": "*", "some": "+"}
 
 
-def _compile(items: _Items, rest: str, capture: bool) -> str:
+def _compile(items: Items, rest: str, capture: bool) -> str:
     """The expression of ``items``; ``rest`` is what follows them, as non-capturing expression.
 
     A negation must know what follows: in ``!(a)*.csv`` the run may end anywhere before ``.csv``.
@@ -147,8 +142,8 @@ def _compile(items: _Items, rest: str, capture: bool) -> str:
     return result
 
 
-def _one(item: _Text | _Choice, rest: str, capture: bool) -> str:
-    if isinstance(item, _Text):
+def _one(item: Item, rest: str, capture: bool) -> str:
+    if isinstance(item, Text):
         return item.regex
     options = "|".join(_compile(option, rest, capture) for option in item.options)
     if item.sort == "braces":
@@ -173,42 +168,42 @@ class _Parser:
         self._at = 0
         self._names: set[str] = set()
 
-    def whole(self) -> _Items:
+    def whole(self) -> Items:
         return self._sequence("")
 
-    def _sequence(self, ends: str) -> _Items:
+    def _sequence(self, ends: str) -> Items:
         return tuple(self._parts(ends))
 
-    def _parts(self, ends: str) -> Iterator[_Text | _Choice]:
+    def _parts(self, ends: str) -> Iterator[Item]:
         while self._at < len(self._text) and self._text[self._at] not in ends:
             yield self._part()
 
-    def _part(self) -> _Text | _Choice:
+    def _part(self) -> Item:
         for opening, act in self._openings():
             if self._text.startswith(opening, self._at):
                 self._at += len(opening)
                 return act()
         self._at += 1
-        return _Text(re.escape(self._text[self._at - 1]))
+        return Text(re.escape(self._text[self._at - 1]))
 
-    def _openings(self) -> Iterator[tuple[str, Callable[[], _Text | _Choice]]]:
+    def _openings(self) -> Iterator[tuple[str, Callable[[], Item]]]:
         for opening, sort in _SORTS.items():
             yield opening, partial(self._bracket, sort)
-        yield "/**/", lambda: _Text("/(?:.*/)?")
+        yield "/**/", lambda: Text("/(?:.*/)?", many=True)
         yield "**", self._anything
         yield "*", lambda: _RUN
-        yield "?", lambda: _Text("[^/]")
+        yield "?", lambda: Text("[^/]")
         yield "[", self._set
         yield "{", lambda: self._choice("braces", ",", "}")
         yield "\\", self._escaped
 
-    def _anything(self) -> _Text | _Choice:
+    def _anything(self) -> Item:
         if self._text.startswith("(", self._at):  # **(a): a run, then any number of a
             self._at -= 1
             return _RUN
-        return _Text(".*")
+        return Text(".*", many=True)
 
-    def _bracket(self, sort: str) -> _Choice:
+    def _bracket(self, sort: str) -> Choice:
         found = _NAME.match(self._text, self._at) if sort == "one" else None
         if found is None:
             return self._choice(sort, "|", ")")
@@ -222,7 +217,7 @@ class _Parser:
 
     def _choice(
         self, sort: str, between: str, end: str, *, name: str = "", start: int | None = None
-    ) -> _Choice:
+    ) -> Choice:
         start = self._at - 1 if start is None else start
         options = [self._sequence(between + end)]
         while self._text[self._at : self._at + 1] == between:
@@ -231,9 +226,9 @@ class _Parser:
         if self._at >= len(self._text):
             raise self._invalid(start, f"the bracket is not closed by {end!r}")
         self._at += 1
-        return _Choice(sort, tuple(options), name)
+        return Choice(sort, tuple(options), name)
 
-    def _set(self) -> _Text:
+    def _set(self) -> Text:
         start = self._at - 1
         negated = self._text[self._at : self._at + 1] in {"!", "^"}
         self._at += negated
@@ -243,7 +238,7 @@ class _Parser:
                 raise self._invalid(start, "the set is not closed by ']'")
             members.append(self._member())
         self._at += 1
-        return _Text(f"(?!/)[{'^' if negated else ''}{''.join(members)}]")
+        return Text(f"(?!/)[{'^' if negated else ''}{''.join(members)}]")
 
     def _member(self) -> str:
         """A class, a range or a character of a set. A ']' that comes first is itself."""
@@ -273,9 +268,9 @@ class _Parser:
         self._at += 1
         return self._text[self._at - 1]
 
-    def _escaped(self) -> _Text:
+    def _escaped(self) -> Text:
         self._at -= 1
-        return _Text(re.escape(self._character()))
+        return Text(re.escape(self._character()))
 
     def _invalid(self, at: int, why: str) -> Invalid:
         place = max(1, at + 1 - self._added)
