@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -101,7 +101,8 @@ class DatabaseReader:
         seen: dict[str, int] = {}
         top = None if before is None else _value(before)
         more = False
-        for row in _each(found):
+        rows = _each(found)
+        for row in rows:
             mark = self._mark(names, row, seen)
             if mark in known:
                 continue
@@ -112,6 +113,7 @@ class DatabaseReader:
             marks[mark] = _text_of(row[at])
             if top is None or row[at] > top:
                 top = row[at]
+        rows.close()
         if not fresh:
             return None
         number = int(place.position.get("number", 0)) + 1
@@ -243,9 +245,13 @@ def _plain(sql: str) -> sa.TextClause:
     return sa.text(text.replace(":", "\\:"))
 
 
-def _each(found: sa.CursorResult[*tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
-    while rows := found.fetchmany(_FETCH):
-        yield from rows
+def _each(found: sa.CursorResult[*tuple[Any, ...]]) -> Generator[Sequence[Any], None, None]:
+    """Rows, a part at a time; the cursor is closed when nobody wants more."""
+    try:
+        while rows := found.fetchmany(_FETCH):
+            yield from rows
+    finally:
+        found.close()
 
 
 def _column(names: list[str], name: str) -> int:

@@ -238,6 +238,23 @@ class Triggers:
         """Whether a query or a reading is due."""
         return bool(clocks.due_polls(self._db, self._active(), self._now()))
 
+    def waits(self) -> bool:
+        """Whether a turn would find something: events not looked at, an instant, a firing."""
+        now_us = clock.to_us(self._now())
+        with self._db.read() as tx:
+            if tx.execute(tables.DUE.limit(1), {"now_us": now_us}).first() is not None:
+                return True
+            rows = tx.execute(tables.ALL.where(tables.triggers.c.paused == 0)).all()
+            if not rows:
+                return False
+            due = tables.DUE_CLOCKS.where(tables.clocks.c.kind == "schedule").limit(1)
+            if tx.execute(due, {"now_us": now_us}).first() is not None:
+                return True
+            seen = _cursor(tx)
+        kinds = {kind for row in rows for kind in kinds_of(tables.trigger_of(row))} | set(OWN)
+        since = max(seen, min(row.since for row in rows))
+        return bool(self._db.events.after(since, kinds, limit=1))
+
     def firings(
         self,
         *,

@@ -456,7 +456,7 @@ class _Waiting:
             self._late = True
             self.stop.set()
             return True
-        return not asking.pending(self._rooms, self._global_id)
+        return not asking.pending(self._rooms, self._global_id) and not self._rooms.triggers.waits()
 
     def go_on(self) -> None:
         """Let another try be, unless it is too late: whoever stopped it was the lock."""
