@@ -156,6 +156,14 @@ class Experiments:
                 points=tuple(map(tables.point_of, tx.execute(tables.POINTS_OF_EXPERIMENT, of))),
             )
 
+    def learned(self, trial: str) -> str:
+        """The tree of the last checkpoint or the model of a trial, '' where it kept none.
+
+        What ``initial`` of :meth:`search` takes. Raises NotFound ``trial.unknown``.
+        """
+        with self._db.read() as tx:
+            return str(_one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").tree)
+
     def roots(self, tx: Tx) -> Iterator[str]:
         """What of the store rows of this room name: it must not be collected."""
         table = tables.trials

@@ -282,6 +282,12 @@ class Triggers:
             row = tx.execute(tables.NEWEST.where(tables.firings.c.change == change)).first()
             return None if row is None else tables.firing_of(row)
 
+    def warm(self, change: str) -> bool:
+        """Whether a firing started a change whose trainings are to begin warm."""
+        found = self.of_start(change)
+        actions = found.actions if found is not None else ()
+        return any(one.kind == "retrain" and bool(one.options.get("warm")) for one in actions)
+
     # ----------------------------------------------------------------------------------------
 
     def _active(self) -> dict[tuple[str, str], Trigger]:

@@ -102,6 +102,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     lineage = Lineage(db)
     repos = Repos(db, store)
     snapshots = Snapshots(store, home / "code")
+    triggers = Triggers(db)
     experiments = Experiments(db, repos, store, lineage, compute)
     models = Models(db, repos, store, lineage, compute)
     serving = Serving(db, repos, store, lineage, home / "spool")
@@ -114,7 +115,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         compute,
         snapshots.directory,
         {
-            "train": TrainRunner(experiments, models),
+            "train": TrainRunner(experiments, models, triggers.warm),
             "gate": GateRunner(repos, models, serving),
         },
         remembered={"train"},
@@ -137,7 +138,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         models=models,
         serving=serving,
         monitoring=Monitoring(db, repos, store, lineage),
-        triggers=Triggers(db),
+        triggers=triggers,
         sources=Sources(db, repos, home / "scratch", root=home.parent, secret=secret),
         secret=secret,
     )

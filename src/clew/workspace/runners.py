@@ -5,6 +5,7 @@ Knows the doors of experiments, models and serving; how each does its part is th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -26,9 +27,16 @@ class TrainRunner:
     Keeps ``clew.pipelines.Runner``.
     """
 
-    def __init__(self, experiments: Experiments, models: Models) -> None:
+    def __init__(
+        self,
+        experiments: Experiments,
+        models: Models,
+        warm: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """``warm``: whether the trainings of a change begin with what the last version learned."""
         self._experiments = experiments
         self._models = models
+        self._warm = warm
 
     def run(self, run: StepRun) -> RunResult:
         """Train for one job; takes up the experiment of the same job after a crash."""
@@ -54,6 +62,7 @@ class TrainRunner:
             snapshot_dir=str(run.snapshot_dir),
             inputs=[{"parameter": parameter, "tree": split.train_tree, "paths": list(split.paths)}],
             provenance=(features.id,),
+            initial=self._learned(step.output_repo, job.global_id),
             timeout_s=step.timeout_s,
             memory_bytes=step.memory_bytes,
             resources=step.demand(),
@@ -92,6 +101,15 @@ class TrainRunner:
             extra={"experiment": found.experiment, "trial": found.trial.id},
             on_finish=register,
         )
+
+    def _learned(self, model: str, global_id: str) -> str:
+        """What a warm start begins with: of the champion, else of the last version; '' for none."""
+        if not self._warm(global_id):
+            return ""
+        known = [version for version in self._models.versions(model) if version.trial]
+        champion = self._models.champion(model)
+        best = champion if champion is not None and champion.trial else next(iter(known), None)
+        return self._experiments.learned(best.trial) if best is not None and best.trial else ""
 
 
 class GateRunner:
