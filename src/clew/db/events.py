@@ -20,6 +20,15 @@ from clew.db.schema import events
 
 # The newest sequence number; NULL while there is no event.
 LAST = sa.select(sa.func.max(events.c.seq))
+_KEPT = 256
+
+# What came after a number, newest first.
+NEWS = (
+    sa.select(events.c.seq, events.c.kind)
+    .where(events.c.seq > sa.bindparam("seq"))
+    .order_by(events.c.seq.desc())
+    .limit(_KEPT)
+)
 
 
 class Watch(Protocol):
@@ -63,6 +72,10 @@ class Events:
         self._own = 0
         self._known: tuple[tuple[int, int], int] | None = None
         """The newest sequence number, and the version of the database that it was read at."""
+        self._recent: list[tuple[int, str]] = []
+        """Numbers and kinds of the newest events, newest first: all after ``_since``."""
+        self._since = -1
+        self._reading = threading.Lock()
         watch.on_change = self._wake
 
     def after(
@@ -87,12 +100,39 @@ class Events:
         if known is not None and known[0] == version and self._watch.exact:
             return known[1]
         with self._read() as tx:
-            last = tx.execute(LAST).scalar() or 0
-        self._known = (version, last)
+            if self._since < 0:
+                news, last = [], tx.execute(LAST).scalar() or 0
+            else:
+                before = self._recent[0][0] if self._recent else self._since
+                news = [(row.seq, row.kind) for row in tx.execute(NEWS, {"seq": before})]
+                last = news[0][0] if news else before
+        self._remember(news, last, version)
         return last
+
+    def _remember(self, news: list[tuple[int, str]], last: int, version: tuple[int, int]) -> None:
+        """Another thread may have learned the same, or more, meanwhile."""
+        with self._reading:
+            if self._since < 0:
+                self._since = last
+            newest = self._recent[0][0] if self._recent else self._since
+            fresh = [one for one in news if one[0] > newest]
+            if len(news) == _KEPT:  # there may be more before them
+                self._recent, self._since = fresh, news[-1][0] - 1
+            elif fresh:
+                kept = (fresh + self._recent)[:_KEPT]
+                if len(kept) < len(fresh) + len(self._recent):
+                    self._since = kept[-1][0] - 1
+                self._recent = kept
+            if last >= newest:
+                self._known = (version, last)
 
     def any_after(self, seq: int, *, but: Collection[str] = ()) -> bool:
         """Whether there is an event with a greater number whose kind is not one of ``but``."""
+        self.last()
+        with self._reading:
+            recent = self._recent if seq >= self._since >= 0 else None
+        if recent is not None:
+            return any(number > seq and kind not in but for number, kind in recent)
         query = sa.select(events.c.seq).where(events.c.seq > seq).limit(1)
         if but:
             query = query.where(events.c.kind.not_in(sorted(but)))

@@ -43,7 +43,11 @@ class Lineage:
         }
         refresh = [name for name in ("title", "detail") if row[name]]
         tx.upsert(tables.nodes, [row], key=["id"], refresh=refresh)
-        rows = [{"target": node.id, "source": id, "label": label} for id, label in sources]
+        self.link(tx, node.id, sources)
+
+    def link(self, tx: Tx, target: str, sources: Iterable[tuple[str, str]]) -> None:
+        """Join edges to a node that is told of already: (id, label) of what it came from."""
+        rows = [{"target": target, "source": id, "label": label} for id, label in sources]
         tx.upsert(tables.edges, rows, key=["target", "source", "label"])
 
     def get(self, id: str) -> Node | None:

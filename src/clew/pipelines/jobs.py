@@ -23,6 +23,7 @@ from clew.pipelines.undeclared import records_of, tell
 from clew.repos import Repos
 
 OUTPUT_BRANCH = "main"
+_CODE_KEPT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ class Jobs:
         self._repos = repos
         self._lineage = lineage
         self._registry = registry
+        self._told: set[tuple[str, str, str]] = set()
         self.listeners: list[Callable[[], None]] = []
         """Called after a transaction that made or ended jobs."""
 
@@ -247,8 +249,7 @@ class Jobs:
             "error": "",
             "extra": {},
         }
-        tx.execute(tables.jobs.insert(), row)
-        made = tx.execute(tables.JOB, {"id": job_id}).one()
+        made = tx.execute(tables.ADD_JOB, row).one()
         self._lineage.add(tx, _job_node(made))
         self._emit(tx, "job.created", made)
         return job_of(made)
@@ -267,9 +268,11 @@ class Jobs:
         step: StepDefinition,
     ) -> Job:
         """Pin what the job reads, and say that it runs."""
-        self._update(
+        self._tell_lineage(tx, row, [id for id in inputs.values() if id], step)
+        started = self._move(
             tx,
             row.id,
+            "job.started",
             state="running",
             version=version,
             inputs=dict(inputs),
@@ -277,13 +280,11 @@ class Jobs:
             epoch=epoch,
             started_us=clock.to_us(clock.now()),
         )
-        self._tell_lineage(tx, row, [id for id in inputs.values() if id], step)
-        return job_of(self._moved(tx, row.id, "job.started"))
+        return job_of(started)
 
     def progress(self, tx: Tx, job_id: str, counts: Counts) -> None:
         """Say how far a job is."""
-        self._update(tx, job_id, **counts.values())
-        self._moved(tx, job_id, "job.progress")
+        self._move(tx, job_id, "job.progress", **counts.values())
 
     def finish(
         self,
@@ -307,7 +308,7 @@ class Jobs:
         commit = self._repos.finish(
             row.output, tree, provenance=sources, rebase=True, prepared=prepared, tx=tx
         )
-        self._lineage.add(tx, _commit_node(commit), [(row.id, "made")])
+        self._lineage.link(tx, commit.id, [(row.id, "made")])
         if then is not None:
             then(tx, commit)
         return commit
@@ -338,36 +339,34 @@ class Jobs:
 
     def _end(self, tx: Tx, row: Any, state: str, **values: Any) -> None:
         ended_us = clock.to_us(clock.now())
-        self._update(tx, row.id, state=state, finished_us=ended_us, **values)
         tell(tx, self._lineage, _job_node(row), records_of(values.get("extra", {})))
-        self._moved(tx, row.id, "job.ended")
+        self._move(tx, row.id, "job.ended", state=state, finished_us=ended_us, **values)
 
     def hold(self, tx: Tx, row: Any) -> None:
         """Pause a job: one that waits keeps its place, one that runs stops a little later."""
         if row.state == "waiting":
-            self._update(tx, row.id, state="paused")
-            self._moved(tx, row.id, "job.paused")
+            self._move(tx, row.id, "job.paused", state="paused")
         elif row.state == "running":
             self._update(tx, row.id, pausing=1)
 
     def held(self, tx: Tx, job_id: str) -> None:
         """A job that ran has stopped, and is paused now."""
-        self._update(tx, job_id, state="paused", pausing=0, started_us=None)
-        self._moved(tx, job_id, "job.paused")
+        self._move(tx, job_id, "job.paused", state="paused", pausing=0, started_us=None)
 
     def resume(self, tx: Tx, row: Any) -> None:
         """Let a paused job wait for its turn again."""
         if row.state == "paused":
-            self._update(tx, row.id, state="waiting")
-            self._moved(tx, row.id, "job.resumed")
+            self._move(tx, row.id, "job.resumed", state="waiting")
         elif row.pausing:
             self._update(tx, row.id, pausing=0)
 
-    def _update(self, tx: Tx, job_id: str, **values: Any) -> None:
-        tx.execute(tables.UPDATE_JOB.values(**values), {"job_id": job_id})
+    def _update(self, tx: Tx, job_id: str, **values: Any) -> Any:
+        changed = tables.UPDATE_JOB.values(**values).returning(tables.jobs)
+        return tx.execute(changed, {"job_id": job_id}).one()
 
-    def _moved(self, tx: Tx, job_id: str, event: str) -> Any:
-        row = tx.execute(tables.JOB, {"id": job_id}).one()
+    def _move(self, tx: Tx, job_id: str, event: str, **values: Any) -> Any:
+        """Change a job and tell of it; the row as it is now."""
+        row = self._update(tx, job_id, **values)
         self._emit(tx, event, row)
         return row
 
@@ -401,8 +400,17 @@ class Jobs:
             global_id=row.global_id,
             detail={"snapshot": step.function.snapshot, "parts": sorted(step.parts)},
         )
-        self._lineage.add(tx, code)
-        self._lineage.add(tx, _job_node(row), [*((id, "read") for id in inputs), (code.id, "ran")])
+        told = (code.id, code.title, step.function.snapshot)
+        if told not in self._told:
+            self._lineage.add(tx, code)
+            tx.after_commit(lambda: self._remember(told))
+        self._lineage.link(tx, row.id, [*((id, "read") for id in inputs), (code.id, "ran")])
+
+    def _remember(self, told: tuple[str, str, str]) -> None:
+        """Lineage knows of some code: other jobs that run it need not tell it again."""
+        if len(self._told) >= _CODE_KEPT:
+            self._told.clear()
+        self._told.add(told)
 
 
 def near_step(graph: Graph, name: StepName) -> NotFound:
@@ -437,13 +445,4 @@ def _job_node(row: Any) -> Node:
         title=f"{row.pipeline}.{row.step}",
         global_id=row.global_id,
         detail={"kind": row.kind, "reason": row.reason},
-    )
-
-
-def _commit_node(commit: Commit) -> Node:
-    return Node(
-        kind="commit",
-        id=commit.id,
-        title=f"{commit.repo}@{commit.branch}",
-        global_id=commit.global_id,
     )

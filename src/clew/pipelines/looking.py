@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from clew.base.errors import NotFound
 from clew.base.ids import short
 from clew.base.records import ENDED_STATES, Commit
 from clew.db import Tx
@@ -93,10 +92,7 @@ class Look:
     def _has_head(self, one: InputDefinition) -> bool:
         place = (one.repo, one.branch)
         if place not in self._heads:
-            try:
-                head = self._repos.head(one.repo, one.branch, tx=self._tx)
-            except NotFound:
-                head = None
+            head = self._repos.latest(one.repo, one.branch, tx=self._tx)
             self._heads[place] = head is not None
         return self._heads[place]
 

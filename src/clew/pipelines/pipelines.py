@@ -372,11 +372,9 @@ class Pipelines:
             return [_datum(row) for row in rows]
 
     def _skipped(self, row: Any) -> Iterator[Datum]:
-        cut = cut_of(self._tools, row)
-        if cut is None:
-            return
         with self._db.read() as tx:
-            for unit, known in known_among(tx, cut.units()):
+            cut = cut_of(self._tools, tx, row)
+            for unit, known in known_among(tx, cut.units() if cut else ()):
                 if known is not None and known.job != row.id:
                     yield _skipped_datum(row, unit, known)
 

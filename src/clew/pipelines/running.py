@@ -79,6 +79,8 @@ class Pinned:
     base: Base | None
     epoch: str
     version: int
+    limit: int | None
+    """How many datums of the pipeline run at once."""
 
 
 def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
@@ -122,14 +124,18 @@ def _start(tools: Tools, job_id: str) -> Pinned | None:
             return None
         inputs = _inputs(tools.repos, tx, row, step)
         head = current_head(tools.repos, tx, step.output_repo)
-        base_row = tx.execute(tables.BY_OUTPUT, {"output": head.id}).first() if head else None
         last = tx.execute(tables.LAST_DONE, {"pipeline": row.pipeline, "step": row.step}).first()
+        base_row = None
+        if head is not None:
+            same = last is not None and last.output == head.id
+            base_row = last if same else tx.execute(tables.BY_OUTPUT, {"output": head.id}).first()
         epoch = row.id if row.forced else last.epoch if last else ""
-        tx.execute(
-            tables.datums.delete().where(
-                tables.datums.c.job == job_id, tables.datums.c.state != "done"
+        if row.version is not None:  # it has begun before
+            tx.execute(
+                tables.datums.delete().where(
+                    tables.datums.c.job == job_id, tables.datums.c.state != "done"
+                )
             )
-        )
         job = tools.jobs.start(
             tx,
             row,
@@ -149,6 +155,7 @@ def _start(tools: Tools, job_id: str) -> Pinned | None:
         base=base,
         epoch=epoch,
         version=graph.versions[row.pipeline],
+        limit=graph.pipelines[row.pipeline].policy.parallel,
     )
 
 
@@ -169,20 +176,17 @@ def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, C
 
 def current_head(repos: Repos, tx: Tx, repo: str, branch: str = OUTPUT_BRANCH) -> Commit | None:
     """The head of a branch; None where there is none, or no such repo yet."""
-    try:
-        return repos.head(repo, branch, tx=tx)
-    except NotFound:  # a repo that a reference names and that is made later
-        return None
+    return repos.latest(repo, branch, tx=tx)
 
 
 def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
     """What the head of a step's output was made from; None where no good job of ours made it."""
     if row is None or head is None or row.state != "done" or row.kind != "step":
         return None
-    cut = cut_of(tools, row)
-    if cut is None:
-        return None
     with tools.db.read() as tx:
+        cut = cut_of(tools, tx, row)
+        if cut is None:
+            return None
         aside = current_head(tools.repos, tx, cut.step.output_repo + QUARANTINE_SUFFIX)
     return Base(
         job=row.id,
@@ -194,16 +198,17 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
     )
 
 
-def cut_of(tools: Tools, row: Any) -> Cut | None:
+def cut_of(tools: Tools, tx: Tx, row: Any) -> Cut | None:
     """A job that has started, as a step over trees; None where what it read is gone."""
     if row.version is None:
         return None
-    with tools.db.read() as tx:
-        step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
+    step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
     if step is None:
         return None
     try:
-        trees = {name: tools.repos.commit_by_id(id).tree for name, id in row.inputs.items() if id}
+        trees = {
+            name: tools.repos.commit_by_id(id, tx=tx).tree for name, id in row.inputs.items() if id
+        }
     except NotFound as error:  # squashed or dropped since: its datums cannot be told again
         if error.code != "commit.gone":
             raise
@@ -273,9 +278,7 @@ class _Datums:
         self._told = self._counts
         self._aside_rows = 0
         self._writer = tools.store.writer()
-        with tools.db.read() as tx:
-            pipeline = tools.registry.definition(tx, pinned.row.pipeline, pinned.version)
-        self._limit = pipeline.policy.parallel
+        self._limit = pinned.limit
         self._undeclared = Undeclared()
 
     def run(self) -> None:

@@ -273,6 +273,7 @@ LAST_DONE: Rows = (
 )
 # The last job of a step that ended well and had this key.
 LAST_DONE_OF_KEY: Rows = LAST_DONE.where(jobs.c.key == bindparam("key"))
+ADD_JOB = jobs.insert().returning(jobs)
 UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
 
 # A crash leaves jobs in state running: they wait again, or are paused if that was the wish.

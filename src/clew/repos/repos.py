@@ -82,6 +82,10 @@ class Repos(Committing, Merging, Squashing, Keeping):
         with self._reading(tx) as tx:
             return writing.heads(tx, [(repo, branch)])[0]
 
+    def latest(self, repo: str, branch: str = DEFAULT_BRANCH, *, tx: Tx) -> Commit | None:
+        """As :meth:`head`; None also where there is no such repo."""
+        return refs.head_of(tx, repo, branch)
+
     def log(
         self,
         repo: str,

@@ -17,6 +17,8 @@ from clew.workspace.rooms import Rooms
 
 SLOW_ROUND_S = 0.5
 IDLE_WAIT_S = 0.2
+TRIGGERS_S = 0.05
+"""How late at most triggers look at what happened: events come in bursts."""
 
 
 class Engine:
@@ -36,6 +38,8 @@ class Engine:
         self._rested = rested
         self._quiet = _Quiet()
         self._slow_at = 0.0
+        self._triggers_at = 0.0
+        self._owed = False
         self._feeding: Feeding | None = None
         self._acting = Acting(rooms, served=served)
 
@@ -66,13 +70,15 @@ class Engine:
                 self._report(f"{error.code}: {error}")
                 stop.wait(2.0)
                 continue
-            if not busy and not self._something(seen) and self._quiet.now(seen):
+            if busy or self._something(seen) or self._owed:
+                continue
+            if self._quiet.now(seen):
                 self._rested()
 
     def _something(self, seen: int) -> bool:
         """Wait for an event after which there may be something to do; False where none comes."""
         events = self._rooms.db.events
-        until = time.monotonic() + IDLE_WAIT_S
+        until = time.monotonic() + (TRIGGERS_S if self._owed else IDLE_WAIT_S)
         while events.wait(seen, until - time.monotonic()):
             last = events.last()
             if events.any_after(seen, but=self._rooms.pipelines.moves_nothing):
@@ -84,7 +90,7 @@ class Engine:
         """Work until ``done`` says so and nothing is left to do at once."""
         while not stop.is_set():
             seen = self._rooms.db.events.last()
-            if self.round():
+            if self.round(whole=True):
                 continue
             if done() and not self._slow_turns() and not self._acting.busy:
                 self._acting.close()
@@ -95,11 +101,17 @@ class Engine:
         """Stop what runs; it is taken up again by the next engine."""
         self._rooms.pipelines.close()
 
-    def round(self) -> bool:
-        """One turn of every room; whether anything was done."""
+    def round(self, *, whole: bool = False) -> bool:
+        """One turn of every room; whether anything was done.
+
+        Triggers have theirs a little later where they have just had one, unless it is ``whole``.
+        """
         rooms = self._rooms
         busy = rooms.pipelines.tick()
-        busy |= self._acting.tick()
+        self._owed = not whole and time.monotonic() - self._triggers_at < TRIGGERS_S
+        if not self._owed:
+            busy |= self._acting.tick()
+            self._triggers_at = time.monotonic()
         if time.monotonic() - self._slow_at >= SLOW_ROUND_S:
             busy |= self._slow_turns()
         return busy
