@@ -15,6 +15,9 @@ UV = Path(sys.executable).parent / "uv"
 PEERS = {
     "metaflow": ["metaflow==2.19.*"],
     "dvc": ["dvc==3.*"],
+    "snakemake": ["snakemake==9.*"],
+    "prefect": ["prefect==3.*", "fastapi<0.125", "starlette<1"],
+    "dagster": ["dagster==1.*"],
     "kserve": ["kserve==0.21.*", "scikit-learn==1.7.2"],
     "mlserver": ["mlserver==1.7.*", "mlserver-sklearn==1.7.*", "scikit-learn==1.7.2"],
 }

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import measure
-from rows import commit, datums, files, million, predict, ranges, trivial
+from rows import commit, datums, engine, files, million, predict, ranges, trivial
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -22,6 +22,9 @@ ROWS = {
     "large_file": files.measure_large,
     "ten_in_a_million": million.measure_rows,
     "random_reads_of_4_gb": ranges.measure_rows,
+    "engine_datums": engine.measure_datums,
+    "engine_many": engine.measure_many,
+    "engine_latency": engine.measure_latency,
     "predict": predict.measure_rows,
 }
 
