@@ -94,3 +94,23 @@ def test_numbers_are_not_used_twice_after_a_roll_back(db):
         fail()
     emit(db, "c")
     assert [(e.seq, e.kind) for e in db.events.after(0)] == [(1, "a"), (2, "c")]
+
+
+def test_whether_anything_but_some_kinds_came_is_told_also_beyond_what_is_remembered(db):
+    emit(db, "loud")
+    start = db.events.last()
+    assert not db.events.any_after(start)
+    for _ in range(3):
+        emit(db, "quiet")
+    assert db.events.any_after(start)
+    assert not db.events.any_after(start, but={"quiet"})
+    emit(db, "loud")
+    assert db.events.any_after(start, but={"quiet"})
+    last = db.events.last()
+    with db.begin() as tx:
+        for _ in range(700):
+            tx.emit("quiet", subject="s")
+    assert db.events.last() == last + 700
+    assert not db.events.any_after(last, but={"quiet"})
+    assert db.events.any_after(last - 1, but={"quiet"})
+    assert db.events.any_after(0, but={"quiet"})
