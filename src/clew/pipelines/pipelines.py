@@ -373,7 +373,7 @@ class Pipelines:
 
     def _skipped(self, row: Any) -> Iterator[Datum]:
         with self._db.read() as tx:
-            cut = cut_of(self._tools, tx, row)
+            cut = cut_of(self._tools, row, tx)
             for unit, known in known_among(tx, cut.units() if cut else ()):
                 if known is not None and known.job != row.id:
                     yield _skipped_datum(row, unit, known)

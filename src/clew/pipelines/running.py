@@ -184,7 +184,7 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
     if row is None or head is None or row.state != "done" or row.kind != "step":
         return None
     with tools.db.read() as tx:
-        cut = cut_of(tools, tx, row)
+        cut = cut_of(tools, row, tx)
         if cut is None:
             return None
         aside = current_head(tools.repos, tx, cut.step.output_repo + QUARANTINE_SUFFIX)
@@ -198,10 +198,13 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
     )
 
 
-def cut_of(tools: Tools, tx: Tx, row: Any) -> Cut | None:
+def cut_of(tools: Tools, row: Any, tx: Tx | None = None) -> Cut | None:
     """A job that has started, as a step over trees; None where what it read is gone."""
     if row.version is None:
         return None
+    if tx is None:
+        with tools.db.read() as own:
+            return cut_of(tools, row, own)
     step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
     if step is None:
         return None
