@@ -90,10 +90,7 @@ def schedule(text: str, zone: str = "UTC") -> Schedule:
         plain = NAMED.get(plain.lower(), plain)
         if len(plain.split()) not in _MINUTES_AND_SECONDS:
             raise _invalid(text, f"it has {len(plain.split())} fields where five are expected")
-        try:
-            _step(plain, _EPOCH, reverse=False)
-        except Invalid as error:
-            raise _invalid(text, error.message) from None
+        _step(plain, _EPOCH, reverse=False)
     return Schedule(text=plain, zone=zone)
 
 
@@ -105,7 +102,7 @@ def _step(text: str, start: datetime, *, reverse: bool) -> datetime | None:
     except StopIteration:
         return None
     except CronSimError as error:
-        raise _invalid(text, str(error)) from None
+        raise _invalid(text, str(error).rstrip(".").lower()) from None
     return found.astimezone(UTC)
 
 
