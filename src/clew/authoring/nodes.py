@@ -389,6 +389,11 @@ class Pipeline:
         """Make a function the expectations of a step's output: it gets a ``clew.Table``."""
         if not isinstance(step, Step) or step.pipeline is not self:
             raise invalid(f"{step!r} is not a step of {self.name}", "Give a decorated function.")
+        if isinstance(step, Command):
+            raise invalid(
+                f"{step.name} is a program, and expectations are of what functions return",
+                "Read its output in a step, and state there what it must be.",
+            )
 
         def record(function: Function) -> Function:
             step.expectations.append(function)

@@ -17,7 +17,22 @@ from clew.base.notebook import cells_of_file, cells_of_kernel, module_of, names_
 
 SUFFIXES = frozenset(
     {".py", ".sql", ".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".R", ".sh", ".jl"}
-    | {".cfg", ".ini"}
+    | {
+        ".cfg",
+        ".ini",
+        ".r",
+        ".Rmd",
+        ".pl",
+        ".rb",
+        ".js",
+        ".mjs",
+        ".ts",
+        ".lua",
+        ".awk",
+        ".sed",
+        ".m",
+    }
+    | {".bash", ".php", ".do", ".sas", ".go", ".rs", ".c", ".h", ".cpp", ".java", ".scala"}
 )
 MAX_FILES = 2_000
 MAX_FILE_BYTES = 1 << 20

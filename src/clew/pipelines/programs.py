@@ -5,7 +5,7 @@ Knows datums and the door of places; how a program is run is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,25 @@ class Programs:
         self._program = _ready(task, store, project, scratch.with_name(f"{scratch.name}.files"))
 
     def run(
-        self, at: int, name: str, groups: Sequence[Group], parameters: Mapping[str, Any]
+        self,
+        at: int,
+        name: str,
+        groups: Sequence[Group],
+        parameters: Mapping[str, Any],
+        put: Callable[[Path], tuple[str, int]],
     ) -> list[tuple[str, str, int]]:
-        """Path, digest and size of what a datum's run left; raises what running it raises."""
+        """Path, digest and size of what a datum's run left; raises what running it raises.
+
+        ``put`` takes the small files of its output.
+        """
         inputs = {
             parameter: [(path, self._digest(tree, path)) for path in paths] if tree else []
             for parameter, tree, paths, _ in groups
         }
         variables = {**self._task.variables, "CLEW_DATUM": self._task.ids[at]}
         return self._program.run(
-            DatumOfProgram(name=name, inputs=inputs, parameters=parameters, variables=variables)
+            DatumOfProgram(name=name, inputs=inputs, parameters=parameters, variables=variables),
+            put,
         )
 
     def _digest(self, tree: str, path: str) -> str:

@@ -7,7 +7,7 @@ more than what changed, else O(datums).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -231,6 +231,10 @@ def differences(old: StepDefinition, new: StepDefinition) -> Iterator[str]:
         yield from (f"code changed: {part}" for part in parts)
         if not parts:
             yield "code changed"
+    if old.command != new.command:
+        yield f"command changed: {_fields(old.command, new.command)}"
+    if old.runtime.key_material() != new.runtime.key_material():
+        yield f"what it runs in changed: {_fields(old.runtime, new.runtime)}"
     if old.parameters != new.parameters:
         yield f"parameters changed: {_names(old.parameters, new.parameters)}"
     for name in changed_parts(old.depends, new.depends):
@@ -244,6 +248,11 @@ def differences(old: StepDefinition, new: StepDefinition) -> Iterator[str]:
         yield f"options changed: {_names(old.options, new.options)}"
     if old.reads() != new.reads():
         yield "inputs changed"
+
+
+def _fields(old: object, new: object) -> str:
+    """Names of the fields of two records that differ."""
+    return _names(asdict(old), asdict(new)) if old and new else "it is one, or is one no more"  # type: ignore[call-overload]  # both are dataclasses
 
 
 def unchanged_since(job: str) -> str:

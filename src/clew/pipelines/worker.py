@@ -189,6 +189,12 @@ class _Outbox:
         with self._lock:
             return [(path, *self._take(one)) for path, one in content]
 
+    def put(self, path: Path) -> tuple[str, int]:
+        """Hand a small file over: digest and bytes."""
+        content = path.read_bytes()
+        with self._lock:
+            return self._take(content)
+
     def _take(self, content: bytes | Path) -> tuple[str, int]:
         if isinstance(content, Path) or len(content) > self._room:
             return self._writer.put(content)
@@ -264,7 +270,7 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     try:
         if step.program is not None:
             chosen = [step.task.groups[number] for number in groups]
-            outputs = step.program.run(at, name, chosen, step.task.parameters)
+            outputs = step.program.run(at, name, chosen, step.task.parameters, outbox.put)
             return Report(at, "done", time.perf_counter() - start, outputs)
         value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
         kept, aside, evidence = _judge(step, value)

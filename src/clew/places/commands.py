@@ -27,6 +27,11 @@ _VARIABLE = re.compile(r"\$(?:\{(CLEW_\w+)\}|(CLEW_\w+))")
 _INTERPRETER = re.compile(r"(?:(?:ba|da|z|k|fi)?sh|python[\d.]*|perl|ruby|node|Rscript|julia)")
 _CODE_FLAG = re.compile(r"-[A-Za-z]*[ce]")
 
+SMALL_BYTES = 4 << 20
+
+Put = Callable[[Path], tuple[str, int]]
+"""Takes a file; its digest and size."""
+
 Kept = tuple[str, str, int]
 """Path, digest and size of a file of the output."""
 
@@ -61,8 +66,10 @@ class Program:
         self._programs = programs
         self._layout = Layout(root, store)
 
-    def run(self, datum: DatumOfProgram) -> list[Kept]:
+    def run(self, datum: DatumOfProgram, put: Put | None = None) -> list[Kept]:
         """Run it for one datum; its output, durable in the store.
+
+        ``put`` takes files of less than ``SMALL_BYTES`` instead, and sees to that they are kept.
 
         Raises:
             Invalid: ``step.exit``, ``step.program``, ``step.output``, ``step.stdout``.
@@ -88,7 +95,12 @@ class Program:
                 status, said = self._start(datum, place, pipes, take if command.stdout else None)
                 if status not in command.exit_codes:
                     raise told(command.arguments[0], status, said, command.exit_codes)
-                found = [*outputs_of(layout, writer.put), *streamed]
+
+                def keep(path: Path) -> tuple[str, int]:
+                    small = put is not None and path.stat().st_size < SMALL_BYTES
+                    return put(path) if put is not None and small else writer.put(path)
+
+                found = [*outputs_of(layout, keep), *streamed]
             return _each_once(found)
         finally:
             layout.clear()

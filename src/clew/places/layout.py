@@ -73,13 +73,12 @@ class Layout:
         Files of the project are links in ``work``, which lead to where the program sees it. Raises
         what reading the store raises, and Unavailable ``disk.full``.
         """
-        for place in (self.out, self.work, self.tmp):
-            _remove(place)
-            place.mkdir(parents=True)
+        self.clear()
         for one in sorted(project.iterdir()):
             (self.work / one.name).symlink_to(Path(seen_at, one.name))
         for gone in set(self._laid) - set(inputs):
-            self._drop(gone)
+            _remove(self.inputs / gone)
+            self._laid.pop(gone, None)
         found: list[tuple[Path, str]] = []
         for name, files in inputs.items():
             if name in pipes:
@@ -91,7 +90,7 @@ class Layout:
     def clear(self) -> None:
         """Remove what a datum made, and leave the inputs for the next."""
         for place in (self.out, self.work, self.tmp):
-            _remove(place)
+            _empty(place)
 
     def path(self, name: str, file: str) -> Path:
         """Where a file of an input is."""
@@ -101,8 +100,8 @@ class Layout:
         laid = self._laid.get(name)
         if laid is not None and laid.files == tuple(files) and self._untouched(name, laid):
             return
-        self._drop(name)
-        (self.inputs / name).mkdir(parents=True)
+        self._laid.pop(name, None)
+        _empty(self.inputs / name)
         for path, digest in files:
             target = self.path(name, path)
             self._store.export(digest, target)
@@ -111,8 +110,8 @@ class Layout:
         self._laid[name] = _Laid(tuple(files), seen)
 
     def _pipes(self, name: str, files: Files) -> Iterator[tuple[Path, str]]:
-        self._drop(name)
-        (self.inputs / name).mkdir(parents=True)
+        self._laid.pop(name, None)
+        _empty(self.inputs / name)
         for path, digest in files:
             target = self.path(name, path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +121,6 @@ class Layout:
 
     def _untouched(self, name: str, laid: _Laid) -> bool:
         return dict(_looks(self.inputs / name)) == laid.seen
-
-    def _drop(self, name: str) -> None:
-        _remove(self.inputs / name)
-        self._laid.pop(name, None)
 
 
 def outputs_of(
@@ -167,6 +162,24 @@ def _looks(directory: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             path = os.path.join(place, name)  # noqa: PTH118
             look = os.lstat(path)
             yield path, (look.st_ino, look.st_size, look.st_mtime_ns, look.st_ctime_ns)
+
+
+def _empty(place: Path) -> None:
+    """An empty directory, made or emptied: removing one costs more than all else of a datum."""
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    try:
+        with os.scandir(place) as found:
+            for one in found:
+                if one.is_dir(follow_symlinks=False):
+                    _remove(Path(one.path))
+                else:
+                    os.unlink(one.path)  # noqa: PTH108 - an entry of scandir
+    except PermissionError:
+        _remove(place)
+        place.mkdir(parents=True)
 
 
 def _remove(place: Path) -> None:

@@ -15,6 +15,13 @@ from clew.base.ids import new_id
 from clew.store import EMPTY_TREE, Entry, Store
 
 
+def _let_run(file: Path) -> None:
+    """A script that says what runs it can be run by its name."""
+    with file.open("rb") as content:
+        if content.read(2) == b"#!":
+            file.chmod(0o755)
+
+
 class Snapshots:
     """Snapshots by digest. Thread-safe; several processes may share ``directory``."""
 
@@ -50,6 +57,7 @@ class Snapshots:
             file = temporary / entry.path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             self._store.export(entry.digest, file)
+            _let_run(file)
         try:
             temporary.rename(target)
         except OSError:  # another process was first: its copy is the same
