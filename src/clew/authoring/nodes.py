@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 from clew.authoring.checks import (
@@ -32,13 +32,14 @@ from clew.authoring.inputs import (
     leaves_of,
     width,
 )
-from clew.authoring.policies import StepPolicy, Written, pipeline_policy, policy_of
+from clew.authoring.options import StepOptions, TrainingOptions
+from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.authoring.triggering import trigger_of
 from clew.experiments import Distribution, SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
-from clew.places import CommandDefinition, RuntimeDefinition
+from clew.places import CommandDefinition
 from clew.serving import Rollout, immediate
 from clew.sources import Feed
 from clew.triggers import Action, Condition, Trigger
@@ -105,32 +106,6 @@ class Training(Step):
         super().__init__(pipeline, function, inputs, options)
         self.training = training
         self.gate: Function | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """How a step runs; see :meth:`Pipeline.step`."""
-
-    name: str = ""
-    retries: int = 0
-    timeout_s: float | None = None
-    memory_bytes: int | None = None
-    version: str = ""
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
-    depends_on: tuple[Dependency, ...] = ()
-    allow: tuple[str, ...] = ()
-    how: Written = field(default_factory=Written)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What makes a step a training step; see :meth:`Pipeline.train`."""
-
-    target: str
-    test: HoldoutDefinition | Source
-    search: SearchDefinition
-    space: Mapping[str, Distribution]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +280,7 @@ class Pipeline:
         sandbox: bool = False,
         network: bool | None = None,
         image: str = "",
+        depends_on: Dependency = None,
         **how: Unpack[StepPolicy],
     ) -> Command:
         """Make a program in any language a step: it reads directories and writes one.
@@ -341,6 +317,7 @@ class Pipeline:
                 cannot change, has a ``/tmp`` of its own and no network.
             network: Whether a sandbox or image has the network.
             image: A container image that it runs in, with its inputs at ``/pfs``.
+            depends_on: What else results depend on, as in :meth:`step`.
             how: How it is run: see :class:`StepPolicy`.
 
         Raises:
@@ -366,6 +343,7 @@ class Pipeline:
                 image=image,
                 cpus=cpus,
             ),
+            depends_on=check_depends(depends_on),
         )
         check_limits(
             retries=options.retries,

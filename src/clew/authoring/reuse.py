@@ -25,8 +25,9 @@ from clew.authoring.inputs import (
     as_input,
     width,
 )
-from clew.authoring.nodes import Any_Node, Function, Step, StepOptions, Training
+from clew.authoring.nodes import Any_Node, Function, Step, Training
 from clew.authoring.nodes import Pipeline as Plain
+from clew.authoring.options import StepOptions
 from clew.authoring.parameters import MISSING, Parameter, Values, new_parameter
 from clew.serving import Rollout
 

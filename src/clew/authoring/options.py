@@ -1,0 +1,42 @@
+"""How steps are run and trained, as a user writes it.
+
+Knows the records of the rooms below; what nodes there are is for ``nodes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clew.authoring.declaring import Dependency
+from clew.authoring.inputs import Source
+from clew.authoring.policies import Written
+from clew.experiments import Distribution, SearchDefinition
+from clew.models import HoldoutDefinition
+from clew.places import RuntimeDefinition
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a step runs; see :meth:`Pipeline.step`."""
+
+    name: str = ""
+    retries: int = 0
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    version: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
+    depends_on: tuple[Dependency, ...] = ()
+    allow: tuple[str, ...] = ()
+    how: Written = field(default_factory=Written)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What makes a step a training step; see :meth:`Pipeline.train`."""
+
+    target: str
+    test: HoldoutDefinition | Source
+    search: SearchDefinition
+    space: Mapping[str, Distribution]
