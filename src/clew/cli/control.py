@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clew.cli.follow import exit_unless_done, follow
-from clew.cli.frame import Json, json_line, print_json, workspace
+from clew.cli.frame import Json, console, json_line, print_json, workspace
 from clew.cli.work import print_jobs
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def pause(subject: Subject, json: Json = False) -> None:
     Example: clew pause late-flights
     """
     with workspace() as clew:
-        _tell(clew.pause(subject), json)
+        paused = clew.pause(subject)
+        _tell(paused, json)
+    if not paused and not json:
+        console().print(f"[green]✓[/] {subject} is paused: what is committed from now on waits")
 
 
 def resume(
@@ -140,5 +143,5 @@ def _go_on(clew: Verbs, jobs: list[Job], *, wait: bool, json: bool) -> None:
 def _tell(jobs: list[Job], json: bool) -> None:
     if json:
         print_json(jobs)
-    else:
+    elif jobs:
         print_jobs(jobs)

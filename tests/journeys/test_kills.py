@@ -1,0 +1,210 @@
+"""kill -9 of the server or of a worker while datums run: each ends right, and none twice.
+
+A kill counts only where it hit: what runs writes down when it begins and when it ends, and what
+was killed had begun and not ended. The moments are drawn by a seed, counted in datums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import sqlite3
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import clew
+from clew.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Place, Server
+
+PROJECT = """
+import os, time
+import clew
+
+p = clew.Pipeline("kills")
+raw = p.source("raw")
+
+def note(what):
+    line = f"{what} {os.getpid()} {time.time_ns() // 1000}\\n"
+    with open(os.environ["KILLS_RUNS"], "ab", buffering=0) as file:
+        file.write(line.encode())
+
+@p.step(raw, per="file", retries=50, backoff=0.01)
+def up(raw: str) -> str:
+    note(f"begin {raw}")
+    print("working on", raw)
+    time.sleep(0.02)
+    note(f"end {raw}")
+    return raw.upper()
+
+@p.step(up, retries=50, backoff=0.01)
+def join(up: list[str]) -> str:
+    note("begin join")
+    note("end join")
+    return "+".join(sorted(up))
+"""
+AT_ONCE = 12
+"""So many files are committed at a time."""
+
+
+@dataclass
+class Strike:
+    """Commits, kills, and counts the kills that hit."""
+
+    place: Place
+    runs: Path
+    draw: random.Random
+    server: Server
+    hits: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    files: dict[str, str] = field(default_factory=dict)
+    ghosts: list[psutil.Process] = field(default_factory=list)
+
+    def lines(self) -> list[list[str]]:
+        """[begin or end, what, pid, microseconds], in the order in which they were written."""
+        return [line.split() for line in self.runs.read_text().splitlines()]
+
+    def once(self) -> None:
+        """Wait until some more datums have begun, then kill what runs them."""
+        self.feed()
+        goal = len(self.lines()) + self.draw.randint(1, 8)
+        self.until(lambda: len(self.lines()) >= goal or self.left() == 0)
+        threading.Event().wait(self.draw.uniform(0, 0.02))  # the moment is the test
+        if self.draw.random() < 0.5:
+            self.kill_worker()
+        else:
+            self.kill_server()
+
+    def feed(self) -> None:
+        """Commit more files where few are left to run."""
+        if self.left() >= AT_ONCE:
+            return
+        first = len(self.files)
+        more = {f"/{n:05d}.txt": f"n{n:05d}" for n in range(first, first + AT_ONCE)}
+        with contextlib.closing(clew.connect(self.server.url)) as verbs:
+            verbs.put("kills/raw", {path: text.encode() for path, text in more.items()})
+        self.files |= more
+
+    def left(self) -> int:
+        return len(self.files) - len(
+            {what for act, what, *_ in self.lines() if act == "end"} - {"join"}
+        )
+
+    def until(self, so: Callable[[], bool]) -> None:
+        pause = threading.Event()
+        while not so():
+            assert self.server.process.poll() is None, self.server.log.read_text()
+            pause.wait(0.003)
+
+    def workers(self) -> list[psutil.Process]:
+        found = []
+        for process in self.server.family()[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "clew.compute.worker" in process.cmdline():
+                    found.append(process)
+        return found
+
+    def kill_worker(self) -> None:
+        workers = self.workers()
+        if not workers:
+            self.missed += 1
+            return
+        target = self.draw.choice(workers)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            target.send_signal(signal.SIGKILL)
+            target.wait(30)
+        self.count("worker", {target.pid})
+
+    def kill_server(self) -> None:
+        pids = {one.pid for one in self.workers()}
+        children = self.server.kill()
+        psutil.wait_procs(children, timeout=30)  # what they still write is no run of the next one
+        self.ghosts += children
+        self.count("server", pids)
+        self.server = self.place.server()
+
+    def count(self, what: str, pids: set[int]) -> None:
+        """A hit: one of these processes had begun something and not ended it."""
+        last = {int(pid): act for act, _, pid, _ in self.lines()}
+        if any(last.get(pid) == "begin" for pid in pids):
+            self.hits[what] += 1
+        else:
+            self.missed += 1
+
+
+def kill_until(place: Place, *, seed: int, hits: int) -> Strike:
+    runs = place.directory / "runs.txt"
+    runs.touch()
+    place.environ["KILLS_RUNS"] = str(runs)
+    place.write("kills.py", PROJECT)
+    place.clew("init", "--bare")
+    place.clew("apply", "kills.py")
+    strike = Strike(place, runs, random.Random(seed), place.server())
+    while strike.hits.total() < hits:
+        strike.once()
+    with contextlib.closing(clew.connect(strike.server.url)) as verbs:
+        verbs.wait(timeout_s=150)
+    assert strike.server.stop() == 0
+    _, alive = psutil.wait_procs(strike.ghosts, timeout=30)
+    assert not alive, "nothing outlives its server"
+    return strike
+
+
+def all_ended_right(strike: Strike) -> None:
+    with strike.place.verbs() as verbs:
+        jobs = verbs.jobs(limit=100_000)
+        assert {job.state for job in jobs} == {"done"}
+        assert len(jobs) == 2 * len(verbs.log("kills/raw", limit=100_000)), "one of a step for each"
+        output = {one.path: verbs.read(f"kills/up:{one.path}") for one in verbs.ls("kills/up")}
+        assert output == {path: text.upper().encode() for path, text in strike.files.items()}
+        joined = "+".join(sorted(text.upper() for text in strike.files.values()))
+        assert verbs.read("kills/join:/join.txt").decode() == joined
+        said = "".join(verbs.job_log(job.id) for job in jobs if job.step == "up")
+        assert all(f"working on {text}\n" in said for text in strike.files.values())
+    assert Store.open(strike.place.home / "store").fsck() == []
+
+
+def nothing_committed_ran_again(strike: Strike) -> None:
+    query = "select inputs, finished_us from datums where state = 'done'"
+    with contextlib.closing(sqlite3.connect(strike.place.home / "clew.db")) as db:
+        rows = [(json.loads(inputs), at_us) for inputs, at_us in db.execute(query)]
+    finished = {one[0][1]: at for one, at in rows if one[0][0] == "kills/raw"}
+    done = Counter(one[0][1] for one, _ in rows if one[0][0] == "kills/raw")
+    assert done == Counter(dict.fromkeys(strike.files, 1)), "each is done once, and none is lost"
+    begun: dict[str, list[int]] = {}
+    for act, what, _, at_us in strike.lines():
+        if act == "begin":
+            begun.setdefault(what, []).append(int(at_us))
+    for path, text in strike.files.items():
+        assert max(begun[text]) <= finished[path], f"{path} ran although it had committed"
+
+
+def check(place: Place, *, seed: int, hits: int) -> Strike:
+    strike = kill_until(place, seed=seed, hits=hits)
+    all_ended_right(strike)
+    nothing_committed_ran_again(strike)
+    assert strike.hits.total() >= hits
+    return strike
+
+
+@pytest.mark.timeout(300)
+def test_kills_of_what_runs_lose_nothing_and_repeat_nothing(place: Place) -> None:
+    check(place, seed=4, hits=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_five_hundred_kills_of_what_runs_lose_nothing_and_repeat_nothing(place: Place) -> None:
+    strike = check(place, seed=500, hits=500)
+    assert min(strike.hits["server"], strike.hits["worker"]) >= 100
