@@ -5,19 +5,19 @@ Knows rows of jobs and the engine's signals; how a job obeys them is elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import ID_LENGTH, new_id, short
-from clew.base.records import Commit, Job
+from clew.base.records import Job
 from clew.db import Tx
 from clew.pipelines import tables
 from clew.pipelines.datums import datum_id, key_range
 from clew.pipelines.engine import Engine
+from clew.pipelines.holding import Holding
 from clew.pipelines.jobs import Wish, find, job_of
-from clew.pipelines.registry import Branch, Graph, StepName
 from clew.pipelines.restarting import ASKED_FOR
 from clew.pipelines.running import Tools, base_of, current_head
 
@@ -197,7 +197,8 @@ class Control:
             if tx.execute(tables.ANY_PAUSED).first() is None:
                 return True
             rows = list(tx.execute(tables.NOT_ENDED))
-            held = self._held(tx, rows)
+            graph = self._tools.registry.graph(tx)
+            held = Holding(tx, self._tools.repos, graph, rows).held()
         asked = [row for row in rows if global_id in {None, row.global_id}]
         return any(row.id not in held for row in asked)
 
@@ -280,33 +281,6 @@ class Control:
             anew={row.key: [row.outputs, row.aside]},
         )
         return self._tools.jobs.make(tx, [wish], new_id())[0]
-
-    def _held(self, tx: Tx, rows: Sequence[Any]) -> set[str]:
-        """Ids of jobs that are paused, or wait for one that is."""
-        graph = self._tools.registry.graph(tx)
-        held, steps = set[str](), set[StepName]()
-        outputs = set[str]()
-        for row in rows:
-            name = (row.pipeline, row.step)
-            own = {(one.repo, one.branch): one for one in self._of_change(tx, row.global_id)}
-            if row.state == "paused" or name in steps or self._reads(graph, name, own, outputs):
-                held.add(row.id)
-                steps.add(name)
-                outputs.add(row.output)
-        return held
-
-    def _of_change(self, tx: Tx, global_id: str) -> Sequence[Commit]:
-        return self._tools.repos.of_change(global_id, tx=tx)
-
-    @staticmethod
-    def _reads(
-        graph: Graph, name: StepName, own: Mapping[Branch, Commit], outputs: set[str]
-    ) -> bool:
-        """Whether a job reads what a held job of its change is to write."""
-        step = graph.step(name)
-        inputs = step.inputs if step is not None else ()
-        read = [own.get((one.repo, one.branch)) for one in inputs if one.kind == "data"]
-        return any(commit is not None and commit.id in outputs for commit in read)
 
 
 def _named_by_id(tx: Tx, text: str) -> Subject:

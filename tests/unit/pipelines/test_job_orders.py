@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from clew.base.errors import ClewError, Conflict, Unavailable
 from clew.base.ids import new_id
-from clew.compute import InlinePool
+from clew.compute.inline import InlinePool
 from clew.pipelines import tables
 from clew.repos import RepoChange
 
