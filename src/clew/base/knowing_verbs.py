@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from clew.base.records import Job
 from clew.base.records.knowing import Reproduction, Verification
 
 
@@ -30,5 +31,22 @@ class KnowingVerbs(Protocol):
         In a scratch place: nothing is changed. Raises NotFound ``job.unknown``, Invalid
         ``reproduce.source``, ``reproduce.broken``, Conflict ``reproduce.state``,
         ``reproduce.gone``.
+        """
+        ...
+
+    def accept(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str,
+        environment: bool = False,
+        undo: bool = False,
+    ) -> list[Job]:
+        """Say that the code of now gives what that of the last good job gave: its results stay.
+
+        ``environment``: the packages of now do, too. ``undo`` takes it back. The jobs that follow.
+        Raises NotFound ``pipeline.unknown``, ``step.unknown``, Invalid ``accept.reason``, Conflict
+        ``accept.nothing``.
         """
         ...

@@ -104,6 +104,7 @@ for panel, name, command in (
     (WORK, "triggers", triggers.triggers),
     (WORK, "trigger", triggers.trigger),
     (WORK, "backtest", triggers.backtest),
+    (WORK, "accept", knowing.accept),
     (WORK, "verify", knowing.verify),
     (WORK, "reproduce", knowing.reproduce),
     (WORK, "experiments", work.experiments),

@@ -1,4 +1,4 @@
-"""Commands about trust in results: verify, reproduce.
+"""Commands about trust in results: verify, reproduce, accept.
 
 Knows the verbs; what is printed is made by ``render``.
 """
@@ -13,11 +13,12 @@ from rich.text import Text
 
 from clew.base.ids import short
 from clew.cli import render
+from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
     from clew.base.records import TableDiff, UndeclaredRead
-    from clew.base.records.knowing import FileCheck, Reproduction
+    from clew.base.records.knowing import Cause, FileCheck, Reproduction
 
 Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.")]
 Step = Annotated[str | None, typer.Argument(help="One step; all of the pipeline without it.")]
@@ -119,3 +120,42 @@ def print_undeclared(reads: Iterable[UndeclaredRead]) -> None:
     """Warnings of what code read although no key depends on it."""
     for one in reads:
         console().print(Text(f"  ⚠ reads {one.told}, which no key depends on", style="yellow"))
+
+
+def print_causes(causes: Iterable[Cause]) -> None:
+    """What differs from the job before: pieces of code with their diff, packages, files."""
+    out = console()
+    for one in causes:
+        values = f": {one.old or 'none'} → {one.new or 'none'}" if one.old or one.new else ""
+        if one.kind == "file":
+            how = "changed" if one.old and one.new else "added" if one.new else "removed"
+            values = f" {how}" if one.old or one.new else ""
+        out.print(Text(f"· {one.kind} {one.name}{values}"))
+        for line in one.diff.splitlines()[2:]:
+            style = {"+": "green", "-": "red"}.get(line[:1], "dim")
+            out.print(Text(f"    {line}", style=style))
+
+
+def accept(
+    pipeline: Pipeline,
+    step: Step = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why results stay the same.")] = "",
+    environment: Annotated[
+        bool, typer.Option("--environment", help="Accept the packages of now, too.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back; what differs runs.")] = False,
+    json: Json = False,
+) -> None:
+    """Say that a change of code changes no result: what was made before stays.
+
+    Example: clew accept late-flights clean --reason "renamed helpers"
+    """
+    with workspace(working=True) as clew:
+        jobs = clew.accept(pipeline, step, reason=reason, environment=environment, undo=undo)
+        global_id = jobs[0].global_id if jobs else ""
+        jobs = follow(clew, global_id, show=not json) if global_id else []
+    if json:
+        print_json({"global_id": global_id, "jobs": jobs})
+    elif not jobs:
+        console().print("[green]✓[/] accepted; nothing runs")
+    exit_unless_done(jobs)

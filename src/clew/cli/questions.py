@@ -14,6 +14,7 @@ from rich.tree import Tree
 from clew.base.ids import short
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
+from clew.cli.knowing import print_causes
 from clew.cli.models import print_verdict, print_versions
 from clew.cli.work import print_jobs
 
@@ -138,6 +139,7 @@ def print_explanation(answer: Explanation) -> None:
     out = console()
     for sentence in answer.sentences:
         out.print(Text(sentence))
+    print_causes(answer.causes)
     nodes = {node.id: node for node in answer.nodes} | {answer.subject.id: answer.subject}
     below: dict[str, list[tuple[str, str]]] = {}
     for edge in answer.edges:

@@ -18,7 +18,7 @@ from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records import Datum, Job, Plan
+    from clew.base.records import Datum, Job, Plan, StepCost
 
 File = Annotated[Path, typer.Argument(help="Python file that defines pipelines.")]
 Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
@@ -100,10 +100,22 @@ def _print_plan(plan: Plan) -> None:
         ("", "step", "inputs", "why"),
         [(render.state(d.action), d.step, " ".join(d.inputs)[:60], d.reason) for d in shown],
     )
+    for cost in plan.costs:
+        if cost.run or cost.delete:
+            out.print(f"  [dim]{_cost(cost)}[/]")
     for step in plan.unknown:
         out.print(f"  [dim]? {step}: depends on what the steps above it will give[/]")
     for note in plan.notes:
         out.print(f"  [dim]· {note}[/]")
+
+
+def _cost(cost: StepCost) -> str:
+    about = "" if cost.sure else "about "
+    took = "unknown" if cost.total_s is None else f"{cost.total_s:,.1f} s"
+    return (
+        f"{cost.step}: {about}{cost.run:,} run, {cost.skip:,} stay, {cost.delete:,} go; "
+        f"likely time {took}"
+    )
 
 
 def run(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from clew.base.records import Job
 from clew.base.records.knowing import Reproduction, Verification
 from clew.client.wire import Wire
 
@@ -27,3 +28,17 @@ class RemoteKnowing:
     def reproduce(self, ref: str) -> Reproduction:
         """Repeat a job (or the one that made a commit) from the code, data and settings of then."""
         return self._wire.post("/reproduce", Reproduction, {"ref": ref})
+
+    def accept(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str,
+        environment: bool = False,
+        undo: bool = False,
+    ) -> list[Job]:
+        """Say that the code of now gives what that of the last good job gave: its results stay."""
+        body = {"step": step, "reason": reason, "environment": environment, "undo": undo}
+        path = f"/pipelines/{quote(pipeline, safe='')}/accept"
+        return self._wire.post(path, list[Job], body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from clew.base.records import (
     PipelineInfo,
     Plan,
 )
+from clew.base.records.knowing import Cause
 from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.pipelines import registry, tables
+from clew.pipelines.accepting import accepted, carried
+from clew.pipelines.causes import causes_of
 from clew.pipelines.controlling import Control
 from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
@@ -124,6 +128,7 @@ class Pipelines:
         global_id: str,
         author: str = "",
         tx: Tx | None = None,
+        carry: bool = True,
     ) -> tuple[PipelineInfo, bool]:
         """Make a definition the current version of its pipeline; whether it was another before.
 
@@ -135,25 +140,90 @@ class Pipelines:
             Invalid: ``pipeline.cycle``, ``pipeline.duplicate``, ``pipeline.output``.
             NotFound: ``repo.unknown`` for an input that nothing of the pipeline makes.
         """
-        steps = definition.in_order()
+        definition.in_order()  # says what is wrong with it
         with self._writing(tx) as tx:
             row = registry.current(tx, definition.name)
+            old = None if row is None else from_builtins(row.definition)
+            definition = carried(definition, old) if carry else definition
             if row is not None and row.digest == definition.digest():
                 return registry.info(row), False
-            old = None if row is None else from_builtins(row.definition)
             self._check_outputs(tx, definition)
             self._make_repos(tx, definition)
             version = 1 if row is None else row.version + 1
             self._registry.add(tx, definition, version=version, global_id=global_id, author=author)
             wishes = [
                 Wish(step=(definition.name, step.name), reason=reason)
-                for step in steps
+                for step in definition.in_order()
                 if (reason := _why_anew(step, old.step(step.name) if old else None))
             ]
             self._jobs.make(tx, wishes, global_id)
             data = {"version": version, "snapshot": definition.snapshot, "file": definition.file}
             tx.emit("pipeline.applied", subject=definition.name, global_id=global_id, data=data)
             return registry.info(registry.current(tx, definition.name)), True
+
+    def accept(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str,
+        by: str = "",
+        environment: bool = False,
+        undo: bool = False,
+    ) -> JobList:
+        """Say that the code of now gives what that of the last good job gave: its results stay.
+
+        ``environment``: so do the packages of now. ``undo`` takes it back. The jobs that follow.
+
+        Raises:
+            NotFound: ``pipeline.unknown``, ``step.unknown``.
+            Conflict: ``accept.nothing`` where nothing differs, or nothing was accepted.
+        """
+        global_id = new_id()
+        with self._db.begin() as tx:
+            row = registry.current(tx, pipeline)
+            if row is None:
+                raise registry.unknown(tx, pipeline)
+            now = self._registry.definition(tx, pipeline, row.version)
+            if step is not None and now.step(step) is None:
+                raise near_step(self._registry.graph(tx), (pipeline, step))
+            changed = {}
+            for one in now.steps if step is None else filter(None, [now.step(step)]):
+                if undo:
+                    found = replace(one, accepted={}) if one.accepted else None
+                else:
+                    key = {"pipeline": pipeline, "step": one.name}
+                    last = tx.execute(tables.LAST_DONE, key).first()
+                    old = self._registry.definition(tx, pipeline, last.version) if last else None
+                    before = old.step(one.name) if old else None
+                    found = before and accepted(
+                        one, before, environment=environment, by=by, reason=reason
+                    )
+                if found:
+                    changed[one.name] = found
+            if not changed:
+                raise Conflict(
+                    "accept.nothing",
+                    f"{pipeline}{f'.{step}' if step else ''}: "
+                    + ("nothing was accepted." if undo else "its results are of this code."),
+                    hint="See what differs: clew plan FILE, clew why JOB",
+                )
+            steps = tuple(changed.get(one.name, one) for one in now.steps)
+            self.register(
+                replace(now, steps=steps), global_id=global_id, author=by, tx=tx, carry=False
+            )
+            for name in changed:
+                tx.emit(
+                    "step.accepted",
+                    subject=f"{pipeline}/{name}",
+                    global_id=global_id,
+                    data={"by": by, "reason": reason, "undone": undo, "environment": environment},
+                )
+        return self.of_change(global_id)
+
+    def causes(self, job_id: str) -> Sequence[Cause]:
+        """What differs between a job and the good one of its step before."""
+        return causes_of(self._tools, job_id)
 
     def plan(
         self, definition: PipelineDefinition, changes: Mapping[str, str] | None = None

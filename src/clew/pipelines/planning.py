@@ -11,6 +11,7 @@ from typing import Any
 from clew.base.records import Plan, PlannedDatum
 from clew.db import Tx
 from clew.pipelines import tables
+from clew.pipelines.costs import costs_of
 from clew.pipelines.datums import Cut, Unit
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
 from clew.pipelines.jobs import OUTPUT_BRANCH
@@ -39,6 +40,7 @@ def plan_of(
         datums=tuple(maker.datums),
         unknown=tuple(maker.unknown),
         notes=definition.notes,
+        costs=costs_of(tx, definition, maker.datums, maker.unknown, tools.compute.size),
     )
 
 

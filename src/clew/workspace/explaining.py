@@ -13,6 +13,7 @@ from clew.base.address import Address, parse_address
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import PREDICTION_ID_LENGTH, SHORT_LENGTH, short
 from clew.base.records import Commit, Datum, Edge, Explanation, FileInfo, Node, Prediction
+from clew.base.records.knowing import Cause
 from clew.workspace.rooms import Rooms
 
 DATUMS_SHOWN = 100
@@ -73,7 +74,14 @@ def explain(rooms: Rooms, subject: str, *, down: bool) -> Explanation:
         nodes=nodes,
         edges=tuple(thread.edges.values()),
         sentences=tuple(_sentences_down(thread) if down else _sentences_up(start, thread)),
+        causes=() if down else _causes(rooms, start, thread),
     )
+
+
+def _causes(rooms: Rooms, start: Node, thread: Thread) -> tuple[Cause, ...]:
+    """Of the job that is asked for, or of the one nearest to what is."""
+    jobs = [start] if start.kind == "job" else thread.of_kind("job")
+    return tuple(rooms.pipelines.causes(jobs[0].id)) if jobs else ()
 
 
 # where to start ---------------------------------------------------------------------------------

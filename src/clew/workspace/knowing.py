@@ -14,7 +14,7 @@ from typing import Any
 
 from clew.base.errors import Invalid
 from clew.base.limits import check_limit
-from clew.base.records import Change, Commit, FileInfo, UndeclaredRead
+from clew.base.records import Change, Commit, FileInfo, Job, UndeclaredRead
 from clew.base.records.knowing import DatumCheck, FileCheck, Reproduction, Verification
 from clew.repos import File, file_of
 from clew.store import EMPTY_TREE, Entry, TreeChange
@@ -33,6 +33,7 @@ class Knowing:
     """A part of :class:`clew.workspace.Workspace`."""
 
     rooms: Rooms
+    _author: str
 
     def verify(
         self, pipeline: str, step: str | None = None, *, sample: int = 20, seed: int = 0
@@ -61,6 +62,26 @@ class Knowing:
             failed=verdicts["failed"],
             datums=tuple(sorted(checks, key=lambda check: (check.verdict == "same", check.inputs))),
             undeclared=_reads(reads),
+        )
+
+    def accept(
+        self,
+        pipeline: str,
+        step: str | None = None,
+        *,
+        reason: str,
+        environment: bool = False,
+        undo: bool = False,
+    ) -> list[Job]:
+        """Say that a change of code changes no result."""
+        if not reason.strip() and not undo:
+            raise Invalid(
+                "accept.reason",
+                "A change is accepted with a reason.",
+                hint='Say why: clew accept PIPELINE STEP --reason "renamed helpers"',
+            )
+        return self.rooms.pipelines.accept(
+            pipeline, step, reason=reason, by=self._author, environment=environment, undo=undo
         )
 
     def reproduce(self, ref: str) -> Reproduction:

@@ -56,6 +56,7 @@ from clew.base.records.work import (
     PipelineInfo,
     Plan,
     PlannedDatum,
+    StepCost,
     StepInfo,
     Trial,
     UndeclaredRead,
@@ -69,6 +70,6 @@ __all__ = [
     "MergeConflict", "MetricPoint", "ModelVersion", "Node", "NumbersChange", "ParameterInfo",
     "PipelineInfo", "Plan",
     "PlannedDatum", "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision", "RowChange",
-    "Signature", "Status", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff", "Trial",
-    "UndeclaredRead", "Verdict",
+    "Signature", "Status", "StepCost", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff",
+    "Trial", "UndeclaredRead", "Verdict",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Records of what is known of results: accepted changes, checks, repetitions, causes.
+"""Records of what is known of results: checks, repetitions, causes.
 
 Plain values that travel between rooms and over the wire; they know no storage.
 """
@@ -6,7 +6,6 @@ Plain values that travel between rooms and over the wire; they know no storage.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from clew.base.records.differences import TableDiff, TextDiff
 from clew.base.records.work import UndeclaredRead
@@ -16,7 +15,8 @@ from clew.base.records.work import UndeclaredRead
 class Cause:
     """One difference between what something was made of and what was before.
 
-    ``kind``: code, package, parameter, option, expectation, input, depends, version, file, run.
+    ``kind``: code, package, parameter, option, expectation, input, depends, version, file, run or
+    accepted.
     ``diff`` is a unified diff of the piece of code; '' where ``old`` and ``new`` say it all.
     """
 
@@ -25,29 +25,6 @@ class Cause:
     old: str = ""
     new: str = ""
     diff: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Acceptance:
-    """Somebody said that a change of code makes no difference to the results of a step.
-
-    ``code`` is the fingerprint that was accepted, ``stands_for`` the one that keys go on with.
-    ``environment``: the packages of then were accepted with it. ``undone_at`` ends it.
-    """
-
-    id: str
-    pipeline: str
-    step: str
-    code: str
-    stands_for: str
-    environment: bool
-    by: str
-    reason: str
-    created_at: datetime
-    undone_at: datetime | None = None
-    undone_by: str = ""
-    parts: tuple[str, ...] = ()
-    """The pieces of code that differed."""
 
 
 @dataclass(frozen=True, kw_only=True)

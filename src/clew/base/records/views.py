@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from clew.base.records.data import Commit, Event
+from clew.base.records.knowing import Cause
 from clew.base.records.models import DriftReport, Endpoint, ModelVersion, Revision, Verdict
 from clew.base.records.work import Experiment, Job, Trial
 
@@ -45,6 +46,8 @@ class Explanation:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     sentences: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    """Of the job that it is, or that made it: what differs from the good job of the step before."""
 
 
 @dataclass(frozen=True, kw_only=True)

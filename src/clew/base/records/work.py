@@ -176,6 +176,25 @@ class PlannedDatum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What a step would do, and how long it is likely to take.
+
+    ``sure`` is False where the step reads what one above it makes anew: then the numbers are
+    guesses from the last job. ``each_s`` is the median of its last datums (of its last jobs, where
+    it has no datums), None where there is no history; ``total_s`` is for all that run, on all
+    cores.
+    """
+
+    step: str
+    run: int
+    skip: int
+    delete: int
+    sure: bool
+    each_s: float | None
+    total_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What applying a file (or committing data) would do, before anything happens.
 
@@ -187,6 +206,8 @@ class Plan:
     datums: tuple[PlannedDatum, ...]
     unknown: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    costs: tuple[StepCost, ...] = ()
+    """Of each step, in the order in which they run."""
 
 
 @dataclass(frozen=True, kw_only=True)

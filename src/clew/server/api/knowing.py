@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from clew.base.records import Job
 from clew.base.records.knowing import Reproduction, Verification
 from clew.server.call import Asked
 
@@ -43,3 +44,22 @@ def verify(call: Asked, pipeline: str, what: Drawing) -> Response:
 def reproduce(call: Asked, what: Repetition) -> Response:
     """Repeat a job from the code, data and settings of then, in a scratch place."""
     return call.reply(call.verbs.reproduce(what.ref))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepting:
+    """Whose change of code is accepted (all steps without one), and why."""
+
+    step: str | None = None
+    reason: str = ""
+    environment: bool = False
+    undo: bool = False
+
+
+@router.post("/pipelines/{pipeline}/accept", response_model=list[Job])
+def accept(call: Asked, pipeline: str, what: Accepting) -> Response:
+    """Say that the code of now gives what that of the last good job gave: its results stay."""
+    jobs = call.verbs.accept(
+        pipeline, what.step, reason=what.reason, environment=what.environment, undo=what.undo
+    )
+    return call.reply(jobs)
