@@ -6,7 +6,7 @@ Knows events and jobs; it draws them and counts nothing by itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,7 +19,7 @@ from clew.cli import render
 from clew.cli.frame import console
 
 if TYPE_CHECKING:
-    from clew.base.records import Event, Job
+    from clew.base.records import Event, Job, UndeclaredRead
     from clew.base.verbs import Verbs
 
 STATE_WIDTH, NAME_WIDTH, AMOUNT_WIDTH = 11, 28, 20
@@ -35,7 +35,16 @@ def follow(clew: Verbs, global_id: str | None, *, show: bool = True) -> list[Job
         clew.wait(global_id)
     else:
         Board(clew, global_id, console()).run()
-    return list(clew.change(global_id).jobs) if global_id else []
+    jobs = list(clew.change(global_id).jobs) if global_id else []
+    for job in jobs if show else ():
+        print_undeclared(job.undeclared, by=f"{job.pipeline}/{job.step} ")
+    return jobs
+
+
+def print_undeclared(reads: Iterable[UndeclaredRead], *, by: str = "") -> None:
+    """Warnings of what code read although no key depends on it."""
+    for one in reads:
+        console().print(Text(f"  ⚠ {by}reads {one.told}, which no key depends on", style="yellow"))
 
 
 def exit_unless_done(jobs: Sequence[Job]) -> None:

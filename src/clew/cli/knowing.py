@@ -13,11 +13,11 @@ from rich.text import Text
 
 from clew.base.ids import short
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records import TableDiff, UndeclaredRead
+    from clew.base.records import TableDiff
     from clew.base.records.knowing import Cause, FileCheck, Reproduction
 
 Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.")]
@@ -114,12 +114,6 @@ def _told(files: Iterable[FileCheck]) -> str:
 def _rows(table: TableDiff) -> str:
     told = f"{table.added:,} rows added, {table.removed:,} removed, {table.changed:,} changed"
     return told + "".join(f", column {one.name} {one.kind}" for one in table.columns)
-
-
-def print_undeclared(reads: Iterable[UndeclaredRead]) -> None:
-    """Warnings of what code read although no key depends on it."""
-    for one in reads:
-        console().print(Text(f"  ⚠ reads {one.told}, which no key depends on", style="yellow"))
 
 
 def print_causes(causes: Iterable[Cause]) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from clew.base.errors import Invalid
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -218,6 +218,7 @@ def job(
     print_jobs([found])
     print_datums(datums)
     out = console()
+    print_undeclared(found.undeclared)
     if found.error:
         out.print(Text(found.error, style="red"))
     if text:
