@@ -27,6 +27,10 @@ $(BIN)/uv:
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@ .venv/demo.installed
 
+.venv/services.installed: .venv/dev.installed requirements/services.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements/services.txt
+	@touch $@
+
 setup: .venv/dev.installed ## make .venv with everything that development needs
 
 demo: .venv/demo.installed ## the whole loop on real data (336,776 flights)
@@ -41,7 +45,7 @@ test-again: .venv/dev.installed ## the tests that failed in the last run, one af
 test-long: .venv/dev.installed ## the slow suites too: many kills, many swaps
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-test-services: .venv/dev.installed ## over real PostgreSQL and S3 servers, which it starts; says what it skipped and why
+test-services: .venv/services.installed ## over real PostgreSQL, S3, Redis, Kafka and Ray, which it starts; says what it skipped and why
 	$(BIN)/python -m pytest tests/services $(ARGS)
 
 cover: .venv/dev.installed ## the tests with branch coverage
@@ -64,6 +68,7 @@ migration: .venv/dev.installed ## write the migration that the tables lack (TITL
 lock: $(BIN)/uv ## resolve requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --extra images --extra redis --extra kafka --extra ray --extra spark --group dev -c requirements/dev.txt -o requirements/services.txt
 
 bench-peers: .venv/dev.installed ## virtual environments of the peers that benchmarks compare with
 	$(BIN)/python benchmarks/peers.py
