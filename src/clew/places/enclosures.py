@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,8 +66,16 @@ def enclosure_of(
 
 
 def require_sandbox() -> None:
-    """Raise Unavailable ``sandbox.missing`` where programs cannot be closed off."""
-    bubblewrap()
+    """Raise Unavailable ``sandbox.missing`` where programs cannot be closed off: it is tried."""
+    line = [bubblewrap(), "--unshare-all", "--ro-bind", "/", "/", "true"]
+    tried = subprocess.run(line, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        raise Unavailable(
+            "sandbox.missing",
+            f"bubblewrap cannot make a sandbox on this machine: {tried.stderr.strip()}",
+            hint="Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), work as root, "
+            "or leave sandbox= out.",
+        )
 
 
 def bubblewrap() -> str:

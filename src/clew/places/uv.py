@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -85,8 +86,12 @@ def find_python(wanted: str) -> Interpreter:
     """
     if not wanted or wanted == f"{sys.version_info.major}.{sys.version_info.minor}":
         return _inspect(sys.executable, wanted)
-    if wanted.startswith("/"):
-        return _inspect(wanted, wanted)
+    return _inspect(wanted, wanted) if wanted.startswith("/") else _search(wanted)
+
+
+@lru_cache(maxsize=32)
+def _search(wanted: str) -> Interpreter:
+    """What uv finds for a version: it may look at many, so once in a process is enough."""
     found = _run([find_uv(), "python", "find", "--system", "--no-project", wanted])
     path = found.stdout.strip()
     if found.returncode or not path:

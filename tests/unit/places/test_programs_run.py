@@ -1,7 +1,6 @@
 """A program gets its inputs as directories, leaves one, and nothing of it stays."""
 
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,12 +9,28 @@ import psutil
 import pytest
 
 from clew.base.errors import ClewError, Invalid
-from clew.places import CommandDefinition, DatumOfProgram, Program, RuntimeDefinition
+from clew.places import (
+    CommandDefinition,
+    DatumOfProgram,
+    Program,
+    RuntimeDefinition,
+    require_sandbox,
+)
 from clew.places.commands import expanded
 from clew.places.scripts import parts_of, requirement_lines
 from clew.store import Store
 
-needs_bwrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+
+def _no_sandbox() -> str:
+    try:
+        require_sandbox()
+    except ClewError as error:
+        return str(error)
+    return ""
+
+
+NO_SANDBOX = _no_sandbox()
+needs_bwrap = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX or "there is one")
 
 
 class Bench:
