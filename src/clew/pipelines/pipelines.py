@@ -424,7 +424,8 @@ class Pipelines:
         """
         with self._db.read() as tx:
             row = find(tx, job_id)
-            ran = [_datum(found) for found in tx.execute(tables.OF_JOB, {"job": row.id})]
+            bounds = {"job": row.id, "limit": limit}
+            ran = [_datum(found) for found in tx.execute(tables.OF_JOB, bounds)]
         ran.sort(key=lambda datum: datum.inputs)
         signals = self._engine.signals(row.id)
         ran = [*(_live_datum(row, one) for one in (signals.live() if signals else ())), *ran]

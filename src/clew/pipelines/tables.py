@@ -19,6 +19,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     case,
+    cast,
     func,
     select,
 )
@@ -294,7 +295,13 @@ DONE_AMONG: Rows = select(datums.c.key, datums.c.job, datums.c.outputs, datums.c
 FORGET_DONE: Delete = datums.delete().where(
     datums.c.key == bindparam("of_key"), datums.c.state == "done"
 )
-OF_JOB: Rows = select(datums).where(datums.c.job == bindparam("job"))
+# By what they read; a job may have 100,000 of them.
+OF_JOB: Rows = (
+    select(datums)
+    .where(datums.c.job == bindparam("job"))
+    .order_by(cast(datums.c.inputs, Text))
+    .limit(bindparam("limit"))
+)
 COUNT_OF_JOB: Rows = (
     select(datums.c.state, func.count().label("count"))
     .where(datums.c.job == bindparam("job"))
