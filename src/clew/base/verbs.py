@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.knowing_verbs import KnowingVerbs
@@ -149,15 +150,25 @@ class Verbs(
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it.
 
         ``file`` may be a notebook (``.ipynb``); in a notebook it may be the pipeline itself.
         ``parameters`` gives parameters of the pipelines values; the others have their defaults.
+        On a ``branch`` the pipeline is ``name@branch``: it reads that branch of repos that have it,
+        else what it reads on ``main``, and its outputs go to that branch; those of ``main``,
+        aliases and endpoints stay as they are.
         """
         ...
 
-    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(
+        self,
+        file: Applicable,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
+    ) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         ...
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow, print_undeclared
@@ -28,6 +29,12 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1)]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Value of a parameter; repeatable."),
+]
+
+
+OnBranch = Annotated[
+    str,
+    typer.Option("--branch", help="Try it on a branch: its outputs go there, main stays as it is."),
 ]
 
 
@@ -50,12 +57,13 @@ def apply(
     file: File,
     message: Annotated[str, typer.Option("--message", "-m")] = "",
     set_: Sets = None,
+    branch: OnBranch = DEFAULT_BRANCH,
     wait: Annotated[bool, typer.Option(help="Run, and show, all that follows.")] = True,
     json: Json = False,
 ) -> None:
     """Register a file's pipelines; what the change affects runs, and nothing else."""
     with workspace(working=True) as clew:
-        applied = clew.apply(file, message=message, parameters=values_of(set_))
+        applied = clew.apply(file, message=message, parameters=values_of(set_), branch=branch)
         jobs: list[Job] = []
         for one in applied:
             if not json:
@@ -77,10 +85,12 @@ def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str,
         out.print(f"  [dim]· {note}[/]")
 
 
-def plan(file: File, set_: Sets = None, json: Json = False) -> None:
+def plan(
+    file: File, set_: Sets = None, branch: OnBranch = DEFAULT_BRANCH, json: Json = False
+) -> None:
     """What apply would run, skip and delete, and why; changes nothing."""
     with workspace(working=True) as clew:
-        plans = clew.plan(file, parameters=values_of(set_))
+        plans = clew.plan(file, parameters=values_of(set_), branch=branch)
     if json:
         print_json(plans)
         return

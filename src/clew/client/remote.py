@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.archive import MEDIA_TYPE, check_sources, pack
 from clew.base.progress import Progress, unseen
 from clew.base.project import Applicable, read_project
@@ -174,6 +175,7 @@ class RemoteWorkspace(
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Applied]:
         """Register the pipelines that a file defines, with a snapshot of the project around it."""
         files, entry = read_project(file)
@@ -185,9 +187,16 @@ class RemoteWorkspace(
             entry=entry,
             message=message,
             parameters=_values(parameters),
+            branch=branch,
         )
 
-    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(
+        self,
+        file: Applicable,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
+    ) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why."""
         files, entry = read_project(file)
         return self._wire.upload(
@@ -197,6 +206,7 @@ class RemoteWorkspace(
             MEDIA_TYPE,
             entry=entry,
             parameters=_values(parameters),
+            branch=branch,
         )
 
     def wait(

@@ -266,7 +266,11 @@ class Control:
 
     def _make_anew(self, tx: Tx, row: Any, job: Any) -> Job:
         step = self._tools.registry.graph(tx).step((job.pipeline, job.step))
-        head = current_head(self._tools.repos, tx, step.output_repo) if step else None
+        head = (
+            current_head(self._tools.repos, tx, step.output_repo, step.output_branch)
+            if step
+            else None
+        )
         made = tx.execute(tables.BY_OUTPUT, {"output": head.id}).first() if head else None
         base = base_of(self._tools, made, head)
         if base is None or all(unit.key != row.key for unit in base.cut.units()):

@@ -55,6 +55,8 @@ class InputDefinition:
     by: str = ""
     outer: bool = False
     slot: str = ""
+    prefers: str = ""
+    """A branch that is read in place of ``branch`` where the repo has it."""
 
     @classmethod
     def of_sets(cls, repo: str) -> InputDefinition:
@@ -136,6 +138,7 @@ class StepDefinition:
     version: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     output_repo: str
+    output_branch: str = "main"
     parts: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
@@ -193,7 +196,9 @@ class StepDefinition:
 
     def reads(self) -> list[Any]:
         """Which files make which datums, JSON-able."""
-        plain = [[i.name, i.repo, i.branch, i.glob, i.per, i.kind] for i in self.inputs]
+        plain = [
+            [i.name, i.repo, i.prefers or i.branch, i.glob, i.per, i.kind] for i in self.inputs
+        ]
         if self.combination is None:
             return plain
         keys = [[i.on, i.by, i.outer] for i in self.inputs]

@@ -13,7 +13,6 @@ from clew.base.errors import NotFound
 from clew.base.records import Commit
 from clew.db import Tx
 from clew.pipelines.definitions import InputDefinition
-from clew.pipelines.jobs import OUTPUT_BRANCH
 from clew.pipelines.registry import Branch, Graph, StepName
 from clew.repos import Repos
 
@@ -27,11 +26,11 @@ class Holding:
         self._graph = graph
         self._rows = rows
         self._own: dict[str, dict[Branch, Commit]] = {}
-        self._writers: dict[str, list[Any]] = defaultdict(list)
+        self._writers: dict[Branch, list[Any]] = defaultdict(list)
         for row in rows:
             step = graph.step((row.pipeline, row.step))
             if step is not None:
-                self._writers[step.output_repo].append(row)
+                self._writers[step.output_repo, step.output_branch].append(row)
         self._held: set[str] = set()
         self._outputs: set[str] = set()
 
@@ -68,7 +67,7 @@ class Holding:
         own = self._of_change(row.global_id).get((one.repo, one.branch))
         if own is not None:
             return own.id in self._outputs
-        writers = self._writers[one.repo] if one.branch == OUTPUT_BRANCH else []
+        writers = self._writers.get((one.repo, one.branch), [])
         all_held = bool(writers) and all(writer.id in self._held for writer in writers)
         return all_held and not self._has_head(one)
 

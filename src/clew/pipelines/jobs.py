@@ -22,7 +22,6 @@ from clew.pipelines.registry import Branch, Graph, Registry, StepName
 from clew.pipelines.undeclared import records_of, tell
 from clew.repos import Repos
 
-OUTPUT_BRANCH = "main"
 _CODE_KEPT = 256
 
 
@@ -192,7 +191,7 @@ class Jobs:
             taken.add(wish.step)
             held = not paused.isdisjoint({wish.step, (wish.step[0], "")})
             made.append(self._insert(tx, wish, step, global_id, held=held))
-            output = (step.output_repo, OUTPUT_BRANCH)
+            output = (step.output_repo, step.output_branch)
             provided.add(output)
             queue += [
                 Wish(step=reader, reason=f"{step.output_repo} changes.", priority=wish.priority)
@@ -204,7 +203,7 @@ class Jobs:
     def pending(tx: Tx, graph: Graph) -> set[Branch]:
         """Branches that a job which has not ended will write."""
         steps = [graph.step((row.pipeline, row.step)) for row in tx.execute(tables.UNENDED)]
-        return {(step.output_repo, OUTPUT_BRANCH) for step in steps if step is not None}
+        return {(step.output_repo, step.output_branch) for step in steps if step is not None}
 
     def _has_inputs(self, tx: Tx, step: StepDefinition, provided: set[Branch]) -> bool:
         return step.can_run(
@@ -221,7 +220,7 @@ class Jobs:
         pipeline, name = wish.step
         output = self._repos.open_commit(
             step.output_repo,
-            branch=OUTPUT_BRANCH,
+            branch=step.output_branch,
             global_id=global_id,
             message=f"{name}, job {short(job_id)}",
             author=pipeline,

@@ -33,12 +33,13 @@ from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.pipelines import registry, tables
 from clew.pipelines.accepting import accepted, carried
+from clew.pipelines.branching import on_branch
 from clew.pipelines.causes import causes_of
 from clew.pipelines.controlling import Control
 from clew.pipelines.datums import Unit, datum_id, key_range
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, MOVES_NOTHING, Engine
-from clew.pipelines.jobs import OUTPUT_BRANCH, Jobs, Wish, find, job_of, near_step
+from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
 from clew.pipelines.knowing import Knowing
 from clew.pipelines.logs import read_log, whole_log
 from clew.pipelines.planning import plan_of
@@ -95,7 +96,7 @@ class Pipelines:
     ) -> None:
         self._db = db
         self._repos = repos
-        self._registry = registry.Registry()
+        self._registry = registry.Registry(repos)
         self._jobs = Jobs(repos, lineage, self._registry)
         self._log_dir = log_dir
         self._tools = Tools(
@@ -238,6 +239,8 @@ class Pipelines:
         with self._db.read() as tx:
             return plan_of(self._tools, tx, definition, changes or {})
 
+    on_branch = staticmethod(on_branch)
+
     def get(self, name: str) -> PipelineInfo:
         """A pipeline as it is now. Raises NotFound ``pipeline.unknown``."""
         with self._db.read() as tx:
@@ -278,7 +281,7 @@ class Pipelines:
     def users(self, repo: str) -> Users:
         """Steps (``pipeline/step``) that read and that write a repo, each with the branch."""
         with self._db.read() as tx:
-            return registry.users(self._registry.graph(tx), repo, OUTPUT_BRANCH)
+            return registry.users(self._registry.graph(tx), repo)
 
     # jobs -----------------------------------------------------------------------------------
 
@@ -523,15 +526,16 @@ class Pipelines:
     def _check_outputs(self, tx: Tx, definition: PipelineDefinition) -> None:
         """A repo is written by one step only, and sources by none."""
         others = {
-            step.output_repo: f"{other.name}.{step.name}"
+            (step.output_repo, step.output_branch): f"{other.name}.{step.name}"
             for other in self._registry.graph(tx).pipelines.values()
             if other.name != definition.name
             for step in other.steps
         }
         sources = {one.repo for one in definition.sources}
         for step in definition.steps:
-            if step.output_repo in others or step.output_repo in sources:
-                writer = others.get(step.output_repo, "a source")
+            place = step.output_repo, step.output_branch
+            if place in others or step.output_repo in sources:
+                writer = others.get(place, "a source")
                 raise Invalid(
                     "pipeline.output",
                     f"{step.output_repo} is the output of {step.name} and of {writer}.",

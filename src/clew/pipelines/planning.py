@@ -14,9 +14,8 @@ from clew.pipelines import tables
 from clew.pipelines.costs import costs_of
 from clew.pipelines.datums import Cut, Unit
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
-from clew.pipelines.jobs import OUTPUT_BRANCH
 from clew.pipelines.registry import Branch, current
-from clew.pipelines.running import Tools, base_of, current_head
+from clew.pipelines.running import Tools, base_of, current_head, last_done
 from clew.pipelines.work import Reasons, differences, known_among, unchanged_since
 
 
@@ -32,7 +31,7 @@ def plan_of(
     version = None if row is None else row.version
     old = None if version is None else tools.registry.definition(tx, definition.name, version)
     maker = _Planner(tools, tx, definition.name, changes)
-    for step in definition.in_order():
+    for step in tools.registry.settled(tx, definition).in_order():
         maker.add(step)
     return Plan(
         pipeline=definition.name,
@@ -56,7 +55,7 @@ class _Planner:
 
     def add(self, step: StepDefinition) -> None:
         """Plan one step, after those that it reads."""
-        output = (step.output_repo, OUTPUT_BRANCH)
+        output = (step.output_repo, step.output_branch)
         data = [one for one in step.inputs if one.kind == "data"]
         if any((one.repo, one.branch) in self._unsure for one in data):
             self.unknown.append(step.name)
@@ -82,11 +81,10 @@ class _Planner:
         return head.tree if head else None
 
     def _last(self, step: StepDefinition) -> Any | None:
-        name = {"pipeline": self._pipeline, "step": step.name}
-        return self._tx.execute(tables.LAST_DONE, name).first()
+        return last_done(self._tx, self._pipeline, step.name)
 
     def _datums(self, cut: Cut, step: StepDefinition) -> Iterator[PlannedDatum]:
-        head = current_head(self._tools.repos, self._tx, step.output_repo, OUTPUT_BRANCH)
+        head = current_head(self._tools.repos, self._tx, step.output_repo, step.output_branch)
         row = self._tx.execute(tables.BY_OUTPUT, {"output": head.id}).first() if head else None
         base = base_of(self._tools, row, head)
         why, seen = Reasons(cut, base), set[object]()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,6 +24,7 @@ from clew.pipelines.definitions import (
     from_builtins,
     to_builtins,
 )
+from clew.repos import Repos
 
 Branch = tuple[str, str]
 """Repo and branch."""
@@ -49,22 +51,37 @@ class Graph:
 class Registry:
     """Definitions of pipelines. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, repos: Repos) -> None:
         self._lock = threading.Lock()
+        self._repos = repos
         self._known: dict[tuple[str, int], PipelineDefinition] = {}
         self._graph = Graph({}, {}, {})
+        self._wished: frozenset[Branch] = frozenset()
+        """Branches that inputs of the graph prefer."""
+        self._there: frozenset[Branch] = frozenset()
 
     def graph(self, tx: Tx) -> Graph:
         """All pipelines as ``tx`` sees them."""
         versions = {row.name: row.version for row in tx.execute(tables.VERSIONS)}
         with self._lock:
-            if versions == self._graph.versions:
-                return self._graph
-        pipelines = {name: self.definition(tx, name, at) for name, at in versions.items()}
+            graph, wished, there = self._graph, self._wished, self._there
+        if versions == graph.versions and there == self._existing(tx, wished):
+            return graph
+        written = {name: self.definition(tx, name, at) for name, at in versions.items()}
+        wished = frozenset(place for one in written.values() for place in _wishes(one))
+        there = self._existing(tx, wished)
+        pipelines = {name: _settled(one, there) for name, one in written.items()}
         graph = Graph(versions, pipelines, _readers(pipelines))
         with self._lock:
-            self._graph = graph
+            self._graph, self._wished, self._there = graph, wished, there
         return graph
+
+    def settled(self, tx: Tx, definition: PipelineDefinition) -> PipelineDefinition:
+        """A pipeline whose inputs have the branch that they prefer, where there is one."""
+        return _settled(definition, self._existing(tx, frozenset(_wishes(definition))))
+
+    def _existing(self, tx: Tx, places: frozenset[Branch]) -> frozenset[Branch]:
+        return frozenset(one for one in places if self._repos.latest(*one, tx=tx) is not None)
 
     def definition(self, tx: Tx, name: str, version: int) -> PipelineDefinition:
         """A pipeline in one of its versions."""
@@ -108,7 +125,7 @@ class Users:
     writers: tuple[tuple[str, str], ...]
 
 
-def users(graph: Graph, repo: str, output_branch: str) -> Users:
+def users(graph: Graph, repo: str) -> Users:
     """The steps that read a repo and those that write it, in the present versions."""
     steps = [
         (f"{pipeline}/{step.name}", step)
@@ -118,7 +135,9 @@ def users(graph: Graph, repo: str, output_branch: str) -> Users:
     reads = [(one.branch, one.repo, name) for name, step in steps for one in step.inputs]
     return Users(
         readers=tuple(dict.fromkeys((at, name) for at, read, name in reads if read == repo)),
-        writers=tuple((output_branch, name) for name, step in steps if step.output_repo == repo),
+        writers=tuple(
+            (step.output_branch, name) for name, step in steps if step.output_repo == repo
+        ),
     )
 
 
@@ -164,6 +183,27 @@ def unknown(tx: Tx, name: str) -> NotFound:
         f"There is no pipeline {name!r}.",
         hint=f"Did you mean {' or '.join(near)}?" if near else f"Registered: {known}.",
     )
+
+
+def _wishes(pipeline: PipelineDefinition) -> Iterator[Branch]:
+    return ((i.repo, i.prefers) for step in pipeline.steps for i in step.inputs if i.prefers)
+
+
+def _settled(pipeline: PipelineDefinition, there: frozenset[Branch]) -> PipelineDefinition:
+    """The pipeline, reading the branches that are there where its inputs prefer them."""
+    if not any((i.repo, i.prefers) in there for step in pipeline.steps for i in step.inputs):
+        return pipeline
+    steps = tuple(
+        replace(
+            step,
+            inputs=tuple(
+                replace(i, branch=i.prefers) if (i.repo, i.prefers) in there else i
+                for i in step.inputs
+            ),
+        )
+        for step in pipeline.steps
+    )
+    return replace(pipeline, steps=steps)
 
 
 def _readers(pipelines: dict[str, PipelineDefinition]) -> dict[Branch, list[StepName]]:

@@ -19,10 +19,11 @@ from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Result
+from clew.pipelines.branching import trunk_of
 from clew.pipelines.cutting import matching
 from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
-from clew.pipelines.jobs import OUTPUT_BRANCH, Counts, Jobs, job_of, sources_of
+from clew.pipelines.jobs import Counts, Jobs, job_of, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, Output, entries_of, made_by
 from clew.pipelines.programs import surroundings_of, variables_of
@@ -123,8 +124,8 @@ def _start(tools: Tools, job_id: str) -> Pinned | None:
             tools.jobs.fail(tx, job_id, "cancelled", f"{row.pipeline} has no step {row.step} now.")
             return None
         inputs = _inputs(tools.repos, tx, row, step)
-        head = current_head(tools.repos, tx, step.output_repo)
-        last = tx.execute(tables.LAST_DONE, {"pipeline": row.pipeline, "step": row.step}).first()
+        head = current_head(tools.repos, tx, step.output_repo, step.output_branch)
+        last = last_done(tx, row.pipeline, row.step)
         base_row = None
         if head is not None:
             same = last is not None and last.output == head.id
@@ -174,9 +175,18 @@ def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, C
     return found
 
 
-def current_head(repos: Repos, tx: Tx, repo: str, branch: str = OUTPUT_BRANCH) -> Commit | None:
+def current_head(repos: Repos, tx: Tx, repo: str, branch: str) -> Commit | None:
     """The head of a branch; None where there is none, or no such repo yet."""
     return repos.latest(repo, branch, tx=tx)
+
+
+def last_done(tx: Tx, pipeline: str, step: str) -> Any | None:
+    """The last good job of a step; on a branch without one, that of the pipeline itself."""
+    for name in dict.fromkeys((pipeline, trunk_of(pipeline))):
+        found = tx.execute(tables.LAST_DONE, {"pipeline": name, "step": step}).first()
+        if found is not None:
+            return found
+    return None
 
 
 def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
@@ -187,7 +197,8 @@ def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
         cut = cut_of(tools, row, tx)
         if cut is None:
             return None
-        aside = current_head(tools.repos, tx, cut.step.output_repo + QUARANTINE_SUFFIX)
+        place = cut.step.output_repo + QUARANTINE_SUFFIX
+        aside = current_head(tools.repos, tx, place, cut.step.output_branch)
     return Base(
         job=row.id,
         cut=cut,
@@ -449,7 +460,11 @@ class _Datums:
         name = pinned.step.output_repo + QUARANTINE_SUFFIX
         repos.create(name, kind="output", description="Rows in quarantine.", tx=tx, exist_ok=True)
         commit = repos.open_commit(
-            name, global_id=pinned.job.global_id, message=f"job {pinned.job.id}", tx=tx
+            name,
+            branch=pinned.step.output_branch,
+            global_id=pinned.job.global_id,
+            message=f"job {pinned.job.id}",
+            tx=tx,
         )
         sources = [one.id for one in pinned.inputs.values()]
         repos.finish(commit.id, tree, provenance=sources, rebase=True, tx=tx)
@@ -542,7 +557,9 @@ def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
     name = {"pipeline": pinned.job.pipeline, "step": pinned.job.step}
     with tools.db.read() as tx:
         if pinned.step.kind in tools.remembered:
-            last = tx.execute(tables.LAST_DONE_OF_KEY, {**name, "key": key}).first()
+            last = tx.execute(
+                tables.LAST_DONE_OF_KEY, {"step": pinned.job.step, "key": key}
+            ).first()
         else:
             last = tx.execute(tables.LAST_DONE, name).first()
     if last is not None and last.key == key:

@@ -273,7 +273,14 @@ LAST_DONE: Rows = (
     .limit(1)
 )
 # The last job of a step that ended well and had this key.
-LAST_DONE_OF_KEY: Rows = LAST_DONE.where(jobs.c.key == bindparam("key"))
+# Keys hold the output repo, so that one key is one step, on whatever branch it ran.
+LAST_DONE_OF_KEY: Rows = (
+    select(jobs)
+    .where(jobs.c.step == bindparam("step"), jobs.c.key == bindparam("key"))
+    .where(jobs.c.state == "done")
+    .order_by(jobs.c.number.desc())
+    .limit(1)
+)
 ADD_JOB = jobs.insert().returning(jobs)
 UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
 

@@ -15,6 +15,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.records import Applied, JobCount, Plan
 from clew.base.records.feeds import Received, Replayed
 from clew.base.verbs import Verbs
@@ -42,6 +43,7 @@ class ServedVerbs(Verbs, Protocol):
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Applied]:
         """Register the pipelines that ``entry`` defines; ``files`` are its whole project."""
         ...
@@ -73,6 +75,7 @@ class ServedVerbs(Verbs, Protocol):
         entry: str,
         *,
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Plan]:
         """What :meth:`apply_files` would do."""
         ...

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from clew.authoring import Manifest, read_manifests
-from clew.base.address import normal_path
+from clew.base.address import DEFAULT_BRANCH, normal_path
 from clew.base.errors import Invalid
 from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
@@ -31,10 +31,11 @@ DESCRIBE_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What of a project is applied: a file of it, with values of parameters."""
+    """What of a project is applied: a file of it, with values of parameters, on a branch."""
 
     entry: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    branch: str = DEFAULT_BRANCH
 
 
 def apply_files(
@@ -67,9 +68,11 @@ def run_with(
         Invalid: as :func:`apply_files`.
     """
     now = rooms.pipelines.definition(pipeline)
+    name, _, branch = pipeline.partition("@")
+    wanted = Wanted(entry=now.file, branch=branch or DEFAULT_BRANCH)
     values = {one.name: one.value for one in now.parameters} | dict(parameters)
     with rooms.store.lease():
-        found = _manifests(rooms, now.snapshot, Wanted(entry=now.file), only=(pipeline, values))
+        found = _manifests(rooms, now.snapshot, wanted, only=(name, values))
         said = ", ".join(f"{name}={value}" for name, value in parameters.items())
         return _register(rooms, found[0], message=said, author=author, global_id=global_id)
 
@@ -116,9 +119,17 @@ def _manifests(
         raise _import_error(wanted.entry, outcome.error)
     assert isinstance(outcome.value, list)
     return [
-        replace(one, pipeline=placed(rooms, one.pipeline, directory))
+        _on_branch(rooms, replace(one, pipeline=placed(rooms, one.pipeline, directory)), wanted)
         for one in read_manifests(outcome.value)
     ]
+
+
+def _on_branch(rooms: Rooms, manifest: Manifest, wanted: Wanted) -> Manifest:
+    """On a branch there are steps alone: endpoints, monitors and feeds are those of ``main``."""
+    if wanted.branch in {"", DEFAULT_BRANCH}:
+        return manifest
+    pipeline = rooms.pipelines.on_branch(manifest.pipeline, wanted.branch)
+    return replace(manifest, pipeline=pipeline, endpoints=(), monitors=(), feeds=())
 
 
 def _import_error(entry: str, error: CallError) -> Exception:
@@ -151,10 +162,12 @@ def _register(
         rooms.triggers.define(tx, pipeline.name, _triggers(manifest))
     _commit_sets(rooms, manifest, global_id=global_id, author=author)
     if changed:
-        rooms.repos.create(f"{pipeline.name}/{pipeline.name}.code", kind="code", exist_ok=True)
+        trunk, _, branch = pipeline.name.partition("@")
+        rooms.repos.create(f"{trunk}/{trunk}.code", kind="code", exist_ok=True)
         rooms.repos.commit_tree(
-            f"{pipeline.name}/{pipeline.name}.code",
+            f"{trunk}/{trunk}.code",
             pipeline.snapshot,
+            branch=branch or DEFAULT_BRANCH,
             message=message or f"version {info.version}",
             author=author,
             global_id=global_id,
@@ -172,10 +185,11 @@ def _register(
 
 def _commit_sets(rooms: Rooms, manifest: Manifest, *, global_id: str, author: str) -> None:
     """What steps run over, as files of repos of their own. Idempotent."""
+    branch = manifest.pipeline.name.partition("@")[2] or DEFAULT_BRANCH
     for repo, tree in _sets_trees(rooms, manifest).items():
-        head = rooms.repos.head(repo)
+        head = rooms.repos.head(repo, branch) or rooms.repos.head(repo)
         if head is None or head.tree != tree:
-            rooms.repos.commit_tree(repo, tree, author=author, global_id=global_id)
+            rooms.repos.commit_tree(repo, tree, branch=branch, author=author, global_id=global_id)
 
 
 def _sets_trees(rooms: Rooms, manifest: Manifest) -> dict[str, str]:

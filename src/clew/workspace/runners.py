@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
 from clew.base.records import Commit, ModelVersion, Verdict
 from clew.db import Tx
@@ -53,7 +54,7 @@ class TrainRunner:
         )
         found = self._experiments.search(
             job=job.id,
-            pipeline=job.pipeline,
+            pipeline=job.pipeline.partition("@")[0],  # its checkpoints are beside those of main
             step=job.step,
             global_id=job.global_id,
             definition=msgspec.convert(step.options["search"], SearchDefinition),
@@ -144,12 +145,13 @@ class GateRunner:
             if verdict.blessed:
                 self._deploy(tx, verdict)
 
+        on_trunk = step.output_branch == DEFAULT_BRANCH
         return RunResult(
             tree=judgement.report_tree,
             state="done" if judgement.blessed else "refused",
             reason=judgement.reason,
             extra={"model_version": version.id},
-            on_finish=record,
+            on_finish=record if on_trunk else None,  # a branch moves no alias and no endpoint
         )
 
     def _version(self, *, step_repo: str, commit: Commit) -> ModelVersion:

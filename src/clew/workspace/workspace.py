@@ -187,10 +187,11 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Knowing):
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Applied]:
         """Register what a file defines."""
         files, entry = read_project(file)
-        return self.apply_files(files, entry, message=message, parameters=parameters)
+        return self.apply_files(files, entry, message=message, parameters=parameters, branch=branch)
 
     def apply_files(
         self,
@@ -199,15 +200,22 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Knowing):
         *,
         message: str = "",
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Applied]:
         """Register what ``entry`` defines, among the files of its project."""
-        wanted = Wanted(entry=entry, parameters=parameters or {})
+        wanted = Wanted(entry=entry, parameters=parameters or {}, branch=branch)
         return apply_files(self.rooms, files, wanted, message=message, author=self._author)
 
-    def plan(self, file: Applicable, *, parameters: Mapping[str, Any] | None = None) -> list[Plan]:
+    def plan(
+        self,
+        file: Applicable,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
+    ) -> list[Plan]:
         """What :meth:`apply` would do."""
         files, entry = read_project(file)
-        return self.plan_files(files, entry, parameters=parameters)
+        return self.plan_files(files, entry, parameters=parameters, branch=branch)
 
     def plan_files(
         self,
@@ -215,9 +223,12 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Knowing):
         entry: str,
         *,
         parameters: Mapping[str, Any] | None = None,
+        branch: str = DEFAULT_BRANCH,
     ) -> list[Plan]:
         """What :meth:`apply_files` would do."""
-        return plan_files(self.rooms, files, Wanted(entry=entry, parameters=parameters or {}))
+        return plan_files(
+            self.rooms, files, Wanted(entry=entry, parameters=parameters or {}, branch=branch)
+        )
 
     def wait(
         self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0

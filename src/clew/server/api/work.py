@@ -14,6 +14,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import (
     Applied,
@@ -54,24 +55,37 @@ class Started:
 
 @router.post("/apply", response_model=list[Applied], openapi_extra=TAR_BODY)
 async def apply(
-    request: Request, call: Asked, entry: str, message: str = "", parameters: Values = "{}"
+    request: Request,
+    call: Asked,
+    entry: str,
+    message: str = "",
+    parameters: Values = "{}",
+    branch: str = DEFAULT_BRANCH,
 ) -> Response:
     """Register the pipelines that a file defines; the body is the project around it, as tar."""
     given = _values(parameters)
 
     def act(files: dict[str, bytes]) -> list[Applied]:
-        return call.verbs.apply_files(files, entry, message=message, parameters=given)
+        return call.verbs.apply_files(
+            files, entry, message=message, parameters=given, branch=branch
+        )
 
     return call.reply(await with_project(request, call, entry, act))
 
 
 @router.post("/plan", response_model=list[Plan], openapi_extra=TAR_BODY)
-async def plan(request: Request, call: Asked, entry: str, parameters: Values = "{}") -> Response:
+async def plan(
+    request: Request,
+    call: Asked,
+    entry: str,
+    parameters: Values = "{}",
+    branch: str = DEFAULT_BRANCH,
+) -> Response:
     """What applying a file would run, skip and delete, and why."""
     given = _values(parameters)
 
     def act(files: dict[str, bytes]) -> list[Plan]:
-        return call.verbs.plan_files(files, entry, parameters=given)
+        return call.verbs.plan_files(files, entry, parameters=given, branch=branch)
 
     return call.reply(await with_project(request, call, entry, act))
 
