@@ -3,6 +3,7 @@
 A test that lacks one is skipped, and says which.
 """
 
+import importlib.util
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -66,6 +67,29 @@ def s3():
         ).create_bucket(Bucket="clew")
         yield found
         server.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster of a head without cores and two nodes with two each: ``left`` and ``right``."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: make test-services installs it in .venv-services")
+    cluster = ray_nodes().Cluster()
+    try:
+        cluster.add("left", resources='{"left": 2}')
+        cluster.add("right", resources='{"right": 2}')
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def ray_nodes():
+    """The module beside this one."""
+    path = Path(__file__).with_name("ray_nodes.py")
+    spec = importlib.util.spec_from_file_location("ray_nodes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 _numbers = count()

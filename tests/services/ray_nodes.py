@@ -27,8 +27,9 @@ def _free_port():
 class Node:
     """One node: what `ray start --block` started, with all below it."""
 
-    def __init__(self, cluster, name, arguments):
+    def __init__(self, cluster, name, arguments, resources="{}"):
         self.name = name
+        self.resources = resources
         self.log = cluster.directory / f"{name}-{secrets.token_hex(2)}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -36,7 +37,7 @@ class Node:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env=cluster.environment,
+                env=cluster.environment | {"NODE": name},
                 start_new_session=True,
             )
         self._up()
@@ -135,6 +136,7 @@ class Cluster:
                 f"--resources={resources}", f"--temp-dir={self.directory}/{name}",
                 "--object-store-memory=150000000",
             ],
+            resources,
         )  # fmt: skip
         self.nodes.append(node)
         return node

@@ -47,6 +47,8 @@ _STOP_S = 5.0
 """A lane that does not end a cancelled call within this time is ended itself."""
 _CROWDED_S = 1.0
 """So long a lane may wait for a machine before idle lanes with other demands make room."""
+_STARVED_S = 5.0
+"""So long calls of one demand may wait, before a busy lane of another is given up between calls."""
 _BIRTHS = 3
 """After so many lanes that could not start, one after the other, the calls for them are told so."""
 _PAUSE_S = 1.0
@@ -165,8 +167,9 @@ class Fleet:
                     self._acts.get(timeout=self._patience())()
                     while True:
                         self._acts.get_nowait()()
-                self._check()
+                self._share()
                 self._assign()
+                self._check()
         finally:  # also on a fault of ours: nobody may wait for ever
             self._end_all()
 
@@ -266,6 +269,19 @@ class Fleet:
                 self._give(entry[2], lane)
             if waiting:
                 self._reach_out(demand, len(waiting))
+
+    def _share(self) -> None:
+        """Where calls of a demand have waited long for a first lane, others make room for it."""
+        now = time.monotonic()
+        served = {lane.demand for lane in self._lanes.values() if lane.ready is not None}
+        for starved in list(self._lanes.values()):
+            if starved.demand in served or now - starved.since < _STARVED_S:
+                continue
+            idle = [one for one in self._lanes.values() if _is_idle(one)]
+            if idle:
+                self._remove(min(idle, key=lambda lane: lane.used))
+                starved.since = now
+                return
 
     def _give(self, submitted: Submitted, lane: _Lane) -> None:
         call = submitted.call
