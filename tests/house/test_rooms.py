@@ -27,6 +27,7 @@ ONE_FILE_ONLY = {
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
     "ray": {"compute/ray.py"},
+    "pyspark": {"codecs/spark.py"},
     "fsspec": {"sdk/filesystem.py"},
     "cronsim": {"base/schedules.py"},
     "watchfiles": {"sources/directories.py"},

@@ -14,6 +14,7 @@ import msgspec
 from clew.authoring.parameters import Parameter
 from clew.base.address import check_ref_name
 from clew.base.errors import Invalid
+from clew.codecs import Spark
 
 
 def check_limits(*, retries: int, timeout_s: float | None, memory_bytes: int | None) -> None:
@@ -43,8 +44,12 @@ def check_parameters(parameters: Mapping[str, object]) -> None:
 
 
 def check_signature(function: Callable[..., Any], values: int, named: tuple[str, ...]) -> None:
-    """Every parameter of the function gets one value: inputs by position, ``named`` by name."""
-    signature = inspect.signature(function).parameters
+    """Every parameter of the function gets one value: inputs by position, ``named`` by name.
+
+    One annotated ``SparkSession`` gets the session.
+    """
+    parameters = inspect.signature(function).parameters
+    signature = {n: one for n, one in parameters.items() if not Spark.is_asked_by(one.annotation)}
     loose = [
         str(one) for one in signature.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]

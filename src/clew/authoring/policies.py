@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from clew.authoring.checks import invalid
 from clew.base.records.policy import Backoff, PipelinePolicy, Policy, Rate
+from clew.codecs import Spark
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _RATE = re.compile(r"(\d+)/(s|min|h|d)")
@@ -38,6 +39,8 @@ class StepPolicy(TypedDict, total=False):
     - ``every_commit``: whether each of several changes that wait runs, or only the newest.
     - ``resources``: what a datum demands of a node of a Ray cluster: ``{"CPU": 2, "GPU": 1}``; a
       core where it does not say.
+    - ``spark``: where the session is that Spark frames live in: ``local[2]``, ``spark://HOST:7077``,
+      ``sc://HOST``; all cores of the worker's machine where it does not say.
     - ``placement``: labels that the node must have: ``{"zone": "eu"}``, ``"in(a, b)"``, ``"!a"``.
     """
 
@@ -51,6 +54,7 @@ class StepPolicy(TypedDict, total=False):
     every_commit: bool
     resources: Mapping[str, float]
     placement: Mapping[str, str]
+    spark: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +109,7 @@ def policy_of(
         every_commit=given.get("every_commit", True),
         resources=_resources(name, given.get("resources") or {}),
         placement=_placement(name, given.get("placement") or {}),
+        spark=_spark(name, given.get("spark", "")),
     )
     return Written(policy=policy, on_error=handler)
 
@@ -146,6 +151,14 @@ def _resources(name: str, given: Mapping[str, float]) -> tuple[tuple[str, float]
                 'Give names and amounts: {"CPU": 2, "GPU": 1}.',
             )
     return tuple(sorted((word, float(amount)) for word, amount in given.items()))
+
+
+def _spark(name: str, address: str) -> str:
+    if address and not Spark.is_address(address):
+        raise invalid(
+            f"spark={address!r} of {name}", "Write local[2], spark://HOST:7077 or sc://HOST:15002."
+        )
+    return address
 
 
 def _placement(name: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -43,6 +43,7 @@ _KINDS = {
     "pyarrow.RecordBatch": "arrow.BATCH",
     "pyarrow.RecordBatchReader": "arrow.READER",
     "duckdb.DuckDBPyRelation": "duckdb.RELATION",
+    "pyspark.DataFrame": "spark.FRAME",
     "numpy.ndarray": "numpy.ARRAY",
     "PIL.Image": "pillow.IMAGE",
 }

@@ -327,6 +327,7 @@ class Batches:
             allow=step.allow,
             declared=tuple(step.depends),
             cpus=step.runtime.cpus,
+            spark=step.policy.spark,
         )
 
     def _program(self, items: list[Item]) -> ProgramTask | None:

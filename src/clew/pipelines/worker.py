@@ -21,7 +21,7 @@ import msgspec
 
 from clew.base.errors import ClewError
 from clew.base.records.policy import Failure
-from clew.codecs import Place, Reader, annotations_of, dump_value, load_value, reader_of
+from clew.codecs import Place, Reader, Spark, annotations_of, dump_value, load_value, reader_of
 from clew.compute import CallContext, Witness, describe_error, load_function
 from clew.pipelines.definitions import PARAMETER_SET
 from clew.pipelines.programs import Programs, ProgramTask
@@ -66,6 +66,7 @@ class Task(msgspec.Struct, frozen=True):
     allow: tuple[str, ...] = ()
     declared: tuple[str, ...] = ()
     cpus: int | None = None
+    spark: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -249,6 +250,7 @@ def _prepare(task: Task, scratch: Path) -> _Step:
         project = Path(task.snapshot_dir)
         program = Programs(task.program, store, project=project, scratch=scratch)
         return _Step(task=task, store=store, program=program)
+    Spark.use(task.spark)
     function = load_function(task.snapshot_dir, task.file, task.name)
     return _Step(
         task=task,
@@ -335,6 +337,9 @@ def _arguments(step: _Step, groups: list[int], scratch: Path) -> dict[str, Any]:
         files = [file_of(step.store, tree, path) for path in paths]
         place = Place(scratch=scratch / ".inputs" / parameter, directory=directory)
         found[parameter] = step.reader(parameter)(files, place)
+    for parameter, annotation in step.annotations.items():
+        if parameter not in found and Spark.is_asked_by(annotation):
+            found[parameter] = Spark.session()
     return found
 
 
@@ -349,6 +354,7 @@ def _judge(step: _Step, value: Any) -> tuple[Any, Any, dict[str, Any]]:
     if not step.expectations or value is None:
         return value, None, {}
     frame = value.collect() if type(value).__name__ == "LazyFrame" else value
+    frame = frame.toArrow() if hasattr(frame, "toArrow") else frame
     report = check(frame, step.expectations)
     if not report.passed:
         raise _Refused(report)

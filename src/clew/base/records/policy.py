@@ -49,7 +49,7 @@ class Policy:
     (``step.timeout``); empty: all. ``on_error`` is called with a datum that has failed for good.
     ``parallel`` is how many datums run at once. Without ``every_commit`` the changes that wait
     together run once, as the newest. ``resources`` and ``placement`` (labels) are what a machine of
-    a cluster must have for a datum: pairs, sorted.
+    a cluster must have for a datum: pairs, sorted. ``spark`` is where its Spark session is.
     """
 
     priority: int = 0
@@ -62,6 +62,7 @@ class Policy:
     every_commit: bool = True
     resources: tuple[tuple[str, float], ...] = ()
     placement: tuple[tuple[str, str], ...] = ()
+    spark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
