@@ -17,6 +17,7 @@ from clew.compute import RayPool
 from clew.store import Store
 from clew.testing.compute import ComputeConformance
 
+pytestmark = pytest.mark.timeout(600)
 PIPELINE = """
 import os, time
 from pathlib import Path

@@ -25,6 +25,7 @@ if shutil.which("java") is None:
         "there is no Java: apt-get install openjdk-17-jre-headless", allow_module_level=True
     )
 
+pytestmark = pytest.mark.timeout(600)  # a JVM for each worker
 PIPELINE = """
 import clew
 from pyspark.sql import DataFrame, SparkSession

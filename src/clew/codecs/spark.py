@@ -26,6 +26,14 @@ _QUIET = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
+_GENEROUS = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.timeout": "10s",
+    "spark.dynamicAllocation.executorIdleTimeout": "5s",
+    "spark.dynamicAllocation.cachedExecutorIdleTimeout": "30s",
+}
+"""On a cluster a warm session gives its executors back: else it would keep all cores for itself."""
 _NO_JAVA = ("JAVA_GATEWAY_EXITED", "UnsupportedClassVersionError")
 
 
@@ -75,6 +83,8 @@ def _make(address: str) -> Any:
     settings = dict(_QUIET)
     if address.startswith("local"):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    elif not address.startswith("sc://"):
+        settings |= _GENEROUS
     if not address.startswith("sc://"):
         settings["spark.sql.warehouse.dir"] = f"{tempfile.gettempdir()}/clew-spark-warehouse"
         settings = {"spark.master": address, **settings}
