@@ -369,7 +369,7 @@ def nodes_of_source() -> list[ast.AST]:
 
 def kinds_of_events() -> set[str]:
     """First arguments of calls whose name ends in ``emit`` (or that pass one on), where literal."""
-    passing = {"emit", "_emit", "_moved", "_note"}
+    passing = {"emit", "_emit", "_move", "_moved", "_note"}
     found = {"commit.open", "commit.finished", "commit.aborted"}  # made from the state of a commit
     for node in nodes_of_source():
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in passing:
