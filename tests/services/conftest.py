@@ -73,7 +73,7 @@ def s3():
 def ray_cluster():
     """A Ray cluster of a head without cores and two nodes with two each: ``left`` and ``right``."""
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: make test-services installs it in .venv-services")
+        pytest.skip("Ray is not installed: make test-services installs it")
     cluster = ray_nodes().Cluster()
     try:
         cluster.add("left", resources='{"left": 2}')
