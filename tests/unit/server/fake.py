@@ -479,10 +479,10 @@ class FakeVerbs:
         ]
 
     # work -----------------------------------------------------------------------------------
-    def apply(self, file, *, message=""):
+    def apply(self, file, **_):
         raise AssertionError("a server is asked apply_files")
 
-    def plan(self, file):
+    def plan(self, file, **_):
         raise AssertionError("a server is asked plan_files")
 
     def job_counts(self):
@@ -500,11 +500,11 @@ class FakeVerbs:
             for of in [(name, list(jobs))]
         ]  # fmt: skip
 
-    def apply_files(self, files, entry, *, message=""):
+    def apply_files(self, files, entry, *, message="", parameters=None, branch="main"):
         self.asked.append(("apply_files", dict(files), entry, message))
         return [Applied(pipeline=P, version=3, changed=True, global_id=JUNE, notes=("widened",))]
 
-    def plan_files(self, files, entry):
+    def plan_files(self, files, entry, *, parameters=None, branch="main"):
         datum = PlannedDatum(step="clean", action="skip", inputs=("/a",), reason="as before")
         return [Plan(pipeline=P, new_version=True, datums=(datum,), unknown=("features",))]
 
@@ -589,7 +589,7 @@ class FakeVerbs:
         self.job(job_id)
         return "reading 28,243 rows\ndone in 0.3 s\n"
 
-    def run(self, pipeline, step=None, *, reason="", priority=None):
+    def run(self, pipeline, step=None, *, reason="", priority=None, parameters=None):
         self.asked.append(("run", pipeline, step, reason))
         return JUNE
 
