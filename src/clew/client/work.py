@@ -22,19 +22,21 @@ class RemoteWork:
 
     def cancel_all(self, subject: str) -> list[Job]:
         """Stop everything of a subject that has not ended."""
-        return self._wire.post("/work/cancel", list[Job], {"subject": subject})
+        return self._wire.post("/control/cancel", list[Job], {"subject": subject})
 
     def pause(self, subject: str) -> list[Job]:
         """Let nothing of a subject begin."""
-        return self._wire.post("/work/pause", list[Job], {"subject": subject})
+        return self._wire.post("/control/pause", list[Job], {"subject": subject})
 
     def resume(self, subject: str) -> list[Job]:
         """Let what was paused go on."""
-        return self._wire.post("/work/resume", list[Job], {"subject": subject})
+        return self._wire.post("/control/resume", list[Job], {"subject": subject})
 
     def retry(self, subject: str, *, priority: int | None = None) -> list[Job]:
         """Run what failed once more."""
-        return self._wire.post("/work/retry", list[Job], {"subject": subject, "priority": priority})
+        return self._wire.post(
+            "/control/retry", list[Job], {"subject": subject, "priority": priority}
+        )
 
     def restart(self, datum_id: str) -> Job:
         """Run one datum once more."""

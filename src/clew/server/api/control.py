@@ -36,25 +36,25 @@ class Again:
     priority: int | None = None
 
 
-@router.post("/work/cancel", response_model=list[Job])
+@router.post("/control/cancel", response_model=list[Job])
 def cancel_all(call: Asked, wish: Subject) -> Response:
     """Stop everything of a subject that has not ended."""
     return call.reply(call.verbs.cancel_all(wish.subject))
 
 
-@router.post("/work/pause", response_model=list[Job])
+@router.post("/control/pause", response_model=list[Job])
 def pause(call: Asked, wish: Subject) -> Response:
     """Let nothing of a subject begin; what runs comes to the end of its datums."""
     return call.reply(call.verbs.pause(wish.subject))
 
 
-@router.post("/work/resume", response_model=list[Job])
+@router.post("/control/resume", response_model=list[Job])
 def resume(call: Asked, wish: Subject) -> Response:
     """Let what was paused go on."""
     return call.reply(call.verbs.resume(wish.subject))
 
 
-@router.post("/work/retry", response_model=list[Job])
+@router.post("/control/retry", response_model=list[Job])
 def retry(call: Asked, wish: Again) -> Response:
     """Run what failed of a job or a change once more, and what follows."""
     return call.reply(call.verbs.retry(wish.subject, priority=wish.priority))
