@@ -494,7 +494,6 @@ def _numbered(one: Input | Combined, numbers: Iterator[int]) -> int | Combinatio
     if isinstance(one, Input):
         return next(numbers)
     parts = tuple(_numbered(part, numbers) for part in one.parts)
-    only = parts[0]
-    if one.how == "cross" and len(parts) == 1 and isinstance(only, Combination):
-        return only
+    if one.how == "cross" and len(parts) == 1 and isinstance(parts[0], Combination):
+        return parts[0]
     return Combination(how=one.how, parts=parts)  # type: ignore[arg-type]  # made here alone
