@@ -5,11 +5,18 @@ Knows which room to ask for what; it changes nothing.
 
 from __future__ import annotations
 
-from clew.base.records import ChangeStatus, Endpoint, Job, Status
+from clew.base.records import ChangeStatus, Commit, Endpoint, Job, Status
 from clew.workspace.rooms import Rooms
 
 RECENT = 20
 BAD = frozenset({"failed", "refused", "blocked"})
+
+
+def commit_at(rooms: Rooms, ref: str) -> Commit:
+    """The commit of ``repo@ref`` or of an id."""
+    if "/" in ref or "@" in ref:
+        return rooms.repos.resolve(ref)
+    return rooms.repos.commit_by_id(ref)
 
 
 def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:

@@ -14,6 +14,7 @@ from clew.base.errors import Invalid
 from clew.base.records import Change, Commit, FileDiff, FileInfo
 from clew.repos import File
 from clew.tables import LARGEST_TEXT, TABULAR, compare_tables, compare_texts
+from clew.workspace.asking import commit_at
 from clew.workspace.rooms import Rooms
 
 
@@ -46,13 +47,6 @@ def compare(
             )
             found.append(compared(change, sides[0], sides[1], key, limit, Path(spill)))
     return found
-
-
-def commit_at(rooms: Rooms, ref: str) -> Commit:
-    """The commit of ``repo@ref`` or of an id."""
-    if "/" in ref or "@" in ref:
-        return rooms.repos.resolve(ref)
-    return rooms.repos.commit_by_id(ref)
 
 
 def _file(rooms: Rooms, commit: Commit, info: FileInfo | None) -> File | None:

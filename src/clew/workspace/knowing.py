@@ -18,7 +18,8 @@ from clew.base.records import Change, Commit, FileInfo, Job, UndeclaredRead
 from clew.base.records.knowing import DatumCheck, FileCheck, Reproduction, Verification
 from clew.repos import File, file_of
 from clew.store import EMPTY_TREE, Entry, TreeChange
-from clew.workspace.comparing import commit_at, compared
+from clew.workspace import late
+from clew.workspace.asking import commit_at
 from clew.workspace.repeating import train_again
 from clew.workspace.rooms import Rooms
 
@@ -192,7 +193,7 @@ def _difference(rooms: Rooms, old: str, new: str, change: TreeChange, spill: Pat
     if kind != "changed" or sides[0] is None or sides[1] is None:
         return plain
     infos = [_info(side) for side in (change.old, change.new) if side is not None]
-    told = compared(
+    told = late.compared(
         Change(path=change.path, kind="changed", old=infos[0], new=infos[1]),
         sides[0],
         sides[1],

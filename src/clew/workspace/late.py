@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 from clew.base.doors import on_demand
 
 if TYPE_CHECKING:
-    from clew.workspace.comparing import compare
+    from clew.workspace.comparing import compare, compared
     from clew.workspace.querying import into, table, to_file
 
-__all__ = ["compare", "into", "table", "to_file"]
+__all__ = ["compare", "compared", "into", "table", "to_file"]
 
 __getattr__ = on_demand(
     __name__,
-    {"compare": "comparing", "into": "querying", "table": "querying", "to_file": "querying"},
+    {
+        "compare": "comparing",
+        "compared": "comparing",
+        "into": "querying",
+        "table": "querying",
+        "to_file": "querying",
+    },
     package="clew.workspace",
 )
