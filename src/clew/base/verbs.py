@@ -42,6 +42,7 @@ from clew.base.records import (
     Verdict,
 )
 from clew.base.table_verbs import TableVerbs
+from clew.base.trial_verbs import TrialVerbs
 from clew.base.trigger_verbs import TriggerVerbs
 from clew.base.version_verbs import VersionVerbs
 from clew.base.work_verbs import WorkVerbs
@@ -57,6 +58,7 @@ class Verbs(
     FeedVerbs,
     TriggerVerbs,
     WorkVerbs,
+    TrialVerbs,
     KnowingVerbs,
     Protocol,
 ):

@@ -50,6 +50,7 @@ from clew.client.keeping import RemoteKeeping
 from clew.client.knowing import RemoteKnowing
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
+from clew.client.trials import RemoteTrials
 from clew.client.triggers import RemoteTriggers
 from clew.client.upload import Upload, is_large
 from clew.client.versions import RemoteVersions, meta_texts
@@ -64,6 +65,7 @@ class RemoteWorkspace(
     RemoteFeeds,
     RemoteTriggers,
     RemoteWork,
+    RemoteTrials,
     RemoteKnowing,
 ):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.

@@ -5,28 +5,24 @@ Knows nothing of pipelines beyond names; the search itself is in ``search.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-
-from clew.base.errors import Conflict, NotFound
-from clew.base.records import CodeRef, Experiment, ExperimentDetail, MetricPoint, Trial
+from clew.base.records import CodeRef, Experiment, ExperimentDetail, Trial
 from clew.compute import Compute
-from clew.db import Database, Tx
+from clew.db import Database
 from clew.experiments import tables
 from clew.experiments.crew import Crew
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
+from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
 from clew.experiments.search import Search
 from clew.experiments.spaces import Space, check_space, grid_size
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
-
-MINIMUM_PREFIX = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,7 @@ class SearchResult:
     metrics: dict[str, float]
 
 
-class Experiments:
+class Experiments(Kept):
     """Searches over trials of users' functions. Thread-safe; any number of searches may go on."""
 
     def __init__(
@@ -148,7 +144,7 @@ class Experiments:
             Conflict: ``id.ambiguous``.
         """
         with self._db.read() as tx:
-            row = _one(tx, tables.BY_PREFIX, id, "experiment")
+            row = one(tx, tables.BY_PREFIX, id, "experiment")
             of = {"experiment": row.id}
             return ExperimentDetail(
                 experiment=tables.experiment_of(row),
@@ -162,12 +158,7 @@ class Experiments:
         What ``initial`` of :meth:`search` takes. Raises NotFound ``trial.unknown``.
         """
         with self._db.read() as tx:
-            return str(_one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").tree)
-
-    def roots(self, tx: Tx) -> Iterator[str]:
-        """What of the store rows of this room name: it must not be collected."""
-        table = tables.trials
-        yield from tx.execute(select(table.c.tree).where(table.c.tree != "")).scalars()
+            return str(one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").tree)
 
     def list(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""
@@ -184,27 +175,6 @@ class Experiments:
                 tuple(map(tables.experiment_of, tx.execute(tables.OF_CHANGE, of))),
                 tuple(map(tables.trial_of, tx.execute(tables.TRIALS_OF_CHANGE, of))),
             )
-
-    def trial(self, id: str) -> Trial:
-        """One trial, by its id or a unique prefix of it.
-
-        Raises:
-            NotFound: ``trial.unknown``.
-            Conflict: ``id.ambiguous``.
-        """
-        with self._db.read() as tx:
-            return tables.trial_of(_one(tx, tables.TRIAL_BY_PREFIX, id, "trial"))
-
-    def points(self, trial: str) -> tuple[MetricPoint, ...]:
-        """What a trial (its full id) reported, by step."""
-        with self._db.read() as tx:
-            rows = tx.execute(tables.POINTS_OF_TRIAL, {"trial": trial})
-            return tuple(map(tables.point_of, rows))
-
-    def log(self, trial: str) -> str:
-        """The end of what a trial printed. Raises NotFound ``trial.unknown``."""
-        with self._db.read() as tx:
-            return str(_one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").log)
 
     def _run(
         self,
@@ -228,8 +198,8 @@ class Experiments:
     def _result(self, experiment: str) -> SearchResult:
         """From rows alone, so that it is the same after a restart."""
         with self._db.read() as tx:
-            id = _one(tx, tables.BY_PREFIX, experiment, "experiment").best_trial
-            row = _one(tx, tables.TRIAL_BY_PREFIX, id, "trial")
+            id = one(tx, tables.BY_PREFIX, experiment, "experiment").best_trial
+            row = one(tx, tables.TRIAL_BY_PREFIX, id, "trial")
             rows = tx.execute(tables.POINTS_OF_TRIAL, {"trial": id}).all()
         return SearchResult(
             experiment=experiment,
@@ -255,21 +225,3 @@ def _planned(definition: SearchDefinition, space: Space) -> int:
         return definition.trials
     size = grid_size(space)
     return min(definition.trials, size) if definition.trials else size
-
-
-def _one(tx: Tx, query: tables.Rows, id: str, what: str) -> Any:
-    """The row whose id is ``id``, or the only one that begins with it."""
-    rows = tx.execute(query, {"prefix": id, "end": id + "\U0010ffff"}).all()
-    if len(rows) == 1 and len(id) >= MINIMUM_PREFIX:
-        return rows[0]
-    if len(rows) > 1 and len(id) >= MINIMUM_PREFIX:
-        raise Conflict(
-            "id.ambiguous",
-            f"{id!r} is the beginning of {len(rows)} {what}s.",
-            hint="Give more characters of the id.",
-        )
-    raise NotFound(
-        f"{what}.unknown",
-        f"There is no {what} {id!r}.",
-        hint="List them with: clew experiments",
-    )

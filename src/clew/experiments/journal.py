@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -20,12 +20,14 @@ from clew.base.errors import ClewError
 from clew.base.ids import new_id
 from clew.base.records import CodeRef, Node
 from clew.db import Database, Tx
-from clew.experiments import tables
+from clew.experiments import tables, trial_tables
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.spaces import Space
 from clew.experiments.tracks import Track
 from clew.lineage import Lineage
 from clew.repos import Repos
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class _Page:
     tracks: dict[int, Track] = field(default_factory=dict)
     checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
     rewound: list[Track] = field(default_factory=list)
+    files: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    usage: list[dict[str, Any]] = field(default_factory=list)
     events: list[tuple[str, Track]] = field(default_factory=list)
 
 
@@ -121,6 +125,8 @@ class Journal:
         """A trial begins again from its checkpoint; what it reported after that is forgotten."""
         track.begin_again()
         self._page.rewound.append(track)
+        self._page.points = _until(track, self._page.points)
+        self._page.files = _until(track, self._page.files)
 
     def report(self, track: Track, step: int, metrics: dict[str, float]) -> None:
         """A trial reported; a second report of a step adds to the first."""
@@ -133,10 +139,33 @@ class Journal:
         self._page.tracks[track.number] = track
 
     def checkpoint(self, track: Track, step: int, tree: str) -> None:
-        """The bytes of a checkpoint are in the store; commit them."""
+        """The bytes of a checkpoint are in the store; commit them.
+
+        From now on the trial begins again from it: nothing is acted on before it is written.
+        """
         self._hurry()
+        track.checkpoint_step, track.tree = step, tree
         self._page.checkpoints[track.number] = (step, tree)
         self._page.tracks[track.number] = track
+
+    def take(self, track: Track, message: Mapping[str, Any]) -> None:
+        """A trial said something that no search decides by."""
+        if message["kind"] == "checkpoint":
+            self.checkpoint(track, message["step"], message["tree"])
+            return
+        self._hurry()
+        self._page.tracks[track.number] = track
+        at_us = to_us(now())
+        if message["kind"] == "progress":
+            track.share, track.note = message["share"], message["text"]
+        elif message["kind"] == "file":
+            row = {name: message[name] for name in ("path", "type", "step", "digest", "size_bytes")}
+            self._page.files[track.id, message["path"]] = {
+                "trial": track.id, "at_us": at_us, **row
+            }  # fmt: skip
+        elif message["kind"] == "usage":
+            usage = {"trial": track.id, "at_us": message["at_us"], "values": message["values"]}
+            self._page.usage.append(usage)
 
     def pause(self, track: Track) -> None:
         """A trial waits at a rung."""
@@ -208,10 +237,12 @@ class Journal:
         for track in page.rewound:
             bounds = {"of_trial": track.id, "after_step": track.checkpoint_step}
             tx.execute(tables.FORGET_POINTS, bounds)
+            tx.execute(trial_tables.FORGET_FILES, bounds)
         for number, (step, tree) in page.checkpoints.items():
             self._commit(tx, page.tracks[number], step, tree)
         self._write_tracks(tx, page)
         self._write_points(tx, page)
+        trial_tables.write(tx, list(page.files.values()), page.usage)
         for kind, track in page.events:
             self._emit(tx, kind, track.id, _about(track))
         if leader is not None:
@@ -283,8 +314,8 @@ class Journal:
 
 
 _CHANGING = [
-    "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "error",
-    "log", "ended_us",
+    "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "share",
+    "note", "error", "log", "ended_us",
 ]  # fmt: skip
 
 
@@ -304,10 +335,21 @@ def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
         "checkpoint": track.checkpoint,
         "checkpoint_step": track.checkpoint_step,
         "tree": track.tree,
+        "share": track.share,
+        "note": track.note,
         "error": track.error,
         "log": track.log,
         "started_us": track.started_us,
         "ended_us": track.ended_us,
+    }
+
+
+def _until(track: Track, rows: dict[_Key, dict[str, Any]]) -> dict[_Key, dict[str, Any]]:
+    """Rows but for those of a trial that come after the step at which it begins again."""
+    return {
+        key: row
+        for key, row in rows.items()
+        if row["trial"] != track.id or row["step"] <= track.step
     }
 
 
@@ -348,6 +390,8 @@ def _load_tracks(tx: Tx, experiment: str, metric: str) -> list[Track]:
             checkpoint=row.checkpoint,
             checkpoint_step=row.checkpoint_step,
             tree=row.tree,
+            share=row.share,
+            note=row.note,
             error=row.error,
             log=row.log,
             started_us=row.started_us,

@@ -6,6 +6,9 @@ Knows no store.
 CHECKPOINT_PATH = "/checkpoint.pkl"
 """What ``trial.restore()`` gives."""
 
+CHECKPOINT_DIRECTORY = "/checkpoint"
+"""Files of a checkpoint that is a directory, below it; then there is no CHECKPOINT_PATH."""
+
 MODEL_PATH = "/model.pkl"
 """The model that the function returned, where it is not the checkpoint or the trial is done."""
 

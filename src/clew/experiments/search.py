@@ -119,7 +119,7 @@ class Search:
             track.report(step, metrics.get(self._definition.metric))
             self._journal.report(track, step, metrics)
         else:
-            self._journal.checkpoint(track, news.message["step"], news.message["tree"])
+            self._journal.take(track, news.message)
 
     def _end_run(self, track: Track, outcome: Outcome | ClewError) -> None:
         if isinstance(outcome, ClewError):

@@ -69,6 +69,8 @@ trials = Table(
     Column("checkpoint", Text),  # the commit
     Column("checkpoint_step", Integer, nullable=False),
     Column("tree", Text, nullable=False),  # of that commit
+    Column("share", Float),  # how far it says it is
+    Column("note", Text, nullable=False),
     Column("error", Text, nullable=False),
     Column("log", Text, nullable=False),
     Column("started_us", BigInteger, nullable=False),
@@ -176,6 +178,10 @@ def trial_of(row: Any) -> Trial:
         checkpoint=row.checkpoint,
         seed=row.seed,
         error=row.error,
+        target=row.target,
+        progress=row.share,
+        note=row.note,
+        checkpoint_step=row.checkpoint_step,
     )
 
 

@@ -38,6 +38,9 @@ class Track:
     checkpoint: str | None = None
     checkpoint_step: int = 0
     tree: str = ""
+    share: float | None = None
+    """How far it says that it is, where it does."""
+    note: str = ""
     error: str = ""
     log: str = ""
     started_us: int = 0

@@ -6,21 +6,31 @@ Knows neither the store nor the search: both are behind the :class:`Port` that i
 from __future__ import annotations
 
 import math
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import msgspec
 
 from clew.base.errors import Invalid
+from clew.experiments.logged import Logged, figure, image, table, text
+
+_DIRECTORY = object()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A pickled state with ``step`` steps behind it, and what the user keeps beside it."""
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A state with ``step`` steps behind it, and what the user keeps beside it.
+
+    Either a pickle (``content``), or a ``directory`` whose files nobody writes to any more.
+    """
 
     step: int
-    content: bytes
     meta: dict[str, object]
+    content: bytes = b""
+    directory: Path | None = None
 
 
 class Port(Protocol):
@@ -35,7 +45,14 @@ class Port(Protocol):
         ...
 
     def load(self) -> Any:
-        """The object of the checkpoint that this run begins with; None where there is none."""
+        """The checkpoint that this run begins with: its object, or a directory of its files.
+
+        None where there is none. The directory is the caller's own.
+        """
+        ...
+
+    def folder(self) -> Path:
+        """A new empty directory, for files of a checkpoint."""
         ...
 
     def copy(self, obj: object) -> bytes:
@@ -44,6 +61,14 @@ class Port(Protocol):
 
     def save(self, checkpoint: Checkpoint) -> bool:
         """Keep a checkpoint now; False where it is too soon after the last one."""
+        ...
+
+    def log(self, logged: Logged) -> None:
+        """Keep a file of the trial."""
+        ...
+
+    def progress(self, share: float, text: str) -> None:
+        """Pass on how far the trial says it is."""
         ...
 
 
@@ -175,24 +200,50 @@ class Trial:
         if self._pending is not None and self._pending.step < step:
             self._keep_pending()
 
-    def checkpoint(self, obj: object, *, step: int | None = None, **meta: object) -> None:
+    @overload
+    def checkpoint(self, obj: object, /, *, step: int | None = None, **meta: object) -> None: ...
+
+    @overload
+    def checkpoint(
+        self, /, *, step: int | None = None, **meta: object
+    ) -> AbstractContextManager[Path]: ...
+
+    def checkpoint(
+        self, obj: object = _DIRECTORY, /, *, step: int | None = None, **meta: object
+    ) -> AbstractContextManager[Path] | None:
         """Make ``obj`` (anything that pickles) what :meth:`restore` gives from now on.
 
         It is copied at once and kept when its step is over, at most once a second and in any case
         when the function returns. Without this call the returned model is the checkpoint.
+
+        Without ``obj`` the checkpoint is a directory: what is written into it is kept, and
+        :meth:`restore` gives a directory with these files::
+
+            with trial.checkpoint() as folder:
+                model.save(folder / "model.keras")
+
+        Large files are read piece by piece, and pieces that an earlier checkpoint had cost nothing.
 
         Args:
             obj: The whole state that training continues from.
             step: Steps behind that state; by default the step of the loop over :meth:`steps`
                 that this is called in, else the last one reported.
             meta: Plain values to keep beside it.
+
+        Raises:
+            Invalid: ``checkpoint.empty`` where nothing was written into the directory.
         """
-        at = max(self._step, self._in_step) if step is None else step
-        self._latest = Checkpoint(step=at, content=self._port.copy(obj), meta=meta)
-        self._pending = self._latest
+        at = self._at() if step is None else step
+        if obj is _DIRECTORY:
+            return self._checkpoint_directory(at, meta)
+        self._set_latest(Checkpoint(step=at, content=self._port.copy(obj), meta=meta))
+        return None
 
     def restore(self) -> Any:
-        """The object of the latest checkpoint, or None for a trial that begins."""
+        """The latest checkpoint: its object, or the Path of a directory with its files.
+
+        None for a trial that begins. The directory is a copy for this run; write to it freely.
+        """
         self._restored = True
         self._step = max(self._step, self._start)
         return self._port.load()
@@ -200,6 +251,50 @@ class Trial:
     def log(self, text: str) -> None:
         """Add a line to the log of this trial."""
         print(text, flush=True)  # noqa: T201 - standard output is the log of a call
+
+    def log_text(self, name: str, content: str, *, step: int | None = None) -> None:
+        """Keep a text with this trial, as ``name/STEP.txt`` (or with the suffix of ``name``).
+
+        Like all that is logged it is one file for each name and step: logged again, it is replaced.
+        ``step`` is that of the loop, or the last one reported. Raises Invalid ``trial.log``.
+        """
+        self._port.log(text(name, content, self._at() if step is None else step))
+
+    def log_table(self, name: str, rows: object, *, step: int | None = None) -> None:
+        """Keep a table: a frame of pandas, Polars or Arrow, a dict of columns, a list of dicts.
+
+        Kept as Parquet. Raises Invalid ``trial.log``.
+        """
+        self._port.log(table(name, rows, self._at() if step is None else step))
+
+    def log_figure(self, name: str, drawing: object, *, step: int | None = None) -> None:
+        """Keep a figure: of Matplotlib (as PNG), of Plotly, Altair or Bokeh (as HTML), or a file.
+
+        Raises Invalid ``trial.log``.
+        """
+        self._port.log(figure(name, drawing, self._at() if step is None else step))
+
+    def log_image(self, name: str, picture: object, *, step: int | None = None) -> None:
+        """Keep an image: of Pillow, an array (height, width[, 3 or 4]), PNG bytes, or a file.
+
+        Arrays of floats go from 0 to 1, those of whole numbers from 0 to 255. Raises Invalid
+        ``trial.log``.
+        """
+        self._port.log(image(name, picture, self._at() if step is None else step))
+
+    def progress(self, share: float, text: str = "") -> None:
+        """Say how far this trial is, from 0 to 1, where its steps do not say enough.
+
+        Raises:
+            Invalid: ``trial.progress`` for what is no share.
+        """
+        if not 0 <= share <= 1:
+            raise Invalid(
+                "trial.progress",
+                f"{share!r} is not a share of the work.",
+                hint="Write trial.progress(done / total), between 0 and 1.",
+            )
+        self._port.progress(float(share), text)
 
     # for the worker -------------------------------------------------------------------------
 
@@ -212,6 +307,31 @@ class Trial:
         return self._latest
 
     # within ---------------------------------------------------------------------------------
+
+    def _at(self) -> int:
+        return max(self._step, self._in_step)
+
+    @contextmanager
+    def _checkpoint_directory(self, step: int, meta: dict[str, object]) -> Iterator[Path]:
+        folder = self._port.folder()
+        try:
+            yield folder
+            if not any(one.is_file() for one in folder.rglob("*")):
+                raise Invalid(
+                    "checkpoint.empty",
+                    "Nothing was written into the directory of the checkpoint.",
+                    hint="Write files into the path that `with trial.checkpoint() as path` gives.",
+                )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._set_latest(Checkpoint(step=step, directory=folder, meta=meta))
+
+    def _set_latest(self, checkpoint: Checkpoint) -> None:
+        before = self._latest
+        self._latest = self._pending = checkpoint
+        if before is not None and before.directory is not None:
+            shutil.rmtree(before.directory, ignore_errors=True)
 
     def _is_over(self) -> bool:
         if self._step < self._target:

@@ -2,8 +2,9 @@
 
 Knows no rows and no search: it speaks to its parent in messages and writes bytes to the store.
 
-Messages: ``report`` {step, metrics} and ``checkpoint`` {step, tree} are sent, ``rung`` {step} is
-asked and answered by {target}. The value of the call is {paused, step, checkpoint_step, tree}.
+Messages: ``report`` {step, metrics}, ``checkpoint`` {step, tree}, ``file`` {path, type, step,
+digest, size_bytes} and ``progress`` {share, text} are sent, ``rung`` {step} is asked and answered
+by {target}. The value of the call is {paused, step, checkpoint_step, tree}.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +26,14 @@ import cloudpickle
 from clew.base.errors import Invalid
 from clew.codecs import annotations_of, load_value
 from clew.compute import CallContext, load_function
-from clew.experiments.paths import CHECKPOINT_PATH, META_FORMAT, META_PATH, MODEL_PATH
+from clew.experiments.logged import Logged
+from clew.experiments.paths import (
+    CHECKPOINT_DIRECTORY,
+    CHECKPOINT_PATH,
+    META_FORMAT,
+    META_PATH,
+    MODEL_PATH,
+)
 from clew.experiments.trial import Checkpoint, Trial
 from clew.store import EMPTY_TREE, Entry, Store
 
@@ -39,8 +48,9 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     [{parameter, tree, paths}], ``trial`` {id, number, params, seed, start, target, max_steps} and
     ``restore`` (the tree that :meth:`Trial.restore` reads, '' for none).
 
-    The tree that comes back has /checkpoint.pkl (what restore gives), /model.pkl where that is not
-    the returned model, or the trial is done, and /meta.json; it is '' where there is neither.
+    The tree that comes back has /checkpoint.pkl or files below /checkpoint/ (what restore gives),
+    /model.pkl where that is not the returned model, or the trial is done, and /meta.json; it is ''
+    where there is neither.
     """
     function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
     port = WorkerPort(payload, context)
@@ -68,6 +78,7 @@ class WorkerPort:
         self._saved_at_s = time.monotonic()
         self.scratch = context.scratch
         """A directory of this run alone."""
+        self._folders = 0
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Send it; the parent batches."""
@@ -79,11 +90,20 @@ class WorkerPort:
         return int(str(answer["target"]))
 
     def load(self) -> Any:
-        """Unpickle the checkpoint (or the model) of the tree that this run begins with."""
+        """Unpickle the checkpoint (or the model) of the tree that this run begins with.
+
+        Where that is a directory, its files in one of the caller's own.
+        """
         tree = self._payload["restore"]
         if not tree:
             return None
-        entry = self.store.get(tree, CHECKPOINT_PATH) or self.store.get(tree, MODEL_PATH)
+        entry = self.store.get(tree, CHECKPOINT_PATH)
+        if entry is None and any(self.store.entries(tree, CHECKPOINT_DIRECTORY)):
+            folder = self.folder()
+            folder.rmdir()
+            self.store.export_tree(tree, CHECKPOINT_DIRECTORY, folder)
+            return folder
+        entry = entry or self.store.get(tree, MODEL_PATH)
         if entry is None:
             raise Invalid(
                 "checkpoint.empty",
@@ -92,6 +112,13 @@ class WorkerPort:
             )
         with self.store.open_file(entry.digest) as file:
             return pickle.load(file)
+
+    def folder(self) -> Path:
+        """A new empty directory below the scratch of this run."""
+        self._folders += 1
+        folder = self.scratch / ".clew" / f"checkpoint-{self._folders}"
+        folder.mkdir(parents=True)
+        return folder
 
     def copy(self, obj: object) -> bytes:
         """A pickle that refers to the user's classes: read again beside the same code."""
@@ -118,18 +145,39 @@ class WorkerPort:
         """Bytes into the store, durable when this returns; the tree of them, '' for nothing."""
         if checkpoint is None and model is None:
             return ""
-        files = {META_PATH: self._meta(checkpoint)}
-        if checkpoint is not None:
-            files[CHECKPOINT_PATH] = checkpoint.content
+        contents: dict[str, bytes | Path] = {META_PATH: self._meta(checkpoint)}
+        if checkpoint is not None and checkpoint.directory is not None:
+            contents |= _files_below(checkpoint.directory)
+        elif checkpoint is not None:
+            contents[CHECKPOINT_PATH] = checkpoint.content
         if model is not None:
-            files[MODEL_PATH] = model
+            contents[MODEL_PATH] = model
         with self.store.writer() as writer:
-            put = {path: writer.put(content) for path, content in files.items()}
+            put = {path: writer.put(content) for path, content in contents.items()}
             entries = [
                 Entry(path=path, digest=digest, size_bytes=size)
                 for path, (digest, size) in sorted(put.items())
             ]
             return writer.tree(EMPTY_TREE, entries)
+
+    def log(self, logged: Logged) -> None:
+        """Write a file of the trial; the parent keeps its name."""
+        with self.store.writer() as writer:
+            digest, size_bytes = writer.put(logged.content)
+        self._context.send(
+            {
+                "kind": "file",
+                "path": logged.path,
+                "type": logged.kind,
+                "step": logged.step,
+                "digest": digest,
+                "size_bytes": size_bytes,
+            }
+        )
+
+    def progress(self, share: float, text: str) -> None:
+        """Send it."""
+        self._context.send({"kind": "progress", "share": share, "text": text})
 
     def _meta(self, checkpoint: Checkpoint | None) -> bytes:
         trial = self._payload["trial"]
@@ -143,6 +191,15 @@ class WorkerPort:
             "meta": checkpoint.meta if checkpoint else {},
         }
         return json.dumps(about, sort_keys=True, default=str).encode()
+
+
+def _files_below(directory: Path) -> dict[str, bytes | Path]:
+    """Where each file of a checkpoint stands in its tree; links to files are followed."""
+    return {
+        f"{CHECKPOINT_DIRECTORY}/{file.relative_to(directory).as_posix()}": file
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
 
 
 def _arguments(

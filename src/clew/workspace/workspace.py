@@ -62,6 +62,7 @@ from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.reacting import Reacting
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.tables import Tables
+from clew.workspace.trials import Trials
 from clew.workspace.versions import Versions
 from clew.workspace.work import Work
 
@@ -69,7 +70,7 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Knowing):
+class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowing):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

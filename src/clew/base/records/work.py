@@ -265,6 +265,14 @@ class Trial:
     """Id of the commit that holds its latest checkpoint."""
     seed: int
     error: str = ""
+    target: int = 0
+    """The step that its run is going to, or went to."""
+    checkpoint_step: int = 0
+    """Steps that are behind its latest checkpoint."""
+    progress: float | None = None
+    """How far it says it is, from 0 to 1, where it does."""
+    note: str = ""
+    """What it says besides."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -575,6 +575,8 @@ def upgrade(op: Operations) -> None:
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("checkpoint_step", sa.Integer(), nullable=False),
         sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("share", sa.Float(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("log", sa.Text(), nullable=False),
         sa.Column("started_us", sa.BigInteger(), nullable=False),
@@ -651,6 +653,18 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index("tags_by_commit", "tags", ["commit"])
     op.create_table(
+        "trial_files",
+        sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["trial"], ["trials.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("trial", "path"),
+    )
+    op.create_table(
         "trial_points",
         sa.Column("trial", sa.Text(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
@@ -658,6 +672,15 @@ def upgrade(op: Operations) -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["trial"], ["trials.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trial", "step"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "trial_usage",
+        sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("values", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["trial"], ["trials.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("trial", "at_us"),
         sqlite_with_rowid=False,
     )
     op.create_table(

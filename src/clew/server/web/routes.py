@@ -16,7 +16,7 @@ from clew.base.errors import ClewError, Invalid, NotFound
 from clew.base.records import Commit, FileDiff, FileInfo, Job, ModelVersion, TableProfile, Verdict
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
-from clew.server.web import forms
+from clew.server.web import forms, trials
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
@@ -26,6 +26,7 @@ from clew.server.web.words import href
 
 router = APIRouter(include_in_schema=False)
 router.include_router(forms.router)
+router.include_router(trials.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000

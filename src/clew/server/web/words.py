@@ -29,6 +29,7 @@ _PAGES = {
     "checkpoint": "/commits/",
     "job": "/jobs/",
     "experiment": "/experiments/",
+    "trial": "/trials/",
     "model_version": "/models/",
     "verdict": "/verdicts/",
     "endpoint": "/endpoints/",

@@ -1,0 +1,94 @@
+"""Tables of what a trial keeps besides metrics: files that it logged, what it used of the machine.
+
+Knows nothing of how a search goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Delete,
+    ForeignKey,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    select,
+)
+
+from clew.base.clock import from_us
+from clew.base.records.trials import TrialFile, UsageSample
+from clew.db import Json, Tx, metadata
+
+Rows = Select[*tuple[Any, ...]]
+
+# One row for each name and step: a trial that begins again writes the same ones once more.
+files = Table(
+    "trial_files",
+    metadata,
+    Column("trial", ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", Text, primary_key=True),  # name/STEP.suffix
+    Column("type", Text, nullable=False),  # text, table, figure or image
+    Column("step", Integer, nullable=False),
+    Column("digest", Text, nullable=False),  # of the content in the store
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+
+usage = Table(
+    "trial_usage",
+    metadata,
+    Column("trial", ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True),
+    Column("values", Json, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+FILES_OF_TRIAL: Rows = (
+    select(files).where(files.c.trial == bindparam("trial")).order_by(files.c.path)
+)
+FILE: Rows = select(files).where(
+    files.c.trial == bindparam("trial"), files.c.path == bindparam("path")
+)
+USAGE_OF_TRIAL: Rows = (
+    select(usage).where(usage.c.trial == bindparam("trial")).order_by(usage.c.at_us)
+)
+
+# What a trial logged after the checkpoint that it goes back to: it is about to be logged again.
+FORGET_FILES: Delete = delete(files).where(
+    files.c.trial == bindparam("of_trial"), files.c.step > bindparam("after_step")
+)
+
+
+def write(tx: Tx, logged: Sequence[dict[str, Any]], samples: Sequence[dict[str, Any]]) -> None:
+    """Keep rows of files and of usage; those that are there are replaced."""
+    if logged:
+        refresh = ["type", "step", "digest", "size_bytes", "at_us"]
+        tx.upsert(files, list(logged), key=["trial", "path"], refresh=refresh)
+    if samples:
+        rows = {(row["trial"], row["at_us"]): row for row in samples}
+        tx.upsert(usage, list(rows.values()), key=["trial", "at_us"], refresh=["values"])
+
+
+def file_of(row: Any) -> TrialFile:
+    """The record of a row."""
+    return TrialFile(
+        trial=row.trial,
+        path=row.path,
+        kind=row.type,
+        step=row.step,
+        size_bytes=row.size_bytes,
+        digest=row.digest,
+        at=from_us(row.at_us),
+    )
+
+
+def sample_of(row: Any) -> UsageSample:
+    """The record of a row."""
+    return UsageSample(at=from_us(row.at_us), values=row._mapping["values"])
