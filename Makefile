@@ -6,6 +6,8 @@ export UV_PYTHON_DOWNLOADS := never
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
+# In long suites a test that hangs fails alone: by default pytest-timeout ends the whole run.
+ALONE := -o timeout_method=signal
 
 .PHONY: help setup demo test test-again test-long test-services cover check format migration lock bench bench-peers browser clean
 
@@ -42,11 +44,11 @@ test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rul
 test-again: .venv/dev.installed ## the tests that failed in the last run, one after the other
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(ARGS)
 
-test-long: .venv/dev.installed ## the slow suites too: many kills, many swaps
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-long: .venv/dev.installed ## the slow suites: many kills, many orders, many swaps (about an hour; ARGS='-k kills' for some)
+	$(BIN)/python -m pytest -m slow $(ALONE) $(ARGS)
 
 test-services: .venv/services.installed ## over real PostgreSQL, S3, Redis, Kafka and Ray, which it starts; says what it skipped and why
-	$(BIN)/python -m pytest tests/services $(ARGS)
+	$(BIN)/python -m pytest tests/services $(ALONE) $(ARGS)
 
 cover: .venv/dev.installed ## the tests with branch coverage
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)

@@ -16,6 +16,15 @@ import pytest
 from clew.testing.postgres import PostgresServer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind():
+    """Every process that these tests start has ended after the last of them, or is said."""
+    guard = beside("guard").Guard()
+    yield
+    left = guard.close()
+    assert not left, "it outlived the tests and was killed: " + "; ".join(left)
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL server with a database."""
@@ -74,7 +83,7 @@ def ray_cluster():
     """A Ray cluster of a head without cores and two nodes with two each: ``left`` and ``right``."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed: make test-services installs it")
-    cluster = ray_nodes().Cluster()
+    cluster = beside("ray_nodes").Cluster()
     try:
         cluster.add("left", resources='{"left": 2}')
         cluster.add("right", resources='{"right": 2}')
@@ -83,10 +92,10 @@ def ray_cluster():
         cluster.close()
 
 
-def ray_nodes():
-    """The module beside this one."""
-    path = Path(__file__).with_name("ray_nodes.py")
-    spec = importlib.util.spec_from_file_location("ray_nodes", path)
+def beside(name):
+    """A module beside this one."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
