@@ -23,6 +23,7 @@ from clew.server.call import ServedVerbs
 from clew.server.faults import Faults
 from clew.server.guard import Guard, Rules, rules
 from clew.server.metrics import CONTENT_TYPE, Metrics
+from clew.server.mlflow import Door
 from clew.server.proxy import Proxy
 from clew.server.s3 import Gateway
 from clew.server.tail import Changed, Tail
@@ -69,6 +70,7 @@ def create_app(
     changed: Changed | None = None,
     scratch: Path | None = None,
     s3: Callable[[Rules], Gateway] | None = None,
+    mlflow: Door | None = None,
 ) -> App:
     """An ASGI application over a workspace; the verbs are called from several threads at once.
 
@@ -78,6 +80,7 @@ def create_app(
     ``changed(seq, timeout_s)``: waits in a thread for an event after ``seq``; without it the log
     is asked ten times a second while somebody listens. ``scratch``: where uploads wait.
     ``s3``: makes the gateway that speaks S3, given who may ask; without it nobody does.
+    ``mlflow``: answers on the paths of MLflow; it is not closed here.
     """
     app = FastAPI(
         title="Clew",
@@ -94,6 +97,7 @@ def create_app(
     app.state.waiters = CapacityLimiter(_WAITERS)
     app.state.proxy = Proxy(endpoint_url, token)
     app.state.metrics = Metrics(verbs)
+    app.state.mlflow = mlflow
     app.include_router(api.router)
     app.include_router(proxy.router)
     app.include_router(web.router)
@@ -103,7 +107,20 @@ def create_app(
     for kind in (ClewError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
     who = rules(token=token, allowed_hosts=allowed_hosts)
-    return App(app, Faults(app), who, s3(who) if s3 is not None else None)
+    inner = app if mlflow is None else _Forked(app, mlflow)
+    return App(app, Faults(inner), who, s3(who) if s3 is not None else None)
+
+
+class _Forked:
+    """The application, but for the paths of MLflow: those pass by all that the others need."""
+
+    def __init__(self, app: ASGIApp, mlflow: Door) -> None:
+        self._app = app
+        self._mlflow = mlflow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        mine = scope["type"] == "http" and self._mlflow.answers(scope["path"])
+        await (self._mlflow if mine else self._app)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -113,6 +130,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.tail.close()
     await app.state.proxy.close()
+    if app.state.mlflow is not None:
+        await app.state.mlflow.stop()
 
 
 def _answer_error(request: Request, error: Exception) -> Response:

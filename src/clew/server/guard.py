@@ -8,6 +8,7 @@ browser, and only the Host header betrays it. Why Origin: a form on any page can
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import time
@@ -161,7 +162,7 @@ def _check_origin(request: Request, *, forms: bool) -> None:
         "same-origin",
         "none",
     }
-    silent = forms and changes and origin is None and _is_form(headers)
+    silent = forms and request.method == "POST" and origin is None and _is_form(headers)
     if foreign or crossed or silent:
         raise Denied(
             "origin.denied",
@@ -184,8 +185,18 @@ def _is_page(request: Request) -> bool:
 
 
 def _bearer(headers: Headers, token: str) -> bool:
+    """The token as it is, or as the password of any user: some clients know that form alone."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        return same(_password(given.strip()), token)
     return scheme.lower() == "bearer" and same(given.strip(), token)
+
+
+def _password(given: str) -> str:
+    try:
+        return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _cookie(request: Request, token: str) -> bool:

@@ -21,6 +21,7 @@ from clew.base.errors import Denied, Unavailable
 from clew.server.app import create_app
 from clew.server.call import ServedVerbs
 from clew.server.guard import Rules
+from clew.server.mlflow import Door
 from clew.server.s3 import Gateway
 from clew.server.tail import Changed, Tail
 
@@ -38,6 +39,7 @@ def serve(
     changed: Changed | None = None,
     scratch: Path | None = None,
     s3: Callable[[Rules], Gateway] | None = None,
+    mlflow: Door | None = None,
     ready: Callable[[str], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -61,6 +63,7 @@ def serve(
             changed=changed,
             scratch=scratch,
             s3=s3,
+            mlflow=mlflow,
         )
         config = uvicorn.Config(
             app,

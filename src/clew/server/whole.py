@@ -15,6 +15,7 @@ from pathlib import Path
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
 from clew.server.guard import Rules
+from clew.server.mlflow import Door, Grounds
 from clew.server.run import check_login, serve
 from clew.server.s3 import Gateway
 from clew.server.s3 import Rooms as S3Rooms
@@ -66,13 +67,17 @@ def run_server(
         working.start()
         stack.callback(working.end, grace_s)
 
+        urls: list[str] = []
+
         def ready(url: str) -> None:
+            urls.append(url)
             note = RunningServer(
                 pid=os.getpid(), url=url, serving_url=serving.url, token=settings.token
             )
             announce_server(settings.home, note)
             say(f"Clew serves {settings.home}")
             say(f"  pages and API  {url}")
+            say(f"  MLflow         {url}  (MLFLOW_TRACKING_URI; its pages: {url}/mlflow/)")
             say(f"  S3 clients     {url}  (bucket BRANCH.REPO.PROJECT)")
             say(f"  endpoints      {serving.url}/v2/models")
             say("  Ctrl-C ends it; nothing is lost.")
@@ -89,6 +94,7 @@ def run_server(
             changed=workspace.rooms.db.events.wait,
             scratch=uploads,
             s3=partial(_gateway, workspace, stack, s3_gather_s),
+            mlflow=_door(workspace, stack, uploads, lambda: urls[0]),
             ready=ready,
         )
 
@@ -106,3 +112,22 @@ def _gateway(workspace: Workspace, stack: ExitStack, gather_s: float, rules: Rul
     gateway = Gateway(ground, rules, gather_s=gather_s)
     stack.callback(gateway.close)
     return gateway
+
+
+def _door(workspace: Workspace, stack: ExitStack, scratch: Path, url: Callable[[], str]) -> Door:
+    rooms = workspace.rooms
+    grounds = Grounds(
+        db=rooms.db,
+        lineage=rooms.lineage,
+        repos=rooms.repos,
+        store=rooms.store,
+        models=rooms.models,
+        database_url=rooms.settings.database_url,
+        home=rooms.settings.home,
+        scratch=scratch,
+        url=url,
+        token=rooms.settings.token,
+    )
+    door = Door(grounds)
+    stack.callback(door.close)
+    return door

@@ -1,0 +1,58 @@
+"""What a path of MLflow's asks for, and what is fenced."""
+
+import pytest
+
+from clew.base.errors import Invalid, NotFound
+from clew.server.mlflow.asked import is_mlflow, read_path
+
+
+@pytest.mark.parametrize("prefix", ["", "/mlflow", "/mlflow/in/abcdefgh"])
+@pytest.mark.parametrize("api", ["api", "ajax-api"])
+def test_a_call_is_the_same_below_every_prefix(prefix, api):
+    asked = read_path(f"{prefix}/{api}/2.0/mlflow/runs/create")
+    assert (asked.kind, asked.call) == ("call", "runs/create")
+    assert asked.path == f"/mlflow/{api}/2.0/mlflow/runs/create"
+    assert asked.context == ("abcdefgh" if "/in/" in prefix else "")
+
+
+def test_artifacts_have_the_path_of_their_file():
+    asked = read_path("/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/a b.txt")
+    assert (asked.kind, asked.artifact) == ("artifact", "1/run/artifacts/a b.txt")
+    assert read_path("/api/2.0/mlflow-artifacts/artifacts").artifact == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/3.0/mlflow/gateway/secrets/list",
+        "/ajax-api/3.0/mlflow/jobs/1",
+        "/ajax-api/3.0/mlflow/assistant/chat",
+        "/api/3.0/mlflow/mcp-servers",
+        "/api/2.0/mlflow/webhooks",
+        "/api/2.0/mlflow/runs/create-promptlab-run",
+        "/ajax-api/2.0/mlflow/gateway-proxy",
+        "/ajax-api/3.0/mlflow/scorer/invoke",
+        "/api/3.0/mlflow/prompt-optimization/jobs",
+        "/api/2.0/mlflow-artifacts/mpu/create/a",
+        "/api/2.0/mlflow-artifacts/presigned/a",
+        "/mlflow/gateway/x/mlflow/invocations",
+        "/api/2.0/mlflow/something-new",
+    ],
+)
+def test_families_that_are_not_carried_are_fenced(path):
+    assert is_mlflow(path)
+    with pytest.raises(Invalid) as caught:
+        read_path(path)
+    assert caught.value.code == "mlflow.fenced"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/v1/repos", "/static/clew.css", "/v1/models", "/models"]
+)
+def test_paths_of_clew_are_not_mlflows(path):
+    assert not is_mlflow(path)
+
+
+def test_an_unknown_page_is_none():
+    with pytest.raises(NotFound):
+        read_path("/mlflow/elsewhere")
