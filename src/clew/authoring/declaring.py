@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from clew.authoring.checks import invalid
 from clew.base.address import DEFAULT_BRANCH, check_repo_name
@@ -29,8 +29,7 @@ ENV = "env:"
 REPO = "repo:"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Declared:
+class Declared(Struct, frozen=True, kw_only=True):
     """What was declared: a digest by name, pieces of code by name, and repos that are read."""
 
     digests: dict[str, str]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.authoring.checks import check_name, invalid
 from clew.base.address import check_ref_name, check_repo_name
@@ -94,8 +96,7 @@ class Cron(Node):
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Input:
+class Input(Struct, frozen=True, kw_only=True):
     """Files of a node that a step reads: which (``files``), how cut (``per``), and in which role.
 
     ``kind`` is ``data``, or ``reference`` for what is read but does not make a step run again.
@@ -169,8 +170,7 @@ class Input:
         return glob.fill(key, ["x"] * glob.groups)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combined:
+class Combined(Struct, frozen=True, kw_only=True):
     """Inputs that make datums together; made by ``cross``, ``union``, ``join`` and ``group``."""
 
     how: str
@@ -254,8 +254,7 @@ def cron(
 # what a step makes of them ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arranged:
+class Arranged(Struct, frozen=True, kw_only=True):
     """The inputs of a step, each with its parameter; ``combination`` is None where all cross."""
 
     inputs: tuple[Input, ...]

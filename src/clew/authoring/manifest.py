@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.authoring.declaring import declare
 from clew.authoring.inputs import Cron, Input, Node, Source
@@ -46,8 +47,7 @@ GATE_SUFFIX = ".gate"
 TEST_SUFFIX = ".test"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """A pipeline with the endpoints and monitors that close its loop."""
 
     pipeline: PipelineDefinition
@@ -60,8 +60,7 @@ class Manifest:
     """Repo → name → parameters: what a step runs over, to be committed there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Project:
+class Project(Struct, frozen=True, kw_only=True):
     """A snapshot of a project, on disk: its digest, its directory, and the file that was named."""
 
     snapshot: str

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, Unpack
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.authoring.checks import (
     check_limits,
@@ -108,8 +110,7 @@ class Training(Step):
         self.gate: Function | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndpointOptions:
+class EndpointOptions(Struct, frozen=True, kw_only=True):
     """An endpoint as written by the user."""
 
     name: str
@@ -117,8 +118,7 @@ class EndpointOptions:
     rollout: Rollout
 
 
-@dataclass(frozen=True, kw_only=True)
-class MonitorOptions:
+class MonitorOptions(Struct, frozen=True, kw_only=True):
     """A monitor as written by the user."""
 
     endpoint: str

@@ -6,7 +6,8 @@ Knows the records of the rooms below; what nodes there are is for ``nodes``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import Source
@@ -16,8 +17,7 @@ from clew.models import HoldoutDefinition
 from clew.places import RuntimeDefinition
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
+class StepOptions(Struct, frozen=True, kw_only=True):
     """How a step runs; see :meth:`Pipeline.step`."""
 
     name: str = ""
@@ -32,8 +32,7 @@ class StepOptions:
     how: Written = field(default_factory=Written)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class TrainingOptions(Struct, frozen=True, kw_only=True):
     """What makes a step a training step; see :meth:`Pipeline.train`."""
 
     target: str

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 
 MISSING: Any = object()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Parameter:
+class Parameter(Struct, frozen=True, kw_only=True, eq=False):
     """What :meth:`Pipeline.parameter` gives: stands for a value where a step is defined."""
 
     name: str
@@ -93,8 +92,7 @@ def new_parameter(
     return made
 
 
-@dataclass(frozen=True, kw_only=True)
-class Values:
+class Values(Struct, frozen=True, kw_only=True):
     """The values of a pipeline's parameters: those given, else the defaults."""
 
     pipeline: str

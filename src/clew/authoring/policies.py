@@ -9,9 +9,10 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypedDict
+
+from msgspec import Struct, field
 
 from clew.authoring.checks import invalid
 from clew.base.records.policy import Backoff, PipelinePolicy, Policy, Rate
@@ -57,8 +58,7 @@ class StepPolicy(TypedDict, total=False):
     spark: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
+class Written(Struct, frozen=True, kw_only=True):
     """A policy as it was written, with the function that handles errors, where there is one."""
 
     policy: Policy = field(default_factory=Policy)

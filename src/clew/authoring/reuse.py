@@ -9,9 +9,11 @@ import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.authoring.checks import check_name, invalid
 from clew.authoring.inputs import (
@@ -289,8 +291,7 @@ class Used:
         return self._nodes[name]
 
 
-@dataclass
-class _Copy:
+class _Copy(Struct):
     """One pipeline on its way into another."""
 
     target: Pipeline
@@ -401,8 +402,7 @@ def _moved(one: Input, places: dict[int, Input]) -> Input:
 # sets of parameters -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sets:
+class Sets(Struct, frozen=True):
     """What :meth:`Pipeline.map` runs over, as it was written."""
 
     over: Any

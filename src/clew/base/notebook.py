@@ -11,9 +11,10 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid, NotFound
 
@@ -94,8 +95,7 @@ def module_of(cells: Sequence[str], pipelines: Iterable[str] = ()) -> str:
     return head + "\n\n\n".join(parts) + "\n"
 
 
-@dataclass
-class _Statement:
+class _Statement(Struct):
     node: ast.stmt
     binds: set[str] = field(default_factory=set)
     reads: set[str] = field(default_factory=set)

@@ -6,9 +6,10 @@ Knows nothing of what happens at an instant, and never asks for the time itself.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 
@@ -32,8 +33,7 @@ _MINUTES_AND_SECONDS = (5, 6)
 _HINT = 'Write "0 5 * * *" (minute hour day month weekday), "@daily", "@every 15m" or "never".'
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(Struct, frozen=True, kw_only=True):
     """The instants of a schedule, all to the second; made by :func:`schedule`.
 
     The same for everybody who asks, whenever: ``@every`` counts from 1970-01-01 in UTC, a cron

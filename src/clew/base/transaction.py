@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.base.records import Commit
@@ -18,8 +19,7 @@ from clew.base.records import Commit
 Source = bytes | Path | BinaryIO
 
 
-@dataclass(frozen=True, kw_only=True)
-class PutPart:
+class PutPart(Struct, frozen=True, kw_only=True):
     """What a change does to one branch of one repo: ``delete`` first, then ``files``."""
 
     repo: str

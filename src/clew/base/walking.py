@@ -14,9 +14,8 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from clew.base.errors import Invalid, NotFound
 
@@ -34,8 +33,7 @@ _BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scan:
+class Scan(NamedTuple):
     """The files below a directory, by the bytes of their paths, as they stood at ``started_ns``.
 
     ``names`` are relative with slashes; ``states`` holds a :data:`STATE` of each.

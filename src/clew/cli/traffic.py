@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+from msgspec import Struct, field
 
 from clew.base.errors import NotReady
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """One answer: ids and the chance of each row."""
 
     prediction_id: str
@@ -68,8 +67,7 @@ class Caller:
         return {"name": name, "shape": [len(data)], "datatype": kind, "data": data}
 
 
-@dataclass(kw_only=True)
-class Load:
+class Load(Struct, kw_only=True):
     """A client that keeps asking for single rows on a thread of its own, and counts."""
 
     url: str

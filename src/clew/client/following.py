@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
 import httpx2
 import msgspec
+from msgspec import Struct
 
 from clew.base.errors import NotReady, Unavailable, from_wire
 from clew.base.records import ChangeStatus, Event
@@ -24,8 +24,7 @@ _SILENCE_S = 30.0
 _UNREACHABLE = "server.unreachable"
 
 
-@dataclass(kw_only=True)
-class _Wait:
+class _Wait(Struct, kw_only=True):
     """One wait: how far it has seen, when it must end, and since when nobody answers."""
 
     global_id: str | None

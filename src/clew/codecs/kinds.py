@@ -6,9 +6,10 @@ Knows no type and no library.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.repos import File
@@ -16,8 +17,7 @@ from clew.repos import File
 Content: TypeAlias = bytes | Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """What a read may use besides the files.
 
     ``scratch`` is a directory of its own, made when it is needed; None where there is none.
@@ -43,8 +43,7 @@ class Place:
         return [file.export(self.scratch / file.path.lstrip("/")) for file in files]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
+class Kind(Struct, frozen=True, kw_only=True):
     """How values of one type become a file and come back.
 
     ``read`` gets one file or more in the order of their paths, the format that was asked for

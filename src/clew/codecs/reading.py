@@ -8,10 +8,11 @@ from __future__ import annotations
 import collections.abc
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.codecs import numpy, records

@@ -10,12 +10,13 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Invalid
 from clew.codecs.formats import first_line, format_of, squeeze
@@ -70,8 +71,7 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Registered:
+class _Registered(Struct, frozen=True):
     kind: Kind
     home: dict[str, Any]
     """Globals of the module that registered it."""

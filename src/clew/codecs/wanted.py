@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
+
+from msgspec import Struct
 
 NOT_SAID = Parameter.empty
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A type, or None where nothing is said. ``suffix`` is the format that Annotated names."""
 
     type: Any

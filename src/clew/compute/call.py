@@ -6,9 +6,10 @@ Knows nothing of processes, of pipelines or of what a payload means.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from clew.base.errors import ClewError, Conflict, Invalid, Unavailable, from_wire
 
@@ -19,8 +20,7 @@ LOG_BYTES = 64 * 1024
 """How much of what a call printed is kept: its end."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One function to run on one payload, somewhere else.
 
     ``entry`` is ``package.module:function``; the function takes ``(payload, context)``. Payload
@@ -50,8 +50,7 @@ class Call:
     placement: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallError:
+class CallError(Struct, frozen=True, kw_only=True):
     """Why a call gave no value.
 
     ``kind``: ``raised`` (the user's code), ``clew`` (a ClewError: ``code``, ``hint`` and
@@ -82,8 +81,7 @@ class CallError:
         return Unavailable(f"call.{self.kind}", self.message, hint=self.hint)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """How a call ended: a value, or an error. ``log`` is the end of what it printed."""
 
     value: object

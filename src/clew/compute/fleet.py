@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 
 from clew import __version__
 from clew.base.errors import ClewError, Unavailable
@@ -56,8 +56,7 @@ _CARRIERS = 8
 _ARCHIVES = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """How a fleet works. ``size``: calls at a time, 0 for one a core of the cluster. ``sharing``:
     ``auto``, ``shared`` or ``relay``. ``idle_s``: a lane without work is given back after that.
     ``wait_s``: so long a call waits for a machine that could hold it, or for the cluster.
@@ -72,8 +71,7 @@ class Terms:
     log: Path = Path("ray.log")
 
 
-@dataclass(eq=False)
-class _Lane:
+class _Lane(Struct, eq=False):
     number: int
     demand: Demand
     since: float
@@ -86,8 +84,7 @@ class _Lane:
     relay: object = None
 
 
-@dataclass
-class _Trouble:
+class _Trouble(Struct):
     """Why calls of a demand wait: lanes that could not start, or machines that there are not."""
 
     births: int = 0
@@ -484,8 +481,7 @@ class Fleet:
         self._joined.set()
 
 
-@dataclass
-class _Code:
+class _Code(Struct):
     """Snapshots of users' projects as archives, for lanes that cannot see the directory."""
 
     _names: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import Lock as Mutex
@@ -17,6 +16,7 @@ from threading import get_ident
 from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection, CursorResult, Engine
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
@@ -90,8 +90,7 @@ class ClosingWatch(Watch, Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """Which workspace a database holds, and where its bytes are ('': on one machine's disk)."""
 
     id: str

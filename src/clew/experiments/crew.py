@@ -8,9 +8,10 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Conflict
 from clew.compute import Call, Compute, Handle, Outcome
@@ -19,16 +20,14 @@ Message = dict[str, Any]
 _AT_ONCE = 10_000
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(Struct, frozen=True):
     """A trial sent a message."""
 
     number: int
     message: Message
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A trial is at a rung at ``step`` and waits for the reply."""
 
     number: int
@@ -36,8 +35,7 @@ class Asked:
     reply: Future[Message]
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The run of a trial is over, or could not be."""
 
     number: int

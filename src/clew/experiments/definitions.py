@@ -5,7 +5,7 @@ Knows nothing of how trials run; :mod:`clew.experiments.searchers` reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 
@@ -15,8 +15,7 @@ MODES = ("min", "max")
 DEFAULT_STEPS = 27
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchDefinition:
+class SearchDefinition(Struct, frozen=True, kw_only=True):
     """A search as its author wrote it. JSON-able; write one with :func:`asha` and its siblings.
 
     ``max_steps``, ``min_steps`` count units of resource (epochs, rounds, …: what the user's loop

@@ -6,8 +6,9 @@ Knows nothing of pipelines beyond names; the search itself is in ``search.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.records import CodeRef, Experiment, ExperimentDetail, Trial
 from clew.compute import Compute
@@ -25,8 +26,7 @@ from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
+class SearchResult(Struct, frozen=True, kw_only=True):
     """What a search found.
 
     ``artefact`` is the digest of a tree with the model that the best trial returned, pickled by

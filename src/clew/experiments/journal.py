@@ -9,11 +9,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Struct, field
 
 from clew.base.clock import now, to_us
 from clew.base.errors import ClewError
@@ -30,8 +30,7 @@ from clew.repos import Repos
 _Key = TypeVar("_Key")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """What to search, on what, and for whom.
 
     ``inputs``: {parameter, tree, paths} for ``load_value``; ``provenance``: the input commits;
@@ -63,8 +62,7 @@ class Order:
         return f"{self.pipeline}/{self.step}"
 
 
-@dataclass
-class _Page:
+class _Page(Struct):
     """What is to be written next."""
 
     points: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.errors import Unavailable
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.spaces import Distribution, Space, draw, grid_point, last_value, sampler_seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
+class Told(Struct, frozen=True, kw_only=True):
     """What a sampler learns of one earlier trial.
 
     ``state``: running, paused, done or failed; ``loss`` (smaller is better, None before the first

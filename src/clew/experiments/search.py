@@ -10,8 +10,9 @@ any line leaves rows from which the same turn can be made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from clew.base.clock import now, to_us
 from clew.base.errors import ClewError, Conflict, Invalid

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.experiments.definitions import SearchDefinition
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """A search in numbers. ``rungs``: steps at which trials are compared, ascending."""
 
     rungs: tuple[int, ...]
@@ -25,8 +25,7 @@ class Rules:
     complete_best: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """How far a trial has come.
 
     ``losses[k]`` is its loss at rung k (smaller is better; ``inf`` is the worst and is never
@@ -38,8 +37,7 @@ class Progress:
     state: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Action:
+class Action(Struct, frozen=True, kw_only=True):
     """``kind``: start (trial ``number`` is new, to rung 0), promote (``number`` to ``rung``),
     wait (for a running trial) or finished.
     """

@@ -9,15 +9,15 @@ import itertools
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 
 KINDS = ("uniform", "loguniform", "randint", "choice")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Distribution:
+class Distribution(Struct, frozen=True, kw_only=True):
     """The values that one parameter may take.
 
     ``kind``: uniform (floats), loguniform (floats, even in the logarithm), randint (whole numbers,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.experiments.definitions import SearchDefinition
@@ -17,8 +18,7 @@ from clew.experiments.searchers import Progress
 OPEN_STATES = frozenset({"paused", "stopped"})
 
 
-@dataclass(kw_only=True)
-class Track:
+class Track(Struct, kw_only=True):
     """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
 
     ``target`` is the step its run goes to. All else but ``deaths`` and ``losses`` are columns of

@@ -6,9 +6,8 @@ draw takes as many rows as there are, with replacement, and the same rows for bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from clew.models.metrics import Floats, Metric, Scored
 
@@ -18,8 +17,7 @@ _CELLS = 250_000
 """Weights held at once: 2 MB, so that they stay in the cache."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """How much better one model is than another: above 0 is better.
 
     ``low`` and ``high`` bound it with ``confidence``; ``resamples`` are those in which the metric

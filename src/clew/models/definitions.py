@@ -5,7 +5,7 @@ It records; splitting, packaging and judging happen elsewhere in this room.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
@@ -13,8 +13,7 @@ from clew.base.records import CodeRef
 TASKS = ("auto", "binary", "multiclass", "regression")
 
 
-@dataclass(frozen=True, kw_only=True)
-class HoldoutDefinition:
+class HoldoutDefinition(Struct, frozen=True, kw_only=True):
     """A share of the groups of rows that is kept out of all training, for good.
 
     ``fraction`` is of the groups; ``by`` is a column or a Polars SQL expression whose value makes
@@ -25,8 +24,7 @@ class HoldoutDefinition:
     by: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationDefinition:
+class EvaluationDefinition(Struct, frozen=True, kw_only=True):
     """What a model predicts and on which rows it is judged.
 
     ``test``: a holdout, or ``repo@branch`` of data that is the test set as it stands.
@@ -38,8 +36,7 @@ class EvaluationDefinition:
     task: str = "auto"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GateDefinition:
+class GateDefinition(Struct, frozen=True, kw_only=True):
     """The rules that a model must keep. ``function`` None: every model is blessed."""
 
     target: str

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.models.curves import charts
@@ -25,8 +25,7 @@ _LATENCY_CALLS = 200
 _LATENCY_BUDGET_S = 2.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class Evaluated(Struct, frozen=True, kw_only=True):
     """A model's outputs on the test rows and what they are worth."""
 
     model: LoadedModel
@@ -35,8 +34,7 @@ class Evaluated:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Champion:
+class Champion(Struct, frozen=True, kw_only=True):
     """The model to beat. ``evaluated`` is None where it cannot be run on these test rows, for the
     reason in ``why_not``; ``metrics`` are then those recorded when it was judged.
     """
@@ -47,8 +45,7 @@ class Champion:
     why_not: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slice:
+class Slice(Struct, frozen=True, kw_only=True):
     """Test rows that share a value: how many, and how well the model does on them."""
 
     value: str
@@ -56,8 +53,7 @@ class Slice:
     metric: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slices:
+class Slices(Struct, frozen=True, kw_only=True):
     """Slices large enough to judge, worst first, and how many rows are in none of them."""
 
     overall: float
@@ -92,8 +88,7 @@ def try_champion(
     return Champion(name=name, evaluated=found, metrics=found.metrics)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
+class Bench(Struct, frozen=True, kw_only=True):
     """A candidate, the champion, and the labelled test rows that both are judged on."""
 
     frame: pl.DataFrame

@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
@@ -24,8 +24,7 @@ from clew.models.layout import MODEL, RECIPE, SIGNATURE
 Outputs: TypeAlias = dict[str, Array]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Struct, frozen=True, kw_only=True):
     """How the pickled object is asked, found out when it was packaged.
 
     ``takes``: matrix, polars or pandas. ``method``: predict (an attribute) or call (the object).

@@ -7,10 +7,10 @@ weights make the bootstrap cheap, because what has to be sorted is sorted once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,8 +20,7 @@ Weighted = Callable[[Floats], Floats]
 CALIBRATION_BINS = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
+class Scored(Struct, frozen=True, kw_only=True):
     """What is true of each test row and what a model said of it.
 
     Classification: ``truth`` and ``labels`` are positions in ``classes``; ``scores`` are
@@ -51,8 +50,7 @@ class Scored:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
+class Metric(Struct, frozen=True, kw_only=True):
     """How well a model does. ``prepare`` does what does not depend on the weights."""
 
     name: str

@@ -9,11 +9,11 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.base.records import Column, Signature

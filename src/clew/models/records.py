@@ -5,14 +5,14 @@ Plain values; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from clew.base.records import Check, CodeRef, Signature
 
 
-@dataclass(frozen=True, kw_only=True)
-class Split:
+class Split(Struct, frozen=True, kw_only=True):
     """Training rows (a tree in the store) and the commit of the frozen test rows.
 
     ``paths`` are the files of the tree to read; row counts are None where nothing was split.
@@ -24,8 +24,7 @@ class Split:
     train_rows: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingRun:
+class TrainingRun(Struct, frozen=True, kw_only=True):
     """Where a model came from; kept with it as ``/clew/training.json``.
 
     ``function`` and ``fingerprint`` are of the training function; ``features`` is the id of the
@@ -46,8 +45,7 @@ class TrainingRun:
     """What the best trial reported last, on rows that it chose itself."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Package:
+class Package(Struct, frozen=True, kw_only=True):
     """A packaged model: a durable tree, ready to be committed."""
 
     tree: str
@@ -56,8 +54,7 @@ class Package:
     test_commit: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """What a gate found; becomes a verdict when it is recorded. ``report_tree`` is durable."""
 
     model_version: str
@@ -81,8 +78,7 @@ class Judgement:
         return f"Blessed: {number} of {number} check{'' if number == 1 else 's'} passed."
 
 
-@dataclass(frozen=True, kw_only=True)
-class AliasMove:
+class AliasMove(Struct, frozen=True, kw_only=True):
     """An alias came to stand on a version, at a time, through somebody, for a reason."""
 
     model: str

@@ -5,10 +5,10 @@ Knows no worker and no bytes; every function works within the transaction that i
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from clew.base import clock
 from clew.base.address import check_ref_name
@@ -110,7 +110,7 @@ def add_verdict(tx: Tx, lineage: Lineage, verdict: Verdict, *, job: str, state: 
     """Sign and keep a verdict, and let its version know."""
     version = find(tx, verdict.model_version)
     signed = replace(verdict, digest=sign(verdict))
-    row = {name: getattr(signed, name) for name in signed.__dataclass_fields__}
+    row = asdict(signed)
     row |= {"created_us": clock.to_us(row.pop("created_at")), "model": version.model, "job": job}
     tx.execute(tables.verdicts.insert(), row)
     tx.execute(

@@ -6,10 +6,10 @@ Knows no model; a class is compared by its text, so that ``1``, ``1.0`` and ``Tr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature

@@ -5,13 +5,12 @@ It records; comparing happens elsewhere in this room.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 
 
-@dataclass(frozen=True, kw_only=True)
-class DriftDefinition:
+class DriftDefinition(Struct, frozen=True, kw_only=True):
     """When live data count as drifted.
 
     ``threshold`` is a population stability index per column; a report is made of at least
@@ -23,8 +22,7 @@ class DriftDefinition:
     min_rows: int = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class MonitorDefinition:
+class MonitorDefinition(Struct, frozen=True, kw_only=True):
     """A watch over the prediction log of an endpoint. ``retrain``: train anew when it drifts."""
 
     pipeline: str

@@ -6,10 +6,11 @@ Knows no endpoint's insides and starts no training; triggers read what it says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from clew.base import clock
 from clew.base.errors import NotFound
@@ -33,8 +34,7 @@ _SOURCES = 100
 """At most so many commits of the log are named as the source of a report, the newest."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Window:
+class _Window(Struct, frozen=True, kw_only=True):
     """Rows of one version that wait for a report, and the commits that they are in."""
 
     model_version: str
@@ -372,5 +372,5 @@ def _monitors(tx: Tx) -> list[tuple[MonitorDefinition, str]]:
 
 
 def _row(report: DriftReport) -> dict[str, Any]:
-    row = {name: getattr(report, name) for name in report.__dataclass_fields__}
+    row = asdict(report)
     return {**row, "created_us": clock.to_us(row.pop("created_at"))}

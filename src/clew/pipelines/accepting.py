@@ -5,7 +5,7 @@ Knows definitions as values; whoever asks registers what comes of it. See design
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
 

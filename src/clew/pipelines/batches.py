@@ -9,12 +9,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.records import CodeRef
 from clew.compute import Call, CallError, Compute, Handle
@@ -66,8 +67,7 @@ class Broken(Exception):
         self.traceback = error.traceback
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where and how the datums of one job run. ``log`` takes (id of a datum or '', text)."""
 
     compute: Compute
@@ -91,8 +91,7 @@ class Place:
     """Where the programs of the step's own environment are."""
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(Struct, frozen=True):
     """A datum to run, and why. ``failed`` is its report where it is for the handler of errors."""
 
     unit: Unit
@@ -100,16 +99,14 @@ class Item:
     failed: Report | None = None
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """A datum that has ended."""
 
     item: Item
     report: Report
 
 
-@dataclass(eq=False)
-class _Batch:
+class _Batch(Struct, eq=False):
     items: list[Item]
     left: set[int]
     at: int | None = None
@@ -155,24 +152,21 @@ class _Batch:
             self.handle.cancel()
 
 
-@dataclass
 class Batches:
     """Runs items; one per job, used by its thread."""
 
-    place: Place
-    _source: Iterator[list[Item]] = field(default_factory=lambda: iter(()))
-    _coming: int = 0
-    """How many items the source has yet, at most."""
-    _more: bool = True
-    _pending: deque[Item] = field(default_factory=deque)
-    _running: list[_Batch] = field(default_factory=list)
-    _queue: SimpleQueue[tuple[_Batch, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
-    _deaths: Counter[str] = field(default_factory=Counter)
-    _mean_s: float | None = None
-    _tries: Tries[Item] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._tries = Tries(self.place.step.retries, self.place.step.policy)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._source: Iterator[list[Item]] = iter(())
+        self._coming = 0
+        """How many items the source has yet, at most."""
+        self._more = True
+        self._pending = deque[Item]()
+        self._running: list[_Batch] = []
+        self._queue = SimpleQueue[tuple[_Batch, dict[str, Any] | None]]()
+        self._deaths = Counter[str]()
+        self._mean_s: float | None = None
+        self._tries: Tries[Item] = Tries(place.step.retries, place.step.policy)
 
     def run(self, items: Iterable[list[Item]], most: int) -> Iterator[list[Result]]:
         """Results as they become durable, in any order, each item once.

@@ -5,7 +5,7 @@ Knows definitions only; which branch an input has is found where the graph is ma
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from clew.base.address import DEFAULT_BRANCH, check_ref_name
 from clew.pipelines.definitions import InputDefinition, PipelineDefinition, StepDefinition

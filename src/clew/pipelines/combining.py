@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
+
+from msgspec import Struct
 
 from clew.pipelines.cutting import BETWEEN, Group, Keep, key_of, keys_of, readable
 from clew.pipelines.definitions import Combination, InputDefinition, Part, leaves
@@ -25,8 +26,7 @@ Some = Mapping[int, Sequence[Group]]
 """Groups by number of the input."""
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(Struct, frozen=True):
     """Groups that go together, and the name of what is made of them."""
 
     groups: tuple[Group, ...]
@@ -43,8 +43,7 @@ Changes = tuple[list[Element], list[Element]]
 ChangedGroups = Callable[[InputDefinition], tuple[list[Group], list[Group]]]
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """Inputs over trees: the elements that each part of a combination makes of them."""
 
     inputs: Inputs

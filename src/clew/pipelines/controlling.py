@@ -6,8 +6,9 @@ Knows rows of jobs and the engine's signals; how a job obeys them is elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import ID_LENGTH, new_id, short
@@ -24,8 +25,7 @@ from clew.pipelines.running import Tools, base_of, current_head
 _CAN_RETRY = frozenset({"failed", "refused", "cancelled"})
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """What is meant: all jobs of a change, of a pipeline or of a step; or one job."""
 
     kind: str

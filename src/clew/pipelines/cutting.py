@@ -6,8 +6,9 @@ Values over a tree of the store. Knows nothing of several inputs and of datums. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+from msgspec import Struct
 
 from clew.pipelines.definitions import InputDefinition
 from clew.repos import Glob, glob_match
@@ -22,8 +23,7 @@ File = tuple[str, str]
 """Path and digest."""
 
 
-@dataclass(frozen=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Which groups of an input are wanted: by their places, which is asked only of files whose path
     is ``likely``.
     """
@@ -32,8 +32,7 @@ class Keep:
     likely: Callable[[str], object] = bool
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True, dict=True):
     """The files that one parameter gets in one datum.
 
     ``name`` is what outputs are called after, '' for a whole repo. ``place`` tells the groups of an

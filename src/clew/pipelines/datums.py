@@ -6,8 +6,9 @@ Values over trees of the store. Knows no rows and runs nothing. See design/0006.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from clew.base.ids import ALPHABET, ID_LENGTH
 from clew.pipelines.combining import Element, Side, changed
@@ -19,8 +20,7 @@ _SHOWN = 20
 """So many files of a whole repo are named with a datum one by one."""
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """One datum to be: its key, the stem of its output, and what it reads."""
 
     key: str
@@ -66,8 +66,7 @@ def _shown(group: Group) -> Iterator[str]:
         yield from (before + path for path, _ in group.files)
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(Struct, frozen=True, dict=True):
     """A step over trees: all that the keys of its datums depend on.
 
     ``trees`` maps names of inputs to digests of trees; there is none where there is no commit.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
@@ -30,8 +31,7 @@ PARAMETER_SET = "*"
 """The parameter of an input that is a set of parameters."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputDefinition:
+class InputDefinition(Struct, frozen=True, kw_only=True):
     """What one parameter of a step reads.
 
     ``per`` cuts the files that match ``glob`` into groups: one for each file, for each directory
@@ -74,8 +74,7 @@ class InputDefinition:
         return f"{self.parameter}.{self.slot}" if self.slot else self.parameter
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combination:
+class Combination(Struct, frozen=True, kw_only=True):
     """How datums are made of the groups of several inputs.
 
     ``parts`` are numbers of inputs of the step, or combinations in their turn. ``cross``: every
@@ -90,8 +89,7 @@ class Combination:
 Part: TypeAlias = "int | Combination"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceDefinition:
+class SourceDefinition(Struct, frozen=True, kw_only=True):
     """A repo that people or systems commit to. ``name`` is how the file calls it.
 
     With ``cron`` it is the engine that commits, a file for each tick; each takes the place of the
@@ -105,8 +103,7 @@ class SourceDefinition:
     overwrite: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepDefinition:
+class StepDefinition(Struct, frozen=True, kw_only=True):
     """One node of a pipeline.
 
     ``kind``: ``step`` (a function of datums), or the name of a plugged runner (``train``,
@@ -241,8 +238,7 @@ class StepDefinition:
         return _can_run(self.combined(), self.inputs, has_data)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PipelineDefinition:
+class PipelineDefinition(Struct, frozen=True, kw_only=True):
     """A DAG of steps over sources, as one file of a project defines it.
 
     ``snapshot`` is the digest of the tree of the project's files, ``file`` the path in it.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from msgspec import Struct
 
 from clew.pipelines.fingerprint import Fingerprint
 from clew.store import digest_of
@@ -32,8 +33,7 @@ _KNOWN = {
 _RECORD_LINE = re.compile(r"([A-Za-z_]\w*)(?:/|\.(?:py|so|cpython)|\.[^/,]*\.so)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """Versions by distribution (``python`` among them), and the digest of them all."""
 
     digest: str

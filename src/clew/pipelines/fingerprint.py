@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from clew.base.errors import NotFound
 from clew.pipelines.canonical import canonical
@@ -58,8 +59,7 @@ Piece = tuple[Module, Statement, bool]
 """A statement that counts, its module, and whether it is the step itself."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fingerprint:
+class Fingerprint(Struct, frozen=True, kw_only=True):
     """What a function is made of.
 
     ``parts`` maps ``file:name`` to the digest of that piece of code, ``imports`` are the

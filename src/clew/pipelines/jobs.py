@@ -6,9 +6,10 @@ Runs nothing. Knows definitions, commits and rows; how a job does its work is el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
+
+from msgspec import Struct, field
 
 from clew.base import clock
 from clew.base.errors import Invalid, NotFound
@@ -25,8 +26,7 @@ from clew.repos import Repos
 _CODE_KEPT = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Datums of a job."""
 
     total: int = 0
@@ -46,8 +46,7 @@ class Counts:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """A step that shall run, why, and whether also what is known must be made anew.
 
     ``anew`` names datums that run although they are done, with [outputs, aside] of before.

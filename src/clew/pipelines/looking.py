@@ -5,8 +5,9 @@ Knows rows and repos; starts nothing and writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.ids import short
 from clew.base.records import ENDED_STATES, Commit
@@ -20,8 +21,7 @@ _GOES_ON = frozenset({"start", "wait"})
 _STOPS = ENDED_STATES - {"done"}
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What to do with a waiting job: ``start``, ``wait``, or end it as ``act`` says.
 
     Of a single input also ``empty``: nothing was ever committed to it.

@@ -10,9 +10,10 @@ import bisect
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.pipelines.syntax import (
@@ -45,8 +46,7 @@ _QUIET = frozenset(
 _SKIPPED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
-@dataclass
-class Statement:
+class Statement(Struct):
     """A statement at module level. ``binds`` names, ``alters`` what other names stand for."""
 
     at: int
@@ -64,8 +64,7 @@ class Statement:
     usage: Usage
 
 
-@dataclass
-class Module:
+class Module(Struct):
     """One file, as far as names go. ``path`` is POSIX, relative to the project."""
 
     path: str

@@ -6,7 +6,8 @@ Knows trees of the store only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.base.errors import Conflict
 from clew.pipelines.work import Known, Work
@@ -16,8 +17,7 @@ AT_ONCE = 4000
 """So many files are held until they go into the tree."""
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(Struct, frozen=True):
     """Files of one datum, by which it may be named."""
 
     label: str

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import NotFound
@@ -33,8 +35,7 @@ StepName = tuple[str, str]
 """Pipeline and step."""
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """All pipelines in their current versions."""
 
     versions: dict[str, int]
@@ -117,8 +118,7 @@ def current(tx: Tx, name: str) -> Any | None:
     return tx.execute(tables.CURRENT, {"name": name}).first()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Users:
+class Users(Struct, frozen=True, kw_only=True):
     """Who uses a repo: branch and ``pipeline/step``."""
 
     readers: tuple[tuple[str, str], ...]

@@ -5,7 +5,7 @@ Knows definitions and versions of distributions; whoever asks registers what com
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
 from clew.pipelines.environment import environment_now

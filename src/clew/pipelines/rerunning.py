@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Item
@@ -25,8 +27,7 @@ Outputs = dict[str, tuple[str, int]]
 """Digest and bytes by path."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Again:
+class Again(Struct, frozen=True, kw_only=True):
     """A datum, what it gave when it ran once more, and what it had given."""
 
     unit: Unit
@@ -43,8 +44,7 @@ class Again:
         return datum_id(self.unit.key)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """Datums of a step that are known, drawn from all of them."""
 
     row: Any
@@ -103,8 +103,7 @@ def run_again(tools: Tools, row: Any, cut: Cut, known: Sequence[Known]) -> Itera
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repeated:
+class Repeated(Struct, frozen=True, kw_only=True):
     """A whole job that ran once more: its tree, and what went wrong."""
 
     tree: str

@@ -6,9 +6,10 @@ Knows nothing of experiments or models: they implement :class:`Runner` far above
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from clew.base.records import Commit, Job
 from clew.db import Tx
@@ -67,8 +68,7 @@ class StepRun(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
+class RunResult(Struct, frozen=True, kw_only=True):
     """What a run made.
 
     ``tree`` is durable in the store (flushed) and becomes the output commit, also where ``state``

@@ -8,9 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import ClewError, Conflict, NotFound, Unavailable
@@ -50,8 +52,7 @@ _GIVE_UP = 50
 """After so many failed datums without a good one, the rest of a job is not tried."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tools:
+class Tools(Struct, frozen=True, kw_only=True):
     """What a job works with."""
 
     db: Database
@@ -68,8 +69,7 @@ class Tools:
     slots: Slots
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pinned:
+class Pinned(Struct, frozen=True, kw_only=True):
     """What a job reads, fixed when it started."""
 
     row: Any

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from clew.pipelines.datums import Unit
 
 
-@dataclass(frozen=True)
-class Live:
+class Live(Struct, frozen=True):
     """A datum that runs now, and for how long."""
 
     unit: Unit
@@ -31,8 +31,7 @@ class Watched(Protocol):
         ...
 
 
-@dataclass
-class Signals:
+class Signals(Struct):
     """Flags for one job. Thread-safe.
 
     ``draining``: begin nothing more, and stop when what runs has ended. ``closing`` and

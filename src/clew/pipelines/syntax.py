@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 PLAIN_DECORATORS = frozenset(
     {"staticmethod", "classmethod", "property", "wraps", "lru_cache", "cache", "cached_property"}
@@ -29,8 +30,7 @@ Ignore = Callable[[ast.expr], bool]
 """Whether a decorator is a definition of a pipeline and so no part of the function."""
 
 
-@dataclass(frozen=True)
-class Imported:
+class Imported(Struct, frozen=True):
     """What an import statement binds: a module, or (``name``) something out of it."""
 
     module: str
@@ -38,8 +38,7 @@ class Imported:
     level: int = 0
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """A global name with the attributes taken from it, such as ``helpers.LIMIT``.
 
     ``imported`` is set where a local import statement binds the first name. ``argument`` is the
@@ -51,8 +50,7 @@ class Reference:
     argument: str | None = None
 
 
-@dataclass
-class Usage:
+class Usage(Struct):
     """What a piece of code refers to outside itself."""
 
     references: set[Reference] = field(default_factory=set)
@@ -217,8 +215,7 @@ def outside(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iter
 # references ---------------------------------------------------------------------------------
 
 
-@dataclass
-class _Scope:
+class _Scope(Struct):
     names: set[str]
     imports: dict[str, Imported]
     is_class: bool = False

@@ -7,9 +7,11 @@ more than what changed, else O(datums).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from clew.base.ids import short
 from clew.db import Database, Tx
@@ -28,8 +30,7 @@ _HELD = 5000
 _CAUSES = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Base:
+class Base(Struct, frozen=True, kw_only=True):
     """The last good job of a step, whose output is the head: what the next one builds on."""
 
     job: str
@@ -42,8 +43,7 @@ class Base:
     """Datums that failed in it and recovered: they are not in the tree, and run again."""
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(Struct, frozen=True):
     """A datum that was run before: by which job, and the files that it made."""
 
     unit: Unit
@@ -56,8 +56,7 @@ Found = tuple[Unit, Known | None, str]
 """A datum whose files are not in the output yet: what it made before, or why it runs."""
 
 
-@dataclass
-class Work:
+class Work(Struct):
     """What a job has to do.
 
     ``tree`` and ``aside`` are what its output starts from, ``gone`` datums whose files are to be
@@ -250,9 +249,9 @@ def differences(old: StepDefinition, new: StepDefinition) -> Iterator[str]:
         yield "inputs changed"
 
 
-def _fields(old: object, new: object) -> str:
+def _fields(old: Struct | None, new: Struct | None) -> str:
     """Names of the fields of two records that differ."""
-    return _names(asdict(old), asdict(new)) if old and new else "it is one, or is one no more"  # type: ignore[call-overload]  # both are dataclasses
+    return _names(asdict(old), asdict(new)) if old and new else "it is one, or is one no more"
 
 
 def unchanged_since(job: str) -> str:

@@ -12,12 +12,13 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.errors import ClewError
 from clew.base.records.policy import Failure
@@ -81,8 +82,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     evidence: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
+class _Step(Struct, frozen=True, kw_only=True):
     """The user's function with all that is the same for the datums of a batch."""
 
     task: Task

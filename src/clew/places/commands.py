@@ -9,10 +9,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
+
+from msgspec import Struct, field
 
 from clew.base.address import normal_path
 from clew.base.errors import Invalid
@@ -36,8 +37,7 @@ Kept = tuple[str, str, int]
 """Path, digest and size of a file of the output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatumOfProgram:
+class DatumOfProgram(Struct, frozen=True, kw_only=True):
     """What one run of a program gets. ``variables`` are ``CLEW_...`` with their values."""
 
     name: str

@@ -5,12 +5,12 @@ Knows nothing of pipelines; a definition travels as JSON inside that of a step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, kw_only=True)
-class CommandDefinition:
+
+class CommandDefinition(Struct, frozen=True, kw_only=True):
     """A program that runs over directories, one datum at a time.
 
     ``arguments`` are the program and what it is given; with ``shell`` there is one, a text for
@@ -29,8 +29,7 @@ class CommandDefinition:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RuntimeDefinition:
+class RuntimeDefinition(Struct, frozen=True, kw_only=True):
     """What a step runs in, where that is not the environment of the server.
 
     ``requirements`` are lines of a requirements file, as the user wrote them, ``lock`` what they

@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.places.uv import Interpreter, compile_lock, find_python, install_apart, make_environment
@@ -42,8 +43,7 @@ runpy.run_module("clew.compute.worker", run_name="__main__", alter_sys=True)
 '''
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
+class Resolved(Struct, frozen=True, kw_only=True):
     """What requirements mean: exact versions. ``packages`` has ``python`` among them."""
 
     lock: str

@@ -12,18 +12,18 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Conflict, Invalid, Unavailable
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Root:
+class Root(Struct, frozen=True, kw_only=True):
     """The files of an image on disk, to be read only, and the variables that it sets."""
 
     path: Path

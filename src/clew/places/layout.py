@@ -10,8 +10,9 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from clew.base.address import normal_path
 from clew.base.errors import Invalid
@@ -23,8 +24,7 @@ Files = Sequence[tuple[str, str]]
 """Path (``/2013/07.csv``) and digest of each file of an input."""
 
 
-@dataclass(frozen=True)
-class _Laid:
+class _Laid(Struct, frozen=True):
     """What an input's directory holds, and how each file looked when it was written."""
 
     files: tuple[tuple[str, str], ...]

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Invalid, Unavailable
 
@@ -41,8 +42,7 @@ _ASK = "import sys; print(*sys.version_info[:3], sys.implementation.cache_tag, s
 MINIMUM = (3, 11)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interpreter:
+class Interpreter(Struct, frozen=True, kw_only=True):
     """A Python on this machine. ``tag`` is that of its bytecode: ``cpython-312``."""
 
     path: str

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from clew.quality import rules
 from clew.quality.expectations import EXISTS, OF_TYPE, ROW_COUNT, Expectation
@@ -49,8 +50,7 @@ def check(frame: object, expectations: Sequence[Expectation]) -> QualityReport:
     )
 
 
-@dataclass(kw_only=True)
-class _Ruling:
+class _Ruling(Struct, kw_only=True):
     """An expectation on the way: decided (``verdict``), or which rows break it."""
 
     expectation: Expectation

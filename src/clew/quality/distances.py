@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.quality.frames import to_polars
@@ -23,8 +24,7 @@ _SMOOTHING = 0.5
 _FALSE_ALARMS = 0.01
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColumnDistance:
+class ColumnDistance(Struct, frozen=True, kw_only=True):
     """How far one column is from the reference, and what moved most.
 
     ``statistic`` is ``psi`` (0 is equal; above 0.2 is usually called drift) or ``js`` (the

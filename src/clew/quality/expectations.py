@@ -7,9 +7,10 @@ https://greatexpectations.io/expectations/ (``expect_rows_to_satisfy`` is Clew's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 
@@ -28,8 +29,7 @@ UNIQUE_TOGETHER = "expect_compound_columns_to_be_unique"
 SATISFY = "expect_rows_to_satisfy"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
+class Expectation(Struct, frozen=True, kw_only=True):
     """One rule. ``mostly`` is the share of the values (nulls apart) that must keep it.
 
     ``arguments`` are plain JSON, dates as ISO text. ``action`` says what follows where the rule is

@@ -5,13 +5,12 @@ Knows nothing of frames or of how it was found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clew.quality.expectations import Expectation
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExpectationResult:
+class ExpectationResult(Struct, frozen=True, kw_only=True):
     """Whether one expectation is met, in a sentence and with evidence.
 
     ``failed_rows`` of ``total`` values (nulls apart) break it. ``examples`` are up to five of those
@@ -26,8 +25,7 @@ class ExpectationResult:
     examples: tuple[dict[str, object], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class QualityReport:
+class QualityReport(Struct, frozen=True, kw_only=True):
     """``passed`` is False where an expectation with action ``fail`` is not met.
 
     So it is for ``quarantine`` where there are no rows to put aside (a missing column, too few

@@ -7,20 +7,19 @@ This looks at each part of the pattern and each place in the text once. Knows no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True)
-class Text:
+
+class Text(Struct, frozen=True):
     """A part that is a regular expression already; ``many``: it may end at several places."""
 
     regex: str
     many: bool = False
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Some of several sequences. ``sort``: braces, one, optional, any, some or not."""
 
     sort: str
@@ -58,8 +57,7 @@ def has_negation(items: Items) -> bool:
     )
 
 
-@dataclass
-class Acceptor:
+class Acceptor(Struct):
     """Reads one text; ``ends`` of a part from a place, each found once."""
 
     text: str

@@ -6,9 +6,9 @@ Knows nothing of who reads a branch: whether one may go is for the caller.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
+from msgspec.structs import replace
 from sqlalchemy import delete, select, update
 
 from clew.base import clock

@@ -7,10 +7,11 @@ nothing: what cannot be mended it names, with the commits and paths that it hits
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import select, update
 
 from clew.base.records import Commit
@@ -27,8 +28,7 @@ Seen = Callable[[int, int], None]
 _RESTORE = "Restore the store from a backup, or put these files again; then run clew fsck."
 
 
-@dataclass
-class _Rows:
+class _Rows(Struct):
     """What the database says, at one moment."""
 
     commits: list[Any]

@@ -6,9 +6,10 @@ Knows nothing of merges and of what commits are made for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import update
 
 from clew.base import clock
@@ -33,8 +34,7 @@ from clew.repos.staging import (
 from clew.store import EMPTY_TREE, Entry, TreeSummary, Writer
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Finish:
+class _Finish(Struct, frozen=True, kw_only=True):
     """What a caller asked of :meth:`Committing.finish`.
 
     ``staged`` is the content of the open commit and ``onto`` the head that ``tree`` was made from,

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.repos.accepting import Acceptor, Choice, Item, Items, Text, has_negation, is_hard
@@ -55,8 +56,7 @@ _CLASSES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Glob:
+class Glob(Struct, frozen=True, kw_only=True):
     """A compiled pattern. ``groups`` is its number of captures."""
 
     pattern: str

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from clew.base.address import normal_path
 from clew.base.records import Commit, Found
@@ -23,8 +24,7 @@ _PAGE = 1000
 _OURS, _THEIRS = 1, 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogFilter:
+class LogFilter(Struct, frozen=True, kw_only=True):
     """Which commits of a history are meant; each part that is given must hold.
 
     ``path`` is a file, a directory or a glob that the commit changed; ``since`` and ``until`` (both

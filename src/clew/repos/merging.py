@@ -6,7 +6,9 @@ Knows trees alone in its first half; the second half is the part of the door tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.errors import Conflict, Invalid
 from clew.base.ids import new_id
@@ -23,8 +25,7 @@ _SHOWN = 5
 _ATTEMPTS = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class Combined:
+class Combined(Struct, frozen=True, kw_only=True):
     """What the source brings to ``ours``: the paths to take, and those that both changed."""
 
     taken: tuple[Change, ...]
@@ -61,8 +62,7 @@ def combined_tree(store: Store, ours: str, taken: tuple[Change, ...]) -> str:
         return writer.tree(ours, puts, gone)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
+class _Plan(Struct, frozen=True, kw_only=True):
     """A merge with the two commits that it was made from."""
 
     merge: Merge

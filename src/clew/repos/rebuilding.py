@@ -7,10 +7,10 @@ are taken although nothing confirms them, stands in design/0013-garbage-collecti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 from sqlalchemy import select
 
 from clew.base import clock
@@ -61,8 +61,7 @@ def rebuild(db: Database, store: Store) -> Rebuilt:
     )
 
 
-@dataclass
-class _Found:
+class _Found(Struct):
     """What the store tells."""
 
     moves: dict[int, list[Any]] = field(default_factory=dict)

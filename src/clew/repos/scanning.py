@@ -10,11 +10,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+from msgspec import Struct, field
 
 from clew.base.ids import new_id
 from clew.base.walking import STATE, Scan
@@ -32,8 +32,7 @@ _UNTRUSTED = bytes(STATE.size)
 Digests: TypeAlias = list[str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What a scan has found in the cache.
 
     ``digests`` stand in the order of the scan, '' where the file must be read. ``trees`` tells for

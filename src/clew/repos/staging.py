@@ -6,10 +6,12 @@ Knows no transaction: which heads a change goes on top of, it is told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.address import DEFAULT_BRANCH, check_ref_name, normal_path
@@ -22,8 +24,7 @@ from clew.store import EMPTY_TREE, Entry, Store, Writer
 Source = bytes | Path | BinaryIO
 
 
-@dataclass(frozen=True, kw_only=True)
-class RepoChange:
+class RepoChange(Struct, frozen=True, kw_only=True):
     """What a commit does to one branch: first ``deletes``, then ``puts``, on top of the head.
 
     ``entries`` are files whose content is in the store already (``path`` is where they go);
@@ -42,8 +43,7 @@ class RepoChange:
     provenance: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Staged:
+class Staged(Struct, frozen=True, kw_only=True):
     """A change whose bytes are with the writer already."""
 
     change: RepoChange
@@ -53,8 +53,7 @@ class Staged:
     id: str
 
 
-@dataclass(frozen=True)
-class Maker:
+class Maker(Struct, frozen=True):
     """Makes finished commits of staged changes, durable but for their rows."""
 
     store: Store

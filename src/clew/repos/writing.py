@@ -6,9 +6,9 @@ Knows nothing of how a tree was made. All functions run in the transaction that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import func, select, update
 
 from clew.base import clock

@@ -14,13 +14,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.transaction import Transaction
+from msgspec import Struct
 
 from clew.base.address import DEFAULT_BRANCH, parse_address
 from clew.base.errors import Conflict, Denied, Invalid, NotFound
@@ -36,8 +36,7 @@ _COPY = 1 << 20
 _EMPTY = "branch.empty"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """What a path of ``clew://`` names. ``prefix`` is how the caller wrote its repo and ref."""
 
     prefix: str
@@ -419,8 +418,7 @@ class _OneCommit(Transaction):  # type: ignore[misc]  # fsspec has no types
             self.fs = None
 
 
-@dataclass(frozen=True)
-class _Gone:
+class _Gone(Struct, frozen=True):
     """That a path is removed."""
 
     place: Place

@@ -26,6 +26,7 @@ from clew.server.metrics import CONTENT_TYPE, Metrics
 from clew.server.mlflow import Door
 from clew.server.proxy import Proxy
 from clew.server.s3 import Gateway
+from clew.server.shapes import describe
 from clew.server.tail import Changed, Tail
 from clew.server.wire import as_clew_error, error_response
 
@@ -99,6 +100,7 @@ def create_app(
     app.state.metrics = Metrics(verbs)
     app.state.mlflow = mlflow
     app.include_router(api.router)
+    describe(app, api.shapes)
     app.include_router(proxy.router)
     app.include_router(web.router)
     app.mount("/static", web.static_files())

@@ -6,7 +6,6 @@ Knows how a request leads to the workspace that the app serves, and nothing of a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Protocol, cast
 from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
+from msgspec import Struct
 
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.records import Applied, JobCount, Plan
@@ -81,8 +81,7 @@ class ServedVerbs(Verbs, Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request's way to the workspace."""
 
     verbs: ServedVerbs

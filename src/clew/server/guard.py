@@ -13,10 +13,10 @@ import hashlib
 import hmac
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
+from msgspec import Struct
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -47,8 +47,7 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """Who may ask. ``hosts``: names that a Host header may carry (empty: any; then a token is
     what protects). ``token``: '' where no login is needed.
     """

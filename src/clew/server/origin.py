@@ -5,10 +5,10 @@ Knows the caller's Host header, and that this server passes the protocol on unde
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from msgspec.structs import replace
 
 from clew.base.records import Endpoint
 from clew.server.guard import LOOPBACK, host_name

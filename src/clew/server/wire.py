@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass
 
 import msgspec
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from msgspec import Struct
 from starlette.exceptions import HTTPException
 
 from clew.base.errors import ClewError, Invalid, NotFound
@@ -32,8 +32,7 @@ _STATUS = {
 _LOG = logging.getLogger("clew.server")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ErrorDetail:
+class ErrorDetail(Struct, frozen=True, kw_only=True):
     """What went wrong. ``kind`` says what can be done, ``code`` is stable, ``hint`` a next step."""
 
     kind: str
@@ -42,8 +41,7 @@ class ErrorDetail:
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ErrorBody:
+class ErrorBody(Struct, frozen=True, kw_only=True):
     """The body of every answer that is not a success."""
 
     error: ErrorDetail

@@ -6,7 +6,8 @@ Knows no rows and no clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.serving.definitions import Rollout
 from clew.serving.stats import Counts, quantile_s
@@ -18,8 +19,7 @@ _LATENCY_FLOOR_S = 0.005
 """Slower by less than this is never a reason to go back."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """``action``: hold, advance or back; ``reason``: one sentence; ``evidence``: its numbers."""
 
     action: str

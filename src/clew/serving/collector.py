@@ -13,10 +13,10 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 from sqlalchemy import delete, select
 
 from clew.base.clock import from_us
@@ -36,8 +36,7 @@ ROUND_BYTES = 32 << 20
 _log = logging.getLogger("clew.serving")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Reach:
+class _Reach(Struct, frozen=True, kw_only=True):
     """How far a round has read a segment. ``ended``: nothing of it will be left."""
 
     segment: Segment
@@ -46,8 +45,7 @@ class _Reach:
     ended: bool
 
 
-@dataclass
-class _Round:
+class _Round(Struct):
     """What one round has read: records by endpoint, revision and day. ``left``: bytes to go."""
 
     left: int
@@ -59,8 +57,7 @@ class _Round:
         self.groups.setdefault((record.endpoint, record.revision, day), []).append(record)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
+class _File(Struct, frozen=True, kw_only=True):
     """One file of the log, its bytes in the store and not yet in a commit."""
 
     endpoint: str

@@ -6,7 +6,8 @@ Knows nothing of files: records in, columns out, and back to predictions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.base.clock import from_us
 from clew.base.errors import Invalid
@@ -24,8 +25,7 @@ FIXED = (
 IN, OUT = "in.", "out."
 
 
-@dataclass
-class Columns:
+class Columns(Struct, dict=True):
     """Columns of one revision. ``at`` is in microseconds; missing values are None."""
 
     signature: Signature

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 COMMAND = (sys.executable, "-P", "-m", "clew.serving.process")
 LIMIT_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServingSettings:
+class ServingSettings(Struct, frozen=True, kw_only=True):
     """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask."""
 
     database_url: str
@@ -30,8 +30,7 @@ class ServingSettings:
     command: Sequence[str] = COMMAND
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessConfig:
+class ProcessConfig(Struct, frozen=True, kw_only=True):
     """What a serving process is told, as JSON in the first line of its standard input."""
 
     database_url: str

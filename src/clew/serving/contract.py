@@ -7,12 +7,13 @@ expected.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import cast
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.records import Column, Signature
 from clew.serving.tensors import (
@@ -43,8 +44,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """One tensor of a request: JSON ``data`` (flat or nested) or ``raw`` bytes."""
 
     name: str

@@ -14,9 +14,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.base.ids import PredictionIds
@@ -65,8 +65,7 @@ class Call:
         self.values: Values
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """The answer to one request. ``status`` in the words of HTTP, since the protocol has them.
 
     ``logged``: the prediction is in the log (False: not kept, or the log could not be written).
@@ -82,8 +81,7 @@ class Answer:
     allow: str = ""
 
 
-@dataclass
-class Route:
+class Route(Struct, dict=True):
     """An endpoint as it is served now. ``arms``: revisions with their share of the traffic."""
 
     name: str

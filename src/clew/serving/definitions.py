@@ -6,14 +6,14 @@ Knows nothing of rows, processes or requests: these are values that travel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
+class Rollout(Struct, frozen=True, kw_only=True):
     """How a new revision takes over. ``steps``: percentages, rising, the last one 100.
 
     A step lasts at least ``hold_s`` and ``min_requests`` requests to the new revision. It goes
@@ -79,8 +79,7 @@ def immediate() -> Rollout:
     return Rollout()
 
 
-@dataclass(frozen=True, kw_only=True)
-class EndpointDefinition:
+class EndpointDefinition(Struct, frozen=True, kw_only=True):
     """A name that predictions are asked from, and the model (the name of its repo) behind it.
 
     ``log``: keep every prediction in the repo ``{pipeline}/{endpoint}.predictions``.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
 import numpy as np
 import orjson
+from msgspec import Struct
 
 from clew.serving.contract import Contract, Tensor, Values, read_tensor
 from clew.serving.tensors import Array, InputError, of_numpy, to_raw
@@ -23,8 +23,7 @@ V1 = "v1"
 V2 = "v2"
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """A request as it was sent, parsed but not yet checked against a model.
 
     ``key`` is the request parameter ``clew-key``: requests of one key stay with one revision.

@@ -6,11 +6,11 @@ Knows no sockets and no database. Paths of the Open Inference Protocol v2 and of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
 import orjson
+from msgspec import Struct
 
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal
 from clew.serving.http import Request
@@ -23,8 +23,7 @@ EXTENSIONS = ["binary_tensor_data", "model_repository"]
 Reply = Callable[[Answer], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a path asks for, by which methods."""
 
     what: str

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import orjson
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature
@@ -46,8 +46,7 @@ May take seconds, may raise anything.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """What every answer says about its maker. ``version`` is the model version's number."""
 
     endpoint: str
@@ -58,8 +57,7 @@ class Identity:
     global_id: str
 
 
-@dataclass(eq=False)
-class Runtime:
+class Runtime(Struct, eq=False, dict=True):
     """A loaded revision.
 
     ``cost_s``: how long a batch takes, as a moving average. ``waiting``: requests not answered yet.

@@ -21,10 +21,10 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from clew.base.ids import new_id
 
@@ -185,8 +185,7 @@ class Spool:
 # reading ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segment:
+class Segment(Struct, frozen=True, kw_only=True):
     """One spool file as it was found. ``final``: nothing will be appended to it any more."""
 
     name: str

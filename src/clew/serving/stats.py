@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BOUNDS_S = (
     0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075,
@@ -16,8 +17,7 @@ BOUNDS_S = (
 """Upper bounds of the latency buckets; one more bucket holds what is above the last."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """What was answered in a span of time.
 
     ``requests`` counts every answer, ``errors`` those that the model failed at, ``rejected`` those

@@ -10,10 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import select
 
 from clew.base.errors import ClewError
@@ -31,8 +31,7 @@ T = TypeVar("T")
 _FIRST = {"live": 0, "canary": 1, "loading": 2}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """A revision that should be in memory, and its share of the traffic."""
 
     identity: Identity

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from clew.base.durations import seconds
 from clew.base.errors import Invalid
@@ -21,8 +22,7 @@ Kind = Literal["database", "directory", "bucket", "webhook", "redis", "kafka"]
 REFERENCES = ("env:", "file:")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Feed:
+class Feed(Struct, frozen=True, kw_only=True):
     """Where a source gets its data, and when that becomes a commit.
 
     ``options`` belong to the kind (a record of the file that reads it). A batch ends with
@@ -38,8 +38,7 @@ class Feed:
     batch_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeedDefinition:
+class FeedDefinition(Struct, frozen=True, kw_only=True):
     """The feed of one source of a pipeline. ``name`` is ``pipeline/source``."""
 
     name: str

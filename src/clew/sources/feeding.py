@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.base.errors import ClewError
 from clew.sources.sources import Sources
@@ -15,8 +16,7 @@ from clew.sources.sources import Sources
 _LOOK_S = 1.0
 
 
-@dataclass
-class _Worker:
+class _Worker(Struct):
     """One thread, and how it is told to end."""
 
     stop: threading.Event = field(default_factory=threading.Event)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from clew.base import clock
 from clew.base.errors import Unavailable
@@ -20,16 +21,14 @@ Position = dict[str, Any]
 Bytes = bytes | Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a reader goes on. ``marks`` are loaded when they are asked for."""
 
     position: Position
     marks: Callable[[], dict[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Increment:
+class Increment(Struct, frozen=True, kw_only=True):
     """What is new: files to put and paths to delete, and where reading goes on after it.
 
     ``marked`` and ``unmarked`` change the marks; ``check`` is called inside the transaction that
@@ -50,8 +49,7 @@ class Increment:
     check: Callable[[Tx], None] = lambda _: None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """How far behind a feed is: ``lag`` in its own items (None: not known), and a note."""
 
     lag: int | None = None
@@ -89,8 +87,7 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What readers stand on: secrets, rows, the time, and a directory for temporary files."""
 
     secret: Callable[[str], str]

@@ -9,9 +9,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import delete, select, update
 
 from clew.base import clock
@@ -33,8 +33,7 @@ class _Options(msgspec.Struct, kw_only=True):
     max_bytes: int = 10_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
+class Delivery(Struct, frozen=True, kw_only=True):
     """What became of a POST. ``id`` is its idempotency key, or a new one; ``path`` is where the
     body will stand; ``duplicate`` says that it was there already.
     """

@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import msgspec
+from msgspec import Struct
 
 from clew.base.errors import Corrupt
 from clew.store.digests import KEY_BYTES, canonical
@@ -25,8 +25,7 @@ WHOLE_BELOW = 1024 * 1024
 _FORM = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChunkList:
+class ChunkList(Struct, frozen=True, kw_only=True):
     """The chunks of a file in order: 32 bytes of key and the size of each."""
 
     keys: tuple[bytes, ...]

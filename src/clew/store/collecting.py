@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import Conflict, Corrupt, NotFound
@@ -35,8 +37,7 @@ _FEWEST_TO_MERGE = 4
 _MERGE_BELOW = PACK_LIMIT // 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """How to collect.
 
     ``thorough``: rewrite every pack that holds garbage, not only those that are more than half
@@ -50,8 +51,7 @@ class Terms:
     grace_s: float = 0.0
 
 
-@dataclass
-class _Dead:
+class _Dead(Struct):
     """What is garbage in one pack."""
 
     pack: Pack

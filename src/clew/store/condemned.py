@@ -7,9 +7,9 @@ Knows the bytes of the list and what it says of an object; who writes it and act
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from clew.base.errors import Corrupt
 from clew.store.digests import canonical, key_of
@@ -19,8 +19,7 @@ SUFFIX = ".condemned"
 _FORM = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condemned:
+class Condemned(Struct, frozen=True, kw_only=True):
     """One list. ``packs``: for every pack that was looked at, a bit for each of its keys, sorted.
 
     An object of such a pack whose bit is not set was reachable, and so was all below it.

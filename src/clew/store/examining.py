@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.base.errors import Corrupt
 from clew.store import packs
@@ -25,8 +26,7 @@ Progress = Callable[[int, int], None]
 """Told how many bytes were read, of how many."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """Something that is not as it was written. ``pack`` is where, ``digest`` which object."""
 
     code: str
@@ -36,8 +36,7 @@ class Fault:
     digest: str = ""
 
 
-@dataclass
-class Examined:
+class Examined(Struct):
     """What was read. ``whole`` are the keys of objects of which a good copy was seen."""
 
     packs: int = 0

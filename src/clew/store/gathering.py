@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.store.catalog import PACK_LIMIT
 from clew.store.chunks import CHUNK, FILE
@@ -18,8 +19,7 @@ AT_ONCE = 2
 _CHILDREN = frozenset({FILE, CHUNK})
 
 
-@dataclass
-class _Sent:
+class _Sent(Struct):
     """A full pack; without a future it has failed and is to be published again."""
 
     builder: PackBuilder

@@ -13,10 +13,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from clew.base.errors import Unavailable
 from clew.base.ids import new_id
@@ -178,8 +179,7 @@ def _beat(name: str) -> int:
     return int(beat) if beat.isdigit() else 0
 
 
-@dataclass
-class _Token:
+class _Token(Struct):
     name: str
     posted_at: float
     open: int = 0
@@ -219,7 +219,6 @@ class Lease:
         self.end()
 
 
-@dataclass
 class Leases:
     """The leases of one process on one store. Thread-safe.
 
@@ -227,16 +226,15 @@ class Leases:
     takes them down.
     """
 
-    board: Board
-    linger_s: float = LINGER_S
-    _tokens: list[_Token] = field(default_factory=list)
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _keeper: threading.Thread | None = None
-    _pid: int = field(default_factory=os.getpid)
-
-    def __post_init__(self) -> None:
-        """See to it that a process which ends by itself leaves no token on a bucket."""
-        weakref.finalize(self, _take_down, self.board, self._tokens, os.getpid())
+    def __init__(self, board: Board, linger_s: float = LINGER_S) -> None:
+        self.board = board
+        self.linger_s = linger_s
+        self._tokens: list[_Token] = []
+        self._changed = threading.Condition()
+        self._keeper: threading.Thread | None = None
+        self._pid = os.getpid()
+        # A process which ends by itself leaves no token on a bucket.
+        weakref.finalize(self, _take_down, self.board, self._tokens, self._pid)
 
     def begin(self, *, lingers: bool = True) -> Lease:
         """A lease that stands, for others to see, when this returns."""

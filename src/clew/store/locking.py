@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Unavailable
 from clew.base.ids import new_id
@@ -46,8 +47,7 @@ class Never:
         yield False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
+class Conditions(Struct, frozen=True, kw_only=True):
     """What a bucket was seen to do with conditional writes.
 
     ``bare``: an ETag must be named without its quotes (radosgw).

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Denied, Invalid, NotFound, Unavailable
 from clew.store.address import BucketAddress
@@ -42,8 +43,7 @@ class Short(Exception):
     """Fewer bytes came than were announced."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
+class Stored(Struct, frozen=True, kw_only=True):
     """What stands under a name: its bytes, its version and when the server took it in."""
 
     data: bytes

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from clew.base.errors import Corrupt, Invalid, Unavailable
 from clew.store import probing

@@ -5,11 +5,10 @@ Knows nothing of nodes, packs or files on disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """A file in a tree. ``path`` is absolute and normal (``clew.base.address.normal_path``)."""
 
     path: str
@@ -17,8 +16,7 @@ class Entry:
     size_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TreeChange:
+class TreeChange(Struct, frozen=True, kw_only=True):
     """A path whose file differs between two trees; a side without the file is None."""
 
     path: str
@@ -26,8 +24,7 @@ class TreeChange:
     new: Entry | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TreeSummary:
+class TreeSummary(Struct, frozen=True, kw_only=True):
     """How many files there are, and how many bytes together."""
 
     files: int

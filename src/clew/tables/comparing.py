@@ -11,9 +11,10 @@ import datetime
 import decimal
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError, Invalid
 from clew.base.records import ColumnChange, NumbersChange, RowChange, TableDiff
@@ -83,8 +84,7 @@ def _count(table: Any) -> int:
     return int(table.count_rows() if hasattr(table, "count_rows") else table.num_rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shape:
+class _Shape(Struct, frozen=True, kw_only=True):
     """What two tables have in common, as SQL: each shared column so that both sides compare."""
 
     key: tuple[str, ...]
@@ -325,8 +325,7 @@ class _Comparison:
         return tuple(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
+class _Found(Struct, frozen=True, kw_only=True):
     added: int
     removed: int
     changed: int

@@ -10,11 +10,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
+from msgspec import Struct, field
 
 from clew.base.errors import ClewError, Denied, Invalid, Unavailable
 
@@ -35,8 +35,7 @@ Rows = Callable[[str], list[tuple[Any, ...]]]
 _CTE = frozenset({"RECURSIVE_CTE_NODE", "CTE_NODE"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True):
     """A table that a query names: the parts of its name, as it stands in the catalog."""
 
     parts: tuple[str, ...]
@@ -51,8 +50,7 @@ class Reference:
         return (*self.parts[:-1], f"{self.parts[-1]}@{self.version}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """A query that was understood. ``columns`` are all names that it may read; None: any."""
 
     text: str
@@ -60,8 +58,7 @@ class Question:
     columns: frozenset[str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What a query may use. ``spill``: a directory for what does not fit into memory."""
 
     memory_bytes: int = 0
@@ -71,8 +68,7 @@ class Limits:
     threads: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Supply:
+class Supply(Struct, frozen=True, kw_only=True):
     """What stands behind a reference: Arrow tables, datasets or readers, one below the other.
 
     ``database``: the first part of the name is that of an attached database.
@@ -166,8 +162,7 @@ def explained(limits: Limits) -> Iterator[None]:
 # the query ----------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
-class _Walk:
+class _Walk(Struct, kw_only=True):
     """Tables, columns and functions of a parsed query; what it may not name is refused."""
 
     references: list[Reference] = field(default_factory=list)

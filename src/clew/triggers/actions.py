@@ -6,17 +6,17 @@ Knows what may be written; how it is done is for the workspace.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 
 REFERENCES = ("env:", "file:")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Action:
+class Action(Struct, frozen=True, kw_only=True):
     """One thing to do. ``options`` belong to the kind."""
 
     kind: Literal["run", "retrain", "rollback", "notify"]

@@ -6,9 +6,11 @@ Knows what may be written; what becomes of it over time is in ``folding``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.address import parse_address
 from clew.base.durations import said, seconds
@@ -21,8 +23,7 @@ AMOUNTS = ("rows", "bytes", "files", "commits")
 READINGS = ("requests", "errors", "error_rate", "p50_ms", "p99_ms")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condition:
+class Condition(Struct, frozen=True, kw_only=True):
     """A condition: a part that is met by what happens, or ``all`` or ``any`` of several.
 
     Written with ``&`` and ``|``. ``options`` belong to the kind. Of ``all`` with ``within_s`` the

@@ -6,10 +6,10 @@ Knows no rows and no clock: the same steps are taken live and when history is re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from clew.base.durations import said
 from clew.base.ids import derived_id
@@ -24,8 +24,7 @@ COMMITTED = "commit.finished"
 OWN = (TICKED, POLLED, DUE)
 
 
-@dataclass(kw_only=True)
-class Cause:
+class Cause(Struct, kw_only=True):
     """Something that happened once. ``id`` names it for ever; ``text`` is for people."""
 
     id: str
@@ -38,16 +37,14 @@ class Cause:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(kw_only=True)
-class Leaf:
+class Leaf(Struct, kw_only=True):
     """How far one part of a condition is: the cause that met it, or what has been counted."""
 
     cause: Cause | None = None
     amounts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(kw_only=True)
-class State:
+class State(Struct, kw_only=True):
     """How far a trigger is. ``fired`` are the times of its last firings, newest last.
 
     ``held_us``: it waits until then, for its cool-down or its limit.
@@ -58,8 +55,7 @@ class State:
     held_us: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """What a step came to: ``fire`` or ``skip``, for these causes and this reason."""
 
     act: str

@@ -5,16 +5,16 @@ Plain values; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.triggers.actions import Action
 from clew.triggers.conditions import Condition
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trigger:
+class Trigger(Struct, frozen=True, kw_only=True):
     """A condition that has actions.
 
     Within ``cooldown_s`` of the last firing no other follows, and no more than ``limit_count``
@@ -44,8 +44,7 @@ class Trigger:
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Firing:
+class Firing(Struct, frozen=True, kw_only=True):
     """One trigger set off. ``state``: pending, done, failed or skipped.
 
     ``id`` follows from the trigger and its causes, and is the idempotency key of its actions.
@@ -73,7 +72,7 @@ class Firing:
     change: str
     created_at: datetime
     finished_at: datetime | None
-    at: datetime = field(kw_only=True)
+    at: datetime
 
 
 def _invalid(trigger: Trigger, why: str) -> Invalid:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 from sqlalchemy import select, update
 
 from clew.base import clock
@@ -53,8 +54,7 @@ MAX_ATTEMPTS = 5
 _BATCH = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hands:
+class Hands(Struct, frozen=True, kw_only=True):
     """What triggers cannot do themselves."""
 
     actions: Mapping[str, Act] = field(default_factory=dict)

@@ -6,11 +6,12 @@ The user's file is imported in a worker only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.authoring import Manifest, read_manifests
 from clew.base.address import DEFAULT_BRANCH, normal_path
@@ -29,8 +30,7 @@ DESCRIBE = "clew.authoring.manifest:describe"
 DESCRIBE_TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What of a project is applied: a file of it, with values of parameters, on a branch."""
 
     entry: str

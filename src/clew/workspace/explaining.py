@@ -7,7 +7,8 @@ datums, files) and says it in sentences. It changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clew.base.address import Address, parse_address
 from clew.base.errors import Invalid, NotFound
@@ -22,8 +23,7 @@ HISTORY = 1000
 MANY = 2000
 
 
-@dataclass(kw_only=True)
-class Thread:
+class Thread(Struct, kw_only=True):
     """What has been found so far: nodes in reading order, and edges from cause to effect."""
 
     nodes: dict[str, Node] = field(default_factory=dict)

@@ -6,8 +6,9 @@ that applying a file again changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from clew.base.errors import NotFound
 from clew.pipelines import PipelineDefinition, StepDefinition

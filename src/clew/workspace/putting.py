@@ -6,8 +6,9 @@ Knows repos, the store and the scan cache; whether the repo may be written is fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from clew.base.address import normal_path
 from clew.base.archive import check_sources
@@ -20,8 +21,7 @@ from clew.repos import Repos, Scans
 from clew.store import Entry, Store, Writer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Put:
+class Put(Struct, frozen=True, kw_only=True):
     """What is asked: paths in the repo with their content, where a Path may be a directory."""
 
     repo: str
@@ -34,8 +34,7 @@ class Put:
     meta: Mapping[str, str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Directory:
+class _Directory(Struct, frozen=True, kw_only=True):
     """One directory of a put: what was found, and which files the head may lack.
 
     ``before`` is the tree that the cache names for its place.

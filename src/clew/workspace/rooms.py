@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.base.errors import Conflict, NotFound, Unavailable
 from clew.base.settings import Settings, shown
@@ -33,8 +34,7 @@ QUERIES = 2
 """So many queries run at a time in a server."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rooms:
+class Rooms(Struct, frozen=True, kw_only=True):
     """Everything below the workspace, open."""
 
     settings: Settings

@@ -6,9 +6,9 @@ Knows the doors of experiments, models and serving; how each does its part is th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 

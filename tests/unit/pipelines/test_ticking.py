@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from clew.base.schedules import schedule
 from clew.pipelines import InputDefinition, PipelineDefinition, SourceDefinition

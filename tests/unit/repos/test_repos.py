@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import Conflict, Invalid, NotFound, NotReady

@@ -5,12 +5,12 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, kw_only=True)
-class RepoInfo:
+
+class RepoInfo(Struct, frozen=True, kw_only=True):
     """A repo. ``kind``: source, output, model, report, log, checkpoint, drift or code."""
 
     name: str
@@ -21,8 +21,7 @@ class RepoInfo:
     """Branch name to the id of its head commit (None: no finished commit yet)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Commit:
+class Commit(Struct, frozen=True, kw_only=True):
     """A version of a repo. ``state``: open, finished or aborted.
 
     ``tree`` is the digest of the content (while open: of what was put so far, '' where a job will
@@ -49,8 +48,7 @@ class Commit:
     meta: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileInfo:
+class FileInfo(Struct, frozen=True, kw_only=True):
     """A file, or a directory: then ``digest`` is '' and the size is of all below it.
 
     ``kind``: file or directory.
@@ -62,8 +60,7 @@ class FileInfo:
     size_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """One path that differs between two commits. ``kind``: added, deleted or changed."""
 
     path: str
@@ -72,8 +69,7 @@ class Change:
     new: FileInfo | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """One fact, as it was recorded. ``seq`` orders all events of a workspace."""
 
     seq: int
@@ -84,8 +80,7 @@ class Event:
     data: dict[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodeRef:
+class CodeRef(Struct, frozen=True, kw_only=True):
     """A function of a user, in a snapshot of the project that it lives in.
 
     ``snapshot`` is the digest of the tree of the project's files, ``file`` the path in it and

@@ -6,13 +6,12 @@ Plain values that travel between rooms and over the wire. Cells are what JSON ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clew.base.records.data import FileInfo
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColumnChange:
+class ColumnChange(Struct, frozen=True, kw_only=True):
     """A column that only one side has, or that has another type. ``kind``: added, removed, retyped.
 
     ``old`` and ``new`` are DuckDB's names of the types ('' where the column is not).
@@ -24,8 +23,7 @@ class ColumnChange:
     new: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class NumbersChange:
+class NumbersChange(Struct, frozen=True, kw_only=True):
     """A column of numbers that differs as a whole: ``count`` (of values), ``nulls``, ``mean``,
     ``min`` and ``max`` before and after.
     """
@@ -35,8 +33,7 @@ class NumbersChange:
     new: dict[str, float | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowChange:
+class RowChange(Struct, frozen=True, kw_only=True):
     """One row. ``kind``: added, removed or changed; ``key`` is empty where none was given.
 
     Of a changed row ``old`` and ``new`` have the cells that differ; else the side that has the row
@@ -49,8 +46,7 @@ class RowChange:
     new: dict[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableDiff:
+class TableDiff(Struct, frozen=True, kw_only=True):
     """How two tables differ, by the columns that both have.
 
     With a ``key`` a row is its key, and ``cells`` has for each column in how many rows it changed.
@@ -70,8 +66,7 @@ class TableDiff:
     sample: tuple[RowChange, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextDiff:
+class TextDiff(Struct, frozen=True, kw_only=True):
     """How two texts differ: lines added and removed, and a unified diff (``cut``: its beginning).
 
     Where they are too different to be compared line by line, ``text`` is ''.
@@ -83,8 +78,7 @@ class TextDiff:
     cut: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileDiff:
+class FileDiff(Struct, frozen=True, kw_only=True):
     """A path that differs (as in ``Change``), and how: as a table, as text, or ``note`` why not."""
 
     path: str

@@ -5,12 +5,12 @@ Plain values that travel over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, kw_only=True)
-class SourceInfo:
+
+class SourceInfo(Struct, frozen=True, kw_only=True):
     """A source that commits by itself. ``name`` is ``pipeline/source``.
 
     ``kind``: database, directory, bucket, webhook, redis, kafka. ``state``: waiting, polling,
@@ -40,8 +40,7 @@ class SourceInfo:
     position: dict[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Received:
+class Received(Struct, frozen=True, kw_only=True):
     """What became of a request to a webhook. ``id`` is its idempotency key, or a new one."""
 
     source: str
@@ -50,8 +49,7 @@ class Received:
     duplicate: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class TriggerInfo:
+class TriggerInfo(Struct, frozen=True, kw_only=True):
     """A trigger. ``state``: active or paused. ``when`` and ``action`` are in words.
 
     ``progress`` says of each part of the condition how far it is; ``next_at`` is its next tick.
@@ -72,8 +70,7 @@ class TriggerInfo:
     """Why it does not fire although its condition is met: a cool-down, a limit."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FiringInfo:
+class FiringInfo(Struct, frozen=True, kw_only=True):
     """One trigger set off. ``state``: pending, done, failed or skipped. ``reason`` is a sentence.
 
     ``causes`` are what set it off, each once: commits, ticks, values, events. ``effect`` says what
@@ -96,8 +93,7 @@ class FiringInfo:
     finished_at: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replayed:
+class Replayed(Struct, frozen=True, kw_only=True):
     """When a trigger would have fired over history, and when it did.
 
     ``kind``: both, only_replayed (it would have, and did not) or only_fired.

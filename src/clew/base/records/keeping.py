@@ -6,11 +6,10 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, kw_only=True)
-class Collected:
+class Collected(Struct, frozen=True, kw_only=True):
     """What a garbage collection did, or (``dry_run``) would do.
 
     ``objects`` and ``freed_bytes`` are what went. ``kept_bytes`` is garbage that stays for now, in
@@ -32,8 +31,7 @@ class Collected:
     waiting: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """One thing that ``clew fsck`` found wrong, and what it hits.
 
     ``code`` is stable. ``commits`` are the ids of commits that cannot be read whole, ``paths`` the
@@ -48,8 +46,7 @@ class Problem:
     repaired: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkup:
+class Checkup(Struct, frozen=True, kw_only=True):
     """What ``clew fsck`` looked at, and what is wrong: nothing, where ``problems`` is empty."""
 
     packs: int
@@ -60,8 +57,7 @@ class Checkup:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Bytes of one repo, branch or commit (``name``), or of what no repo names (``other``).
 
     ``logical_bytes`` is the size of the files of all its versions, each counted whole;
@@ -77,8 +73,7 @@ class Usage:
     exclusive_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rebuilt:
+class Rebuilt(Struct, frozen=True, kw_only=True):
     """What ``clew rebuild`` has made again from the store.
 
     ``unconfirmed`` are commits whose bytes stand in the store while nothing says whether their

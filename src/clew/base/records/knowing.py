@@ -5,14 +5,13 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clew.base.records.differences import TableDiff, TextDiff
 from clew.base.records.work import UndeclaredRead
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """One difference between what something was made of and what was before.
 
     ``kind``: code, package, parameter, option, expectation, input, depends, version, file, run or
@@ -27,8 +26,7 @@ class Cause:
     diff: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileCheck:
+class FileCheck(Struct, frozen=True, kw_only=True):
     """A file that is not the same when it is made again. ``kind``: changed, added or removed.
 
     ``offset`` is the first byte that differs, None where only one side has the file.
@@ -43,8 +41,7 @@ class FileCheck:
     text: TextDiff | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class DatumCheck:
+class DatumCheck(Struct, frozen=True, kw_only=True):
     """A datum that was run again. ``verdict``: same, different or failed."""
 
     datum: str
@@ -57,8 +54,7 @@ class DatumCheck:
     error: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Struct, frozen=True, kw_only=True):
     """Datums of a pipeline that would be skipped, run again to see whether they give the same.
 
     ``known`` is how many there are, of which ``datums`` were drawn with ``seed``.
@@ -75,8 +71,7 @@ class Verification:
     undeclared: tuple[UndeclaredRead, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricCheck:
+class MetricCheck(Struct, frozen=True, kw_only=True):
     """A metric of a training, then and when it was repeated."""
 
     name: str
@@ -84,8 +79,7 @@ class MetricCheck:
     new: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class Reproduction(Struct, frozen=True, kw_only=True):
     """A job that was repeated in a scratch place. ``verdict``: identical, equal, different, failed.
 
     ``equal``: the metrics of a training are the same, its bytes are not. ``expected`` and ``found``

@@ -5,12 +5,12 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
+
+class Column(Struct, frozen=True, kw_only=True):
     """A column of a signature. ``type``: an Arrow type name such as int64, double or string."""
 
     name: str
@@ -18,8 +18,7 @@ class Column:
     nullable: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Signature:
+class Signature(Struct, frozen=True, kw_only=True):
     """What a model takes and gives.
 
     ``frame``: how it wants its input: polars, pandas or numpy. A numpy model has one input of
@@ -33,8 +32,7 @@ class Signature:
     classes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelVersion:
+class ModelVersion(Struct, frozen=True, kw_only=True):
     """A model that a training step made. ``state``: candidate, blessed, refused or overridden."""
 
     id: str
@@ -57,8 +55,7 @@ class ModelVersion:
     created_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One rule of a gate, what was seen, and why that passes or not."""
 
     name: str
@@ -69,8 +66,7 @@ class Check:
     evidence: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """A gate's judgement of one model version; ``digest`` signs the rest of it."""
 
     id: str
@@ -91,8 +87,7 @@ class Verdict:
     override_reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Revision:
+class Revision(Struct, frozen=True, kw_only=True):
     """A model version on an endpoint.
 
     ``state``: loading, canary, live, draining, retired, rolled_back or failed. ``traffic`` is a
@@ -112,8 +107,7 @@ class Revision:
     errors: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """A name that predictions are asked from."""
 
     name: str
@@ -130,8 +124,7 @@ class Endpoint:
     p99_ms: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(Struct, frozen=True, kw_only=True):
     """One logged prediction request: its rows, its answer, and what made it."""
 
     id: str
@@ -145,8 +138,7 @@ class Prediction:
     outputs: dict[str, list[object]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColumnDrift:
+class ColumnDrift(Struct, frozen=True, kw_only=True):
     """How far a column's live values are from the reference. ``threshold``: where drift begins."""
 
     column: str
@@ -157,8 +149,7 @@ class ColumnDrift:
     detail: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DriftReport:
+class DriftReport(Struct, frozen=True, kw_only=True):
     """A window of live predictions compared with the training reference of the live model."""
 
     id: str

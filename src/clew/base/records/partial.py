@@ -5,11 +5,10 @@ Knows nothing of what the body holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, kw_only=True)
-class Partial:
+class Partial(Struct, frozen=True, kw_only=True):
     """``id`` is what the client chose; ``size_bytes`` is where it goes on."""
 
     id: str

@@ -5,13 +5,12 @@ Plain values that travel with a definition; they know no storage, and no key cou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from clew.base.records.data import CodeRef
 
 
-@dataclass(frozen=True, kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """Pauses between the tries of a datum: ``first_s``, then ``factor`` times as long each time.
 
     No pause is longer than ``max_s``; each is shortened at random by up to the part ``jitter``
@@ -24,8 +23,7 @@ class Backoff:
     jitter: float = 0.25
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """What an ``on_error`` handler is told: a stable code, one line, and the user's traceback."""
 
     code: str
@@ -33,16 +31,14 @@ class Failure:
     traceback: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rate:
+class Rate(Struct, frozen=True, kw_only=True):
     """At most ``starts`` jobs in any ``per_s`` seconds."""
 
     starts: int
     per_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """How a step is run. ``retries`` and the limits of one datum stand in its definition.
 
     ``retry_on`` are names of exceptions (a base class means its subclasses too) and stable codes
@@ -65,8 +61,7 @@ class Policy:
     spark: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PipelinePolicy:
+class PipelinePolicy(Struct, frozen=True, kw_only=True):
     """What holds for all steps of a pipeline together: jobs at once, datums at once, starts."""
 
     max_jobs: int | None = None

@@ -5,14 +5,14 @@ Plain values; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from clew.base.records.work import MetricPoint, Trial
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialFile:
+class TrialFile(Struct, frozen=True, kw_only=True):
     """A file that a trial logged. ``kind``: text, table, figure or image.
 
     ``path`` is ``name/STEP.suffix``: one file for each name and step.
@@ -27,8 +27,7 @@ class TrialFile:
     at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class UsageSample:
+class UsageSample(Struct, frozen=True, kw_only=True):
     """What a trial used of its machine at a moment.
 
     ``values``: ``cpu_percent`` (100 is one core), ``memory_bytes``, and for each GPU
@@ -39,8 +38,7 @@ class UsageSample:
     values: dict[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialDetail:
+class TrialDetail(Struct, frozen=True, kw_only=True):
     """A trial with all that it kept: points by step, files by path, samples by time, its log."""
 
     trial: Trial

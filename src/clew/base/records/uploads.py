@@ -6,13 +6,13 @@ Plain values; they know no storage and no protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, kw_only=True)
-class Upload:
+
+class Upload(Struct, frozen=True, kw_only=True):
     """A file of a branch that comes in parts. ``options`` is what its client wants of it.
 
     ``done`` is what the client was told when the file was committed, '' until then.
@@ -27,8 +27,7 @@ class Upload:
     done: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadPart:
+class UploadPart(Struct, frozen=True, kw_only=True):
     """One part: a file in the store, its MD5 in hexadecimal, and the checksums its client sent."""
 
     number: int
@@ -39,8 +38,7 @@ class UploadPart:
     at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What a tree does not say of a content at a path. ``at``: when it was put there last.
 
     ``etag``: as its client knows it, without quotes ('': never told); ``headers``: what it is to

@@ -5,14 +5,14 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from clew.base.records.data import Change, Commit, FileInfo
 
 
-@dataclass(frozen=True, kw_only=True)
-class BranchInfo:
+class BranchInfo(Struct, frozen=True, kw_only=True):
     """A branch. ``head`` is None where nothing was finished on it yet."""
 
     repo: str
@@ -24,8 +24,7 @@ class BranchInfo:
     """Steps whose results are committed here."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tag:
+class Tag(Struct, frozen=True, kw_only=True):
     """A name that stays with one commit."""
 
     repo: str
@@ -37,8 +36,7 @@ class Tag:
     meta: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MergeConflict:
+class MergeConflict(Struct, frozen=True, kw_only=True):
     """A path that both sides changed, and not to the same; a side without the file is None."""
 
     path: str
@@ -47,8 +45,7 @@ class MergeConflict:
     theirs: FileInfo | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Merge:
+class Merge(Struct, frozen=True, kw_only=True):
     """What a merge did, or would do.
 
     ``kind``: nothing (the branch has all of it), forward (the branch goes on from the source),
@@ -66,8 +63,7 @@ class Merge:
     conflicts: tuple[MergeConflict, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """What keeps a commit from going. ``kind``: commit, tag, job, model_version, revision, head,
     pipeline or open; ``yields`` says whether ``force`` passes over it.
     """
@@ -79,8 +75,7 @@ class Holder:
     yields: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Removal:
+class Removal(Struct, frozen=True, kw_only=True):
     """What goes, or would go. ``how``: squashed, dropped or deleted (a whole repo).
 
     ``heads`` are the branches that move back, with their new head (None: empty then). ``holders``
@@ -94,16 +89,14 @@ class Removal:
     done: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """One commit in the history of a path, and what it did there."""
 
     commit: Commit
     change: Change
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColumnProfile:
+class ColumnProfile(Struct, frozen=True, kw_only=True):
     """A column of a file. What is not known without reading more than is worth it is None.
 
     ``low`` and ``high`` are the smallest and largest value, as text for people. ``distinct`` counts
@@ -118,8 +111,7 @@ class ColumnProfile:
     distinct: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableProfile:
+class TableProfile(Struct, frozen=True, kw_only=True):
     """A tabular file in a few numbers. ``format``: Parquet, CSV, Arrow or JSON lines."""
 
     path: str

@@ -5,7 +5,7 @@ Plain values that travel over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from clew.base.records.data import Commit, Event
 from clew.base.records.knowing import Cause
@@ -13,8 +13,7 @@ from clew.base.records.models import DriftReport, Endpoint, ModelVersion, Revisi
 from clew.base.records.work import Experiment, Job, Trial
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """A thing in the lineage. ``kind``: file, datum, job, commit, code, pipeline, experiment,
     trial, checkpoint, model_version, verdict, revision, prediction, drift_report.
     """
@@ -26,8 +25,7 @@ class Node:
     detail: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edge:
+class Edge(Struct, frozen=True, kw_only=True):
     """``target`` came from ``source`` (ids of nodes), by ``label`` (made, read, judged, …)."""
 
     source: str
@@ -35,8 +33,7 @@ class Edge:
     label: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """The answer to *why*: the thing asked for, all it came from (or that came from it), and the
     edges between. ``nodes`` are in the order in which a person should read them.
     """
@@ -50,8 +47,7 @@ class Explanation:
     """Of the job that it is, or that made it: what differs from the good job of the step before."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChangeStatus:
+class ChangeStatus(Struct, frozen=True, kw_only=True):
     """All that one change caused."""
 
     global_id: str
@@ -67,8 +63,7 @@ class ChangeStatus:
     events: tuple[Event, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(Struct, frozen=True, kw_only=True):
     """The workspace at a glance: what ran, what waits, what was refused."""
 
     workspace: str
@@ -82,8 +77,7 @@ class Status:
     """Of the latest changes, newest first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Applied:
+class Applied(Struct, frozen=True, kw_only=True):
     """What ``apply`` did. ``changed`` is False where the file was registered already."""
 
     pipeline: str
@@ -94,8 +88,7 @@ class Applied:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictResult:
+class PredictResult(Struct, frozen=True, kw_only=True):
     """The answer of an endpoint. ``outputs``: name to one value a row.
 
     ``classes``: which classes the values of an output are of, in order, where it is a classifier's.

@@ -5,9 +5,10 @@ Plain values that travel between rooms and over the wire; they know no storage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 JOB_STATES = (
     "waiting",
@@ -27,8 +28,7 @@ holds its place until somebody resumes it; ``superseded``: a newer change took i
 ENDED_STATES = frozenset({"done", "failed", "refused", "blocked", "cancelled", "superseded"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepInfo:
+class StepInfo(Struct, frozen=True, kw_only=True):
     """A node of a pipeline. ``kind``: source, step, train or gate."""
 
     name: str
@@ -41,8 +41,7 @@ class StepInfo:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParameterInfo:
+class ParameterInfo(Struct, frozen=True, kw_only=True):
     """A parameter of a pipeline, with the value that its current version has."""
 
     name: str
@@ -52,8 +51,7 @@ class ParameterInfo:
     help: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PipelineInfo:
+class PipelineInfo(Struct, frozen=True, kw_only=True):
     """A pipeline as it is registered now; ``version`` counts from 1 and grows with each change."""
 
     name: str
@@ -67,8 +65,7 @@ class PipelineInfo:
     parameters: tuple[ParameterInfo, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class UndeclaredRead:
+class UndeclaredRead(Struct, frozen=True, kw_only=True):
     """Something that a step's code read although its key does not depend on it.
 
     ``kind``: file, env, clock, random, network or program. ``where`` is the line of the user's code
@@ -91,8 +88,7 @@ class UndeclaredRead:
         return f"{before}{self.name}{place}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """One run of one step for one change. ``counts`` are datums."""
 
     id: str
@@ -126,8 +122,7 @@ class Job:
     """What its code read although no key depends on it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Datum:
+class Datum(Struct, frozen=True, kw_only=True):
     """One unit of work of a job. ``state``: done, skipped, failed, refused, recovered or running.
 
     ``reason`` says why it ran or was skipped. ``inputs`` are ``repo:/path`` with their digests.
@@ -147,8 +142,7 @@ class Datum:
     """What a refusal rests on: failing expectations with sample rows."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogEntry:
+class LogEntry(Struct, frozen=True, kw_only=True):
     """Something that was printed: by a datum (its id), or by the job ('')."""
 
     at: datetime
@@ -156,8 +150,7 @@ class LogEntry:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogPage:
+class LogPage(Struct, frozen=True, kw_only=True):
     """A part of a job's log. ``next`` is where to read on; ``ended``: there will be no more."""
 
     entries: tuple[LogEntry, ...]
@@ -165,8 +158,7 @@ class LogPage:
     ended: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlannedDatum:
+class PlannedDatum(Struct, frozen=True, kw_only=True):
     """What would happen to one datum. ``action``: run, skip or delete."""
 
     step: str
@@ -175,8 +167,7 @@ class PlannedDatum:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepCost:
+class StepCost(Struct, frozen=True, kw_only=True):
     """What a step would do, and how long it is likely to take.
 
     ``sure`` is False where the step reads what one above it makes anew: then the numbers are
@@ -194,8 +185,7 @@ class StepCost:
     total_s: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What applying a file (or committing data) would do, before anything happens.
 
     ``unknown`` names steps whose inputs are not known before the steps above them have run.
@@ -210,8 +200,7 @@ class Plan:
     """Of each step, in the order in which they run."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Struct, frozen=True, kw_only=True):
     """A search. ``mode``: min or max. ``state``: running, done, failed or cancelled."""
 
     id: str
@@ -232,8 +221,7 @@ class Experiment:
     """Why it failed, with the traceback of the first trial that did; '' where it did not."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobCount:
+class JobCount(Struct, frozen=True, kw_only=True):
     """How many jobs of a step are in a state, and how their datums ended."""
 
     pipeline: str
@@ -245,8 +233,7 @@ class JobCount:
     failed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
+class Trial(Struct, frozen=True, kw_only=True):
     """One set of parameters. ``state``: pending, running, paused, done, stopped or failed.
 
     ``value`` is the experiment's metric at the last report, ``step`` the resource used so far.
@@ -275,8 +262,7 @@ class Trial:
     """What it says besides."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricPoint:
+class MetricPoint(Struct, frozen=True, kw_only=True):
     """Metrics that a trial reported after ``step`` units of resource."""
 
     trial: str
@@ -285,8 +271,7 @@ class MetricPoint:
     at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExperimentDetail:
+class ExperimentDetail(Struct, frozen=True, kw_only=True):
     """An experiment with its trials (by number) and every point they reported."""
 
     experiment: Experiment

@@ -1,7 +1,5 @@
 """The routes of the API, one file a subject; each route is one verb."""
 
-from fastapi import APIRouter
-
 from clew.server.api import (
     control,
     data,
@@ -17,9 +15,13 @@ from clew.server.api import (
     versions,
     work,
 )
+from clew.server.shapes import Routes, answer
 from clew.server.wire import ErrorBody
 
-router = APIRouter(prefix="/api/v1", responses={"default": {"model": ErrorBody}})
+shapes: dict[str, type] = {}
+router = Routes(
+    prefix="/api/v1", responses={"default": answer(ErrorBody, "What went wrong.", shapes)}
+)
 for part in (
     control,
     data,
@@ -36,5 +38,6 @@ for part in (
     querying,
 ):
     router.include_router(part.router)
+    shapes |= part.router.shapes
 
-__all__ = ["router"]
+__all__ = ["router", "shapes"]

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 
 from clew.base.records import Job, LogPage
 from clew.server.call import Asked, Limit
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["work"])
+router = Routes(tags=["work"])
 
 Seconds = Annotated[float, Query(ge=0, le=30, description="How long to wait for something new.")]
 

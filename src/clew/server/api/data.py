@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime
 from starlette.background import BackgroundTask
@@ -24,9 +24,10 @@ from clew.base.metadata import parse_meta
 from clew.base.records import Change, Commit, FileInfo, RepoInfo
 from clew.server.call import Asked, Call, Limit
 from clew.server.ranges import answer_range
+from clew.server.shapes import Routes
 from clew.server.upload import received
 
-router = APIRouter(tags=["data"])
+router = Routes(tags=["data"])
 TAR_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from clew.base.errors import Invalid
@@ -16,8 +16,9 @@ from clew.base.records import Commit
 from clew.base.records.feeds import Received, SourceInfo
 from clew.server.call import Asked
 from clew.server.guard import knows_token
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["sources"])
+router = Routes(tags=["sources"])
 MOST_BYTES = 100_000_000
 """Of any webhook, whatever its own limit."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from clew.base.records.keeping import Checkup, Collected, Usage
 from clew.server.call import Asked
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["keeping"])
+router = Routes(tags=["keeping"])
 
 
 @dataclass(frozen=True, kw_only=True)

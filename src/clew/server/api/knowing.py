@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from clew.base.records import Job
 from clew.base.records.knowing import Reproduction, Verification
 from clew.server.call import Asked
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["work"])
+router = Routes(tags=["work"])
 
 
 @dataclass(frozen=True, kw_only=True)

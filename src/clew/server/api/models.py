@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from clew.base.records import (
@@ -21,8 +21,9 @@ from clew.base.records import (
 )
 from clew.server.call import Asked, Limit
 from clew.server.origin import seen_from
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["models and endpoints"])
+router = Routes(tags=["models and endpoints"])
 
 
 @dataclass(frozen=True, kw_only=True)

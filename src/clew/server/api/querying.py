@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 
 from clew.base.records import Commit, FileDiff
 from clew.server.call import Asked, Limit
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["data"])
+router = Routes(tags=["data"])
 ARROW = "application/vnd.apache.arrow.stream"
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {ARROW: {}}, "description": "An Arrow IPC stream."}

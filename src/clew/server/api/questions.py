@@ -10,20 +10,22 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import anyio.to_thread
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from msgspec.structs import replace
 
 from clew.base.errors import ClewError, Invalid, NotReady
 from clew.base.records import ChangeStatus, Event, Explanation, Status
 from clew.server.call import Asked, Call
 from clew.server.origin import seen_from
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["questions"])
+router = Routes(tags=["questions"])
 _LAST_SEQ = 2**63 - 1
 _SLICE_S = 1.0
 _LONGEST_S = 60.0

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import mimetypes
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from clew.base.records.trials import TrialDetail
 from clew.server.call import Asked
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["trials"])
+router = Routes(tags=["trials"])
 
 _SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """What a browser may show in a page of this origin: nothing that could run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from clew.base.records.feeds import FiringInfo, Replayed, TriggerInfo
@@ -16,8 +16,9 @@ from clew.server.api.data import TAR_BODY
 from clew.server.api.feeds import Pause
 from clew.server.api.work import with_project
 from clew.server.call import Asked, Limit
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["triggers"])
+router = Routes(tags=["triggers"])
 
 
 @dataclass(frozen=True, kw_only=True)

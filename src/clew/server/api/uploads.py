@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
@@ -18,8 +18,9 @@ from clew.base.records import Commit
 from clew.base.records.partial import Partial
 from clew.server.call import Asked
 from clew.server.partial import Partials
+from clew.server.shapes import Routes
 
-router = APIRouter(tags=["data"])
+router = Routes(tags=["data"])
 
 
 @router.get("/parts/{id}", response_model=Partial)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from clew.base.archive import MEDIA_TYPE, unpack
@@ -18,9 +18,10 @@ from clew.base.records import BranchInfo, Commit, Found, Merge, Removal, TablePr
 from clew.base.transaction import unpack_parts
 from clew.server.api.data import TAR_BODY, check_type
 from clew.server.call import Asked, Limit
+from clew.server.shapes import Routes
 from clew.server.upload import received
 
-router = APIRouter(tags=["versions"])
+router = Routes(tags=["versions"])
 MetaTexts = Annotated[list[str], Query(description="key=value; repeatable.")]
 
 

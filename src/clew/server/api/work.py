@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from clew.base.address import DEFAULT_BRANCH
@@ -27,9 +27,10 @@ from clew.base.records import (
 )
 from clew.server.api.data import TAR_BODY
 from clew.server.call import Asked, Call, Limit
+from clew.server.shapes import Routes
 from clew.server.upload import project, received
 
-router = APIRouter(tags=["work"])
+router = Routes(tags=["work"])
 T = TypeVar("T")
 
 

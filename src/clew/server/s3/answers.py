@@ -6,24 +6,23 @@ Knows HTTP; nothing of S3's operations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from msgspec import Struct, field
 
 from clew.server.s3.xml import document
 
 XML = {"Content-Type": "application/xml"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stream:
+class Stream(Struct, frozen=True, kw_only=True):
     """``size_bytes`` of a file from where ``source`` stands; whoever sends it closes it."""
 
     source: BinaryIO
     size_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """A whole answer; its Content-Length is that of the body unless the headers say another."""
 
     status: int = 200

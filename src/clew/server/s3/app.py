@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio import CapacityLimiter
+from msgspec.structs import replace
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send

@@ -6,8 +6,9 @@ Knows repos; nothing of HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from clew.base.address import DEFAULT_BRANCH, Address
 from clew.base.errors import ClewError, Invalid
@@ -19,8 +20,7 @@ from clew.server.s3.names import bucket_name, read_bucket
 from clew.store import EMPTY_TREE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """A bucket as it is now. ``tree`` is what it holds, ``at`` since when.
 
     ``branch`` is '' for a commit; ``closed`` says why it cannot be written, '' where it can.

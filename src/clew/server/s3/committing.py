@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from threading import Lock
+
+from msgspec import Struct, field
 
 from clew.base.errors import ClewError
 from clew.base.records import Commit
@@ -25,8 +26,7 @@ _OPTIMISTIC = 3
 _MOST_NAMED = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Put:
+class Put(Struct, frozen=True, kw_only=True):
     """A file to be put: its content, or what the store has of it already."""
 
     path: str
@@ -34,8 +34,7 @@ class Put:
     facts: Facts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
+class Stored(Struct, frozen=True, kw_only=True):
     """A file as it is, with what is known of it."""
 
     entry: Entry
@@ -46,8 +45,7 @@ Check = Callable[[Stored | None], None]
 """Raises where a condition does not hold of what is at the path now."""
 
 
-@dataclass(kw_only=True, eq=False)
-class Wish:
+class Wish(Struct, kw_only=True, eq=False):
     """What one request wants of a branch: all of it or nothing.
 
     ``check`` is asked of the path of the first put or delete. ``along`` runs in the transaction.
@@ -61,8 +59,7 @@ class Wish:
     done: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rooms:
+class Rooms(Struct, frozen=True, kw_only=True):
     """What the gateway stands on."""
 
     repos: Repos
@@ -190,8 +187,7 @@ class Lane:
             act(tx)
 
 
-@dataclass
-class _Made:
+class _Made(Struct):
     """What a batch makes of a head."""
 
     rooms: Rooms

@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.base.errors import ClewError
 from clew.base.records import Commit
@@ -25,8 +26,7 @@ _AGAIN_S = 5.0
 _log = logging.getLogger("clew.server")
 
 
-@dataclass(kw_only=True)
-class _Open:
+class _Open(Struct, kw_only=True):
     commit: Commit
     began: float
     touched: float

@@ -10,7 +10,8 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.server.s3 import checksums
 from clew.server.s3.errors import S3Error
@@ -23,8 +24,7 @@ _MAX_CHUNK = 1 << 30
 _PREFIX = "x-amz-checksum-"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Received:
+class Received(Struct, frozen=True, kw_only=True):
     """What was found of a body that is through."""
 
     size_bytes: int
@@ -33,8 +33,7 @@ class Received:
     """By algorithm, in base 64: those that the client sent."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Promise:
+class Promise(Struct, frozen=True, kw_only=True):
     """What a client says of a body before it comes. ``length``: of the content, without framing."""
 
     length: int | None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.store import Entry
 
@@ -17,8 +18,7 @@ Walk = Callable[[str, str], Iterator[Entry]]
 _LAST = "\U0010ffff"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """What one answer lists. An entry of a key that ends with ``/`` has no digest.
 
     ``next`` is the last key or common prefix of it where there is more; else None.

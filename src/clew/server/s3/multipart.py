@@ -10,8 +10,9 @@ import base64
 import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import BinaryIO, cast
+
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import NotFound

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import BinaryIO, cast
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.records.uploads import Facts

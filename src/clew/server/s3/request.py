@@ -5,9 +5,9 @@ Knows HTTP alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from msgspec import Struct
 from starlette.types import Scope
 
 from clew.server.s3.errors import S3Error
@@ -15,8 +15,7 @@ from clew.server.s3.errors import S3Error
 _VIRTUAL = ".localhost"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A request without its body. ``bucket`` and ``key`` are '' where there are none.
 
     ``path`` is decoded, ``raw_path`` as it was sent; the bucket is in them where it stood there.

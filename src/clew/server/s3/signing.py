@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from clew.server.s3.errors import S3Error, not_implemented
 from clew.server.s3.outdated import is_presigned, verify_presigned
@@ -30,8 +31,7 @@ _CREDENTIAL = re.compile(
 _MUST_BE_SIGNED = "x-amz-"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Signature:
+class Signature(Struct, frozen=True, kw_only=True):
     """A signature that was verified, to go on with for the chunks of a body.
 
     ``key`` is b'' where there is no secret to verify with.
@@ -54,8 +54,7 @@ class Signature:
         return _hmac(self.key, "\n".join((kind, self.stamp, self.scope, *lines))).hex()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Claim:
+class _Claim(Struct, frozen=True, kw_only=True):
     """What a request says of itself."""
 
     access_key: str

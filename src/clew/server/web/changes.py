@@ -6,8 +6,9 @@ Knows the records that a change consists of, and nothing of HTML.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from clew.base.records import (
     ChangeStatus,
@@ -24,8 +25,7 @@ _CHECKPOINTS = ".checkpoints"
 Thing = Commit | Job | Experiment | ModelVersion | Verdict | Revision | DriftReport
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Struct, frozen=True, kw_only=True):
     """One line on a change: ``title`` says what started it, ``place`` the repo where."""
 
     change: ChangeStatus
@@ -34,8 +34,7 @@ class Summary:
     at: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One thing that a change caused. ``kind`` as in the lineage."""
 
     at: datetime

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.records import ExperimentDetail, Trial
 from clew.server.web.words import number
@@ -18,16 +20,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 34
 _TONES = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tick:
+class Tick(Struct, frozen=True, kw_only=True):
     """A mark on an axis: where, and what it says."""
 
     at: float
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """One trial: SVG points, a tone from 0 (worst) to 4 (best), what a pointer shows."""
 
     points: str
@@ -38,8 +38,7 @@ class Line:
     end: tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curves:
+class Curves(Struct, frozen=True, kw_only=True):
     """Metric over resource, one line a trial; ``rungs`` are where trials were compared."""
 
     metric: str
@@ -49,8 +48,7 @@ class Curves:
     rungs: tuple[Tick, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Axis:
+class Axis(Struct, frozen=True, kw_only=True):
     """An axis of the parallel coordinates: where, its name, and its marks."""
 
     at: float
@@ -58,16 +56,14 @@ class Axis:
     ticks: tuple[Tick, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parallel:
+class Parallel(Struct, frozen=True, kw_only=True):
     """Parameters side by side, one line a trial through its values."""
 
     axes: tuple[Axis, ...]
     lines: tuple[Line, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Scale:
+class _Scale(Struct, frozen=True, kw_only=True):
     low: float
     high: float
     start: float

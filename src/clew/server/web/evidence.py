@@ -6,13 +6,13 @@ Knows the words that quality uses for broken rules; anything else is shown as it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ROWS_SHOWN = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """Columns and rows of values, for a template."""
 
     columns: tuple[str, ...]
@@ -25,8 +25,7 @@ class Table:
         return tuple(all(_is_number(value) for value in column) for column in columns)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BrokenRule:
+class BrokenRule(Struct, frozen=True, kw_only=True):
     """An expectation that was not met, with rows that broke it."""
 
     title: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clew.base.records import Edge, Explanation, Node
 from clew.server.web.words import link_of, short
@@ -23,8 +24,7 @@ _WIDE = 5
 _SWEEPS = 6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Box:
+class Box(Struct, frozen=True, kw_only=True):
     """A node as drawn; ``x`` and ``y`` are its upper left corner. ``more``: stands for others."""
 
     x: float
@@ -38,16 +38,14 @@ class Box:
     more: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Struct, frozen=True, kw_only=True):
     """An edge as drawn: an SVG path, and what it says."""
 
     path: str
     label: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
+class Drawing(Struct, frozen=True, kw_only=True):
     """Boxes and curves on a canvas, in CSS pixels."""
 
     width: float

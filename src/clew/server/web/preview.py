@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from clew.base.records import FileInfo
 from clew.server.web.evidence import Table
@@ -20,8 +21,7 @@ _TEXT_BYTES = 20_000
 _TABLES = (".parquet", ".feather", ".arrow")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preview:
+class Preview(Struct, frozen=True, kw_only=True):
     """What can be shown of a file: a table with its row count, or text, or why neither."""
 
     table: Table | None = None

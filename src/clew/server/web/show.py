@@ -5,7 +5,6 @@ Knows Jinja and this app's template and static files, and nothing of what is sho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, cast
@@ -13,6 +12,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec import Struct
 from starlette.staticfiles import StaticFiles
 
 from clew.base.errors import ClewError
@@ -49,8 +49,7 @@ def _environment() -> Environment:
 _TEMPLATES = _environment()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """One request for a page: the verbs, and how to show what they say."""
 
     request: Request

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from clew.base import ids
 from clew.base.clock import now
@@ -52,8 +53,7 @@ _SUBJECTS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chip:
+class Chip(Struct, frozen=True, kw_only=True):
     """A state to show: ``tone`` names a colour, ``icon`` says the same without colour."""
 
     text: str
