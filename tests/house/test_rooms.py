@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -57,16 +58,20 @@ ONE_ROOM_ONLY = {
 }
 
 
+@cache
 def python_files():
     return sorted(p for p in SOURCE.rglob("*.py") if "templates" not in p.parts)
 
 
+@cache  # many tests ask, and parsing all of the source takes a second
 def imports_of(path):
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
+            found += [(alias.name, node) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module, node
+            found.append((node.module, node))
+    return found
 
 
 def room_of(path):
