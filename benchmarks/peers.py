@@ -18,6 +18,8 @@ PEERS = {
     "snakemake": ["snakemake==9.*"],
     "prefect": ["prefect==3.*", "fastapi<0.125", "starlette<1"],
     "dagster": ["dagster==1.*"],
+    "optuna": ["optuna==5.*", "scikit-learn==1.7.2"],
+    "raytune": ["ray[tune]==2.60.*", "scikit-learn==1.7.2"],
     "kserve": ["kserve==0.21.*", "scikit-learn==1.7.2"],
     "mlserver": ["mlserver==1.7.*", "mlserver-sklearn==1.7.*", "scikit-learn==1.7.2"],
 }

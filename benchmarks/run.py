@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import measure
-from rows import commit, datums, engine, files, million, predict, ranges, trivial
+from rows import commit, datums, engine, files, million, predict, ranges, search, trivial
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -25,6 +25,8 @@ ROWS = {
     "engine_datums": engine.measure_datums,
     "engine_many": engine.measure_many,
     "engine_latency": engine.measure_latency,
+    "search_quarter": search.measure_digits,
+    "trivial_trials": search.measure_trivial,
     "predict": predict.measure_rows,
 }
 

@@ -10,6 +10,13 @@ from clew.experiments import randint as randint
 from clew.experiments import random as random
 from clew.experiments import single as single
 from clew.experiments import uniform as uniform
+from clew.experiments.conditions import nested as nested
+from clew.experiments.definitions import cmaes as cmaes
+from clew.experiments.definitions import gp as gp
+from clew.experiments.definitions import hyperband as hyperband
+from clew.experiments.definitions import nsga2 as nsga2
+from clew.experiments.definitions import qmc as qmc
+from clew.experiments.definitions import tpe as tpe
 from clew.models import Candidate as Candidate
 from clew.models import holdout as holdout
 from clew.monitoring import drift as drift

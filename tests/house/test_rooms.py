@@ -21,7 +21,7 @@ MOST_LINES = 600
 
 ONE_FILE_ONLY = {
     "zstandard": {"store/squeeze.py"},
-    "optuna": {"experiments/samplers.py"},
+    "optuna": {"experiments/studies.py"},
     "mlflow": {"models/mlflow_format.py", "server/mlflow/mounted.py"},  # two processes
     "obstore": {"store/objects.py"},
     "sqlite3": {"db/sqlite.py"},

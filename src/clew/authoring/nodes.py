@@ -38,7 +38,7 @@ from clew.authoring.options import StepOptions, TrainingOptions
 from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.authoring.triggering import trigger_of
-from clew.experiments import Distribution, SearchDefinition, single
+from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
 from clew.places import CommandDefinition
@@ -385,7 +385,7 @@ class Pipeline:
         target: str,
         test: HoldoutDefinition | Source,
         search: SearchDefinition | None = None,
-        space: Mapping[str, Distribution] | None = None,
+        space: Mapping[str, Any] | None = None,
         name: str = "",
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
@@ -402,7 +402,7 @@ class Pipeline:
             test: Where the frozen test set comes from: ``clew.holdout(0.2, by="date")`` splits it
                 off once and keeps it out of all training, or a source whose data is the test set.
             search: How parameters are searched: ``clew.asha(...)``; one plain trial without it.
-            space: Name of a parameter to its distribution.
+            space: Name of a parameter to its distribution, or to a space below that name.
             name: Name of the step, if not the function's.
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
@@ -429,8 +429,9 @@ class Pipeline:
             timeout_s=options.timeout_s,
             memory_bytes=options.memory_bytes,
         )
+        search = search or single()
         training = TrainingOptions(
-            target=target, test=test, search=search or single(), space=space or {}
+            target=target, test=test, search=search, space=search.over(space or {})
         )
 
         def record(function: Function) -> Training:

@@ -3,7 +3,7 @@
 Knows no table of any room: rooms declare theirs on ``metadata`` and own them.
 """
 
-from clew.db.database import ENGINE_LOCK, Database, Identity, Tx
+from clew.db.database import ENGINE_LOCK, Database, Identity, Tx, fact
 from clew.db.events import Events
 from clew.db.locks import FileLock, Lock
 from clew.db.schema import Json, metadata
@@ -17,5 +17,6 @@ __all__ = [
     "Json",
     "Lock",
     "Tx",
+    "fact",
     "metadata",
 ]

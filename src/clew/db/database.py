@@ -146,16 +146,14 @@ class Tx:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         """Record a fact, kept if and only if this transaction commits."""
+        self.emit_all([fact(kind, subject=subject, global_id=global_id, data=data)])
+
+    def emit_all(self, facts: Sequence[dict[str, Any]]) -> None:
+        """Record what :func:`fact` made, in order, as :meth:`emit` would one after the other."""
         self._must_write()
-        row = {
-            "at_us": clock.to_us(clock.now()),
-            "kind": kind,
-            "global_id": global_id,
-            "subject": subject,
-            "data": dict(data or {}),
-        }
-        self._connection.execute(events.insert(), row)
-        self.emitted += 1
+        if facts:
+            self._connection.execute(events.insert(), facts)
+            self.emitted += len(facts)
 
     def after_commit(self, act: Callable[[], None]) -> None:
         """Call ``act`` once this is committed and others may write; never if it is rolled back.
@@ -172,6 +170,23 @@ class Tx:
     def _committed(self) -> None:
         for act in self._after:
             act()
+
+
+def fact(
+    kind: str,
+    *,
+    subject: str,
+    global_id: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A fact for :meth:`Tx.emit_all`, of this moment."""
+    return {
+        "at_us": clock.to_us(clock.now()),
+        "kind": kind,
+        "global_id": global_id,
+        "subject": subject,
+        "data": dict(data or {}),
+    }
 
 
 class Database:

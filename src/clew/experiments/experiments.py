@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from clew.base.errors import Invalid
 from clew.base.records import CodeRef, Experiment, ExperimentDetail, Trial
 from clew.compute import Compute
 from clew.db import Database
@@ -19,8 +20,11 @@ from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
 from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
+from clew.experiments.priors import Prior, prior_of
+from clew.experiments.samplers import Sampler, feasible_points
 from clew.experiments.search import Search
-from clew.experiments.spaces import Space, check_space, grid_size
+from clew.experiments.searchers import rules_of
+from clew.experiments.spaces import Space, grid_size
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
@@ -110,7 +114,7 @@ class Experiments(Kept):
                 ``trial.arguments``, ``space.invalid``, ``grid.continuous``, and what loading the
                 inputs raises.
         """
-        check_space(space)
+        space = definition.over(space)
         order = Order(
             job=job,
             pipeline=pipeline,
@@ -118,7 +122,7 @@ class Experiments(Kept):
             global_id=global_id,
             definition=definition,
             space=space,
-            trials=_planned(definition, space),
+            trials=planned(definition, space),
             function=function,
             snapshot_dir=str(snapshot_dir),
             inputs=tuple(inputs),
@@ -189,11 +193,21 @@ class Experiments(Kept):
             order,
             journal,
             Crew(self._compute),
+            self._sampler(order, journal.prior),
             store=self._store.address,
             cancelled=cancelled,
             progress=progress,
         )
         search.run()
+
+    def _sampler(self, order: Order, experiment: str | None) -> Sampler:
+        """The sampler of a search, with what it is given of an earlier one."""
+        definition, prior = order.definition, Prior()
+        if experiment is not None:
+            with self._db.read() as tx:
+                rows = tx.execute(tables.TRIALS, {"experiment": experiment}).all()
+            prior = prior_of(definition, order.space, rows)
+        return Sampler(definition, order.space, prior=prior.told, first=prior.first)
 
     def _result(self, experiment: str) -> SearchResult:
         """From rows alone, so that it is the same after a restart."""
@@ -220,8 +234,23 @@ class Experiments(Kept):
             return writer.tree(EMPTY_TREE, [entry])
 
 
-def _planned(definition: SearchDefinition, space: Space) -> int:
+def planned(definition: SearchDefinition, space: Space) -> int:
+    """How many trials a search will have, if nothing ends it early.
+
+    Raises:
+        Invalid: ``grid.continuous``; ``search.invalid`` for too few trials; ``space.infeasible``
+            for a grid of which no point keeps the constraints.
+    """
     if definition.searcher != "grid":
-        return definition.trials
-    size = grid_size(space)
+        return rules_of(definition, definition.trials).trials
+    if definition.constraints:
+        size = sum(1 for _ in feasible_points(space, definition.constraints))
+    else:
+        size = grid_size(space)
+    if not size:
+        raise Invalid(
+            "space.infeasible",
+            f"No point of the grid keeps: {'; '.join(definition.constraints)}.",
+            hint="Loosen a constraint, or widen the space.",
+        )
     return min(definition.trials, size) if definition.trials else size

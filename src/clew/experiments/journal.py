@@ -19,11 +19,11 @@ from clew.base.clock import now, to_us
 from clew.base.errors import ClewError
 from clew.base.ids import new_id
 from clew.base.records import CodeRef, Node
-from clew.db import Database, Tx
+from clew.db import Database, Tx, fact
 from clew.experiments import tables, trial_tables
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.spaces import Space
-from clew.experiments.tracks import Track
+from clew.experiments.tracks import Track, further
 from clew.lineage import Lineage
 from clew.repos import Repos
 
@@ -84,22 +84,35 @@ class Journal:
         self._lineage = lineage
         self._order = order
         self._page = _Page()
+        self._facts: list[dict[str, Any]] = []
         self.id = ""
         self.state = "running"
         self.tracks: list[Track] = []
+        self.prior: str | None = None
+        self.front: list[str] = []
+        self.ended_by = ""
+        self._spent_s = 0.0
+        self._opened_s = time.monotonic()
 
     @property
     def checkpoints_repo(self) -> str:
         """Where checkpoints are committed, a branch for each trial."""
         return f"{self._order.name}.checkpoints"
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds that the search has been going on, over all its processes."""
+        return self._spent_s + time.monotonic() - self._opened_s
+
     def open(self) -> None:
         """Find the experiment of the job with its trials, or begin one."""
+        self._opened_s = time.monotonic()
         with self._db.read() as tx:
             row = tx.execute(tables.OF_JOB, {"job": self._order.job}).first()
             if row is not None:
                 self.id, self.state = row.id, row.state
-                self.tracks = _load_tracks(tx, row.id, self._order.definition.metric)
+                self.prior, self._spent_s = row.prior, row.spent_s
+                self.tracks = _load_tracks(tx, row.id, self._order.definition)
         if row is None:
             self._begin()
 
@@ -197,9 +210,13 @@ class Journal:
         with self._db.begin() as tx:
             self._write(tx, self._page, leader)
             wire = None if error is None else error.to_wire()
-            self._set(tx, state=state, error=wire, finished_us=to_us(now()))
-            best = {} if leader is None else {"best_trial": leader.id, "best_value": leader.value}
-            self._emit(tx, "experiment.ended", self.id, {"state": state, **best})
+            self._set(tx, state=state, error=wire, finished_us=to_us(now()), ended_by=self.ended_by)
+            told: dict[str, object] = {"state": state, "ended_by": self.ended_by}
+            if leader is not None:
+                told |= {"best_trial": leader.id, "best_value": leader.value}
+            self._emit("experiment.ended", self.id, told)
+            tx.emit_all(self._facts)
+            self._facts = []
         self._page = _Page()
         self.state = state
 
@@ -215,6 +232,9 @@ class Journal:
             "definition": msgspec.to_builtins(order.definition),
             "space": msgspec.to_builtins(dict(order.space)),
             "trials": order.trials,
+            "front": [],
+            "spent_s": 0.0,
+            "ended_by": "",
             "created_us": to_us(now()),
         }
         definition = order.definition
@@ -226,10 +246,26 @@ class Journal:
         }
         with self._db.begin() as tx:
             self._repos.create(self.checkpoints_repo, kind="checkpoint", exist_ok=True, tx=tx)
+            self.prior = row["prior"] = self._find_prior(tx)
             tx.execute(tables.experiments.insert(), row)
             node = self._node("experiment", self.id, f"search of {order.name}", about)
-            self._lineage.add(tx, node, [(order.job, "ran")])
-            self._emit(tx, "experiment.started", self.id, {"job": order.job, **about})
+            warm = [(self.prior, "warmed")] if self.prior else []
+            self._lineage.add(tx, node, [(order.job, "ran"), *warm])
+            self._emit("experiment.started", self.id, {"job": order.job, **about})
+            tx.emit_all(self._facts)
+            self._facts = []
+
+    def _find_prior(self, tx: Tx) -> str | None:
+        """The last search of the same step for the same metric, where a warm start is wanted."""
+        definition = self._order.definition
+        if not definition.warm_start:
+            return None
+        of = {"pipeline": self._order.pipeline, "step": self._order.step}
+        row = tx.execute(tables.DONE_BEFORE, of).first()
+        if row is None:
+            return None
+        wanted = (definition.metric, definition.mode)
+        return row.id if (row.definition["metric"], row.definition["mode"]) == wanted else None
 
     def _write(self, tx: Tx, page: _Page, leader: Track | None) -> None:
         for track in page.rewound:
@@ -242,23 +278,26 @@ class Journal:
         self._write_points(tx, page)
         trial_tables.write(tx, list(page.files.values()), page.usage)
         for kind, track in page.events:
-            self._emit(tx, kind, track.id, _about(track))
+            self._emit(kind, track.id, _about(track))
+        tx.emit_all(self._facts)
+        self._facts = []
+        best: dict[str, object] = {"spent_s": self.spent_s}
         if leader is not None:
-            self._set(tx, best_trial=leader.id, best_value=leader.value)
+            best |= {"best_trial": leader.id, "best_value": leader.value, "front": self.front}
+        self._set(tx, **best)
 
     def _write_tracks(self, tx: Tx, page: _Page) -> None:
         rows = [_row(track, self.id, self._order.global_id) for track in page.tracks.values()]
         if rows:
             tx.upsert(tables.trials, rows, key=["id"], refresh=_CHANGING)
-        for track in {track.number: track for _kind, track in page.events}.values():
-            title = f"trial {track.number} of {self._order.name}"
-            detail: dict[str, object] = {
-                "params": track.params,
-                "state": track.state,
-                "value": track.value,
-            }
-            node = self._node("trial", track.id, title, detail)
-            self._lineage.add(tx, node, [(self.id, "tried")])
+        noted = {track.number: track for _kind, track in page.events}
+        nodes = [
+            self._node(
+                "trial", track.id, f"trial {track.number} of {self._order.name}", _detail(track)
+            )
+            for track in noted.values()
+        ]
+        self._lineage.add_all(tx, [(node, [(self.id, "tried")]) for node in nodes])
 
     def _write_points(self, tx: Tx, page: _Page) -> None:
         rows = list(page.points.values())
@@ -268,10 +307,11 @@ class Journal:
         latest: dict[str, dict[str, Any]] = {}
         for row in rows:
             latest[row["trial"]] = row
-        numbers = {track.id: track.number for track in self.tracks}
-        for trial, row in latest.items():
-            about = {"experiment": self.id, "number": numbers[trial], "step": row["step"]}
-            self._emit(tx, "trial.reported", trial, {**about, "metrics": row["metrics"]})
+        for track in page.tracks.values():
+            if track.id in latest:
+                row = latest[track.id]
+                about = {"number": track.number, "step": row["step"], "metrics": row["metrics"]}
+                self._emit("trial.reported", track.id, about)
 
     def _commit(self, tx: Tx, track: Track, step: int, tree: str) -> None:
         order = self._order
@@ -302,10 +342,11 @@ class Journal:
         table = tables.experiments
         tx.execute(sa.update(table).where(table.c.id == self.id).values(columns))
 
-    def _emit(self, tx: Tx, kind: str, subject: str, data: dict[str, object]) -> None:
+    def _emit(self, kind: str, subject: str, data: dict[str, object]) -> None:
         order = self._order
         about = {"pipeline": order.pipeline, "step_name": order.step, "experiment": self.id}
-        tx.emit(kind, subject=subject, global_id=order.global_id, data={**about, **data})
+        found = fact(kind, subject=subject, global_id=order.global_id, data={**about, **data})
+        self._facts.append(found)
 
     def _node(self, kind: str, id: str, title: str, detail: dict[str, object]) -> Node:
         return Node(kind=kind, id=id, title=title, global_id=self._order.global_id, detail=detail)
@@ -313,7 +354,7 @@ class Journal:
 
 _CHANGING = [
     "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "share",
-    "note", "error", "log", "ended_us",
+    "note", "error", "log", "ended_us", "busy_s",
 ]  # fmt: skip
 
 
@@ -323,7 +364,10 @@ def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
         "experiment": experiment,
         "number": track.number,
         "global_id": global_id,
+        "bracket": track.bracket,
         "params": track.params,
+        "noted": track.noted,
+        "busy_s": track.busy_s,
         "seed": track.seed,
         "state": track.state,
         "step": track.step,
@@ -369,16 +413,25 @@ def _about(track: Track) -> dict[str, object]:
     }
 
 
-def _load_tracks(tx: Tx, experiment: str, metric: str) -> list[Track]:
+def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[Track]:
+    metric, others = definition.metric, further(definition)
     values: dict[str, dict[int, float]] = defaultdict(dict)
+    latest: dict[str, dict[str, float]] = defaultdict(dict)
     for row in tx.execute(tables.POINTS_OF_EXPERIMENT, {"experiment": experiment}):
         if metric in row.metrics:
             values[row.trial][row.step] = _number(row.metrics[metric])
+        for name in others:
+            if name in row.metrics:
+                latest[row.trial][name] = _number(row.metrics[name])
     return [
         Track(
             id=row.id,
             number=row.number,
+            bracket=row.bracket,
             params=row.params,
+            noted=row.noted,
+            busy_s=row.busy_s,
+            others=latest[row.id],
             seed=row.seed,
             state=row.state,
             step=row.step,

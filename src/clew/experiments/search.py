@@ -9,6 +9,8 @@ any line leaves rows from which the same turn can be made again.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,19 +22,27 @@ from clew.base.ids import new_id
 from clew.compute import Call, CallError, Outcome
 from clew.experiments.crew import Asked, Crew, Ended, News
 from clew.experiments.journal import Journal, Order
-from clew.experiments.samplers import suggest
+from clew.experiments.limits import is_flat, spent
+from clew.experiments.pareto import front
+from clew.experiments.samplers import Sampler
 from clew.experiments.searchers import (
+    Action,
     Progress,
     best,
     expected_steps,
+    goes_on,
     next_action,
     rules_of,
 )
 from clew.experiments.spaces import trial_seed
-from clew.experiments.tracks import Track
+from clew.experiments.tracks import Track, further
 
 PATIENCE_S = 0.1
 """How long a reported point may wait to be written, and a cancel to be noticed."""
+
+AHEAD_S = 0.25
+MOST_AHEAD = 64
+"""Trials that take no time are sent ahead for about so long, and at most so many."""
 
 LOG_CHARACTERS = 64 * 1024
 """How much of what a trial printed over all its runs is kept: its end."""
@@ -52,6 +62,7 @@ class Search:
         order: Order,
         journal: Journal,
         crew: Crew,
+        sampler: Sampler,
         *,
         store: str,
         cancelled: Callable[[], bool],
@@ -64,9 +75,20 @@ class Search:
         self._cancelled = cancelled
         self._tell = progress
         self._definition = order.definition
+        self._sampler = sampler
         self._rules = rules_of(order.definition, order.trials)
+        self._further = further(order.definition)
         self._tracks = journal.tracks
-        self._running: set[int] = set()
+        definition = order.definition
+        limits = (definition.max_time_s, definition.max_cost_s, definition.patience)
+        self._is_plain = not any(limits) and all(len(b.rungs) == 1 for b in self._rules.brackets)
+        self._begun_s = time.monotonic()
+        self._ended = 0
+        self._failures = 0
+        self._seen: list[Progress] = []
+        self._touched = set(range(len(journal.tracks)))
+        self._running: dict[int, float] = {}
+        """Trials that run, with the time up to which their cost is counted."""
         self._answers: list[tuple[Asked, int]] = []
         self._launches: list[Track] = []
 
@@ -81,8 +103,9 @@ class Search:
         try:
             with self._crew:
                 self._resume()
-                while self._running:
+                while self._running and not self._is_cut_short():
                     self._turn(self._crew.news(self._journal.rest_s(PATIENCE_S)))
+            self._call_back()
             winner = self._winner()
         except ClewError as error:
             cancelled = error.code == "experiment.cancelled"
@@ -110,14 +133,19 @@ class Search:
     def _hear(self, news: News) -> None:
         track = self._tracks[news.number]
         if isinstance(news, Ended):
-            self._running.discard(track.number)
+            self._count_cost(track.number)
+            del self._running[track.number]
+            self._ended += 1
+            self._touched.add(track.number)
             self._end_run(track, news.outcome)
         elif isinstance(news, Asked):
             track.step = max(track.step, news.step)
-            track.reach(self._definition, self._rules.rungs, end=False)
+            self._touched.add(track.number)
+            track.reach(self._definition, self._rules.rungs(track.number), end=False)
         elif news.message["kind"] == "report":
             step, metrics = news.message["step"], news.message["metrics"]
-            track.report(step, metrics.get(self._definition.metric))
+            others = {name: metrics[name] for name in self._further if name in metrics}
+            track.report(step, metrics.get(self._definition.metric), others)
             self._journal.report(track, step, metrics)
         else:
             self._journal.take(track, news.message)
@@ -133,7 +161,7 @@ class Search:
         track.step = max(track.step, value["step"])
         if value["tree"]:
             self._journal.checkpoint(track, value["checkpoint_step"], value["tree"])
-        track.reach(self._definition, self._rules.rungs, end=not value["paused"])
+        track.reach(self._definition, self._rules.rungs(track.number), end=not value["paused"])
         if value["paused"]:
             track.state = "paused"
             self._journal.pause(track)
@@ -157,7 +185,8 @@ class Search:
             raise error.to_error()
         if error.kind == "cancelled":
             raise _cancelled(self._order.name)
-        track.fail(self._rules.rungs)
+        self._failures += 1
+        track.fail(self._rules.rungs(track.number))
         self._journal.finish(track)
         failed = [one for one in self._tracks if one.state == "failed"]
         if len(failed) > self._definition.max_failures * self._rules.trials:
@@ -179,35 +208,70 @@ class Search:
     def _decide(self, asking: Sequence[Asked]) -> None:
         for asked in asking:
             self._answers.append((asked, self._next_target(asked)))
-        while len(self._running) < self._crew.size:
-            action = next_action(self._rules, self._progress())
+        while len(self._running) < self._crew.size + self._ahead():
+            action = self._next_action()
             if action.kind == "start":
                 self._tracks.append(self._draw(action.number))
             elif action.kind != "promote":
                 return
-            self._send(self._tracks[action.number], self._rules.rungs[action.rung])
+            self._send(self._tracks[action.number], self._rules.rungs(action.number)[action.rung])
+
+    def _ahead(self) -> int:
+        """How many trials may wait behind those that run, so that short ones need no turn each.
+
+        None where a decision could depend on how those before them end.
+        """
+        if self._sampler.learns or not self._is_plain or self._failures or not self._ended:
+            return 0
+        brief_s = (time.monotonic() - self._begun_s) / self._ended
+        return min(MOST_AHEAD, int(AHEAD_S / brief_s))
+
+    def _next_action(self) -> Action:
+        if self._spent():
+            return Action(kind="wait")
+        seen = self._progress()
+        action = next_action(self._rules, seen)
+        if action.kind == "start" and self._is_flat():
+            self._journal.ended_by = "flat"
+            return next_action(replace(self._rules, trials=len(seen)), seen)
+        return action
 
     def _next_target(self, asked: Asked) -> int:
         """Where a trial at its rung goes on to without a pause; its own step if it should pause.
 
-        It goes on if its worker, were it free, would get this very trial to promote.
+        By the stopping rule it goes on if it is good enough; where trials are promoted, if its
+        worker, were it free, would get this very trial.
         """
-        seen = self._progress()
-        seen[asked.number] = replace(seen[asked.number], state="paused")
-        action = next_action(self._rules, seen)
-        if action.kind != "promote" or action.number != asked.number:
+        if self._spent():
             return asked.step
+        seen = list(self._progress())
+        rung = len(seen[asked.number].losses)
+        if not self._rules.promotes:
+            if not goes_on(self._rules, seen, asked.number):
+                return asked.step
+        else:
+            seen[asked.number] = replace(seen[asked.number], state="paused")
+            action = next_action(self._rules, seen)
+            if action.kind != "promote" or action.number != asked.number:
+                return asked.step
+            rung = action.rung
         track = self._tracks[asked.number]
-        track.target = self._rules.rungs[action.rung]
+        track.target = self._rules.rungs(track.number)[rung]
         self._journal.promote(track)
         return track.target
 
     def _draw(self, number: int) -> Track:
-        told = [track.told(self._definition, self._rules.rungs) for track in self._tracks]
+        told = [
+            track.told(self._definition, self._rules.rungs(track.number))
+            for track in (self._tracks if self._sampler.learns else ())
+        ]
+        chosen = self._sampler.suggest(number, told)
         return Track(
             id=new_id(),
             number=number,
-            params=suggest(self._definition, self._order.space, number, told),
+            bracket=self._rules.bracket_number(number),
+            params=chosen.params,
+            noted=chosen.noted,
             seed=trial_seed(self._definition.seed, number),
             started_us=to_us(now()),
         )
@@ -218,15 +282,58 @@ class Search:
         track.state, track.target = "running", target
         track.ended_us, track.error = None, ""
         self._journal.start(track)
-        self._running.add(track.number)
+        self._running[track.number] = time.monotonic()
+        self._touched.add(track.number)
         self._launches.append(track)
 
     def _is_short(self, track: Track) -> bool:
-        return not track.rungs or self._rules.rungs[len(track.rungs) - 1] < track.target
+        rungs = self._rules.rungs(track.number)
+        return not track.rungs or rungs[len(track.rungs) - 1] < track.target
+
+    # ending early ---------------------------------------------------------------------------
+
+    def _spent(self) -> str:
+        definition = self._definition
+        if not (definition.max_time_s or definition.max_cost_s):
+            return ""
+        for number in self._running:
+            self._count_cost(number)
+        cost_s = sum(track.busy_s for track in self._tracks)
+        return spent(definition, self._journal.spent_s, cost_s)
+
+    def _count_cost(self, number: int) -> None:
+        until_s = time.monotonic()
+        self._tracks[number].busy_s += until_s - self._running[number]
+        self._running[number] = until_s
+
+    def _is_flat(self) -> bool:
+        losses = [min(one.losses, default=None) for one in self._progress()]
+        return is_flat(self._definition, losses)
+
+    def _is_cut_short(self) -> bool:
+        """Whether a budget is used up and there is a model to show for it."""
+        limit = self._spent()
+        leader = self._leader() if limit else None
+        if leader is None:
+            return False
+        rung = self._rules.rungs(leader.number)[len(leader.rungs) - 1]
+        if leader.state == "running" and leader.checkpoint_step < rung:
+            return False  # what made it the best is in its process alone
+        self._journal.ended_by = limit
+        return True
+
+    def _call_back(self) -> None:
+        """Trials that a budget ended stand where their checkpoints do."""
+        for number in self._running:
+            track = self._tracks[number]
+            if track.step > track.checkpoint_step:
+                self._journal.rewind(track)
+        self._running.clear()
 
     # writing and acting ---------------------------------------------------------------------
 
     def _write(self) -> None:
+        self._journal.front = self._front()
         self._journal.write(self._leader())
         done = sum(track.step for track in self._tracks)
         self._tell(max(expected_steps(self._rules), done), done)
@@ -248,7 +355,7 @@ class Search:
             "seed": track.seed,
             "start": track.checkpoint_step,
             "target": track.target,
-            "max_steps": self._rules.rungs[-1],
+            "max_steps": self._rules.rungs(track.number)[-1],
         }
         payload: dict[str, object] = {
             "store": self._store,
@@ -274,11 +381,26 @@ class Search:
     # looking --------------------------------------------------------------------------------
 
     def _progress(self) -> list[Progress]:
-        return [track.progress(self._definition) for track in self._tracks]
+        """What the searcher sees; only what was touched is looked at again."""
+        for number in sorted(self._touched):
+            seen = self._tracks[number].progress(self._definition)
+            self._seen[number : number + 1] = [seen]
+        self._touched.clear()
+        return self._seen
 
     def _leader(self) -> Track | None:
-        leader = best(self._progress())
+        leader = best(self._progress(), self._rules)
         return None if leader is None else self._tracks[leader.number]
+
+    def _front(self) -> list[str]:
+        if not self._further:
+            return []
+        whole = [
+            one for one in self._progress()
+            if one.state == "done" and math.isfinite(one.losses[-1])
+        ]  # fmt: skip
+        found = front([(one.losses[-1], *one.others) for one in whole])
+        return [self._tracks[whole[index].number].id for index in found]
 
     def _winner(self) -> Track:
         leader = self._leader()

@@ -3,26 +3,46 @@
 Knows no database, no process and no clock: the same trials always get the same answer.
 
 The rules are those of asynchronous successive halving (ASHA): Li et al., "A System for Massively
-Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
+Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934, algorithm 2; within
+each bracket of Hyperband, the same. The stopping rule is Determined's (asha_stopping.go).
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from clew.experiments.brackets import Bracket, brackets_of
 from clew.experiments.definitions import SearchDefinition
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """A search in numbers. ``rungs``: steps at which trials are compared, ascending."""
+    """A search in numbers. ``promotes``: paused trials go on; else those that stop are stopped."""
 
-    rungs: tuple[int, ...]
+    brackets: tuple[Bracket, ...]
     reduction: int
     trials: int
     complete_best: bool
+    promotes: bool = True
+
+    def bracket(self, number: int) -> Bracket:
+        """The bracket of a trial."""
+        return self.brackets[self.bracket_number(number)]
+
+    def bracket_number(self, number: int) -> int:
+        """Which bracket a trial is in, from 0."""
+        found = 0
+        for index, one in enumerate(self.brackets):
+            if number >= one.first:
+                found = index
+        return found
+
+    def rungs(self, number: int) -> tuple[int, ...]:
+        """Steps at which a trial is compared, ascending."""
+        return self.bracket(number).rungs
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -30,11 +50,13 @@ class Progress(Struct, frozen=True, kw_only=True):
 
     ``losses[k]`` is its loss at rung k (smaller is better; ``inf`` is the worst and is never
     promoted). ``state``: running, paused (waits at its rung with a checkpoint), done or failed.
+    ``others``: the losses by further objectives.
     """
 
     number: int
     losses: tuple[float, ...]
     state: str
+    others: tuple[float, ...] = ()
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -52,26 +74,15 @@ FINISHED = Action(kind="finished")
 
 
 def rules_of(definition: SearchDefinition, trials: int) -> Rules:
-    """The numbers of a search of ``trials`` trials."""
+    """The numbers of a search of ``trials`` trials (of Hyperband, as its definition says)."""
+    brackets = brackets_of(definition, trials)
     return Rules(
-        rungs=rungs(definition.min_steps, definition.max_steps, definition.reduction),
+        brackets=brackets,
         reduction=definition.reduction,
-        trials=trials,
+        trials=sum(one.trials for one in brackets),
         complete_best=definition.complete_best,
+        promotes=definition.searcher != "stopping",
     )
-
-
-def rungs(min_steps: int, max_steps: int, reduction: int) -> tuple[int, ...]:
-    """Steps of each rung: r·η^k while below R, then R itself.
-
-    Where R/r is a power of η this is the paper's list; else the paper would end below R.
-    """
-    found = []
-    steps = min_steps
-    while steps < max_steps:
-        found.append(steps)
-        steps *= reduction
-    return (*found, max_steps)
 
 
 def next_action(rules: Rules, trials: Sequence[Progress]) -> Action:
@@ -81,10 +92,10 @@ def next_action(rules: Rules, trials: Sequence[Progress]) -> Action:
     were started and nothing runs or is due, the search is over, but for ``complete_best``: if
     nobody got to the last rung, the best of the highest rung goes on.
     """
-    for rung in range(len(rules.rungs) - 2, -1, -1):
-        promoted = _promotable(rules, trials, rung)
-        if promoted is not None:
-            return Action(kind="promote", number=promoted.number, rung=rung + 1)
+    for bracket in rules.brackets if rules.promotes else ():
+        action = _promotion(rules, bracket, trials)
+        if action is not None:
+            return action
     if len(trials) < rules.trials:
         return Action(kind="start", number=len(trials))
     if any(trial.state == "running" for trial in trials):
@@ -92,47 +103,114 @@ def next_action(rules: Rules, trials: Sequence[Progress]) -> Action:
     return _complete_best(rules, trials)
 
 
-def best(trials: Iterable[Progress]) -> Progress | None:
-    """The best of those that got furthest; of equals, the one with the lower number.
+def goes_on(rules: Rules, trials: Sequence[Progress], number: int) -> bool:
+    """Whether the stopping rule lets a trial go on from the rung that it is at.
 
-    None where no trial that did not fail has a finite loss.
+    It does if it is among the top ⌊n/η⌋ of those that got there so far, itself included; while
+    they are fewer than η, if it is the best (Determined's ``stopRun``).
     """
-    ranked = [
-        (-(len(trial.losses) - 1), trial.losses[-1], trial.number, trial)
-        for trial in trials
-        if trial.state != "failed" and trial.losses and math.isfinite(trial.losses[-1])
-    ]
-    return min(ranked, key=lambda one: one[:3])[3] if ranked else None
+    trial = trials[number]
+    rung = len(trial.losses) - 1
+    if not math.isfinite(trial.losses[rung]) or rung + 1 >= len(rules.rungs(number)):
+        return False
+    within = _within(rules.bracket(number), trials)
+    seen = [one.losses[rung] for one in within if rung < len(one.losses)]
+    better = sum(loss < trial.losses[rung] for loss in seen)
+    return better < max(len(seen) // rules.reduction, 1)
+
+
+def best(trials: Iterable[Progress], rules: Rules | None = None) -> Progress | None:
+    """The best of those that got furthest; of equals, the one that is better by the further
+    objectives, then the one with the lower number. So it is on the Pareto front.
+
+    None where no trial that did not fail has a finite loss. With ``rules`` of several brackets,
+    furthest is counted in steps, else in rungs.
+    """
+    found, rank = None, None
+    several = rules is not None and len(rules.brackets) > 1
+    for trial in trials:
+        if trial.state == "failed" or not trial.losses or not math.isfinite(trial.losses[-1]):
+            continue
+        reached = len(trial.losses) - 1
+        if several and rules is not None:
+            reached = rules.rungs(trial.number)[reached]
+        mine = (-reached, trial.losses[-1], trial.others, trial.number)
+        if rank is None or mine < rank:
+            found, rank = trial, mine
+    return found
 
 
 def expected_steps(rules: Rules) -> int:
-    """Steps that the whole search takes if promotion goes by the book (1/η of each rung)."""
-    total, before, count = 0, 0, rules.trials
-    for steps in rules.rungs:
+    """Steps that the whole search takes if promotion goes by the book (1/η of each rung).
+
+    By the stopping rule nobody knows before; this is then the least.
+    """
+    found = sum(_bracket_steps(rules, one) for one in rules.brackets)
+    finishers = any(_finishes(rules, one) for one in rules.brackets)
+    if not rules.complete_best or finishers:
+        return found
+    # The best of the highest rung that anybody reaches goes on alone.
+    return found + min(_left_to_best(rules, one) for one in rules.brackets)
+
+
+def most_steps(rules: Rules) -> int:
+    """Steps if every trial went to its last rung."""
+    return sum(one.trials * one.rungs[-1] for one in rules.brackets)
+
+
+def _bracket_steps(rules: Rules, bracket: Bracket) -> int:
+    total, before, count = 0, 0, bracket.trials
+    for steps in bracket.rungs:
         total += count * (steps - before)
         before = steps
-        count = count // rules.reduction or (1 if rules.complete_best else 0)
+        count //= rules.reduction
     return total
 
 
-def _promotable(rules: Rules, trials: Sequence[Progress], rung: int) -> Progress | None:
-    """The best trial in the top 1/η of a rung that was not promoted from it yet."""
-    seen = sorted(
-        (trial for trial in trials if len(trial.losses) > rung),
-        key=lambda trial: (trial.losses[rung], trial.number),
-    )
-    for trial in seen[: len(seen) // rules.reduction]:
-        if _waits_at(trial, rung):
-            return trial
+def _finishes(rules: Rules, bracket: Bracket) -> bool:
+    return bracket.trials >= math.prod([rules.reduction] * (len(bracket.rungs) - 1))
+
+
+def _left_to_best(rules: Rules, bracket: Bracket) -> int:
+    count, reached = bracket.trials, 0
+    for steps in bracket.rungs:
+        if count:
+            reached = steps
+        count //= rules.reduction
+    return bracket.rungs[-1] - reached
+
+
+def _promotion(rules: Rules, bracket: Bracket, trials: Sequence[Progress]) -> Action | None:
+    """What algorithm 2 promotes next in a bracket; None where nothing is due."""
+    if len(bracket.rungs) == 1:
+        return None
+    within = _within(bracket, trials)
+    for rung in range(len(bracket.rungs) - 2, -1, -1):
+        seen = [trial for trial in within if len(trial.losses) > rung]
+        if any(_waits_at(trial, rung) for trial in seen):
+            top = heapq.nsmallest(
+                len(seen) // rules.reduction,
+                seen,
+                key=lambda trial: (trial.losses[rung], trial.number),
+            )
+            for trial in top:
+                if _waits_at(trial, rung):
+                    return Action(kind="promote", number=trial.number, rung=rung + 1)
     return None
 
 
+def _within(bracket: Bracket, trials: Sequence[Progress]) -> Sequence[Progress]:
+    if bracket.first == 0 and bracket.trials >= len(trials):
+        return trials
+    return trials[bracket.first : bracket.first + bracket.trials]
+
+
 def _complete_best(rules: Rules, trials: Sequence[Progress]) -> Action:
-    leader = best(trials)
+    leader = best(trials, rules)
     if leader is None or not rules.complete_best:
         return FINISHED
     rung = len(leader.losses) - 1
-    if rung == len(rules.rungs) - 1 or not _waits_at(leader, rung):
+    if rung == len(rules.rungs(leader.number)) - 1 or not _waits_at(leader, rung):
         return FINISHED
     return Action(kind="promote", number=leader.number, rung=rung + 1)
 

@@ -8,13 +8,21 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 
 KINDS = ("uniform", "loguniform", "randint", "choice")
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """Another ``parameter`` has one of these ``values``."""
+
+    parameter: str
+    values: tuple[object, ...]
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
@@ -22,7 +30,8 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
     ``kind``: uniform (floats), loguniform (floats, even in the logarithm), randint (whole numbers,
     both ends included) or choice (one of ``options``). ``step`` > 0 keeps uniform and randint to
-    ``low + i * step``; ``log`` makes randint even in the logarithm. JSON-able.
+    ``low + i * step``; ``log`` makes randint even in the logarithm. ``conditions``: where any does
+    not hold, the parameter does not exist. JSON-able.
     """
 
     kind: str
@@ -31,6 +40,20 @@ class Distribution(Struct, frozen=True, kw_only=True):
     step: float = 0.0
     log: bool = False
     options: tuple[object, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    def when(self, **values: object) -> Distribution:
+        """The same, but there only where each parameter named has this value (or one of a tuple).
+
+        ``randint(2, 5).when(kernel="poly")``; of a name with a dot, ``.when(**{"svm.kernel": …})``.
+        """
+        more = [
+            Condition(
+                parameter=name, values=tuple(one) if isinstance(one, list | tuple) else (one,)
+            )
+            for name, one in values.items()
+        ]
+        return replace(self, conditions=(*self.conditions, *more))
 
 
 Space = Mapping[str, Distribution]
@@ -101,6 +124,42 @@ def check_space(space: Space) -> None:
             raise _invalid(f"The parameter {name!r} is {distribution!r}, not a distribution")
 
 
+def is_active(one: Distribution, params: Mapping[str, object]) -> bool:
+    """Whether a parameter exists beside those that were chosen."""
+    return all(
+        condition.parameter in params
+        and any(same(params[condition.parameter], value) for value in condition.values)
+        for condition in one.conditions
+    )
+
+
+def same(one: object, other: object) -> bool:
+    """Equal and of one type: True is not 1."""
+    return type(one) is type(other) and one == other
+
+
+def ordered(space: Space) -> Sequence[str]:
+    """Names, those that others depend on first, else as they stand.
+
+    Raises:
+        Invalid: ``space.invalid`` where two parameters depend on each other.
+    """
+    if not any(one.conditions for one in space.values()):
+        return list(space)
+    found: list[str] = []
+    left = dict(space)
+    while left:
+        ready = [
+            name for name, one in left.items()
+            if not any(condition.parameter in left for condition in one.conditions)
+        ]  # fmt: skip
+        if not ready:
+            raise _invalid(f"The parameters {', '.join(left)} depend on each other")
+        found += ready
+        left = {name: one for name, one in left.items() if name not in ready}
+    return found
+
+
 def last_value(one: Distribution) -> float:
     """The greatest value: ``high``, or the last step that is not above it."""
     return one.low + (_steps(one) - 1) * one.step if one.step else one.high
@@ -111,21 +170,24 @@ def trial_seed(seed: int, number: int) -> int:
     return _generator(seed, number, "seed").getrandbits(31)
 
 
-def sampler_seed(seed: int, number: int) -> int:
+def sampler_seed(seed: int, number: int, attempt: int = 0) -> int:
     """The seed of a sampler that chooses the parameters of trial ``number``: 31 bits."""
-    return _generator(seed, number, "sampler").getrandbits(31)
+    again = f"/{attempt}" if attempt else ""
+    return _generator(seed, number, f"sampler{again}").getrandbits(31)
 
 
-def draw(space: Space, seed: int, number: int) -> dict[str, object]:
-    """Independent random parameters for trial ``number``.
+def draw(space: Space, seed: int, number: int, attempt: int = 0) -> dict[str, object]:
+    """Independent random parameters for trial ``number``; others for another ``attempt``.
 
-    A parameter depends on (seed, number, its name, its distribution) alone, so adding one leaves
-    the others as they were.
+    A parameter depends on (seed, number, attempt, its name, its distribution) alone, so adding one
+    leaves the others as they were. Those whose conditions do not hold are left out.
     """
-    return {
-        name: _draw(distribution, _generator(seed, number, f"param/{name}"))
-        for name, distribution in space.items()
-    }
+    again = f"/{attempt}" if attempt else ""
+    found: dict[str, object] = {}
+    for name in ordered(space):
+        if is_active(space[name], found):
+            found[name] = _draw(space[name], _generator(seed, number, f"param/{name}{again}"))
+    return {name: found[name] for name in space if name in found}
 
 
 def grid_size(space: Space) -> int:
@@ -134,14 +196,34 @@ def grid_size(space: Space) -> int:
     Raises:
         Invalid: ``grid.continuous``.
     """
+    if any(one.conditions for one in space.values()):
+        return sum(1 for _ in _walk(space, ordered(space), {}))
     return math.prod(len(_points(name, one)) for name, one in space.items())
 
 
+def grid_points(space: Space) -> Iterator[dict[str, object]]:
+    """All points of the grid: the last parameter turns fastest."""
+    for found in _walk(space, ordered(space), {}):
+        yield {name: found[name] for name in space if name in found}
+
+
 def grid_point(space: Space, number: int) -> dict[str, object]:
-    """Point ``number`` of the grid: the last parameter turns fastest."""
-    axes = [_points(name, distribution) for name, distribution in space.items()]
-    values = next(itertools.islice(itertools.product(*axes), number, None))
-    return dict(zip(space, values, strict=True))
+    """Point ``number`` of the grid."""
+    return next(itertools.islice(grid_points(space), number, None))
+
+
+def _walk(
+    space: Space, names: Sequence[str], chosen: dict[str, object]
+) -> Iterator[dict[str, object]]:
+    if not names:
+        yield chosen
+        return
+    name, *rest = names
+    if not is_active(space[name], chosen):
+        yield from _walk(space, rest, chosen)
+        return
+    for value in _points(name, space[name]):
+        yield from _walk(space, rest, {**chosen, name: value})
 
 
 def _points(name: str, distribution: Distribution) -> list[object]:

@@ -45,6 +45,10 @@ experiments = Table(
     Column("trials", Integer, nullable=False),
     Column("best_trial", Text),
     Column("best_value", Float),
+    Column("front", Json, nullable=False),  # ids of the trials that no other beats
+    Column("prior", Text),  # the experiment that it was warm started from
+    Column("spent_s", Float, nullable=False),  # how long it has been going on
+    Column("ended_by", Text, nullable=False),  # time, cost, flat; '' where it came to its end
     Column("error", Json),  # of a failed one, as ClewError.to_wire()
     Column("created_us", BigInteger, nullable=False),
     Column("finished_us", BigInteger),
@@ -59,7 +63,10 @@ trials = Table(
     Column("experiment", ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("global_id", Text, nullable=False),
+    Column("bracket", Integer, nullable=False),
     Column("params", Json, nullable=False),
+    Column("noted", Json, nullable=False),  # by the sampler, for itself
+    Column("busy_s", Float, nullable=False),  # seconds of workers
     Column("seed", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("step", Integer, nullable=False),
@@ -98,6 +105,18 @@ BY_PREFIX: Rows = (
     .where(experiments.c.id >= bindparam("prefix"), experiments.c.id < bindparam("end"))
     .order_by(experiments.c.id)
     .limit(20)
+)
+
+# The last search of a step that came to its end.
+DONE_BEFORE: Rows = (
+    select(experiments)
+    .where(
+        experiments.c.pipeline == bindparam("pipeline"),
+        experiments.c.step == bindparam("step"),
+        experiments.c.state == "done",
+    )
+    .order_by(experiments.c.created_us.desc(), experiments.c.id.desc())
+    .limit(1)
 )
 
 NEWEST: Rows = (
@@ -160,6 +179,11 @@ def experiment_of(row: Any) -> Experiment:
         created_at=from_us(row.created_us),
         finished_at=None if row.finished_us is None else from_us(row.finished_us),
         error=str(from_wire(row.error)) if row.error else "",
+        objectives=row.definition.get("objectives", {}),
+        front=tuple(row.front),
+        prior=row.prior,
+        ended_by=row.ended_by,
+        sampler=row.definition["sampler"],
     )
 
 
@@ -182,6 +206,8 @@ def trial_of(row: Any) -> Trial:
         progress=row.share,
         note=row.note,
         checkpoint_step=row.checkpoint_step,
+        bracket=row.bracket,
+        busy_s=row.busy_s,
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
+from collections.abc import Mapping
 
 from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.experiments.definitions import SearchDefinition
-from clew.experiments.samplers import Told
 from clew.experiments.searchers import Progress
+from clew.experiments.studies import Told
 
 OPEN_STATES = frozenset({"paused", "stopped"})
 
@@ -29,6 +30,7 @@ class Track(Struct, kw_only=True):
     number: int
     params: dict[str, object]
     seed: int
+    bracket: int = 0
     state: str = "running"
     step: int = 0
     target: int = 0
@@ -45,17 +47,32 @@ class Track(Struct, kw_only=True):
     log: str = ""
     started_us: int = 0
     ended_us: int | None = None
+    noted: dict[str, object] = field(default_factory=dict)
+    """What the sampler wants to know of it again."""
+    busy_s: float = 0.0
+    """Seconds that workers spent on it."""
+    others: dict[str, float] = field(default_factory=dict)
+    """The latest values of further objectives."""
     deaths: int = 0
     losses: int = 0
     """How often its worker ended under it in this search; not kept."""
     _steps: list[int] = field(default_factory=list)
+    _seen: Progress | None = None
+    _told: Told | None = None
+    _seen_at: tuple[str, int] = ("", -1)
+    _told_at: tuple[str, int] = ("", -1)
 
     def __post_init__(self) -> None:
         self._steps = sorted(self.values)
 
-    def report(self, step: int, value: float | None) -> None:
-        """Take a report in; ``value`` is that of the search's metric, None where it has none."""
+    def report(
+        self, step: int, value: float | None, others: Mapping[str, float] | None = None
+    ) -> None:
+        """Take a report in; ``value`` is that of the search's metric, None where it has none,
+        ``others`` those of further objectives.
+        """
         self.step = max(self.step, step)
+        self.others.update(others or {})
         if value is not None:
             if step not in self.values:
                 insort(self._steps, step)
@@ -90,6 +107,9 @@ class Track(Struct, kw_only=True):
             value = self.value_at(steps) if definition.metric else 0.0
             if value is None:
                 raise _no_metric(definition.metric, self.number, min(steps, self.step or 1))
+            missing = [one for one in further(definition) if one not in self.others]
+            if missing:
+                raise _no_metric(missing[0], self.number, min(steps, self.step or 1))
             self.rungs.append(value)
 
     def fail(self, rungs: tuple[int, ...]) -> None:
@@ -99,15 +119,31 @@ class Track(Struct, kw_only=True):
             self.rungs.append(math.nan)
 
     def progress(self, definition: SearchDefinition) -> Progress:
-        """What the searcher sees."""
-        state = "paused" if self.state in OPEN_STATES else self.state
-        return Progress(
-            number=self.number, losses=tuple(_losses(definition, self.rungs)), state=state
-        )
+        """What the searcher sees. The same object until something changes."""
+        at = (self.state, len(self.rungs))
+        if self._seen is None or self._seen_at != at:
+            self._seen, self._seen_at = self._progress(definition), at
+        return self._seen
 
     def told(self, definition: SearchDefinition, rungs: tuple[int, ...]) -> Told:
-        """What the sampler learns: the loss at the highest rung reached."""
-        losses = _losses(definition, self.rungs)
+        """What the sampler learns: the loss at the highest rung reached. The same object until
+        something changes.
+        """
+        at = (self.state, len(self.rungs))
+        if self._told is None or self._told_at != at:
+            self._told, self._told_at = self._tell(definition, rungs), at
+        return self._told
+
+    def _progress(self, definition: SearchDefinition) -> Progress:
+        return Progress(
+            number=self.number,
+            losses=tuple(_losses(definition.mode, self.rungs)),
+            state="paused" if self.state in OPEN_STATES else self.state,
+            others=self._other_losses(definition),
+        )
+
+    def _tell(self, definition: SearchDefinition, rungs: tuple[int, ...]) -> Told:
+        losses = _losses(definition.mode, self.rungs)
         state = self.state
         if state not in {"done", "failed"}:
             state = "paused" if losses else "running"
@@ -116,11 +152,26 @@ class Track(Struct, kw_only=True):
             state=state,
             step=rungs[len(losses) - 1] if losses else 0,
             loss=losses[-1] if losses else None,
+            others=self._other_losses(definition),
+            noted=self.noted,
+        )
+
+    def _other_losses(self, definition: SearchDefinition) -> tuple[float, ...]:
+        wanted = further(definition)
+        if not all(name in self.others for name in wanted):
+            return (math.inf,) * len(wanted)
+        return tuple(
+            _losses(definition.objectives[name], [self.others[name]])[0] for name in wanted
         )
 
 
-def _losses(definition: SearchDefinition, values: list[float]) -> list[float]:
-    sign = -1.0 if definition.mode == "max" else 1.0
+def further(definition: SearchDefinition) -> list[str]:
+    """The objectives beside the first."""
+    return [name for name in definition.objectives if name != definition.metric]
+
+
+def _losses(mode: str, values: list[float]) -> list[float]:
+    sign = -1.0 if mode == "max" else 1.0
     return [sign * value if math.isfinite(value) else math.inf for value in values]
 
 

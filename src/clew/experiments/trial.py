@@ -73,22 +73,32 @@ class Port(Protocol):
 
 
 class Params(Mapping[str, Any]):
-    """The parameters of a trial: ``params["depth"]``, ``params.depth`` or ``f(**params)``."""
+    """The parameters of a trial: ``params["depth"]``, ``params.depth`` or ``f(**params)``.
+
+    Of a nested space, ``params.svm`` are the parameters below that name that this trial has.
+    """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
 
     def __getitem__(self, name: str) -> Any:
-        try:
+        if name in self._values:
             return self._values[name]
-        except KeyError:
-            raise KeyError(self._unknown(name)) from None
+        start = f"{name}."
+        below = {
+            key.removeprefix(start): one
+            for key, one in self._values.items()
+            if key.startswith(start)
+        }
+        if not below:
+            raise KeyError(self._unknown(name))
+        return Params(below)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # while being unpickled there is nothing to look into
             raise AttributeError(name)
         try:
-            return self._values[name]
+            return self[name]
         except KeyError:
             raise AttributeError(self._unknown(name)) from None
 

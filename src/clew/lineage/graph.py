@@ -5,6 +5,7 @@ Knows no kind of thing: an id is an id.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
@@ -33,22 +34,23 @@ class Lineage:
         are renewed unless empty, and edges are joined to those that exist. A source need not be
         known yet.
         """
-        row = {
-            "id": node.id,
-            "kind": node.kind,
-            "title": node.title,
-            "global_id": node.global_id,
-            "detail": node.detail,
-            "added_us": clock.to_us(clock.now()),
-        }
-        refresh = [name for name in ("title", "detail") if row[name]]
-        tx.upsert(tables.nodes, [row], key=["id"], refresh=refresh)
-        self.link(tx, node.id, sources)
+        self.add_all(tx, [(node, sources)])
+
+    def add_all(self, tx: Tx, nodes: Iterable[tuple[Node, Iterable[tuple[str, str]]]]) -> None:
+        """Tell of several nodes with their sources, each as :meth:`add` does."""
+        rows: dict[tuple[str, ...], list[dict[str, object]]] = defaultdict(list)
+        edges: list[dict[str, object]] = []
+        for node, sources in nodes:
+            row = _row(node)
+            rows[tuple(name for name in ("title", "detail") if row[name])].append(row)
+            edges += _edges(node.id, sources)
+        for refresh, found in rows.items():
+            tx.upsert(tables.nodes, found, key=["id"], refresh=refresh)
+        tx.upsert(tables.edges, edges, key=["target", "source", "label"])
 
     def link(self, tx: Tx, target: str, sources: Iterable[tuple[str, str]]) -> None:
         """Join edges to a node that is told of already: (id, label) of what it came from."""
-        rows = [{"target": target, "source": id, "label": label} for id, label in sources]
-        tx.upsert(tables.edges, rows, key=["target", "source", "label"])
+        tx.upsert(tables.edges, _edges(target, sources), key=["target", "source", "label"])
 
     def get(self, id: str) -> Node | None:
         """The node of a full id."""
@@ -124,6 +126,21 @@ class Lineage:
                     hint="Give the full id of a commit, job, model version, prediction, ...",
                 )
             return _walk(tx, id, direction, limit)
+
+
+def _row(node: Node) -> dict[str, object]:
+    return {
+        "id": node.id,
+        "kind": node.kind,
+        "title": node.title,
+        "global_id": node.global_id,
+        "detail": node.detail,
+        "added_us": clock.to_us(clock.now()),
+    }
+
+
+def _edges(target: str, sources: Iterable[tuple[str, str]]) -> list[dict[str, object]]:
+    return [{"target": target, "source": id, "label": label} for id, label in sources]
 
 
 def _walk(tx: Tx, id: str, direction: Direction, limit: int) -> tuple[list[Node], list[Edge]]:

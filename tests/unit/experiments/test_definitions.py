@@ -23,8 +23,9 @@ from clew.experiments import (
     single,
     uniform,
 )
-from clew.experiments.samplers import Told, suggest
+from clew.experiments.samplers import suggest
 from clew.experiments.spaces import draw, grid_point, grid_size, trial_seed
+from clew.experiments.studies import Told
 
 SPACE = {
     "rate": loguniform(1e-4, 1.0),

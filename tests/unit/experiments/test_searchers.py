@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clew.experiments.brackets import Bracket, rungs
 from clew.experiments.definitions import asha, random, single
 from clew.experiments.searchers import (
     FINISHED,
@@ -25,7 +26,6 @@ from clew.experiments.searchers import (
     expected_steps,
     next_action,
     rules_of,
-    rungs,
 )
 
 INF = math.inf
@@ -36,7 +36,10 @@ def at(number: int, *losses: float, state: str = "paused") -> Progress:
 
 
 def rules(*steps: int, reduction: int = 3, trials: int = 100, complete_best: bool = False) -> Rules:
-    return Rules(rungs=steps, reduction=reduction, trials=trials, complete_best=complete_best)
+    bracket = Bracket(first=0, trials=trials, rungs=steps)
+    return Rules(
+        brackets=(bracket,), reduction=reduction, trials=trials, complete_best=complete_best
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,9 +165,9 @@ def test_the_best_is_the_best_of_those_that_got_furthest() -> None:
 
 def test_a_search_without_halving_has_one_rung() -> None:
     one = rules_of(random(metric="loss", trials=3, max_steps=5), 3)
-    assert one.rungs == (5,)
+    assert one.rungs(0) == (5,)
     assert next_action(one, [at(n, 0.1, state="done") for n in range(3)]) == FINISHED
-    assert rules_of(single(max_steps=4), 1).rungs == (4,)
+    assert rules_of(single(max_steps=4), 1).rungs(0) == (4,)
 
 
 def run_alone(

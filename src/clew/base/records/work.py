@@ -219,6 +219,15 @@ class Experiment(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     error: str = ""
     """Why it failed, with the traceback of the first trial that did; '' where it did not."""
+    objectives: dict[str, str] = field(default_factory=dict)
+    """Each metric to min or max, where several matter."""
+    front: tuple[str, ...] = ()
+    """Trials that no other beats in all objectives: the Pareto front."""
+    prior: str | None = None
+    """The experiment that it was warm started from."""
+    ended_by: str = ""
+    """``time``, ``cost`` or ``flat``, where that ended it before its last trial."""
+    sampler: str = ""
 
 
 class JobCount(Struct, frozen=True, kw_only=True):
@@ -260,6 +269,10 @@ class Trial(Struct, frozen=True, kw_only=True):
     """How far it says it is, from 0 to 1, where it does."""
     note: str = ""
     """What it says besides."""
+    bracket: int = 0
+    """Of Hyperband, from 0."""
+    busy_s: float = 0.0
+    """Seconds that workers spent on it."""
 
 
 class MetricPoint(Struct, frozen=True, kw_only=True):
