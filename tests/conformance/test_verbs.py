@@ -161,6 +161,7 @@ CALLS = [
     wrong("logs", "invalid", "request.invalid", lambda w, d: w.logs(d.job, after=-1)),
     wrong("logs", "invalid", "request.invalid", lambda w, d: w.logs(d.job, limit=0)),
     wrong("experiment", "not_found", "experiment.unknown", lambda w, _: w.experiment(NOBODY)),
+    wrong("importances", "not_found", "experiment.unknown", lambda w, _: w.importances(NOBODY)),
     wrong("trial", "not_found", "trial.unknown", lambda w, _: w.trial(NOBODY)),
     wrong("trial_file", "not_found", "trial.unknown", lambda w, _: w.trial_file(NOBODY, "a")),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),

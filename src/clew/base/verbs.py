@@ -30,6 +30,7 @@ from clew.base.records import (
     ExperimentDetail,
     Explanation,
     FileInfo,
+    Importance,
     Job,
     ModelVersion,
     PipelineInfo,
@@ -233,6 +234,10 @@ class Verbs(
         ...
 
     # models and endpoints -------------------------------------------------------------------
+    def importances(self, experiment_id: str) -> list[Importance]:
+        """How much each parameter of a search mattered, the most first; shares of 1."""
+        ...
+
     def models(self, model: str | None = None) -> list[ModelVersion]:
         """Model versions, newest first, of one model or all."""
         ...

@@ -19,7 +19,15 @@ from clew.cli.follow import exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records import Datum, Job, Plan, StepCost
+    from clew.base.records import (
+        Datum,
+        Experiment,
+        Importance,
+        Job,
+        Plan,
+        SearchPreview,
+        StepCost,
+    )
 
 File = Annotated[Path, typer.Argument(help="Python file that defines pipelines.")]
 Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
@@ -113,10 +121,26 @@ def _print_plan(plan: Plan) -> None:
     for cost in plan.costs:
         if cost.run or cost.delete:
             out.print(f"  [dim]{_cost(cost)}[/]")
+    for search in plan.searches:
+        out.print(f"  [dim]{_search(search)}[/]")
     for step in plan.unknown:
         out.print(f"  [dim]? {step}: depends on what the steps above it will give[/]")
     for note in plan.notes:
         out.print(f"  [dim]· {note}[/]")
+
+
+def _search(search: SearchPreview) -> str:
+    """What the search of a training step will cost."""
+    brackets = "; ".join(
+        f"{render.amount(one.trials, 'trial')} to {', '.join(map(str, one.rungs))} steps"
+        for one in search.brackets
+    )
+    took = "" if search.cost_s is None else f", about {render.span(search.cost_s)} of a worker"
+    limits = "".join(f", {name} {value:g}" for name, value in search.limits.items())
+    about = f"about {search.expected_steps:,} steps of at most {search.most_steps:,}"
+    return (
+        f"{search.step}: {search.searcher} by {search.sampler}: {brackets}: {about}{took}{limits}"
+    )
 
 
 def _cost(cost: StepCost) -> str:
@@ -289,13 +313,21 @@ def experiments(limit: Limit = 20, json: Json = False) -> None:
     )
 
 
-def experiment(experiment_id: Ident, json: Json = False) -> None:
+def experiment(
+    experiment_id: Ident,
+    importances: Annotated[
+        bool, typer.Option("--importances", help="How much each parameter mattered, too.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """One search: its trials, best first."""
     with workspace() as clew:
         found = clew.experiment(experiment_id)
+        shares = clew.importances(found.experiment.id) if importances else []
     if json:
-        print_json(found)
+        print_json({"detail": found, "importances": shares} if importances else found)
         return
+    print_search(found.experiment)
     if found.experiment.error:
         console().print(Text(found.experiment.error, style="red"))
     worst = float("inf")
@@ -319,3 +351,25 @@ def experiment(experiment_id: Ident, json: Json = False) -> None:
             for t in ranked
         ],
     )
+    print_importances(shares)
+
+
+def print_search(found: Experiment) -> None:
+    """How a search with more than one metric, a prior or an early end went; else nothing."""
+    out = console()
+    if found.objectives:
+        wanted = ", ".join(f"{name} ({mode})" for name, mode in found.objectives.items())
+        front = " ".join(str(render.ident(one)) for one in found.front)
+        out.print(f"[dim]objectives[/] {wanted}; [dim]Pareto front[/] {front}")
+    if found.prior:
+        out.print(f"[dim]started warm from[/] {render.ident(found.prior)}")
+    if found.ended_by:
+        why = {"time": "its time was up", "cost": "its budget was spent"}
+        out.print(f"[dim]ended early:[/] {why.get(found.ended_by, 'nothing got better any more')}")
+
+
+def print_importances(shares: list[Importance]) -> None:
+    """Bars of shares."""
+    if shares:
+        rows = [(one.parameter, f"{one.share:.0%}", "█" * round(one.share * 40)) for one in shares]
+        render.table(console(), ("parameter", "share>", ""), rows)

@@ -29,6 +29,7 @@ from clew.base.records import (
     ExperimentDetail,
     Explanation,
     FileInfo,
+    Importance,
     Job,
     ModelVersion,
     PipelineInfo,
@@ -273,6 +274,10 @@ class RemoteWorkspace(
         return self._wire.get(f"/experiments/{_part(experiment_id)}", ExperimentDetail)
 
     # models and endpoints -------------------------------------------------------------------
+    def importances(self, experiment_id: str) -> list[Importance]:
+        """How much each parameter of a search mattered, the most first; shares of 1."""
+        return self._wire.get(f"/experiments/{_part(experiment_id)}/importances", list[Importance])
+
     def models(self, model: str | None = None) -> list[ModelVersion]:
         """Model versions, newest first, of one model or all."""
         return self._wire.get("/models", list[ModelVersion], model=model)

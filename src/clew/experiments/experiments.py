@@ -8,10 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-from clew.base.errors import Invalid
-from clew.base.records import CodeRef, Experiment, ExperimentDetail, Trial
+from clew.base.records import (
+    CodeRef,
+    Experiment,
+    ExperimentDetail,
+    Importance,
+    SearchPreview,
+    Trial,
+)
 from clew.compute import Compute
 from clew.db import Database
 from clew.experiments import tables
@@ -20,14 +27,18 @@ from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
 from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
+from clew.experiments.preview import planned, preview_of
 from clew.experiments.priors import Prior, prior_of
-from clew.experiments.samplers import Sampler, feasible_points
+from clew.experiments.samplers import Sampler
 from clew.experiments.search import Search
-from clew.experiments.searchers import rules_of
-from clew.experiments.spaces import Space, grid_size
+from clew.experiments.spaces import Distribution, Space
+from clew.experiments.studies import Told, importances
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
+
+MOST_WEIGHED = 400
+"""Importances are weighed by about so many trials, spread evenly over all."""
 
 
 class SearchResult(Struct, frozen=True, kw_only=True):
@@ -55,6 +66,7 @@ class Experiments(Kept):
         self._store = store
         self._lineage = lineage
         self._compute = compute
+        self._importances: dict[str, list[Importance]] = {}
 
     def search(
         self,
@@ -139,6 +151,52 @@ class Experiments(Kept):
         if journal.state != "done":
             self._run(order, journal, cancelled, progress)
         return self._result(journal.id)
+
+    def preview(
+        self, pipeline: str, step: str, definition: SearchDefinition, space: Space
+    ) -> SearchPreview:
+        """What a search of a step would cost, by what its last search took.
+
+        Raises:
+            Invalid: ``space.invalid``, ``constraint.invalid``, ``grid.continuous``,
+                ``search.invalid``, ``space.infeasible``.
+        """
+        with self._db.read() as tx:
+            last = tx.execute(tables.DONE_BEFORE, {"pipeline": pipeline, "step": step}).first()
+            found = [] if last is None else tx.execute(tables.TRIALS, {"experiment": last.id}).all()
+        steps, busy_s = sum(one.step for one in found), sum(one.busy_s for one in found)
+        step_s = busy_s / steps if steps and busy_s else None
+        return preview_of(step, definition, definition.over(space), step_s)
+
+    def importances(self, id: str) -> list[Importance]:
+        """How much each parameter of a search mattered, the most first; shares of 1.
+
+        By the metric at the first rung, which all trials have in common. Empty where there are
+        fewer than four trials with a value, or nothing varies.
+
+        Raises:
+            NotFound: ``experiment.unknown``.
+            Conflict: ``id.ambiguous``.
+            Unavailable: ``sampler.missing`` without Optuna and scikit-learn.
+        """
+        with self._db.read() as tx:
+            row = one(tx, tables.BY_PREFIX, id, "experiment")
+            rows = tx.execute(tables.TRIALS, {"experiment": row.id}).all()
+        known = self._importances.get(row.id) if row.state == "done" else None
+        if known is not None:
+            return known
+        space = msgspec.convert(row.space, dict[str, Distribution])
+        sign = -1.0 if row.definition["mode"] == "max" else 1.0
+        told = [
+            Told(params=trial.params, state="done", step=1, loss=sign * trial.rungs[0])
+            for trial in rows
+            if trial.rungs and trial.rungs[0] is not None
+        ]
+        found = importances(space, told[:: max(1, len(told) // MOST_WEIGHED)])
+        weighed = [Importance(parameter=name, share=share) for name, share in found.items()]
+        if row.state == "done":
+            self._importances[row.id] = weighed
+        return weighed
 
     def get(self, id: str) -> ExperimentDetail:
         """One experiment with its trials and all their points; ``id`` may be a unique prefix.
@@ -232,25 +290,3 @@ class Experiments(Kept):
         entry = Entry(path=MODEL_PATH, digest=model.digest, size_bytes=model.size_bytes)
         with self._store.writer() as writer:
             return writer.tree(EMPTY_TREE, [entry])
-
-
-def planned(definition: SearchDefinition, space: Space) -> int:
-    """How many trials a search will have, if nothing ends it early.
-
-    Raises:
-        Invalid: ``grid.continuous``; ``search.invalid`` for too few trials; ``space.infeasible``
-            for a grid of which no point keeps the constraints.
-    """
-    if definition.searcher != "grid":
-        return rules_of(definition, definition.trials).trials
-    if definition.constraints:
-        size = sum(1 for _ in feasible_points(space, definition.constraints))
-    else:
-        size = grid_size(space)
-    if not size:
-        raise Invalid(
-            "space.infeasible",
-            f"No point of the grid keeps: {'; '.join(definition.constraints)}.",
-            hint="Loosen a constraint, or widen the space.",
-        )
-    return min(definition.trials, size) if definition.trials else size

@@ -19,6 +19,7 @@ from clew.base.errors import Invalid
 from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
+from clew.experiments import Distribution, SearchDefinition
 from clew.store import EMPTY_TREE, Entry
 from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
@@ -87,7 +88,17 @@ def plan_files(rooms: Rooms, files: Mapping[str, bytes], wanted: Wanted) -> list
 
 def _plan(rooms: Rooms, manifest: Manifest) -> Plan:
     plan = rooms.pipelines.plan(manifest.pipeline, _sets_trees(rooms, manifest))
-    return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)))
+    searches = tuple(
+        rooms.experiments.preview(
+            manifest.pipeline.name,
+            step.name,
+            msgspec.convert(step.options["search"], SearchDefinition),
+            msgspec.convert(step.options["space"], dict[str, Distribution]),
+        )
+        for step in manifest.pipeline.steps
+        if step.kind == "train"
+    )
+    return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)), searches=searches)
 
 
 def _manifests(

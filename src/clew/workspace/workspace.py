@@ -33,6 +33,7 @@ from clew.base.records import (
     ExperimentDetail,
     Explanation,
     FileInfo,
+    Importance,
     Job,
     JobCount,
     ModelVersion,
@@ -342,6 +343,10 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowin
         return self.rooms.experiments.get(experiment_id)
 
     # models and endpoints -------------------------------------------------------------------
+
+    def importances(self, experiment_id: str) -> list[Importance]:
+        """How much each parameter mattered."""
+        return self.rooms.experiments.importances(experiment_id)
 
     def models(self, model: str | None = None) -> list[ModelVersion]:
         """Model versions, newest first."""

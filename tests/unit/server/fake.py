@@ -34,6 +34,7 @@ from clew.base.records import (
     Explanation,
     FileDiff,
     FileInfo,
+    Importance,
     Job,
     JobCount,
     LogEntry,
@@ -623,6 +624,11 @@ class FakeVerbs:
 
     def experiments(self, *, limit=50):
         return [] if self.empty else self.experiment_list[:limit]
+
+    def importances(self, experiment_id):
+        self._one(self.experiments(), experiment_id, "experiment")
+        shares = {"learning_rate": 0.72, "max_depth": 0.21, "loss": 0.07}
+        return [Importance(parameter=name, share=share) for name, share in shares.items()]
 
     def experiment(self, experiment_id):
         self._one(self.experiments(), experiment_id, "experiment")

@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from clew.base.clock import now
 from clew.base.records import (
@@ -13,12 +14,14 @@ from clew.base.records import (
     Experiment,
     ExperimentDetail,
     Explanation,
+    Importance,
     MetricPoint,
     Node,
     Trial,
 )
 from clew.server.web.charts import HEIGHT, WIDTH, curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
+from clew.server.web.searching import bars, contour, history, pareto
 
 
 def node(number):
@@ -132,3 +135,51 @@ def test_one_trial_that_went_astray_does_not_flatten_the_others(mode):
     chart = curves(experiment(values, mode=mode))
     ends = [line.end[1] for line in chart.lines if line.trial < 60]
     assert max(ends) - min(ends) > 60
+
+
+SHARES = [Importance(parameter="a", share=0.75), Importance(parameter="b", share=0.25)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(odd, min_size=1, max_size=12), st.sampled_from(["max", "min"]))
+def test_the_charts_of_a_search_stay_inside_for_any_values(values, mode):
+    detail = experiment(values, mode=mode)
+    for chart in (history(detail), contour(detail, SHARES)):
+        for dot in chart.dots if chart else ():
+            assert 0 <= dot.x <= WIDTH
+            assert 0 <= dot.y <= HEIGHT
+        for field in chart.fields if chart else ():
+            assert 0 <= field.tone <= 4
+
+
+def test_the_history_shows_the_best_so_far():
+    chart = history(experiment([0.5, 0.9, 0.7], mode="max"))
+    heights = [float(pair.split(",")[1]) for pair in chart.line.split()]
+    assert heights == sorted(heights, reverse=True)  # higher up is less in SVG
+    assert len(chart.dots) == 3
+
+
+def test_bars_are_as_long_as_their_shares():
+    long, short = bars(SHARES)
+    assert long.width == pytest.approx(3 * short.width)
+    assert long.text == "75%"
+    assert bars([]) == ()
+
+
+def test_a_contour_needs_two_parameters_and_four_trials():
+    assert contour(experiment([0.1, 0.2, 0.3]), SHARES) is None
+    assert contour(experiment([0.1, 0.2, 0.3, 0.4]), SHARES[:1]) is None
+    assert contour(experiment([0.1, 0.2, 0.3, 0.4]), SHARES) is not None
+
+
+def test_the_front_is_drawn_through_the_trials_that_are_on_it():
+    detail = experiment([0.1, 0.2, 0.3])
+    points = tuple(
+        replace(point, metrics={"m": point.metrics["m"], "n": -point.metrics["m"]})
+        for point in detail.points
+    )
+    about = replace(detail.experiment, objectives={"m": "max", "n": "max"}, front=("t0", "t2"))
+    chart = pareto(replace(detail, experiment=about, points=points))
+    assert len(chart.line.split()) == 2
+    assert sorted(dot.tone for dot in chart.dots) == [1, 4, 4]
+    assert pareto(detail) is None

@@ -21,6 +21,7 @@ from clew.base.records.models import (
     Signature,
     Verdict,
 )
+from clew.base.records.searching import BracketPlan, Importance, SearchPreview
 from clew.base.records.versions import (
     BranchInfo,
     ColumnProfile,
@@ -63,13 +64,13 @@ from clew.base.records.work import (
 )
 
 __all__ = [
-    "ENDED_STATES", "JOB_STATES", "Applied", "BranchInfo", "Change", "ChangeStatus", "Check",
-    "CodeRef", "Column", "ColumnChange", "ColumnDrift", "ColumnProfile", "Commit", "Datum",
-    "DriftReport", "Edge", "Endpoint", "Event", "Experiment", "ExperimentDetail", "Explanation",
-    "FileDiff", "FileInfo", "Found", "Holder", "Job", "JobCount", "LogEntry", "LogPage", "Merge",
-    "MergeConflict", "MetricPoint", "ModelVersion", "Node", "NumbersChange", "ParameterInfo",
-    "PipelineInfo", "Plan",
-    "PlannedDatum", "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision", "RowChange",
-    "Signature", "Status", "StepCost", "StepInfo", "TableDiff", "TableProfile", "Tag", "TextDiff",
-    "Trial", "UndeclaredRead", "Verdict",
+    "ENDED_STATES", "JOB_STATES", "Applied", "BracketPlan", "BranchInfo", "Change",
+    "ChangeStatus", "Check", "CodeRef", "Column", "ColumnChange", "ColumnDrift",
+    "ColumnProfile", "Commit", "Datum", "DriftReport", "Edge", "Endpoint", "Event",
+    "Experiment", "ExperimentDetail", "Explanation", "FileDiff", "FileInfo", "Found", "Holder",
+    "Importance", "Job", "JobCount", "LogEntry", "LogPage", "Merge", "MergeConflict",
+    "MetricPoint", "ModelVersion", "Node", "NumbersChange", "ParameterInfo", "PipelineInfo",
+    "Plan", "PlannedDatum", "PredictResult", "Prediction", "Removal", "RepoInfo", "Revision",
+    "RowChange", "SearchPreview", "Signature", "Status", "StepCost", "StepInfo", "TableDiff",
+    "TableProfile", "Tag", "TextDiff", "Trial", "UndeclaredRead", "Verdict",
 ]  # fmt: skip

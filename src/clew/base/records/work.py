@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from clew.base.records.searching import SearchPreview
+
 JOB_STATES = (
     "waiting",
     "running",
@@ -198,6 +200,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     costs: tuple[StepCost, ...] = ()
     """Of each step, in the order in which they run."""
+    searches: tuple[SearchPreview, ...] = ()
+    """What the search of each training step will cost."""
 
 
 class Experiment(Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from clew.base.records import (
     Datum,
     Experiment,
     ExperimentDetail,
+    Importance,
     Job,
     PipelineInfo,
     Plan,
@@ -175,3 +176,9 @@ def experiments(call: Asked, limit: Limit = 50) -> Response:
 def experiment(call: Asked, experiment_id: str) -> Response:
     """One experiment with its trials and curves."""
     return call.reply(call.verbs.experiment(experiment_id))
+
+
+@router.get("/experiments/{experiment_id}/importances", response_model=list[Importance])
+def importances(call: Asked, experiment_id: str) -> Response:
+    """How much each parameter of a search mattered, the most first."""
+    return call.reply(call.verbs.importances(experiment_id))

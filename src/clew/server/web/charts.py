@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -96,9 +96,9 @@ def curves(detail: ExperimentDetail) -> Curves | None:
         start=_LEFT,
         end=WIDTH - _RIGHT,
     )
-    low, high = _range(values, detail.experiment.mode)
+    low, high = value_range(values, detail.experiment.mode)
     y = _Scale(low=low, high=high, start=HEIGHT - _BOTTOM, end=_TOP)
-    ranks = _tones(detail)
+    ranks = tones(detail)
     lines = [
         _line(trial, [(x(step), y(value)) for step, value in sorted(reported[trial.id])], ranks)
         for trial in detail.trials
@@ -111,7 +111,7 @@ def curves(detail: ExperimentDetail) -> Curves | None:
         metric=metric,
         lines=tuple(_marked(line, line.trial in numbers) for line in lines),
         x_ticks=tuple(Tick(at=x(step), text=str(step)) for step in _steps(int(x.high))),
-        y_ticks=tuple(Tick(at=y(value), text=number(value)) for value in _round_values(low, high)),
+        y_ticks=tuple(Tick(at=y(value), text=number(value)) for value in round_values(low, high)),
         rungs=tuple(Tick(at=x(step), text=f"rung {i}") for i, step in _rungs(detail, int(x.high))),
     )
 
@@ -129,13 +129,13 @@ def parallel(detail: ExperimentDetail) -> Parallel | None:
     gap = (WIDTH - 2 * _LEFT) / (len(columns) - 1)
     axes, heights = [], []
     for index, (name, values) in enumerate(columns):
-        ticks, places = _axis(values)
+        ticks, places = axis_of(values, HEIGHT - 20.0, _TOP + 24.0)
         axes.append(Axis(at=_LEFT + index * gap, name=name, ticks=ticks))
         heights.append(places)
-    tones = _tones(detail)
+    ranks = tones(detail)
     lines = [
         _marked(
-            _line(trial, [(axis.at, heights[a][t]) for a, axis in enumerate(axes)], tones),
+            _line(trial, [(axis.at, heights[a][t]) for a, axis in enumerate(axes)], ranks),
             trial.id == detail.experiment.best_trial,
         )
         for t, trial in enumerate(trials)
@@ -143,17 +143,27 @@ def parallel(detail: ExperimentDetail) -> Parallel | None:
     return Parallel(axes=tuple(axes), lines=tuple(sorted(lines, key=lambda n: (n.best, n.tone))))
 
 
-def _axis(values: Sequence[object]) -> tuple[tuple[Tick, ...], list[float]]:
+def scaled(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """From values to coordinates."""
+    return _Scale(low=low, high=high, start=start, end=end)
+
+
+def axis_of(
+    values: Sequence[object], start: float, end: float
+) -> tuple[tuple[Tick, ...], list[float]]:
+    """Marks of an axis through these values, and where each of them is on it.
+
+    Numbers lie on a scale (logarithmic where they span much), others are names.
+    """
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    top, bottom = _TOP + 24.0, HEIGHT - 20.0
     if len(numbers) < len(values) or not numbers:
         kinds = sorted({str(v) for v in values})
-        scale = _Scale(low=0, high=max(1, len(kinds) - 1), start=bottom, end=top)
+        scale = _Scale(low=0, high=max(1, len(kinds) - 1), start=start, end=end)
         ticks = tuple(Tick(at=scale(i), text=kind) for i, kind in enumerate(kinds[:12]))
         return ticks, [scale(kinds.index(str(v))) for v in values]
     low, high = min(numbers), max(numbers)
     log = low > 0 and high / low >= 20
-    scale = _Scale(low=low, high=high, start=bottom, end=top, log=log)
+    scale = _Scale(low=low, high=high, start=start, end=end, log=log)
     middle = math.sqrt(low * high) if log else (low + high) / 2
     marks = (low, middle, high) if high > low else (low,)
     return tuple(Tick(at=scale(v), text=number(v)) for v in marks), [scale(v) for v in numbers]
@@ -174,7 +184,7 @@ def _marked(line: Line, best: bool) -> Line:
     return replace(line, best=best)
 
 
-def _tones(detail: ExperimentDetail) -> dict[str, int]:
+def tones(detail: ExperimentDetail) -> dict[str, int]:
     """From 0 (worst) to 4 (best), by rank."""
     sign = 1 if detail.experiment.mode == "max" else -1
     valued = [t for t in detail.trials if t.value is not None and math.isfinite(t.value)]
@@ -184,7 +194,7 @@ def _tones(detail: ExperimentDetail) -> dict[str, int]:
     return {trial.id: last - (steps - i) * last // steps for i, trial in enumerate(ranked)}
 
 
-def _range(values: Sequence[float], mode: str) -> tuple[float, float]:
+def value_range(values: Sequence[float], mode: str) -> tuple[float, float]:
     """What matters of the values: a trial that went astray must not flatten the others."""
     low, high = values[0], values[-1]
     if mode == "max":
@@ -195,7 +205,8 @@ def _range(values: Sequence[float], mode: str) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def round_values(low: float, high: float) -> list[float]:
+    """Values to mark an axis with."""
     raw = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw)

@@ -12,8 +12,18 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse, Response
 
 from clew.base.address import Address
-from clew.base.errors import ClewError, Invalid, NotFound
-from clew.base.records import Commit, FileDiff, FileInfo, Job, ModelVersion, TableProfile, Verdict
+from clew.base.errors import ClewError, Invalid, NotFound, Unavailable
+from clew.base.records import (
+    Commit,
+    ExperimentDetail,
+    FileDiff,
+    FileInfo,
+    Importance,
+    Job,
+    ModelVersion,
+    TableProfile,
+    Verdict,
+)
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
 from clew.server.web import forms, trials
@@ -21,6 +31,7 @@ from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
 from clew.server.web.preview import Preview, can_show, preview
+from clew.server.web.searching import bars, contour, history, pareto
 from clew.server.web.show import Page, Shown, icon
 from clew.server.web.words import href
 
@@ -192,8 +203,25 @@ def experiment(page: Shown, experiment_id: str) -> Response:
         board=board,
         curves=curves(detail),
         parallel=parallel(detail),
+        **_search_charts(page, detail),
         params=sorted({name for trial in detail.trials for name in trial.params}),
     )
+
+
+def _search_charts(page: Page, detail: ExperimentDetail) -> dict[str, Any]:
+    """Charts of the search as a whole; what mattered is asked for when it is over."""
+    shares: list[Importance] = []
+    if detail.experiment.state != "running":
+        try:
+            shares = page.verbs.importances(detail.experiment.id)
+        except Unavailable:
+            shares = []  # without Optuna there is no such chart
+    return {
+        "history": history(detail),
+        "bars": bars(shares),
+        "contour": contour(detail, shares),
+        "front": pareto(detail),
+    }
 
 
 # models and endpoints ---------------------------------------------------------------------------
