@@ -49,6 +49,11 @@ ROWS = b"x,y\n" + b"".join(b"%d,%d\n" % (n, n % 2) for n in range(40))
 NOBODY = "00000000zzzzzzzz"
 """An id that nothing has."""
 
+VOID = {"polars": ""}
+MADE = {"p/copy:/a": b"1"}
+NOWHERE = {"p/none:/a": b"1"}
+NO_FILE = {"p/rows:/a": Path("none.csv")}
+
 
 @dataclass(frozen=True)
 class World:
@@ -58,6 +63,11 @@ class World:
     url: str
     version: str
     job: str
+
+    @property
+    def file(self) -> Path:
+        """The file that is applied."""
+        return self.disk / "good" / "p.py"
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,11 @@ CALLS = [
     wrong("apply", "invalid", "pipeline.import", lambda w, d: w.apply(d.disk / "bad" / "p.py")),
     wrong("plan", "not_found", "file.unknown", lambda w, d: w.plan(d.disk / "none.py")),
     wrong("plan", "invalid", "pipeline.none", lambda w, d: w.plan(d.disk / "empty" / "p.py")),
+    wrong("plan", "invalid", "plan.place", lambda w, d: w.plan(d.file, delete=["p/rows"])),
+    wrong("plan", "invalid", "plan.package", lambda w, d: w.plan(d.file, packages=VOID)),
+    wrong("plan", "denied", "repo.derived", lambda w, d: w.plan(d.file, put=MADE)),
+    wrong("plan", "not_found", "repo.unknown", lambda w, d: w.plan(d.file, put=NOWHERE)),
+    wrong("plan", "not_found", "file.unknown", lambda w, d: w.plan(d.file, put=NO_FILE)),
     wrong("wait", "not_found", "change.unknown", lambda w, _: w.wait(NOBODY)),
     wrong("jobs", "not_found", "pipeline.unknown", lambda w, _: w.jobs(pipeline="none")),
     wrong("jobs", "invalid", "job.state", lambda w, _: w.jobs(state="none")),

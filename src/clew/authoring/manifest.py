@@ -6,19 +6,19 @@ Made in a worker, where the file is imported; the workspace hands each part to i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
-from clew.authoring.declaring import declare
+from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
-from clew.authoring.nodes import Command, Function, Step, Training
 from clew.authoring.parameters import Parameter, Values, check_given
 from clew.authoring.reuse import SETS_SUFFIX, Pipeline
+from clew.authoring.steps import Command, Function, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
@@ -56,7 +56,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     feeds: tuple[FeedDefinition, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     description: str = ""
-    sets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    sets: dict[str, dict[str, dict[str, Any]]] = {}
     """Repo → name → parameters: what a step runs over, to be committed there."""
 
 
@@ -133,7 +133,7 @@ def manifest_of(
         if node.sets is not None:
             sets[node.repo + SETS_SUFFIX] = node.sets.named(values)
         if isinstance(node, Training):
-            steps.append(_gate(node, project))
+            steps.append(_gate(node, project, values))
     return Manifest(
         pipeline=PipelineDefinition(
             name=pipeline.name,
@@ -218,7 +218,13 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         output_repo=step.repo,
         allow=options.allow,
     )
-    declared = declare(options.depends_on, project.directory, _repo_of)
+    return _depending(defined, options.depends_on, project)
+
+
+def _depending(
+    defined: StepDefinition, depends_on: Iterable[Dependency], project: Project
+) -> StepDefinition:
+    declared = declare(depends_on, project.directory, _repo_of)
     return defined.depending(declared.digests, declared.parts, declared.repos)
 
 
@@ -285,7 +291,8 @@ def _result(step: Step) -> dict[str, Any]:
     return {"result": form} if form else {}
 
 
-def _gate(model: Training, project: Project) -> StepDefinition:
+def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
+    given = model.gate_options
     function = model.gate or model.__wrapped__
     test = model.training.test
     code = _code(function, project)
@@ -293,7 +300,7 @@ def _gate(model: Training, project: Project) -> StepDefinition:
     where = (
         (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
     )
-    return StepDefinition(
+    defined = StepDefinition(
         name=model.name + GATE_SUFFIX,
         kind="gate",
         inputs=(
@@ -304,7 +311,10 @@ def _gate(model: Training, project: Project) -> StepDefinition:
         policy=Policy(priority=model.options.how.policy.priority),
         options={"gate": msgspec.to_builtins(gate), "has_rules": model.gate is not None},
         output_repo=model.repo + GATE_SUFFIX,
+        parameters={name: values.resolved(one) for name, one in given.parameters.items()},
+        allow=given.allow if model.gate else model.options.allow,
     )
+    return _depending(defined, given.depends_on, project)
 
 
 def input_of(one: Input) -> InputDefinition:

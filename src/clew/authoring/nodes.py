@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from clew.authoring.checks import (
@@ -18,112 +17,44 @@ from clew.authoring.checks import (
     check_parameters,
     check_signature,
     invalid,
+    refuse_environment,
 )
 from clew.authoring.declaring import Dependency, check_allow, check_depends
 from clew.authoring.feeding import feed_of
 from clew.authoring.inputs import (
     Arranged,
-    Combined,
     Cron,
     Given,
-    Input,
     Node,
     Source,
     arrange,
-    as_input,
     leaves_of,
     width,
 )
-from clew.authoring.options import StepOptions, TrainingOptions
+from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
 from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
+from clew.authoring.steps import (
+    Command,
+    EndpointOptions,
+    Function,
+    MonitorOptions,
+    Step,
+    Training,
+    check_inputs,
+    named_inputs,
+)
 from clew.authoring.triggering import trigger_of
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
-from clew.places import CommandDefinition
 from clew.serving import Rollout, immediate
 from clew.sources import Feed
 from clew.triggers import Action, Condition, Trigger
 
 DEFAULT_DRIFT = DriftDefinition()
 
-Function: TypeAlias = Callable[..., Any]
 Any_Node = TypeVar("Any_Node", bound="Node")
-
-
-class Step(Node):
-    """A function of the user with its inputs; calling it calls the function itself."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        function: Function,
-        inputs: Arranged,
-        options: StepOptions,
-    ) -> None:
-        super().__init__(pipeline, options.name or function.__name__)
-        self.__wrapped__ = function
-        self.__doc__ = function.__doc__
-        self.inputs = inputs.inputs
-        self.combination = inputs.combination
-        self.options = options
-        self.expectations: list[Function] = []
-        self.sets: Any = None
-        """Sets of parameters that it runs over; see ``reuse``."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call the user's function, here and now, without Clew."""
-        return self.__wrapped__(*arguments, **named)
-
-
-class Command(Step):
-    """A program over directories in place of a function; see :meth:`Pipeline.cmd`."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        command: CommandDefinition,
-        inputs: Arranged,
-        options: StepOptions,
-    ) -> None:
-        def program(*_: object) -> None:
-            raise invalid(f"{options.name} is a program", "Call it with the shell.")
-
-        super().__init__(pipeline, program, inputs, options)
-        self.command = command
-
-
-class Training(Step):
-    """A training step: a search over trials of the user's function."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        function: Function,
-        inputs: Arranged,
-        options: StepOptions,
-        training: TrainingOptions,
-    ) -> None:
-        super().__init__(pipeline, function, inputs, options)
-        self.training = training
-        self.gate: Function | None = None
-
-
-class EndpointOptions(Struct, frozen=True, kw_only=True):
-    """An endpoint as written by the user."""
-
-    name: str
-    model: Training
-    rollout: Rollout
-
-
-class MonitorOptions(Struct, frozen=True, kw_only=True):
-    """A monitor as written by the user."""
-
-    endpoint: str
-    drift: DriftDefinition
-    retrain: bool
 
 
 class Pipeline:
@@ -228,7 +159,7 @@ class Pipeline:
         Raises:
             Invalid: ``pipeline.definition`` for a wrong ``per``, input or name.
         """
-        _check_inputs(inputs, "step")
+        check_inputs(inputs, "step")
         options = StepOptions(
             name=name,
             retries=retries,
@@ -324,7 +255,7 @@ class Pipeline:
             Invalid: ``pipeline.definition``.
         """
         check_name(name, "a command")
-        found = _named_inputs(name, inputs, named or {}, per)
+        found = named_inputs(name, inputs, named or {}, per)
         self._bind([*inputs, *(named or {}).values()])
         options = StepOptions(
             name=name,
@@ -390,6 +321,7 @@ class Pipeline:
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         version: str = "",
+        parameters: Mapping[str, object] | None = None,
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
         **how: Unpack[StepPolicy],
@@ -407,6 +339,8 @@ class Pipeline:
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
             version: Stands for the code: training runs anew for code only when this changes.
+            parameters: Passed to the function by name, behind the rows and the trial, the same in
+                every trial; a change trains anew. What is searched stands in ``space``.
             depends_on: What else results depend on, as in :meth:`step`.
             allow: Reads that need no warning, as in :meth:`step`.
             how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
@@ -414,12 +348,14 @@ class Pipeline:
         Raises:
             Invalid: ``pipeline.definition``.
         """
-        _check_inputs(inputs, "train")
+        check_inputs(inputs, "train")
+        refuse_environment(name or "A training step", how)
         options = StepOptions(
             name=name,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
             version=version,
+            parameters=parameters or {},
             depends_on=check_depends(depends_on),
             allow=check_allow(allow),
             how=policy_of(name or "a training step", how, self.defaults),
@@ -430,12 +366,14 @@ class Pipeline:
             memory_bytes=options.memory_bytes,
         )
         search = search or single()
+        check_parameters(options.parameters)
         training = TrainingOptions(
             target=target, test=test, search=search, space=search.over(space or {})
         )
 
         def record(function: Function) -> Training:
-            found = self._inputs(function, inputs, "repo", extra=1)
+            named = tuple(options.parameters)
+            found = self._inputs(function, inputs, "repo", named=named, extra=1)
             if len(found.inputs) != 1:
                 raise invalid(
                     f"The training step {function.__name__} has {len(found.inputs)} inputs",
@@ -445,15 +383,37 @@ class Pipeline:
 
         return record
 
-    def gate(self, model: Training) -> Callable[[Function], Function]:
-        """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
+    def gate(
+        self,
+        model: Training,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        depends_on: Dependency = None,
+        allow: Sequence[str] = (),
+    ) -> Callable[[Function], Function]:
+        """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules.
+
+        Args:
+            model: The training step.
+            parameters: Passed to the function by name, behind the candidate; a change judges anew.
+            depends_on: What else the verdict depends on, as in :meth:`step`.
+            allow: Reads that need no warning, as in :meth:`step`.
+        """
         if not isinstance(model, Training) or model.pipeline is not self:
             raise invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
         if model.gate is not None:
             raise invalid(f"{model.name} has a gate already", "Put all rules in one function.")
+        given = GateOptions(
+            parameters=parameters or {},
+            depends_on=check_depends(depends_on),
+            allow=check_allow(allow),
+        )
+        check_parameters(given.parameters)
 
         def record(function: Function) -> Function:
-            model.gate = function
+            taken = {**self._bound(function, 1), **given.parameters}
+            check_signature(function, 1, tuple(taken))
+            model.gate, model.gate_options = function, replace(given, parameters=taken)
             return function
 
         return record
@@ -531,39 +491,12 @@ class Pipeline:
         self._bind(inputs)
         return arrange(function.__name__, inputs, per, names)
 
+    def _bound(self, function: Function, behind: int) -> dict[str, object]:  # noqa: ARG002
+        """What parameters of a function behind the first ones stand for; nothing here."""
+        return {}
+
     def _bind(self, inputs: Sequence[Given]) -> None:
         """Take up cron inputs that are new."""
         for one in leaves_of(inputs):
             if isinstance(one.node, Cron) and one.node.bind(self):
                 self._add(one.node)
-
-
-def _named_inputs(
-    step: str, inputs: Sequence[Given], named: Mapping[str, Given], per: str
-) -> Arranged:
-    """Inputs by the names of their directories: those of their nodes, where they have no other."""
-    for name in named:
-        check_name(name, "an input")
-    given = [_called(as_input(one)) for one in inputs]
-    given += [_called(as_input(one), name) for name, one in named.items()]
-    names = list(dict.fromkeys(one.parameter for one in leaves_of(given)))
-    if "out" in names:
-        raise invalid(f"{step} has an input called 'out'", "Give it another name in named=.")
-    return arrange(step, given, per, names)
-
-
-def _called(one: Input | Combined, name: str = "") -> Input | Combined:
-    if isinstance(one, Combined):
-        return replace(one, parts=tuple(_called(part, name) for part in one.parts))
-    return one.named(name or one.parameter or one.node.name)
-
-
-def _check_inputs(inputs: Sequence[Given], decorator: str) -> None:
-    """Refuse wrong inputs at once: ``@p.step`` without brackets would record nothing."""
-    if len(inputs) == 1 and inspect.isfunction(inputs[0]):
-        raise invalid(
-            f"@{decorator} was put on {inputs[0].__name__} without inputs",
-            f"Write @pipeline.{decorator}(source, ...) above the function.",
-        )
-    for one in inputs:
-        as_input(one)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import Source
@@ -25,11 +25,19 @@ class StepOptions(Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     memory_bytes: int | None = None
     version: str = ""
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    runtime: RuntimeDefinition = field(default_factory=RuntimeDefinition)
+    parameters: Mapping[str, object] = {}
+    runtime: RuntimeDefinition = RuntimeDefinition()
     depends_on: tuple[Dependency, ...] = ()
     allow: tuple[str, ...] = ()
-    how: Written = field(default_factory=Written)
+    how: Written = Written()
+
+
+class GateOptions(Struct, frozen=True, kw_only=True):
+    """What a gate is given; see :meth:`Pipeline.gate`."""
+
+    parameters: Mapping[str, object] = {}
+    depends_on: tuple[Dependency, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 class TrainingOptions(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from clew.authoring.checks import check_name, invalid
+from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import (
     Arranged,
     Combined,
@@ -27,10 +28,11 @@ from clew.authoring.inputs import (
     as_input,
     width,
 )
-from clew.authoring.nodes import Any_Node, Function, Step, Training
+from clew.authoring.nodes import Any_Node
 from clew.authoring.nodes import Pipeline as Plain
 from clew.authoring.options import StepOptions
 from clew.authoring.parameters import MISSING, Parameter, Values, new_parameter
+from clew.authoring.steps import Function, Step, Training
 from clew.serving import Rollout
 
 SETS_SUFFIX = ".sets"
@@ -185,11 +187,18 @@ class Pipeline(Plain):
             self.endpoints.pop(name, None)
         super().endpoint(name, model, rollout=rollout)
 
-    def gate(self, model: Training) -> Callable[[Function], Function]:
+    def gate(
+        self,
+        model: Training,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        depends_on: Dependency = None,
+        allow: Sequence[str] = (),
+    ) -> Callable[[Function], Function]:
         """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
         if _of_notebook(self) and isinstance(model, Training):
             model.gate = None
-        return super().gate(model)
+        return super().gate(model, parameters=parameters, depends_on=depends_on, allow=allow)
 
     def steps(self, values: Values) -> Iterator[Step]:
         """The steps as they are with these values: of each slot, the one that is plugged in."""
@@ -222,9 +231,15 @@ class Pipeline(Plain):
         own = [one for one in behind if one in self.parameters and one not in named]
         return super()._inputs(function, inputs, per, named=(*named, *own), extra=extra)
 
-    def _own(self, step: Step) -> dict[str, Parameter]:
+    def _own(self, step: Step) -> dict[str, object]:
         read = {one.parameter for one in step.inputs}
+        if isinstance(step, Training):  # behind its rows there is the trial
+            return self._bound(step.__wrapped__, len(read) + 1)
         names = [one for one in inspect.signature(step.__wrapped__).parameters if one not in read]
+        return {name: self.parameters[name] for name in names if name in self.parameters}
+
+    def _bound(self, function: Function, behind: int) -> dict[str, object]:
+        names = list(inspect.signature(function).parameters)[behind:]
         return {name: self.parameters[name] for name in names if name in self.parameters}
 
 
@@ -365,7 +380,15 @@ class _Copy(Struct):
         step.options = replace(step.options, name=step.name, parameters=taken, depends_on=depends)
         if step.sets is not None:
             step.sets = Sets(own.get(id(step.sets.over), step.sets.over))
-        if isinstance(step, Training) and isinstance(step.training.test, Source):
+        if not isinstance(step, Training):
+            return
+        gate = step.gate_options
+        step.gate_options = replace(
+            gate,
+            parameters={key: own.get(id(value), value) for key, value in gate.parameters.items()},
+            depends_on=tuple(_depended(one, places) for one in gate.depends_on),
+        )
+        if isinstance(step.training.test, Source):
             test = places[id(step.training.test)].node
             if isinstance(test, Source):
                 step.training = replace(step.training, test=test)

@@ -22,6 +22,7 @@ Source = bytes | Path | BinaryIO
 _CHUNK = 1 << 18
 _BLOCK = tarfile.BLOCKSIZE
 _DELETE = "CLEW.delete"
+_SUPPOSED = ".clew-supposed/"  # no file of a project: hidden ones are left out
 
 
 def pack(
@@ -38,6 +39,18 @@ def pack(
     """
     check_sources(files)
     yield from _gather(_pieces(files.items(), delete, seen))
+
+
+def supposed_names(files: Mapping[str, Source]) -> dict[str, Source]:
+    """Names that files by their places (``repo@branch:/path``) have beside those of a project."""
+    return {f"{_SUPPOSED}{place}": source for place, source in files.items()}
+
+
+def supposed_part(files: Mapping[str, BinaryIO]) -> tuple[dict[str, BinaryIO], dict[str, BinaryIO]]:
+    """The files of a project, and those that :func:`supposed_names` named, by their places."""
+    own = {name: one for name, one in files.items() if not name.startswith(_SUPPOSED)}
+    put = {name.removeprefix(_SUPPOSED): one for name, one in files.items() if name not in own}
+    return own, put
 
 
 def check_sources(files: Mapping[str, Source]) -> None:

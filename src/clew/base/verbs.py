@@ -171,8 +171,18 @@ class Verbs(
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
+        put: Mapping[str, Source] | None = None,
+        delete: Sequence[str] = (),
+        packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
-        """What :meth:`apply` would run, skip and delete, and why."""
+        """What :meth:`apply` would run, skip and delete, and why, with the likely cost.
+
+        Of what might be besides: ``put`` maps ``repo[@branch]:/path`` to what would be committed
+        there (a Path may be a directory), ``delete`` names such places that would go, ``packages``
+        has versions of distributions that would be installed (``python`` among them). Nothing of
+        it is kept. Raises as :meth:`apply`; Invalid ``plan.place``, ``plan.package``, Denied
+        ``repo.derived``.
+        """
         ...
 
     def wait(

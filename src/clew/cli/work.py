@@ -5,7 +5,6 @@ Knows the verbs; what is printed is made by ``render``.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +18,7 @@ from clew.cli.follow import exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records import (
-        Datum,
-        Experiment,
-        Importance,
-        Job,
-        Plan,
-        SearchPreview,
-        StepCost,
-    )
+    from clew.base.records import Datum, Experiment, Importance, Job
 
 File = Annotated[Path, typer.Argument(help="Python file that defines pipelines.")]
 Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
@@ -91,65 +82,6 @@ def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str,
     out.print(f"[green]✓[/] {pipeline}  [dim]{what}[/]")
     for note in notes:
         out.print(f"  [dim]· {note}[/]")
-
-
-def plan(
-    file: File, set_: Sets = None, branch: OnBranch = DEFAULT_BRANCH, json: Json = False
-) -> None:
-    """What apply would run, skip and delete, and why; changes nothing."""
-    with workspace(working=True) as clew:
-        plans = clew.plan(file, parameters=values_of(set_), branch=branch)
-    if json:
-        print_json(plans)
-        return
-    for one in plans:
-        _print_plan(one)
-
-
-def _print_plan(plan: Plan) -> None:
-    out = console()
-    counts = Counter(datum.action for datum in plan.datums)
-    new = "a new version" if plan.new_version else "no new version"
-    total = ", ".join(f"{n} to {action}" for action, n in sorted(counts.items())) or "no datums"
-    out.print(f"[bold]{plan.pipeline}[/]: {new}; {total}")
-    shown = [d for d in plan.datums if d.action != "skip"][:50]
-    render.table(
-        out,
-        ("", "step", "inputs", "why"),
-        [(render.state(d.action), d.step, " ".join(d.inputs)[:60], d.reason) for d in shown],
-    )
-    for cost in plan.costs:
-        if cost.run or cost.delete:
-            out.print(f"  [dim]{_cost(cost)}[/]")
-    for search in plan.searches:
-        out.print(f"  [dim]{_search(search)}[/]")
-    for step in plan.unknown:
-        out.print(f"  [dim]? {step}: depends on what the steps above it will give[/]")
-    for note in plan.notes:
-        out.print(f"  [dim]· {note}[/]")
-
-
-def _search(search: SearchPreview) -> str:
-    """What the search of a training step will cost."""
-    brackets = "; ".join(
-        f"{render.amount(one.trials, 'trial')} to {', '.join(map(str, one.rungs))} steps"
-        for one in search.brackets
-    )
-    took = "" if search.cost_s is None else f", about {render.span(search.cost_s)} of a worker"
-    limits = "".join(f", {name} {value:g}" for name, value in search.limits.items())
-    about = f"about {search.expected_steps:,} steps of at most {search.most_steps:,}"
-    return (
-        f"{search.step}: {search.searcher} by {search.sampler}: {brackets}: {about}{took}{limits}"
-    )
-
-
-def _cost(cost: StepCost) -> str:
-    about = "" if cost.sure else "about "
-    took = "unknown" if cost.total_s is None else f"{cost.total_s:,.1f} s"
-    return (
-        f"{cost.step}: {about}{cost.run:,} run, {cost.skip:,} stay, {cost.delete:,} go; "
-        f"likely time {took}"
-    )
 
 
 def run(

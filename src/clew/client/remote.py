@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from clew.base.address import DEFAULT_BRANCH
-from clew.base.archive import MEDIA_TYPE, check_sources, pack
+from clew.base.archive import MEDIA_TYPE, check_sources, pack, supposed_names
 from clew.base.progress import Progress, unseen
 from clew.base.project import Applicable, read_project
 from clew.base.records import (
@@ -199,17 +199,26 @@ class RemoteWorkspace(
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
+        put: Mapping[str, Source] | None = None,
+        delete: Sequence[str] = (),
+        packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
-        """What :meth:`apply` would run, skip and delete, and why."""
+        """What :meth:`apply` would run, skip and delete, and why.
+
+        What is supposed to be put travels, and is kept nowhere.
+        """
         files, entry = read_project(file)
+        data = expand(put or {})
+        check_sources(data)
         return self._wire.upload(
             "/plan",
             list[Plan],
-            pack(files),
+            pack({**files, **supposed_names(data)}, delete=delete),
             MEDIA_TYPE,
             entry=entry,
             parameters=_values(parameters),
             branch=branch,
+            packages=_values(packages),
         )
 
     def wait(

@@ -449,6 +449,10 @@ class Witness:
         self._first = [one for one in known if not self._watch.may(one[0], one[1])]
         self._watch.begin()
 
+    def all(self) -> list[Read]:
+        """What one long call read, with what the import did."""
+        return self.of(_LONG_S, last=True)
+
     def of(self, duration_s: float, last: bool) -> list[Read]:
         """What the datum that has just ended read; the first tells what the import did."""
         found = self._watch.take(thorough=last or duration_s > _LONG_S)

@@ -89,6 +89,10 @@ class Experiments(Kept):
         placement: Mapping[str, str] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
+        parameters: Mapping[str, Any] | None = None,
+        allow: Sequence[str] = (),
+        declared: Sequence[str] = (),
+        heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None,
     ) -> SearchResult:
         """Search for the best parameters; returns when the search is over.
 
@@ -118,6 +122,10 @@ class Experiments(Kept):
             environment: Variables that are set for the trials.
             cancelled: Asked ten times a second: whether to give up.
             progress: Told (steps expected in all, steps done).
+            parameters: Plain values that the function gets by name, the same in every trial.
+            allow: Reads that need no word, as ``clew.compute.Watch`` takes them.
+            declared: Names that keys depend on already, the same way.
+            heard: Told, after each run of a trial, what it read undeclared: (kind, name, where).
 
         Raises:
             Conflict: ``experiment.cancelled``.
@@ -145,6 +153,10 @@ class Experiments(Kept):
             resources=resources or {},
             placement=placement or {},
             environment=environment or {},
+            parameters=parameters or {},
+            allow=tuple(allow),
+            declared=tuple(declared),
+            heard=heard,
         )
         journal = Journal(self._db, self._repos, self._lineage, order)
         journal.open()
@@ -221,6 +233,10 @@ class Experiments(Kept):
         """
         with self._db.read() as tx:
             return str(one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").tree)
+
+    def artefact(self, tree: str) -> str:
+        """A tree of the model alone, out of what a trial kept; '' where there is none."""
+        return self._artefact(tree)
 
     def list(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,6 +55,10 @@ class Order(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     resources: Mapping[str, float] = field(default_factory=dict)
     placement: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
+    heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
 
     @property
     def name(self) -> str:

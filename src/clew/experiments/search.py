@@ -147,6 +147,8 @@ class Search:
             others = {name: metrics[name] for name in self._further if name in metrics}
             track.report(step, metrics.get(self._definition.metric), others)
             self._journal.report(track, step, metrics)
+        elif news.message["kind"] == "undeclared":
+            self._order.heard(news.message["reads"])
         else:
             self._journal.take(track, news.message)
 
@@ -364,6 +366,9 @@ class Search:
             "name": order.function.name,
             "inputs": [dict(one) for one in order.inputs],
             "trial": trial,
+            "parameters": dict(order.parameters),
+            "allow": list(order.allow),
+            "declared": list(order.declared),
             "restore": track.tree or (order.initial if track.number == 0 else ""),
         }
         return Call(

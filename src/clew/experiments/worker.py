@@ -25,7 +25,7 @@ import cloudpickle
 
 from clew.base.errors import Invalid
 from clew.codecs import annotations_of, load_value
-from clew.compute import CallContext, load_function
+from clew.compute import CallContext, Witness, load_function
 from clew.experiments.logged import Logged
 from clew.experiments.paths import (
     CHECKPOINT_DIRECTORY,
@@ -45,17 +45,30 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     """Train one trial until it pauses or ends.
 
     The payload: ``store`` (path), ``snapshot_dir``, ``file``, ``name`` of the function, ``inputs``
-    [{parameter, tree, paths}], ``trial`` {id, number, params, seed, start, target, max_steps} and
-    ``restore`` (the tree that :meth:`Trial.restore` reads, '' for none).
+    [{parameter, tree, paths}], ``trial`` {id, number, params, seed, start, target, max_steps},
+    ``restore`` (the tree that :meth:`Trial.restore` reads, '' for none); and what it gets by name
+    (``parameters``), may read without a word (``allow``) and has ``declared``.
 
     The tree that comes back has /checkpoint.pkl or files below /checkpoint/ (what restore gives),
     /model.pkl where that is not the returned model, or the trial is done, and /meta.json; it is ''
     where there is neither.
     """
-    function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
+    witness = Witness(
+        payload["snapshot_dir"],
+        allow=payload["allow"],
+        declared=payload["declared"],
+        store=payload["store"],
+    )
+    with witness.importing(payload["file"]):
+        function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
     port = WorkerPort(payload, context)
     trial = Trial(port=port, **payload["trial"])
-    model = function(**_arguments(function, payload, trial, port))
+    arguments = _arguments(function, payload, trial, port)
+    try:
+        model = witness.around(function)(**arguments)
+    finally:
+        if reads := witness.all():
+            context.send({"kind": "undeclared", "reads": reads})
     latest = trial.latest_checkpoint()
     content = port.copy_to_keep(model, trial.paused() and latest is None)
     if latest is None and model is not None:
@@ -218,6 +231,8 @@ def _arguments(
                 annotations.get(name),
                 scratch=port.scratch / "inputs" / name,
             )
+        elif name in payload["parameters"]:
+            arguments[name] = payload["parameters"][name]
         elif name == "trial" or annotations.get(name) is Trial:
             arguments[name] = trial
         elif parameter.default is inspect.Parameter.empty:

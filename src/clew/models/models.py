@@ -15,13 +15,14 @@ import msgspec
 from msgspec.structs import replace
 
 from clew.base import clock
-from clew.base.errors import Conflict, Invalid, NotFound, NotReady
+from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
-from clew.compute import Call, Compute, Outcome
+from clew.compute import Call, Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import registry, tables
+from clew.models.calling import value_of
 from clew.models.definitions import EvaluationDefinition, GateDefinition
 from clew.models.layout import PREDICTIONS, PROFILE, TRAINING
 from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
@@ -31,7 +32,6 @@ from clew.store import Store
 TEST_SUFFIX = ".test"
 GATE_SUFFIX = ".gate"
 _BLESSED = frozenset({"blessed", "overridden"})
-_POLL_S = 0.5
 _WORK = "clew.models.work"
 
 
@@ -65,6 +65,7 @@ class Models:
         *,
         global_id: str,
         paths: Sequence[str] | None = None,
+        test_commit: str = "",
         cancelled: Callable[[], bool] = _never,
     ) -> Split:
         """Training rows of a features commit, and the test rows that are kept out of them.
@@ -79,6 +80,8 @@ class Models:
             evaluation: Says where the test set comes from.
             global_id: Of the change that this is part of.
             paths: The files of the commit to read; all by default.
+            test_commit: The test set to keep out, as it was frozen for an earlier training; then
+                nothing is frozen.
             cancelled: Asked while it works; then Conflict ``call.cancelled`` is raised.
 
         Raises:
@@ -88,7 +91,8 @@ class Models:
         """
         if isinstance(evaluation.test, str):
             read = paths or [one.path for one in self._repos.entries(features)]
-            given = self._repos.resolve(evaluation.test)
+            ref = f"{evaluation.test.partition('@')[0]}@{test_commit}"
+            given = self._repos.resolve(ref if test_commit else evaluation.test)
             rows = {
                 "train": {"tree": features.tree, "paths": list(read)},
                 "test": self._test_rows(given),
@@ -97,9 +101,11 @@ class Models:
             self._work("check", rows, features.repo, cancelled)
             return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
         while True:
-            frozen = self._frozen(model)
+            frozen = self._repos.commit_by_id(test_commit) if test_commit else self._frozen(model)
             found = self._cut(features, paths, evaluation, frozen, cancelled)
-            test = self._freeze(model, found, frozen, features, global_id)
+            test = (
+                frozen if test_commit else self._freeze(model, found, frozen, features, global_id)
+            )
             if test is not None:
                 return Split(
                     train_tree=found["train"],
@@ -107,6 +113,27 @@ class Models:
                     test_commit=test.id,
                     train_rows=found["train_rows"],
                 )
+
+    def measure(
+        self, model: str, trees: tuple[str, str], test_commit: str, target: str
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The metrics of two packaged models (by their trees) on the same test rows.
+
+        Nothing is recorded. Raises what loading a model raises.
+        """
+        test = self._repos.commit_by_id(test_commit)
+        payload = {
+            "candidate": trees[1],
+            "champion": trees[0],
+            "champion_name": model,
+            "champion_metrics": {},
+            "test": self._test_rows(test),
+            "target": target,
+            "snapshot_dir": "",
+            "function": None,
+        }
+        found = self._work("judge", payload, model, _never)
+        return found["champion_metrics"], found["metrics"]
 
     def package(
         self,
@@ -188,6 +215,9 @@ class Models:
         test_commit: str | None = None,
         timeout_s: float | None = None,
         cancelled: Callable[[], bool] = _never,
+        parameters: Mapping[str, Any] | None = None,
+        allow: Sequence[str] = (),
+        declared: Sequence[str] = (),
     ) -> Judgement:
         """Run a version and the champion on the same test rows, then the user's gate, in a worker.
 
@@ -202,6 +232,9 @@ class Models:
             test_commit: The test rows; by default those that were frozen for the version.
             timeout_s: Seconds after which the gate is stopped.
             cancelled: As for :meth:`split`.
+            parameters: Plain values that the gate gets by name.
+            allow: Reads that need no word.
+            declared: Names that its key depends on already.
 
         Raises:
             ClewError: what the gate or the model raised (``call.raised``): then nothing is judged.
@@ -218,6 +251,9 @@ class Models:
             "target": gate.target,
             "snapshot_dir": str(snapshot_dir),
             "function": {"file": function.file, "name": function.name} if function else None,
+            "parameters": dict(parameters or {}),
+            "allow": list(allow),
+            "declared": list(declared),
         }
         found = self._work("judge", payload, candidate.model, cancelled, snapshot_dir, timeout_s)
         checks = msgspec.convert(found["checks"], tuple[Check, ...])
@@ -232,6 +268,7 @@ class Models:
             champion_metrics=found["champion_metrics"],
             test_commit=test.id,
             report_tree=found["tree"],
+            undeclared=tuple((kind, name, where) for kind, name, where in found["undeclared"]),
         )
 
     def record(
@@ -273,7 +310,7 @@ class Models:
                 tx, self._lineage, verdict, job=judgement.job, state=state
             )
             if verdict.blessed and judgement.champion != version.id:
-                registry.move_alias(tx, _crowned(version, verdict))
+                registry.move_alias(tx, registry.crowned(version, verdict))
             return signed
 
     def override(self, version: str, *, by: str, reason: str, champion: bool = False) -> Verdict:
@@ -312,7 +349,7 @@ class Models:
             )
             signed = registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
             if champion:
-                move = _crowned(found, signed)
+                move = registry.crowned(found, signed)
                 registry.move_alias(tx, replace(move, moved_by=by.strip(), reason=reason.strip()))
             return signed
 
@@ -536,7 +573,7 @@ class Models:
         snapshot_dir: str | Path = "",
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """Run one of the entries of ``work.py`` in a worker; again where that was killed once."""
+        """Run one of the entries of ``work.py`` in a worker."""
         call = Call(
             entry=f"{_WORK}:{entry}",
             payload={**payload, "store": self._store.address},
@@ -544,25 +581,7 @@ class Models:
             snapshot_dir=str(snapshot_dir),
             timeout_s=timeout_s,
         )
-        outcome = self._outcome(call, cancelled)
-        again = {"died": 1, "lost": 5}
-        while outcome.error is not None and again.get(outcome.error.kind, 0):
-            again[outcome.error.kind] -= 1
-            outcome = self._outcome(call, cancelled)
-        found = outcome.unwrap()
-        assert isinstance(found, dict)
-        return found
-
-    def _outcome(self, call: Call, cancelled: Callable[[], bool]) -> Outcome:
-        handle = self._compute.submit(call)
-        while True:
-            try:
-                return handle.result(_POLL_S)
-            except NotReady as wait:
-                if wait.code != "call.running":
-                    raise
-                if cancelled():
-                    handle.cancel()
+        return value_of(self._compute, call, cancelled)
 
     def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.begin() if tx is None else nullcontext(tx)
@@ -572,15 +591,3 @@ class Models:
 
 
 _NOTE = "/holdout.json"
-
-
-def _crowned(version: ModelVersion, verdict: Verdict) -> AliasMove:
-    return AliasMove(
-        model=version.model,
-        alias=registry.CHAMPION,
-        version=version.id,
-        global_id=verdict.global_id,
-        moved_by="gate",
-        reason=f"blessed by verdict {verdict.id}",
-        moved_at=verdict.created_at,
-    )

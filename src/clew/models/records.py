@@ -67,6 +67,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     champion_metrics: dict[str, float]
     test_commit: str
     report_tree: str
+    undeclared: tuple[tuple[str, str, str], ...] = ()
+    """What the gate's code read besides: kind, name, where."""
 
     @property
     def reason(self) -> str:

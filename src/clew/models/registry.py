@@ -229,3 +229,16 @@ def _only(found: Versions, ref: str) -> ModelVersion:
         f"There is no model version {ref!r}.",
         hint="Name it by its id, pipeline/step@3 or pipeline/step@champion; see them: clew models",
     )
+
+
+def crowned(version: ModelVersion, verdict: Verdict) -> AliasMove:
+    """The move of the champion to a version that a gate has blessed."""
+    return AliasMove(
+        model=version.model,
+        alias=CHAMPION,
+        version=version.id,
+        global_id=verdict.global_id,
+        moved_by="gate",
+        reason=f"blessed by verdict {verdict.id}",
+        moved_at=verdict.created_at,
+    )

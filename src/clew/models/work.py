@@ -22,7 +22,7 @@ import polars as pl
 from clew.base.errors import Invalid, NotFound
 from clew.base.records import Signature
 from clew.codecs import dump_value, load_value
-from clew.compute import CallContext, load_function
+from clew.compute import CallContext, Witness, load_function
 from clew.models import mlflow_format
 from clew.models.candidate import Candidate
 from clew.models.cutting import cut
@@ -118,8 +118,9 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     """Run candidate and champion on the frozen test rows, then the user's gate.
 
     The payload: ``store``, ``candidate`` (tree), ``champion`` (tree or ''), ``champion_metrics``
-    (as recorded), ``champion_name``, ``test`` ({tree, paths}), ``target``, ``snapshot_dir`` and
-    ``function`` ({file, name} or None).
+    (as recorded), ``champion_name``, ``test`` ({tree, paths}), ``target``, ``snapshot_dir``,
+    ``function`` ({file, name} or None) and what it gets by name (``parameters``), may read without
+    a word (``allow``) and has ``declared``.
     """
     store = _store(payload["store"])
     rows = _labelled(store, payload["test"], payload["target"])
@@ -134,12 +135,7 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     )
     bench = Bench(frame=rows, target=payload["target"], candidate=mine, champion=theirs)
     candidate = Candidate(bench)
-    gate = payload["function"]
-    if gate is None:
-        candidate.require("no gate", True, "No gate is defined: every model is blessed.")
-    else:
-        rule = load_function(payload["snapshot_dir"], gate["file"], gate["name"])
-        _take_result(candidate, gate["name"], rule(candidate))
+    reads = _ask(candidate, payload)
     report = {
         "metrics": mine.metrics,
         "champion": payload["champion_name"],
@@ -153,7 +149,25 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
         PREDICTED_PATH: _parquet(bench.predictions()),
     }
     kept = {name: value for name, value in report.items() if name != "charts"}
-    return {**kept, "tree": _keep(store, files)}
+    return {**kept, "tree": _keep(store, files), "undeclared": reads}
+
+
+def _ask(candidate: Candidate, payload: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Have the user's gate state its rules; what it read undeclared."""
+    gate = payload["function"]
+    if gate is None:
+        candidate.require("no gate", True, "No gate is defined: every model is blessed.")
+        return []
+    witness = Witness(
+        payload["snapshot_dir"],
+        allow=payload["allow"],
+        declared=payload["declared"],
+        store=payload["store"],
+    )
+    with witness.importing(gate["file"]):
+        rule = load_function(payload["snapshot_dir"], gate["file"], gate["name"])
+    _take_result(candidate, gate["name"], witness.around(rule)(candidate, **payload["parameters"]))
+    return witness.all()
 
 
 def _take_result(candidate: Candidate, name: str, result: object) -> None:

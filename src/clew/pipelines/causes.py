@@ -15,7 +15,7 @@ from clew.pipelines import tables
 from clew.pipelines.cutting import matching
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.fingerprint import changed_parts
-from clew.pipelines.running import Tools, cut_of
+from clew.pipelines.pinning import Tools, cut_of
 from clew.store import EMPTY_TREE, Store
 
 FILES = 50

@@ -19,8 +19,8 @@ from clew.pipelines.datums import datum_id, key_range
 from clew.pipelines.engine import Engine
 from clew.pipelines.holding import Holding
 from clew.pipelines.jobs import Wish, find, job_of
+from clew.pipelines.pinning import Tools, base_of, current_head
 from clew.pipelines.restarting import ASKED_FOR
-from clew.pipelines.running import Tools, base_of, current_head
 
 _CAN_RETRY = frozenset({"failed", "refused", "cancelled"})
 

@@ -77,7 +77,7 @@ def _jobs(tx: Tx, pipeline: str, step: str) -> list[Any]:
             jobs.c.pipeline == pipeline,
             jobs.c.step == step,
             jobs.c.state == "done",
-            jobs.c.done > 0,
+            jobs.c.skipped < jobs.c.total,
         )
         .order_by(jobs.c.number.desc())
         .limit(_JOBS)

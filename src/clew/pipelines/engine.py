@@ -14,8 +14,9 @@ from clew.base.errors import ClewError
 from clew.base.ids import short
 from clew.pipelines import tables
 from clew.pipelines.looking import Look
+from clew.pipelines.pinning import Tools
 from clew.pipelines.registry import Graph, StepName
-from clew.pipelines.running import Tools, run_job
+from clew.pipelines.running import run_job
 from clew.pipelines.signals import Signals
 from clew.pipelines.turns import Turns, is_limited, superseded_by
 

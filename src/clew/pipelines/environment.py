@@ -48,7 +48,7 @@ def environment_of(fingerprint: Fingerprint) -> Environment:
     """
     packages = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     packages.update(versions_of(fingerprint.imports))
-    return _environment(packages)
+    return environment_from(packages)
 
 
 def environment_now(packages: Mapping[str, str]) -> Environment:
@@ -57,7 +57,7 @@ def environment_now(packages: Mapping[str, str]) -> Environment:
     Versions are asked anew each time: an upgrade may have come since the last.
     """
     now = {name: _version_now(name) for name in packages}
-    return _environment({name: version for name, version in now.items() if version})
+    return environment_from({name: version for name, version in now.items() if version})
 
 
 def _version_now(name: str) -> str:
@@ -69,7 +69,8 @@ def _version_now(name: str) -> str:
         return ""
 
 
-def _environment(packages: Mapping[str, str]) -> Environment:
+def environment_from(packages: Mapping[str, str]) -> Environment:
+    """The environment that has these versions of distributions."""
     ordered = dict(sorted(packages.items()))
     return Environment(digest=digest_of("env", ordered), packages=ordered)
 

@@ -280,6 +280,10 @@ class Jobs:
         )
         return job_of(started)
 
+    def note(self, tx: Tx, job_id: str, extra: Mapping[str, Any]) -> None:
+        """Keep something with a job that has not ended; nobody is told."""
+        self._update(tx, job_id, extra=dict(extra))
+
     def progress(self, tx: Tx, job_id: str, counts: Counts) -> None:
         """Say how far a job is."""
         self._move(tx, job_id, "job.progress", **counts.values())
@@ -337,7 +341,7 @@ class Jobs:
 
     def _end(self, tx: Tx, row: Any, state: str, **values: Any) -> None:
         ended_us = clock.to_us(clock.now())
-        tell(tx, self._lineage, _job_node(row), records_of(values.get("extra", {})))
+        tell(tx, self._lineage, _job_node(row), records_of(values.get("extra", row.extra)))
         self._move(tx, row.id, "job.ended", state=state, finished_us=ended_us, **values)
 
     def hold(self, tx: Tx, row: Any) -> None:

@@ -17,8 +17,8 @@ from clew.pipelines.cutting import matching
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.environment import changed_packages, environment_now
 from clew.pipelines.jobs import find, near_step
+from clew.pipelines.pinning import Tools, cut_of
 from clew.pipelines.rerunning import Again, Repeated, Sample, repeat, run_again, sample_of
-from clew.pipelines.running import Tools, cut_of
 from clew.repos import Repos
 
 
@@ -108,6 +108,14 @@ class Knowing:
                 hint="Name a job, or a commit of a step's output.",
             )
         return row
+
+    def origin(self, row: Any) -> Any:
+        """The job that did the work which another of a plugged kind only repeated; else itself."""
+        if row.kind == "step" or not row.key:
+            return row
+        with self._tools.db.read() as tx:
+            asked = {"step": row.step, "key": row.key}
+            return tx.execute(tables.FIRST_DONE_OF_KEY, asked).first() or row
 
     def definition(self, row: Any) -> StepDefinition:
         """The step as it was when a job ran it."""

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from clew.base.errors import Conflict, Invalid, NotFound
+from clew.base.errors import Conflict
 from clew.base.ids import new_id
 from clew.base.records import (
     ENDED_STATES,
@@ -32,27 +32,29 @@ from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.pipelines import registry, tables
-from clew.pipelines.accepting import accepted, carried
+from clew.pipelines.accepting import carried
 from clew.pipelines.branching import on_branch
 from clew.pipelines.causes import causes_of
 from clew.pipelines.controlling import Control
-from clew.pipelines.datums import Unit, datum_id, key_range
-from clew.pipelines.definitions import PipelineDefinition, StepDefinition, from_builtins
+from clew.pipelines.datums import key_range
+from clew.pipelines.definitions import PipelineDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, MOVES_NOTHING, Engine
 from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
 from clew.pipelines.knowing import Knowing
 from clew.pipelines.logs import read_log, whole_log
+from clew.pipelines.pinning import Tools, cut_of
 from clew.pipelines.planning import plan_of
 from clew.pipelines.programs import python_of
+from clew.pipelines.registering import check_outputs, make_repos, to_accept, why_anew
 from clew.pipelines.registry import Users
 from clew.pipelines.renewing import renewed
 from clew.pipelines.roots import roots
 from clew.pipelines.runner import Runner
-from clew.pipelines.running import Tools, cut_of
-from clew.pipelines.signals import Live
+from clew.pipelines.showing import datum_of, live_datum, skipped_datum
+from clew.pipelines.supposing import with_packages
 from clew.pipelines.ticking import Ticks
 from clew.pipelines.turns import Slots
-from clew.pipelines.work import Known, differences, known_among, unchanged_since
+from clew.pipelines.work import known_among
 from clew.places import Environments
 from clew.repos import Repos
 from clew.store import Store
@@ -60,8 +62,6 @@ from clew.store import Store
 JobList = list[Job]
 DatumList = list[Datum]
 """Names for types: ``list`` is a method of the class below."""
-
-REPO_KINDS = {"step": "output", "train": "model", "gate": "report"}
 
 
 class Pipelines:
@@ -148,14 +148,14 @@ class Pipelines:
             definition = carried(definition, old) if carry else definition
             if row is not None and row.digest == definition.digest():
                 return registry.info(row), False
-            self._check_outputs(tx, definition)
-            self._make_repos(tx, definition)
+            check_outputs(self._registry.graph(tx), definition)
+            make_repos(self._repos, tx, definition)
             version = 1 if row is None else row.version + 1
             self._registry.add(tx, definition, version=version, global_id=global_id, author=author)
             wishes = [
                 Wish(step=(definition.name, step.name), reason=reason)
                 for step in definition.in_order()
-                if (reason := _why_anew(step, old.step(step.name) if old else None))
+                if (reason := why_anew(step, old.step(step.name) if old else None))
             ]
             self._jobs.make(tx, wishes, global_id)
             data = {"version": version, "snapshot": definition.snapshot, "file": definition.file}
@@ -182,33 +182,16 @@ class Pipelines:
         """
         global_id = new_id()
         with self._db.begin() as tx:
-            row = registry.current(tx, pipeline)
-            if row is None:
-                raise registry.unknown(tx, pipeline)
-            now = self._registry.definition(tx, pipeline, row.version)
-            if step is not None and now.step(step) is None:
-                raise near_step(self._registry.graph(tx), (pipeline, step))
-            changed = {}
-            for one in now.steps if step is None else filter(None, [now.step(step)]):
-                if undo:
-                    found = replace(one, accepted={}) if one.accepted else None
-                else:
-                    key = {"pipeline": pipeline, "step": one.name}
-                    last = tx.execute(tables.LAST_DONE, key).first()
-                    old = self._registry.definition(tx, pipeline, last.version) if last else None
-                    before = old.step(one.name) if old else None
-                    found = before and accepted(
-                        one, before, environment=environment, by=by, reason=reason
-                    )
-                if found:
-                    changed[one.name] = found
-            if not changed:
-                raise Conflict(
-                    "accept.nothing",
-                    f"{pipeline}{f'.{step}' if step else ''}: "
-                    + ("nothing was accepted." if undo else "its results are of this code."),
-                    hint="See what differs: clew plan FILE, clew why JOB",
-                )
+            now, changed = to_accept(
+                tx,
+                self._registry,
+                pipeline,
+                step,
+                environment=environment,
+                by=by,
+                reason=reason,
+                undo=undo,
+            )
             steps = tuple(changed.get(one.name, one) for one in now.steps)
             self.register(
                 replace(now, steps=steps), global_id=global_id, author=by, tx=tx, carry=False
@@ -227,17 +210,26 @@ class Pipelines:
         return causes_of(self._tools, job_id)
 
     def plan(
-        self, definition: PipelineDefinition, changes: Mapping[str, str] | None = None
+        self,
+        definition: PipelineDefinition,
+        changes: Mapping[tuple[str, str], str] | None = None,
+        *,
+        packages: Mapping[str, str] | None = None,
+        store: Store | None = None,
     ) -> Plan:
-        """What :meth:`register` would run, skip and delete, and why.
+        """What :meth:`register` would run, skip and delete, and why. Nothing is written.
 
-        ``changes`` maps repos to trees that their branch would have. Nothing is written.
+        ``changes`` maps (repo, branch) to the trees that these would have (a branch '' is any),
+        found in ``store``; ``packages`` has the versions of distributions that would be installed.
 
         Raises:
-            Invalid: ``pipeline.cycle``, ``pipeline.duplicate``.
+            Invalid: ``pipeline.cycle``, ``pipeline.duplicate``, ``plan.package``.
         """
+        definition, notes = with_packages(definition, packages or {})
+        tools = self._tools if store is None else replace(self._tools, store=store)
         with self._db.read() as tx:
-            return plan_of(self._tools, tx, definition, changes or {})
+            plan = plan_of(tools, tx, definition, changes or {})
+        return replace(plan, notes=(*plan.notes, *notes))
 
     on_branch = staticmethod(on_branch)
 
@@ -428,10 +420,10 @@ class Pipelines:
         with self._db.read() as tx:
             row = find(tx, job_id)
             bounds = {"job": row.id, "limit": limit}
-            ran = [_datum(found) for found in tx.execute(tables.OF_JOB, bounds)]
+            ran = [datum_of(found) for found in tx.execute(tables.OF_JOB, bounds)]
         ran.sort(key=lambda datum: datum.inputs)
         signals = self._engine.signals(row.id)
-        ran = [*(_live_datum(row, one) for one in (signals.live() if signals else ())), *ran]
+        ran = [*(live_datum(row, one) for one in (signals.live() if signals else ())), *ran]
         if len(ran) >= limit or row.kind != "step":
             return ran[:limit]
         return ran + list(islice(self._skipped(row), limit - len(ran)))
@@ -443,14 +435,14 @@ class Pipelines:
             return []
         with self._db.read() as tx:
             rows = list(tx.execute(tables.DATUMS_BY_RANGE, {"low": bounds[0], "high": bounds[1]}))
-            return [_datum(row) for row in rows]
+            return [datum_of(row) for row in rows]
 
     def _skipped(self, row: Any) -> Iterator[Datum]:
         with self._db.read() as tx:
             cut = cut_of(self._tools, row, tx)
             for unit, known in known_among(tx, cut.units() if cut else ()):
                 if known is not None and known.job != row.id:
-                    yield _skipped_datum(row, unit, known)
+                    yield skipped_datum(row, unit, known)
 
     # running --------------------------------------------------------------------------------
 
@@ -503,98 +495,5 @@ class Pipelines:
             if (now := renewed(definition)) is not definition:
                 self.register(now, global_id=new_id(), author="clew")
 
-    def _make_repos(self, tx: Tx, definition: PipelineDefinition) -> None:
-        for source in definition.sources:
-            if not self._exists(tx, source.repo):
-                self._repos.create(source.repo, tx=tx)
-        for step in definition.steps:
-            kind = REPO_KINDS.get(step.kind, "output")
-            if not self._exists(tx, step.output_repo):
-                self._repos.create(step.output_repo, kind=kind, tx=tx)
-        for step in definition.steps:
-            for one in step.inputs:
-                if one.kind == "data":
-                    self._repos.get(one.repo, tx=tx)
-
-    def _exists(self, tx: Tx, repo: str) -> bool:
-        try:
-            self._repos.get(repo, tx=tx)
-        except NotFound:
-            return False
-        return True
-
-    def _check_outputs(self, tx: Tx, definition: PipelineDefinition) -> None:
-        """A repo is written by one step only, and sources by none."""
-        others = {
-            (step.output_repo, step.output_branch): f"{other.name}.{step.name}"
-            for other in self._registry.graph(tx).pipelines.values()
-            if other.name != definition.name
-            for step in other.steps
-        }
-        sources = {one.repo for one in definition.sources}
-        for step in definition.steps:
-            place = step.output_repo, step.output_branch
-            if place in others or step.output_repo in sources:
-                writer = others.get(place, "a source")
-                raise Invalid(
-                    "pipeline.output",
-                    f"{step.output_repo} is the output of {step.name} and of {writer}.",
-                    hint="Rename the step, or the pipeline.",
-                )
-
     def _writing(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.begin() if tx is None else nullcontext(tx)
-
-
-def _why_anew(step: StepDefinition, old: StepDefinition | None) -> str:
-    """Why a new version makes a step run; '' where its meaning is the same."""
-    if old is None:
-        return "First run."
-    if old.meaning() == step.meaning():
-        return ""
-    causes = "; ".join(differences(old, step)) or "it is defined anew"
-    return f"{causes[0].upper()}{causes[1:]}."
-
-
-def _datum(row: Any) -> Datum:
-    return Datum(
-        id=datum_id(row.key),
-        job=row.job,
-        key=row.key,
-        state=row.state,
-        reason=row.reason,
-        inputs=_inputs(row.inputs),
-        duration_s=row.duration_us / 1e6,
-        error=row.error,
-        made_by=row.job,
-        evidence=row.evidence,
-    )
-
-
-def _live_datum(row: Any, live: Live) -> Datum:
-    return Datum(
-        id=datum_id(live.unit.key),
-        job=row.id,
-        key=live.unit.key,
-        state="running",
-        reason=live.reason,
-        inputs=_inputs(live.unit.files()),
-        duration_s=live.spent_s,
-    )
-
-
-def _inputs(files: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((f"{repo}:{path}", digest) for repo, path, digest in files)
-
-
-def _skipped_datum(row: Any, unit: Unit, known: Known) -> Datum:
-    return Datum(
-        id=datum_id(unit.key),
-        job=row.id,
-        key=unit.key,
-        state="skipped",
-        reason=unchanged_since(known.job),
-        inputs=_inputs(unit.files()),
-        duration_s=0.0,
-        made_by=known.job,
-    )

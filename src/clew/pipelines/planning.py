@@ -11,18 +11,21 @@ from typing import Any
 from clew.base.records import Plan, PlannedDatum
 from clew.db import Tx
 from clew.pipelines import tables
+from clew.pipelines.accepting import carried
 from clew.pipelines.costs import costs_of
 from clew.pipelines.datums import Cut, Unit
 from clew.pipelines.definitions import PipelineDefinition, StepDefinition
+from clew.pipelines.pinning import Tools, base_of, current_head, last_done
 from clew.pipelines.registry import Branch, current
-from clew.pipelines.running import Tools, base_of, current_head, last_done
 from clew.pipelines.work import Reasons, differences, known_among, unchanged_since
 
 
 def plan_of(
-    tools: Tools, tx: Tx, definition: PipelineDefinition, changes: Mapping[str, str]
+    tools: Tools, tx: Tx, definition: PipelineDefinition, changes: Mapping[Branch, str]
 ) -> Plan:
-    """What registering ``definition`` would do; ``changes`` are trees that sources would have.
+    """What registering ``definition`` would do; ``changes`` are trees that branches would have.
+
+    A change of the branch '' is one of whatever branch of the repo is read.
 
     Steps that read what another step would make anew are unknown, as are steps of plugged kinds
     below them. A plugged step that would run is one datum.
@@ -30,8 +33,9 @@ def plan_of(
     row = current(tx, definition.name)
     version = None if row is None else row.version
     old = None if version is None else tools.registry.definition(tx, definition.name, version)
+    definition = carried(definition, old)
     maker = _Planner(tools, tx, definition.name, changes)
-    for step in tools.registry.settled(tx, definition).in_order():
+    for step in tools.registry.settled(tx, definition, changes.keys()).in_order():
         maker.add(step)
     return Plan(
         pipeline=definition.name,
@@ -44,7 +48,7 @@ def plan_of(
 
 
 class _Planner:
-    def __init__(self, tools: Tools, tx: Tx, pipeline: str, changes: Mapping[str, str]) -> None:
+    def __init__(self, tools: Tools, tx: Tx, pipeline: str, changes: Mapping[Branch, str]) -> None:
         self._tools = tools
         self._tx = tx
         self._pipeline = pipeline
@@ -75,8 +79,9 @@ class _Planner:
             self._unsure.add(output)
 
     def _tree(self, repo: str, branch: str) -> str | None:
-        if repo in self._changes:
-            return self._changes[repo]
+        for place in ((repo, branch), (repo, "")):
+            if place in self._changes:
+                return self._changes[place]
         head = current_head(self._tools.repos, self._tx, repo, branch)
         return head.tree if head else None
 
@@ -108,7 +113,11 @@ class _Planner:
 
     def _plugged(self, cut: Cut, last: Any | None) -> Iterator[PlannedDatum]:
         step = cut.step
-        same = last is not None and last.key == cut.identity()
+        key = cut.identity()
+        if step.kind in self._tools.remembered:
+            asked = {"step": step.name, "key": key}
+            last = self._tx.execute(tables.LAST_DONE_OF_KEY, asked).first() or last
+        same = last is not None and last.key == key
         reason = "first run"
         if last is not None:
             old = self._tools.registry.definition(self._tx, self._pipeline, last.version)

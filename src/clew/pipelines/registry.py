@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -77,9 +77,14 @@ class Registry:
             self._graph, self._wished, self._there = graph, wished, there
         return graph
 
-    def settled(self, tx: Tx, definition: PipelineDefinition) -> PipelineDefinition:
-        """A pipeline whose inputs have the branch that they prefer, where there is one."""
-        return _settled(definition, self._existing(tx, frozenset(_wishes(definition))))
+    def settled(
+        self, tx: Tx, definition: PipelineDefinition, there: Collection[Branch] = ()
+    ) -> PipelineDefinition:
+        """A pipeline whose inputs have the branch that they prefer, where there is one.
+
+        ``there``: branches that are taken to exist.
+        """
+        return _settled(definition, self._existing(tx, frozenset(_wishes(definition))).union(there))
 
     def _existing(self, tx: Tx, places: frozenset[Branch]) -> frozenset[Branch]:
         return frozenset(one for one in places if self._repos.latest(*one, tx=tx) is not None)

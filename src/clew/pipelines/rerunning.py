@@ -17,7 +17,8 @@ from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Item
 from clew.pipelines.datums import Cut, Unit, datum_id
 from clew.pipelines.definitions import StepDefinition
-from clew.pipelines.running import Tools, cut_of, place_of
+from clew.pipelines.pinning import Tools, cut_of
+from clew.pipelines.running import place_of
 from clew.pipelines.signals import Signals
 from clew.pipelines.work import Known, known_among
 from clew.pipelines.worker import Report

@@ -5,15 +5,18 @@ Knows nothing of experiments or models: they implement :class:`Runner` far above
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from clew.base.records import Commit, Job
 from clew.db import Tx
 from clew.pipelines.definitions import StepDefinition
+
+Read = Sequence[str]
+"""Kind, name and place in the code of something that was read undeclared."""
 
 
 class StepRun(Protocol):
@@ -61,6 +64,10 @@ class StepRun(Protocol):
         """Append to the job's log."""
         ...
 
+    def heard(self, reads: Iterable[Read]) -> None:
+        """Keep what the user's code read undeclared (kind, name, where), with the job."""
+        ...
+
     def cancelled(self) -> bool:
         """Whether to stop: the job was cancelled or the engine closes. Ask at least each second,
         then raise or return as soon as possible; what is returned is not used.
@@ -84,7 +91,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
     tree: str
     state: Literal["done", "refused"] = "done"
     reason: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = {}
     on_finish: Callable[[Tx, Commit], None] | None = None
 
 

@@ -5,41 +5,39 @@ Knows rows through ``jobs`` and trees through the store; which job runs when is 
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from clew.base import clock
-from clew.base.errors import ClewError, Conflict, NotFound, Unavailable
-from clew.base.records import ENDED_STATES, Commit, Job
-from clew.compute import Compute
-from clew.db import Database, Tx
+from clew.base.errors import ClewError, Conflict, Unavailable
+from clew.base.records import Commit
+from clew.db import Tx
 from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Result
-from clew.pipelines.branching import trunk_of
-from clew.pipelines.cutting import matching
 from clew.pipelines.datums import Cut
 from clew.pipelines.definitions import StepDefinition
-from clew.pipelines.jobs import Counts, Jobs, job_of, sources_of
+from clew.pipelines.jobs import Counts, job_of, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, Output, entries_of, made_by
+from clew.pipelines.pinning import (
+    QUARANTINE_SUFFIX,
+    Pinned,
+    Tools,
+    base_of,
+    current_head,
+    last_done,
+)
+from clew.pipelines.plugged import run_plugged
 from clew.pipelines.programs import surroundings_of, variables_of
-from clew.pipelines.registry import Registry
 from clew.pipelines.restarting import take_anew
-from clew.pipelines.runner import Runner
 from clew.pipelines.signals import Signals
 from clew.pipelines.trouble import Trouble
-from clew.pipelines.turns import Slots
 from clew.pipelines.undeclared import Undeclared
-from clew.pipelines.work import Base, Work, known_among, unchanged_since, work_of
-from clew.places import Environments
+from clew.pipelines.work import Work, known_among, unchanged_since, work_of
 from clew.repos import Repos
-from clew.store import EMPTY_TREE, Store
 
 WRITE_S = 0.2
 """How long rows of finished datums may wait to be written; what is lost by a crash at most."""
@@ -47,41 +45,8 @@ WRITE_S = 0.2
 _NOT_OURS = frozenset({"db.unreachable", "lock.lost"})
 """Codes of errors that say nothing of the job that met them."""
 
-QUARANTINE_SUFFIX = ".quarantine"
 _GIVE_UP = 50
 """After so many failed datums without a good one, the rest of a job is not tried."""
-
-
-class Tools(Struct, frozen=True, kw_only=True):
-    """What a job works with."""
-
-    db: Database
-    repos: Repos
-    store: Store
-    jobs: Jobs
-    registry: Registry
-    compute: Compute
-    code_dir: Callable[[str], Path]
-    runners: Mapping[str, Runner]
-    remembered: Collection[str]
-    log_dir: Path
-    environments: Environments | None = None
-    slots: Slots
-
-
-class Pinned(Struct, frozen=True, kw_only=True):
-    """What a job reads, fixed when it started."""
-
-    row: Any
-    job: Job
-    step: StepDefinition
-    inputs: dict[str, Commit]
-    head: Commit | None
-    base: Base | None
-    epoch: str
-    version: int
-    limit: int | None
-    """How many datums of the pipeline run at once."""
 
 
 def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
@@ -95,7 +60,7 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
             if pinned.step.kind == "step":
                 _Datums(tools, pinned, signals).run()
             else:
-                _run_plugged(tools, pinned, signals)
+                run_plugged(tools, pinned, signals)
     except Interrupted:
         _interrupt(tools, job_id, signals)
     except Broken as broken:
@@ -173,61 +138,6 @@ def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, C
         if commit is not None:
             found[one.name] = commit
     return found
-
-
-def current_head(repos: Repos, tx: Tx, repo: str, branch: str) -> Commit | None:
-    """The head of a branch; None where there is none, or no such repo yet."""
-    return repos.latest(repo, branch, tx=tx)
-
-
-def last_done(tx: Tx, pipeline: str, step: str) -> Any | None:
-    """The last good job of a step; on a branch without one, that of the pipeline itself."""
-    for name in dict.fromkeys((pipeline, trunk_of(pipeline))):
-        found = tx.execute(tables.LAST_DONE, {"pipeline": name, "step": step}).first()
-        if found is not None:
-            return found
-    return None
-
-
-def base_of(tools: Tools, row: Any, head: Commit | None) -> Base | None:
-    """What the head of a step's output was made from; None where no good job of ours made it."""
-    if row is None or head is None or row.state != "done" or row.kind != "step":
-        return None
-    with tools.db.read() as tx:
-        cut = cut_of(tools, row, tx)
-        if cut is None:
-            return None
-        place = cut.step.output_repo + QUARANTINE_SUFFIX
-        aside = current_head(tools.repos, tx, place, cut.step.output_branch)
-    return Base(
-        job=row.id,
-        cut=cut,
-        total=row.total,
-        tree=head.tree,
-        aside=aside.tree if aside else EMPTY_TREE,
-        recovered=row.recovered,
-    )
-
-
-def cut_of(tools: Tools, row: Any, tx: Tx | None = None) -> Cut | None:
-    """A job that has started, as a step over trees; None where what it read is gone."""
-    if row.version is None:
-        return None
-    if tx is None:
-        with tools.db.read() as own:
-            return cut_of(tools, row, own)
-    step = tools.registry.definition(tx, row.pipeline, row.version).step(row.step)
-    if step is None:
-        return None
-    try:
-        trees = {
-            name: tools.repos.commit_by_id(id, tx=tx).tree for name, id in row.inputs.items() if id
-        }
-    except NotFound as error:  # squashed or dropped since: its datums cannot be told again
-        if error.code != "commit.gone":
-            raise
-        return None
-    return Cut(tools.store, step, trees, row.epoch)
 
 
 def _interrupt(tools: Tools, job_id: str, signals: Signals) -> None:
@@ -506,86 +416,3 @@ def _datum_row(job_id: str, result: Result) -> dict[str, Any]:
         "error": report.error,
         "evidence": report.evidence,
     }
-
-
-# plugged kinds ------------------------------------------------------------------------------
-
-
-class _Run:
-    """A :class:`clew.pipelines.StepRun`."""
-
-    def __init__(self, tools: Tools, pinned: Pinned, signals: Signals) -> None:
-        self._tools = tools
-        self._pinned = pinned
-        self._signals = signals
-        self._lock = threading.Lock()
-        self._told_at = 0.0
-        self.job = pinned.job
-        self.definition = pinned.step
-        self.inputs: Mapping[str, Commit] = pinned.inputs
-        self.output = pinned.row.output
-        self.parent = pinned.head
-        self.snapshot_dir = tools.code_dir(pinned.step.function.snapshot)
-
-    def paths(self, parameter: str) -> list[str]:
-        one = next(one for one in self.definition.inputs if one.name == parameter)
-        tree = self.inputs[parameter].tree
-        return [entry.path for entry in matching(self._tools.store, one, tree)]
-
-    def progress(self, done: int, total: int) -> None:
-        with self._lock:
-            now = time.monotonic()
-            if now - self._told_at < WRITE_S and done < total:
-                return
-            self._told_at = now
-        with self._tools.db.begin() as tx:
-            self._tools.jobs.progress(tx, self.job.id, Counts(total=total, done=done))
-
-    def log(self, text: str) -> None:
-        append_log(self._tools.log_dir, self.job.id, [("", text)])
-
-    def cancelled(self) -> bool:
-        return self._signals.ending()
-
-
-def _run_plugged(tools: Tools, pinned: Pinned, signals: Signals) -> None:
-    runner = tools.runners.get(pinned.step.kind)
-    if runner is None:
-        raise NotFound("runner.unknown", f"Nothing here runs steps of kind {pinned.step.kind!r}.")
-    trees = {name: commit.tree for name, commit in pinned.inputs.items()}
-    key = Cut(tools.store, pinned.step, trees, pinned.epoch).identity()
-    name = {"pipeline": pinned.job.pipeline, "step": pinned.job.step}
-    with tools.db.read() as tx:
-        if pinned.step.kind in tools.remembered:
-            last = tx.execute(
-                tables.LAST_DONE_OF_KEY, {"step": pinned.job.step, "key": key}
-            ).first()
-        else:
-            last = tx.execute(tables.LAST_DONE, name).first()
-    if last is not None and last.key == key:
-        tree = tools.repos.commit_by_id(last.output).tree
-        reason = f"Nothing to do: {unchanged_since(last.id)}."
-        with tools.db.begin() as tx:
-            counts = Counts(total=1, skipped=1)
-            tools.jobs.finish(tx, pinned.job.id, tree, counts=counts, reason=reason, key=key)
-        return
-    result = runner.run(_Run(tools, pinned, signals))
-    if signals.ending():
-        raise Interrupted
-    done = result.state == "done"
-    with tools.db.begin() as tx:
-        row = tx.execute(tables.JOB, {"id": pinned.job.id}).one()
-        if row.state in ENDED_STATES:
-            return
-        told = Counts(total=row.total, done=row.done, failed=row.failed)
-        tools.jobs.finish(
-            tx,
-            pinned.job.id,
-            result.tree,
-            counts=told if told.total else Counts(total=1, done=int(done), failed=int(not done)),
-            state=result.state,
-            reason=result.reason,
-            key=key,
-            extra=result.extra,
-            then=result.on_finish,
-        )

@@ -281,6 +281,13 @@ LAST_DONE_OF_KEY: Rows = (
     .order_by(jobs.c.number.desc())
     .limit(1)
 )
+FIRST_DONE_OF_KEY: Rows = (
+    select(jobs)
+    .where(jobs.c.step == bindparam("step"), jobs.c.key == bindparam("key"))
+    .where(jobs.c.state == "done", jobs.c.skipped == 0)
+    .order_by(jobs.c.number)
+    .limit(1)
+)
 ADD_JOB = jobs.insert().returning(jobs)
 UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
 

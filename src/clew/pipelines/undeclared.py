@@ -35,6 +35,11 @@ class Undeclared:
             elif len(self._found) < MOST:
                 self._found[kind, name] = (where, 1)
 
+    def take(self, extra: Mapping[str, Any]) -> None:
+        """Go on from what is kept with a job."""
+        for kind, name, where, datums in extra.get(_NAME, ()):
+            self._found[kind, name] = (where, datums)
+
     def extra(self) -> dict[str, Any]:
         """What is kept with the job; nothing where there is nothing to tell."""
         found = [[kind, name, *rest] for (kind, name), rest in sorted(self._found.items())]

@@ -18,7 +18,7 @@ from msgspec import Struct
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.records import Applied, JobCount, Plan
 from clew.base.records.feeds import Received, Replayed
-from clew.base.verbs import Verbs
+from clew.base.verbs import Source, Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
 
@@ -76,8 +76,11 @@ class ServedVerbs(Verbs, Protocol):
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
+        put: Mapping[str, Source] | None = None,
+        delete: Sequence[str] = (),
+        packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
-        """What :meth:`apply_files` would do."""
+        """What :meth:`apply_files` would do, also of what is only supposed."""
         ...
 
 

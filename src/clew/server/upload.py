@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import anyio.to_thread
+import msgspec
 from fastapi import Request
 
-from clew.base.archive import unpack
+from clew.base.archive import supposed_part, unpack
 from clew.base.errors import Invalid, Unavailable
 from clew.base.project import MAX_TOTAL_BYTES
 
@@ -62,23 +63,42 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def project(body: BinaryIO, entry: str) -> dict[str, bytes]:
-    """The files of an uploaded project, if the entry is among them.
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """What came with a question about a project: its files, and data that is only supposed.
+
+    ``put`` can be read while the body is there; ``delete`` names places that would go.
+    """
+
+    files: dict[str, bytes]
+    put: dict[str, BinaryIO]
+    delete: list[str]
+
+
+def project(body: BinaryIO, entry: str) -> Upload:
+    """An uploaded project, if the entry is among its files.
 
     Raises:
         Invalid: ``project.no_entry``, ``project.too_large``, ``archive.unreadable``.
     """
-    if os.fstat(body.fileno()).st_size > 2 * MAX_TOTAL_BYTES:
+    files, delete = unpack(body)
+    own, put = supposed_part(files)
+    if sum(map(_size, own.values())) > 2 * MAX_TOTAL_BYTES:
         raise Invalid(
             "project.too_large",
             f"The uploaded project has more than {MAX_TOTAL_BYTES >> 20} MiB.",
             hint="Keep data out of the directory of the code: commit it with `clew put`.",
         )
-    files = {name: part.read() for name, part in unpack(body)[0].items()}
-    if entry not in files:
+    if entry not in own:
         raise Invalid(
             "project.no_entry",
-            f"{entry} is not among the {len(files)} files of the upload.",
+            f"{entry} is not among the {len(own)} files of the upload.",
             hint="Pack the directory of the file, with names relative to it.",
         )
-    return files
+    read = {name: part.read() for name, part in own.items()}
+    return Upload(files=read, put=put, delete=delete)
+
+
+def _size(part: BinaryIO) -> int:
+    size = part.seek(0, os.SEEK_END)
+    part.seek(0)
+    return size

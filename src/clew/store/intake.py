@@ -52,6 +52,12 @@ def chunks(read: Callable[[int], bytes], first: bytes, known: Known) -> Iterator
                 future.cancel()
 
 
+def identify(read: Callable[[int], bytes], first: bytes) -> tuple[list[bytes], list[int]]:
+    """Keys and sizes of the chunks of a stream, of which nothing is kept."""
+    found = list(chunks(read, first, lambda _: True))
+    return [one.key for one in found], [one.size_bytes for one in found]
+
+
 def views(read: Callable[[int], bytes], first: bytes = b"") -> Iterator[memoryview]:
     """The chunks of a stream as views; ``read`` gives nothing at the end, and may give less."""
     rest = memoryview(first)

@@ -6,7 +6,7 @@ Knows nothing of repos, refs and commits.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +15,20 @@ from typing import BinaryIO, cast
 from clew.base.errors import Corrupt, Invalid
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
-from clew.store import checking, examining, opening, reading, relaying, upgrading
+from clew.store import checking, editing, examining, intake, opening, reading, relaying, upgrading
 from clew.store.address import parse, with_cache
 from clew.store.catalog import Catalog
-from clew.store.chunks import CHUNK, CHUNKS, ChunkReader, decode_chunks
+from clew.store.chunks import (
+    CHUNK,
+    CHUNKS,
+    FILE,
+    WHOLE_BELOW,
+    ChunkReader,
+    decode_chunks,
+    encode_chunks,
+)
 from clew.store.collecting import Collector, Roots, Step, Terms, alone, cost
-from clew.store.digests import split
+from clew.store.digests import key_of, split
 from clew.store.examining import Examined, Sound
 from clew.store.examining import Progress as Seen
 from clew.store.exporting import Outgoing, export_many, write_file
@@ -30,12 +38,12 @@ from clew.store.leases import Board, Lease, Leases, LocalBoard, ShelfBoard
 from clew.store.local import Disk, LocalShelf, publish, storage_errors, sweep
 from clew.store.locking import Exclusive
 from clew.store.marking import Marks
-from clew.store.nodes import EMPTY_TREE, Node, decode_node, encode_node
+from clew.store.nodes import EMPTY_TREE, TREE, Item, Node, decode_node, encode_node
 from clew.store.objects import Bucket
 from clew.store.records import Entry, TreeChange, TreeSummary
 from clew.store.relaying import Relay, Switchboard
 from clew.store.shelf import Shelf
-from clew.store.writer import Writer
+from clew.store.writer import Writer, fill, source_errors
 
 _NODES_KEPT = 512
 """Nodes in memory, of about 15 KB each: who walks a large tree does not come back to a leaf."""
@@ -167,6 +175,10 @@ class Store:
         lease = self._leases.begin(lingers=lingers)
         self._catalog.refresh()  # after the lease: what was condemned before it is seen here
         return Writer(self._catalog, self._node, lease)
+
+    def overlay(self) -> Overlay:
+        """The same store, with trees of its own that are kept nowhere."""
+        return Overlay(self)
 
     def lease(self) -> AbstractContextManager[Lease]:
         """For work that hands on digests before a row names them: nothing of them is collected."""
@@ -327,6 +339,52 @@ class Store:
         if tree == EMPTY_TREE:  # never stored: every store has it
             return decode_node(tree, encode_node(0, []))
         return decode_node(tree, self._catalog.fetch(*split(tree)))
+
+
+class Overlay(Store):
+    """A store with trees that were never put: to look at what might be. For one thread.
+
+    What :meth:`tree` makes is read here and nowhere else; nothing of it is written. Entries may
+    name content that the store has not; :meth:`identify` tells their digests.
+    """
+
+    def __init__(self, below: Store) -> None:
+        self.__dict__.update(vars(below))
+        self._below = below._node  # the store that this one stands in for
+        self._own: dict[str, bytes] = {}
+        self._node = self._look  # type: ignore[assignment]  # no cache of its own
+
+    def tree(self, base: str, puts: Iterable[Entry], deletes: Iterable[str] = ()) -> str:
+        """As :meth:`Writer.tree`."""
+        return editing.edit(self._look, self._keep, reading.check_tree(base), puts, deletes)
+
+    @staticmethod
+    def identify(data: bytes | Path | BinaryIO) -> tuple[str, int]:
+        """Digest and size that :meth:`Writer.put` would give.
+
+        Raises:
+            NotFound: ``file.missing``.
+            Invalid: ``file.unreadable``.
+        """
+        if isinstance(data, Path):
+            with source_errors(data), data.open("rb") as file:
+                return Overlay.identify(file)
+        stream = io.BytesIO(data) if isinstance(data, bytes) else data
+        first = fill(stream.read, WHOLE_BELOW)
+        if len(first) < WHOLE_BELOW:
+            return f"{FILE}:{key_of(FILE, first).hex()}", len(first)
+        keys, sizes = intake.identify(stream.read, first)
+        return f"{CHUNKS}:{key_of(CHUNKS, encode_chunks(keys, sizes)).hex()}", sum(sizes)
+
+    def _look(self, tree: str) -> Node:
+        own = self._own.get(tree)
+        return self._below(tree) if own is None else decode_node(tree, own)
+
+    def _keep(self, level: int, items: Sequence[Item]) -> bytes:
+        payload = encode_node(level, items)
+        key = key_of(TREE, payload)
+        self._own[f"{TREE}:{key.hex()}"] = payload
+        return key
 
 
 def _create(path: Path, objects: Path, scratch: Path, disk: Disk) -> None:

@@ -83,7 +83,7 @@ class Writer:
             return self._put_stream(_nothing, bytes(data))
         if isinstance(data, Path):
             return self._put_path(data)
-        return self._put_stream(data.read, _fill(data.read, WHOLE_BELOW))
+        return self._put_stream(data.read, fill(data.read, WHOLE_BELOW))
 
     def extend(self, digest: str, data: bytes | BinaryIO) -> tuple[str, int]:
         """The file ``digest`` with more bytes at its end: digest and size, as if put whole.
@@ -98,7 +98,7 @@ class Writer:
         tag, key = split(digest)
         payload = self._catalog.fetch(tag, key)
         if tag != CHUNKS:
-            return self._put_stream(more.read, payload + _fill(more.read, WHOLE_BELOW))
+            return self._put_stream(more.read, payload + fill(more.read, WHOLE_BELOW))
         chunks = decode_chunks(digest, payload)
         keys, sizes = list(chunks.keys[:-1]), list(chunks.sizes[:-1])
         tail = self._catalog.fetch(CHUNK, chunks.keys[-1])
@@ -220,7 +220,7 @@ class Writer:
         self._catalog.tidy()
 
     def _put_path(self, path: Path) -> tuple[str, int]:
-        with _source_errors(path):
+        with source_errors(path):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
 
@@ -230,7 +230,7 @@ class Writer:
                 expected = min(os.fstat(descriptor).st_size + 1, WHOLE_BELOW)
                 first = os.read(descriptor, expected)
                 if len(first) == expected:  # at least as long as the file was: it may go on
-                    first += _fill(read, WHOLE_BELOW - len(first))
+                    first += fill(read, WHOLE_BELOW - len(first))
                 return self._put_stream(read, first)
             finally:
                 os.close(descriptor)
@@ -308,7 +308,8 @@ class _Directory:
 
 
 @contextmanager
-def _source_errors(path: Path) -> Iterator[None]:
+def source_errors(path: Path) -> Iterator[None]:
+    """What keeps a file on disk from being read, as our errors."""
     try:
         yield
     except FileNotFoundError as error:
@@ -327,7 +328,7 @@ def _nothing(_size: int) -> bytes:
     return b""
 
 
-def _fill(read: Callable[[int], bytes], size: int) -> bytes:
+def fill(read: Callable[[int], bytes], size: int) -> bytes:
     """Up to ``size`` bytes; fewer only at the end of the stream."""
     pieces = []
     while size and (piece := read(size)):

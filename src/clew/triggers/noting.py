@@ -5,6 +5,7 @@ Knows rows and events; who fires is decided elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,13 @@ import msgspec
 from sqlalchemy import select
 
 from clew.base import clock
+from clew.base.records import Node
 from clew.db import Tx
+from clew.lineage import Lineage
 from clew.triggers import tables
 from clew.triggers.records import Firing, Trigger
+
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def tell_end(tx: Tx, firing: Firing, state: str, text: str) -> None:
@@ -46,8 +51,15 @@ def firing_row(pipeline: str, trigger: Trigger, identifier: str, now: datetime) 
     }
 
 
-def keep(tx: Tx, row: dict[str, Any]) -> bool:
-    """Write a firing with its causes, unless one of them has set off this trigger before."""
+SET_OFF = "set off"
+"""How lineage says that something set off a firing, and that a firing set off something."""
+
+
+def keep(tx: Tx, lineage: Lineage, row: dict[str, Any], subjects: Sequence[str] = ()) -> bool:
+    """Write a firing with its causes, unless one of them has set off this trigger before.
+
+    ``subjects`` are what the causes happened to (commits, reports, …): lineage leads to them.
+    """
     key = {"pipeline": row["pipeline"], "trigger": row["trigger"]}
     causes = tables.firing_causes
     known = select(causes.c.cause).where(
@@ -61,6 +73,21 @@ def keep(tx: Tx, row: dict[str, Any]) -> bool:
     tx.execute(
         causes.insert(), [{**key, "cause": one, "firing": row["id"]} for one in row["causes"]]
     )
+    at = clock.from_us(row["at_us"]).strftime(_TIME)
+    node = Node(
+        kind="firing",
+        id=row["id"],
+        title=f"{row['pipeline']}/{row['trigger']} fired at {at} UTC",
+        global_id=row["global_id"],
+        detail={
+            "reason": row["reason"],
+            "trigger": f"{row['pipeline']}/{row['trigger']}",
+            "event": row["event"],
+            "causes": list(row["causes"]),
+            **({"state": row["state"]} if row["state"] == "skipped" else {}),
+        },
+    )
+    lineage.add(tx, node, [(subject, SET_OFF) for subject in dict.fromkeys(subjects)])
     if row["state"] == "pending":
         data = {**key, "cause": row["cause"], "event": row["event"], "subject": row["subject"]}
         data |= {"action": ", ".join(one["kind"] for one in row["actions"])}

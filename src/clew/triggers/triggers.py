@@ -22,6 +22,7 @@ from clew.base.ids import new_id
 from clew.base.records import Event
 from clew.base.records.feeds import TriggerInfo
 from clew.db import Database, Tx
+from clew.lineage import Lineage
 from clew.triggers import clocks, tables
 from clew.triggers.actions import Action
 from clew.triggers.folding import (
@@ -74,6 +75,7 @@ class Triggers:
         self, db: Database, *, retry_s: float = 2.0, now: Callable[[], datetime] = clock.now
     ) -> None:
         self._db = db
+        self._lineage = Lineage(db)
         self._retry_s = retry_s
         self._now = now
         self._idle: tuple[int, int] | None = None
@@ -197,7 +199,7 @@ class Triggers:
                 "reason": f"{trigger.name}: {reason or 'asked for by hand'}",
                 "global_id": new_id(),
             }
-            keep(tx, note)
+            keep(tx, self._lineage, note)
         self._idle = None
         return self.firings(trigger=trigger.name, pipeline=row.pipeline, limit=1)[0]
 
@@ -404,7 +406,8 @@ class Triggers:
             "state": "skipped" if skipped else "pending",
             "finished_us": now_us if skipped else None,
         }  # fmt: skip
-        return keep(tx, row) and not skipped
+        subjects = [one.subject for one in outcome.causes]
+        return keep(tx, self._lineage, row, subjects) and not skipped
 
     def _do(self, firing: Firing, actions: Mapping[str, Act]) -> bool:
         """Run what is left of the actions of a firing, and note how it went; whether it moved."""

@@ -14,7 +14,7 @@ from typing import Any
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import ClewError, Conflict, Invalid, NotFound
 from clew.base.ids import new_id
-from clew.base.records import ENDED_STATES, Commit
+from clew.base.records import ENDED_STATES, Commit, Job, Revision
 from clew.db import Tx
 from clew.sources import ask as ask_database
 from clew.triggers import Action, Condition, Finish, Firing, Hands
@@ -87,6 +87,7 @@ class Acting:
                 reason=firing.reason,
                 tx=tx,
             )
+            self._tie(tx, firing, jobs[:1] if action.options["step"] else jobs)
             names = ", ".join(dict.fromkeys(job.step for job in jobs))
             finish(tx, f"ran {names} of {pipeline}", change)
 
@@ -105,6 +106,7 @@ class Acting:
         info = rooms.pipelines.get(pipeline)
 
         def within(tx: Tx, commits: Sequence[Commit]) -> None:
+            self._tie(tx, firing, commits)
             names = ", ".join(commit.repo for commit in commits)
             finish(tx, f"took in what waited in {names}", change)
 
@@ -119,9 +121,10 @@ class Acting:
         )
         if not moved:
             with rooms.db.begin() as tx:
-                rooms.pipelines.request(
+                jobs = rooms.pipelines.request(
                     pipeline, step, global_id=change, reason=firing.reason, tx=tx
                 )
+                self._tie(tx, firing, jobs[:1])
                 finish(tx, f"trains {step} of {pipeline}", change)
 
     def _rollback(self, firing: Firing, action: Action, finish: Finish) -> None:
@@ -129,6 +132,7 @@ class Acting:
         endpoint = str(action.options["endpoint"])
         with self._rooms.db.begin() as tx:
             revision = self._rooms.serving.rollback(endpoint, reason=firing.reason, tx=tx)
+            self._tie(tx, firing, [revision])
             finish(tx, f"{endpoint} is back at revision {revision.number}", "")
 
     def _notify(self, firing: Firing, action: Action, finish: Finish) -> None:
@@ -148,6 +152,11 @@ class Acting:
             finish(tx, said, "")
 
     # ----------------------------------------------------------------------------------------
+
+    def _tie(self, tx: Tx, firing: Firing, made: Sequence[Commit | Job | Revision]) -> None:
+        """Have the lineage lead from what was started to the firing."""
+        for one in made:
+            self._rooms.lineage.link(tx, one.id, [(firing.id, "set off")])
 
     def _change(self, firing: Firing) -> str:
         """The change that what follows belongs to: that of the cause, if nothing ran in it yet."""

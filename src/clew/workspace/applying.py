@@ -20,15 +20,17 @@ from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.experiments import Distribution, SearchDefinition
-from clew.store import EMPTY_TREE, Entry
+from clew.store import EMPTY_TREE, Entry, Overlay, Writer
 from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
 from clew.workspace.leaving import left_out, removed_monitors
 from clew.workspace.placing import placed
 from clew.workspace.rooms import Rooms
+from clew.workspace.supposing import Supposed, supposed_trees, with_environments
 
 DESCRIBE = "clew.authoring.manifest:describe"
 DESCRIBE_TIMEOUT_S = 120.0
+NOTHING = Supposed()
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -78,16 +80,35 @@ def run_with(
         return _register(rooms, found[0], message=said, author=author, global_id=global_id)
 
 
-def plan_files(rooms: Rooms, files: Mapping[str, bytes], wanted: Wanted) -> list[Plan]:
-    """What applying would run, skip and delete; only the snapshot is kept. Raises as above."""
+def plan_files(
+    rooms: Rooms, files: Mapping[str, bytes], wanted: Wanted, supposed: Supposed = NOTHING
+) -> list[Plan]:
+    """What applying would run, skip and delete if what is supposed were so.
+
+    Only the snapshot of the code is kept. Raises as above, and what ``supposing`` raises.
+    """
     with rooms.store.lease():
         snapshot = rooms.snapshots.keep(files)
         manifests = _manifests(rooms, snapshot, wanted)
-    return [_plan(rooms, manifest) for manifest in manifests]
+    sources = {one.repo for manifest in manifests for one in manifest.pipeline.sources}
+    overlay = rooms.store.overlay()
+    trees = supposed_trees(rooms, overlay, supposed, sources)
+    return [_plan(rooms, one, supposed, overlay, trees) for one in manifests]
 
 
-def _plan(rooms: Rooms, manifest: Manifest) -> Plan:
-    plan = rooms.pipelines.plan(manifest.pipeline, _sets_trees(rooms, manifest))
+def _plan(
+    rooms: Rooms,
+    manifest: Manifest,
+    supposed: Supposed,
+    overlay: Overlay,
+    trees: Mapping[tuple[str, str], str],
+) -> Plan:
+    pipeline, packages = manifest.pipeline, supposed.packages
+    if packages:
+        project = rooms.snapshots.directory(pipeline.snapshot)
+        pipeline = with_environments(rooms, pipeline, packages, project)
+    sets = {(repo, ""): tree for repo, tree in _sets_trees(overlay, manifest).items()}
+    plan = rooms.pipelines.plan(pipeline, {**sets, **trees}, packages=packages, store=overlay)
     searches = tuple(
         rooms.experiments.preview(
             manifest.pipeline.name,
@@ -197,22 +218,25 @@ def _register(
 def _commit_sets(rooms: Rooms, manifest: Manifest, *, global_id: str, author: str) -> None:
     """What steps run over, as files of repos of their own. Idempotent."""
     branch = manifest.pipeline.name.partition("@")[2] or DEFAULT_BRANCH
-    for repo, tree in _sets_trees(rooms, manifest).items():
+    with rooms.store.writer() as writer:
+        trees = _sets_trees(writer, manifest)
+    for repo, tree in trees.items():
         head = rooms.repos.head(repo, branch) or rooms.repos.head(repo)
         if head is None or head.tree != tree:
             rooms.repos.commit_tree(repo, tree, branch=branch, author=author, global_id=global_id)
 
 
-def _sets_trees(rooms: Rooms, manifest: Manifest) -> dict[str, str]:
+def _sets_trees(keeps: Writer | Overlay, manifest: Manifest) -> dict[str, str]:
+    """For each repo of sets the tree that it is to have; put by a writer, told by an overlay."""
     trees: dict[str, str] = {}
+    put = keeps.put if isinstance(keeps, Writer) else keeps.identify
     for repo, sets in manifest.sets.items():
-        with rooms.store.writer() as writer:
-            entries = []
-            for name, values in sets.items():
-                digest, size = writer.put(msgspec.json.encode(values, order="sorted"))
-                path = normal_path(f"/{name}.json")
-                entries.append(Entry(path=path, digest=digest, size_bytes=size))
-            trees[repo] = writer.tree(EMPTY_TREE, entries)
+        entries = []
+        for name, values in sets.items():
+            digest, size = put(msgspec.json.encode(values, order="sorted"))
+            path = normal_path(f"/{name}.json")
+            entries.append(Entry(path=path, digest=digest, size_bytes=size))
+        trees[repo] = keeps.tree(EMPTY_TREE, entries)
     return trees
 
 

@@ -15,6 +15,7 @@ from clew.base.errors import Invalid, NotFound
 from clew.base.ids import PREDICTION_ID_LENGTH, SHORT_LENGTH, short
 from clew.base.records import Commit, Datum, Edge, Explanation, FileInfo, Node, Prediction
 from clew.base.records.knowing import Cause
+from clew.workspace.reasoning import told_of
 from clew.workspace.rooms import Rooms
 
 DATUMS_SHOWN = 100
@@ -73,7 +74,11 @@ def explain(rooms: Rooms, subject: str, *, down: bool) -> Explanation:
         direction="down" if down else "up",
         nodes=nodes,
         edges=tuple(thread.edges.values()),
-        sentences=tuple(_sentences_down(thread) if down else _sentences_up(start, thread)),
+        sentences=tuple(
+            _sentences_down(thread)
+            if down
+            else (*told_of(rooms, start, thread.nodes.values()), *_sentences_up(start, thread))
+        ),
         causes=() if down else _causes(rooms, start, thread),
     )
 

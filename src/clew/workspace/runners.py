@@ -70,6 +70,10 @@ class TrainRunner:
             placement=dict(step.policy.placement),
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
+            parameters=step.parameters,
+            allow=step.allow,
+            declared=tuple(step.depends),
+            heard=run.heard,
         )
         training = TrainingRun(
             model=step.output_repo,
@@ -138,7 +142,12 @@ class GateRunner:
             test_commit=self._test_commit(run),
             timeout_s=step.timeout_s,
             cancelled=run.cancelled,
+            parameters=step.parameters,
+            allow=step.allow,
+            declared=tuple(step.depends),
         )
+        if judgement.undeclared:
+            run.heard(judgement.undeclared)
 
         def record(tx: Tx, commit: Commit) -> None:
             verdict = self._models.record(judgement, commit, tx=tx)

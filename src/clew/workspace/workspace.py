@@ -62,6 +62,7 @@ from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.reacting import Reacting
 from clew.workspace.rooms import Rooms, serving_settings
+from clew.workspace.supposing import Supposed
 from clew.workspace.tables import Tables
 from clew.workspace.trials import Trials
 from clew.workspace.versions import Versions
@@ -214,10 +215,21 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowin
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
+        put: Mapping[str, Source] | None = None,
+        delete: Sequence[str] = (),
+        packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
-        """What :meth:`apply` would do."""
+        """What :meth:`apply` would do, also of what is only supposed."""
         files, entry = read_project(file)
-        return self.plan_files(files, entry, parameters=parameters, branch=branch)
+        return self.plan_files(
+            files,
+            entry,
+            parameters=parameters,
+            branch=branch,
+            put=put,
+            delete=delete,
+            packages=packages,
+        )
 
     def plan_files(
         self,
@@ -226,11 +238,14 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowin
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
+        put: Mapping[str, Source] | None = None,
+        delete: Sequence[str] = (),
+        packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
-        """What :meth:`apply_files` would do."""
-        return plan_files(
-            self.rooms, files, Wanted(entry=entry, parameters=parameters or {}, branch=branch)
-        )
+        """What :meth:`apply_files` would do, also of what is only supposed."""
+        wanted = Wanted(entry=entry, parameters=parameters or {}, branch=branch)
+        supposed = Supposed(put=put or {}, delete=delete, packages=packages or {})
+        return plan_files(self.rooms, files, wanted, supposed)
 
     def wait(
         self, global_id: str | None = None, *, watch: Watcher | None = None, timeout_s: float = 0

@@ -183,6 +183,28 @@ def test_the_project_around_a_file_travels_with_it(remote, verbs, fake, tmp_path
     assert remote.plan(tmp_path / "flights.py") == verbs.plan_files(files, "flights.py")
 
 
+def test_what_is_supposed_travels_with_a_plan_and_stays_out_of_the_project(remote, verbs, tmp_path):
+    (tmp_path / "flights.py").write_text("import clew")
+    below = tmp_path / "july"
+    below.mkdir()
+    (below / "a.csv").write_bytes(b"1")
+    (below / "b.csv").write_bytes(b"22")
+    remote.plan(
+        tmp_path / "flights.py",
+        put={f"{P}/flights:/july": below, f"{P}/flights@try:/c": b"3"},
+        delete=[f"{P}/flights:/june.csv"],
+        packages={"polars": "9.9"},
+    )
+    put = {
+        f"{P}/flights:/july/a.csv": b"1",
+        f"{P}/flights:/july/b.csv": b"22",
+        f"{P}/flights@try:/c": b"3",
+    }
+    files = {"flights.py": b"import clew"}
+    gone = [f"{P}/flights:/june.csv"]
+    assert verbs.asked[-1] == ("plan_files", files, put, gone, {"polars": "9.9"})
+
+
 @pytest.mark.parametrize(
     ("ask", "kind", "code"),
     [

@@ -297,7 +297,7 @@ def test_what_a_plan_says_is_what_happens(lab: Lab) -> None:
         tree = writer.tree(
             head.tree, [Entry(path="/c.txt", digest=digest, size_bytes=size)], ["/a.txt"]
         )
-    plan = lab.pipelines.plan(definition, {"p/raw": tree})
+    plan = lab.pipelines.plan(definition, {("p/raw", "main"): tree})
     assert {
         (one.action, one.inputs, one.reason) for one in plan.datums if one.action != "skip"
     } == {

@@ -173,7 +173,7 @@ def test_a_plan_of_a_combination_says_what_happens(lab, trees) -> None:
     lab.put({"/x-1": "1", "/y-1": "2", "/z-1": "3"})
     lab.run()
     tree = trees_of(lab, {"/x-1": "1", "/x-2": "5", "/y-1": "2", "/w-1": "6"})
-    plan = lab.pipelines.plan(lab.define(step), {"p/raw": tree})
+    plan = lab.pipelines.plan(lab.define(step), {("p/raw", "main"): tree})
     assert sorted(
         (one.action, one.inputs, one.reason.split(" since")[0]) for one in plan.datums
     ) == [

@@ -288,3 +288,11 @@ def test_each_step_of_a_pipeline_has_the_versions_that_it_asks_for(tmp_path, whe
         reasons = {one.step: one.reason for one in plan.datums}
         assert "tinything 2.0 → 1.0" in reasons["first"]
         assert reasons["second"].startswith("unchanged")
+        write("2.0")
+        (plan,) = workspace.plan(file, packages={"TinyThing": "1.0"})
+        told = {one.step: one.reason for one in plan.datums}
+        assert "tinything 2.0 → 1.0" in told["first"]
+        assert told["second"].startswith("unchanged")  # it has this version already
+        with pytest.raises(ClewError) as none:
+            workspace.plan(file, packages={"tinything": "7.0"})
+        assert none.value.code == "environment.unsatisfiable"

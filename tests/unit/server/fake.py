@@ -505,7 +505,11 @@ class FakeVerbs:
         self.asked.append(("apply_files", dict(files), entry, message))
         return [Applied(pipeline=P, version=3, changed=True, global_id=JUNE, notes=("widened",))]
 
-    def plan_files(self, files, entry, *, parameters=None, branch="main"):
+    def plan_files(
+        self, files, entry, *, parameters=None, branch="main", put=None, delete=(), packages=None
+    ):
+        supposed = {place: one.read() for place, one in (put or {}).items()}
+        self.asked.append(("plan_files", dict(files), supposed, list(delete), packages or {}))
         datum = PlannedDatum(step="clean", action="skip", inputs=("/a",), reason="as before")
         return [Plan(pipeline=P, new_version=True, datums=(datum,), unknown=("features",))]
 

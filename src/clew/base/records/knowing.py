@@ -83,8 +83,9 @@ class Reproduction(Struct, frozen=True, kw_only=True):
     """A job that was repeated in a scratch place. ``verdict``: identical, equal, different, failed.
 
     ``equal``: the metrics of a training are the same, its bytes are not. ``expected`` and ``found``
-    are digests of the output's tree. ``packages`` differ from then (``polars 2.0 → 2.1``);
-    ``reasons`` are what may explain a difference.
+    are digests of the output's tree; of a training, of the model's that its trial returned.
+    ``packages`` differ from then (``polars 2.0 → 2.1``); ``reasons`` are what may explain a
+    difference.
     """
 
     job: str
@@ -101,3 +102,7 @@ class Reproduction(Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     metrics: tuple[MetricCheck, ...] = ()
     error: str = ""
+    test_commit: str = ""
+    """The frozen test set of a training, which was kept out of it again."""
+    trial: str = ""
+    """The trial of a training that won, which ran again with its parameters and seed."""

@@ -17,6 +17,7 @@ from clew.server.api.feeds import Pause
 from clew.server.api.work import with_project
 from clew.server.call import Asked, Limit
 from clew.server.shapes import Routes
+from clew.server.upload import Upload
 
 router = Routes(tags=["triggers"])
 
@@ -77,7 +78,7 @@ async def backtest_file(
 ) -> Response:
     """The same for every trigger that a file writes; the body is the project, as tar."""
 
-    def act(files: dict[str, bytes]) -> list[Replayed]:
-        return call.verbs.backtest_files(files, entry, since=since, until=until)
+    def act(sent: Upload) -> list[Replayed]:
+        return call.verbs.backtest_files(sent.files, entry, since=since, until=until)
 
     return call.reply(await with_project(request, call, entry, act))

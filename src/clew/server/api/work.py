@@ -29,13 +29,14 @@ from clew.base.records import (
 from clew.server.api.data import TAR_BODY
 from clew.server.call import Asked, Call, Limit
 from clew.server.shapes import Routes
-from clew.server.upload import project, received
+from clew.server.upload import Upload, project, received
 
 router = Routes(tags=["work"])
 T = TypeVar("T")
 
 
 Values = Annotated[str, Query(description="Values of parameters, a JSON object.")]
+Packages = Annotated[str, Query(description="Versions that packages would have, a JSON object.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,9 @@ async def apply(
     """Register the pipelines that a file defines; the body is the project around it, as tar."""
     given = _values(parameters)
 
-    def act(files: dict[str, bytes]) -> list[Applied]:
+    def act(sent: Upload) -> list[Applied]:
         return call.verbs.apply_files(
-            files, entry, message=message, parameters=given, branch=branch
+            sent.files, entry, message=message, parameters=given, branch=branch
         )
 
     return call.reply(await with_project(request, call, entry, act))
@@ -82,14 +83,38 @@ async def plan(
     entry: str,
     parameters: Values = "{}",
     branch: str = DEFAULT_BRANCH,
+    packages: Packages = "{}",
 ) -> Response:
-    """What applying a file would run, skip and delete, and why."""
-    given = _values(parameters)
+    """What applying a file would run, skip and delete, and why.
 
-    def act(files: dict[str, bytes]) -> list[Plan]:
-        return call.verbs.plan_files(files, entry, parameters=given, branch=branch)
+    Files of the archive below ``.clew-supposed/`` (``.clew-supposed/repo@branch:/path``) are data
+    that is planned with, as if it were committed.
+    """
+    given, versions = _values(parameters), _versions(packages)
+
+    def act(sent: Upload) -> list[Plan]:
+        return call.verbs.plan_files(
+            sent.files,
+            entry,
+            parameters=given,
+            branch=branch,
+            put=sent.put,
+            delete=sent.delete,
+            packages=versions,
+        )
 
     return call.reply(await with_project(request, call, entry, act))
+
+
+def _versions(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise Invalid(
+            "plan.package",
+            f"packages={text!r} is no JSON object of versions: {error}.",
+            hint='Give names and versions: {"polars": "2.1.0"}.',
+        ) from None
 
 
 def _values(text: str) -> dict[str, Any]:
@@ -103,10 +128,8 @@ def _values(text: str) -> dict[str, Any]:
         ) from None
 
 
-async def with_project(
-    request: Request, call: Call, entry: str, act: Callable[[dict[str, bytes]], T]
-) -> T:
-    """``act`` with the files of the project that is the body of a request, in a thread."""
+async def with_project(request: Request, call: Call, entry: str, act: Callable[[Upload], T]) -> T:
+    """``act`` with the project that is the body of a request, in a thread."""
     async with received(request, call.scratch) as body:
 
         def work() -> T:
