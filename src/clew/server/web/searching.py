@@ -237,8 +237,8 @@ def _fields(
             mean = sum(w * tone for w, tone in near) / sum(w for w, _ in near)
             found.append(
                 Field(
-                    x=round(left, 1), y=round(top, 1), width=round(wide + 0.4, 1),
-                    height=round(high + 0.4, 1), tone=round(mean),
+                    x=round(left, 2), y=round(top, 2), width=round(wide, 2),
+                    height=round(high, 2), tone=round(mean),
                 )
             )  # fmt: skip
     return tuple(found)
