@@ -18,6 +18,9 @@ _ROOMS = {
     "group": "authoring",
     "cron": "authoring",
     "backoff": "authoring",
+    "trials": "authoring.trial_policies",
+    "keep": "authoring.trial_policies",
+    "on_log": "authoring.trial_policies",
     "Trial": "experiments",
     "asha": "experiments",
     "random": "experiments",
@@ -71,6 +74,8 @@ __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604  names are strings, kept in 
 
 
 def __getattr__(name: str) -> Any:
+    if name == "callbacks":
+        return import_module("clew.callbacks")
     room = _ROOMS.get(name)
     if room is None:
         raise AttributeError(f"module 'clew' has no attribute {name!r}")

@@ -1,4 +1,8 @@
+from clew import callbacks as callbacks
 from clew.authoring import Pipeline as Pipeline
+from clew.authoring.trial_policies import keep as keep
+from clew.authoring.trial_policies import on_log as on_log
+from clew.authoring.trial_policies import trials as trials
 from clew.codecs import Codec as Codec
 from clew.codecs import codec as codec
 from clew.experiments import Trial as Trial

@@ -179,6 +179,8 @@ CALLS = [
     wrong("importances", "not_found", "experiment.unknown", lambda w, _: w.importances(NOBODY)),
     wrong("trial", "not_found", "trial.unknown", lambda w, _: w.trial(NOBODY)),
     wrong("trial_file", "not_found", "trial.unknown", lambda w, _: w.trial_file(NOBODY, "a")),
+    wrong("checkpoints", "not_found", "trial.unknown", lambda w, _: w.checkpoints(NOBODY)),
+    wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),
     wrong("model", "not_found", "model.unknown", lambda w, _: w.model("p/model@99")),
     wrong("verdict", "not_found", "verdict.unknown", lambda w, _: w.verdict(NOBODY)),

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from clew.authoring.checks import invalid
 from clew.base.records.policy import Backoff, PipelinePolicy, Policy, Rate
+from clew.base.records.trial_policy import TrialPolicy
 from clew.codecs import Spark
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -42,6 +43,7 @@ class StepPolicy(TypedDict, total=False):
       core where it does not say.
     - ``spark``: where the session is that Spark frames live in: ``local[2]``, ``spark://HOST:7077``,
       ``sc://HOST``; all cores of the worker's machine where it does not say.
+    - ``trials``: how the trials of a training step are run and kept: ``clew.trials(...)``.
     - ``placement``: labels that the node must have: ``{"zone": "eu"}``, ``"in(a, b)"``, ``"!a"``.
     """
 
@@ -56,6 +58,7 @@ class StepPolicy(TypedDict, total=False):
     resources: Mapping[str, float]
     placement: Mapping[str, str]
     spark: str
+    trials: TrialPolicy
 
 
 class Written(Struct, frozen=True, kw_only=True):
@@ -110,6 +113,7 @@ def policy_of(
         resources=_resources(name, given.get("resources") or {}),
         placement=_placement(name, given.get("placement") or {}),
         spark=_spark(name, given.get("spark", "")),
+        trials=given.get("trials"),
     )
     return Written(policy=policy, on_error=handler)
 

@@ -11,7 +11,12 @@ from clew.base.records import Job, LogPage
 
 
 class WorkVerbs(Protocol):
-    """What people do to jobs. A subject is a job, a change, a pipeline, or ``pipeline/step``."""
+    """What people do to jobs. A subject is a job, a change, a pipeline, or ``pipeline/step``.
+
+    Cancel, pause and resume also take an experiment (its job is meant) and a trial: the search goes
+    on without it, and the answer is the job of the search. They raise Conflict ``trial.ended`` and
+    ``trial.not_paused``.
+    """
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job that has not ended; what follows from it is blocked.

@@ -112,6 +112,8 @@ for panel, name, command in (
     (WORK, "experiments", work.experiments),
     (WORK, "experiment", work.experiment),
     (WORK, "trial", trials.trial),
+    (WORK, "checkpoints", trials.checkpoints),
+    (WORK, "prune", trials.prune),
     (MODELS, "models", models.models),
     (MODELS, "model", models.model),
     (MODELS, "endpoints", models.endpoints),

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from clew.base.verbs import Verbs
 
 Subject = Annotated[
-    str, typer.Argument(help="A job, a change, a pipeline, or pipeline/step.", metavar="SUBJECT")
+    str,
+    typer.Argument(
+        help="A job, a change, a pipeline, pipeline/step, an experiment or a trial.",
+        metavar="SUBJECT",
+    ),
 ]
 FOLLOW_S = 5.0
 """How long one question for more of a log waits."""

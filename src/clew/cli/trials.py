@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clew.base.records.trial_policy import Keep
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
-    from clew.base.records.trials import TrialDetail
+    from clew.base.records.trials import CheckpointInfo, TrialDetail
     from clew.base.verbs import Verbs
 
 Ident = Annotated[str, typer.Argument(help="Id, or its first characters.")]
+Count = Annotated[int | None, typer.Option(min=0, help="So many of these stay.")]
 _LAST = 10
 
 
@@ -86,3 +88,71 @@ def _print(found: TrialDetail) -> None:
         last = found.usage[-1].values
         said = ", ".join(f"{name} {render.number(value)}" for name, value in last.items())
         out.print(f"  [dim]machine[/] {said}")
+
+
+def checkpoints(
+    subject: Annotated[str, typer.Argument(help="An experiment or a trial.", metavar="SUBJECT")],
+    json: Json = False,
+) -> None:
+    """Checkpoints of an experiment or a trial, and why each stays.
+
+    Example: clew checkpoints 9k2m4x7q
+    """
+    with workspace() as clew:
+        found = clew.checkpoints(subject)
+    if json:
+        print_json(found)
+        return
+    _print_checkpoints(found)
+
+
+def prune(
+    experiment: Annotated[str, typer.Argument(help="Id of an experiment.", metavar="EXPERIMENT")],
+    best: Count = None,
+    trial_best: Count = None,
+    trial_latest: Count = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Give up checkpoints that nobody keeps; `clew gc` then frees their bytes.
+
+    Without numbers it is what the training step says (`trials=clew.trials(keep=...)`), else 1 each.
+
+    Example: clew prune 9k2m4x7q --trial-latest 0
+    """
+    given = {"best": best, "trial_best": trial_best, "trial_latest": trial_latest}
+    numbers = {name: number for name, number in given.items() if number is not None}
+    with workspace() as clew:
+        keep = Keep(**numbers) if numbers else None
+        found = clew.prune(experiment, keep, dry_run=dry_run)
+    if json:
+        print_json(found)
+        return
+    size = render.size(sum(one.size_bytes for one in found.removed))
+    went = "went" if found.done else "would go"
+    console().print(
+        f"{render.amount(len(found.removed), 'checkpoint')} {went} ({size} of files), "
+        f"{len(found.kept)} stay"
+    )
+    _print_checkpoints(list(found.removed) if dry_run else list(found.kept))
+
+
+def _print_checkpoints(found: list[CheckpointInfo]) -> None:
+    render.table(
+        console(),
+        ("checkpoint", "trial>", "step>", "value>", "size>", "when", "stays as"),
+        [
+            (
+                render.ident(one.commit),
+                one.number,
+                one.step,
+                render.number(one.value),
+                render.size(one.size_bytes),
+                render.ago(one.at),
+                ", ".join(one.kept_for) or "–",
+            )
+            for one in found
+        ],
+    )

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from clew.base.records.trials import TrialDetail
+from msgspec import to_builtins
+
+from clew.base.records.trial_policy import Keep
+from clew.base.records.trials import CheckpointInfo, Pruned, TrialDetail
 from clew.client.wire import Wire
 
 
@@ -23,3 +26,14 @@ class RemoteTrials:
     def trial_file(self, trial_id: str, path: str) -> bytes:
         """The content of a file that a trial logged."""
         return self._wire.get(f"/trials/{quote(trial_id, safe='')}/file", bytes, path=path)
+
+    def checkpoints(self, subject: str) -> list[CheckpointInfo]:
+        """Checkpoints of an experiment or a trial, with why each stays."""
+        return self._wire.get("/checkpoints", list[CheckpointInfo], subject=subject)
+
+    def prune(
+        self, experiment_id: str, keep: Keep | None = None, *, dry_run: bool = False
+    ) -> Pruned:
+        """Give up the checkpoints that a policy does not keep."""
+        wish = {"keep": None if keep is None else to_builtins(keep), "dry_run": dry_run}
+        return self._wire.post(f"/experiments/{quote(experiment_id, safe='')}/prune", Pruned, wish)

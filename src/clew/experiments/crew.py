@@ -60,6 +60,24 @@ class Crew:
         self._waiting: dict[int, Future[Message]] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._doomed: set[int] = set()
+        self._pausing: set[int] = set()
+
+    def stop(self, number: int) -> None:
+        """End a run now; its outcome says that it was cancelled."""
+        with self._lock:
+            self._doomed.add(number)
+            handle = self._handles.get(number)
+        if handle is not None:
+            handle.cancel()
+
+    def pause(self, number: int, wanted: bool) -> None:
+        """Whether a run should come to an end at its next step, with a checkpoint."""
+        with self._lock:
+            if wanted:
+                self._pausing.add(number)
+            else:
+                self._pausing.discard(number)
 
     def send_off(self, number: int, call: Call, affinity: str) -> None:
         """Begin a run; news of it will carry ``number``."""
@@ -100,7 +118,7 @@ class Crew:
             handle = self._compute.submit(call, lambda said: self._listen(number, said), affinity)
             with self._lock:
                 self._handles[number] = handle
-                closed = self._closed
+                closed = self._closed or number in self._doomed
             if closed:
                 handle.cancel()
             outcome: Outcome | ClewError = handle.result()
@@ -108,6 +126,7 @@ class Crew:
             outcome = error
         with self._lock:
             self._handles.pop(number, None)
+            self._doomed.discard(number)
         self._inbox.put(Ended(number, outcome))
 
     def _listen(self, number: int, message: Message) -> Message | None:
@@ -116,6 +135,8 @@ class Crew:
         with self._lock:  # so that nothing comes in, and nobody waits, after the end
             if self._closed:
                 raise _over()
+            if message["kind"] == "pulse":
+                return {"pause": number in self._pausing}
             if asks:
                 self._waiting[number] = reply
                 self._inbox.put(Asked(number, message["step"], reply))

@@ -19,9 +19,12 @@ from clew.base.records import (
     SearchPreview,
     Trial,
 )
+from clew.base.records.trial_policy import TrialPolicy
 from clew.compute import Compute
 from clew.db import Database
 from clew.experiments import tables
+from clew.experiments.checkpoints import Checkpoints
+from clew.experiments.controlling import Controls
 from clew.experiments.crew import Crew
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
@@ -55,7 +58,7 @@ class SearchResult(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
-class Experiments(Kept):
+class Experiments(Kept, Checkpoints, Controls):
     """Searches over trials of users' functions. Thread-safe; any number of searches may go on."""
 
     def __init__(
@@ -87,6 +90,7 @@ class Experiments(Kept):
         environment: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         placement: Mapping[str, str] | None = None,
+        policy: TrialPolicy | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
         parameters: Mapping[str, Any] | None = None,
@@ -120,6 +124,7 @@ class Experiments(Kept):
             resources: What a trial demands of a machine, where there are several.
             placement: Labels that the machine must have.
             environment: Variables that are set for the trials.
+            policy: How trials are run and kept: restarts, checkpoints that stay.
             cancelled: Asked ten times a second: whether to give up.
             progress: Told (steps expected in all, steps done).
             parameters: Plain values that the function gets by name, the same in every trial.
@@ -157,6 +162,7 @@ class Experiments(Kept):
             allow=tuple(allow),
             declared=tuple(declared),
             heard=heard,
+            policy=policy or TrialPolicy(),
         )
         journal = Journal(self._db, self._repos, self._lineage, order)
         journal.open()

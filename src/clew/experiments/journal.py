@@ -19,8 +19,10 @@ from clew.base.clock import now, to_us
 from clew.base.errors import ClewError
 from clew.base.ids import new_id
 from clew.base.records import CodeRef, Node
+from clew.base.records.trial_policy import TrialPolicy
 from clew.db import Database, Tx, fact
 from clew.experiments import tables, trial_tables
+from clew.experiments.checkpoints import held, resumable, retire
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.spaces import Space
 from clew.experiments.tracks import Track, further
@@ -28,6 +30,9 @@ from clew.lineage import Lineage
 from clew.repos import Repos
 
 _Key = TypeVar("_Key")
+
+PRUNE_EVERY_S = 5.0
+"""How often checkpoints that no policy keeps are given up while a search goes on."""
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -59,6 +64,7 @@ class Order(Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     declared: tuple[str, ...] = ()
     heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
+    policy: TrialPolicy = field(default_factory=TrialPolicy)
 
     @property
     def name(self) -> str:
@@ -72,7 +78,7 @@ class _Page(Struct):
     points: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     since_s: float | None = None
     tracks: dict[int, Track] = field(default_factory=dict)
-    checkpoints: dict[int, tuple[int, str]] = field(default_factory=dict)
+    checkpoints: dict[tuple[int, int], str] = field(default_factory=dict)
     rewound: list[Track] = field(default_factory=list)
     files: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     usage: list[dict[str, Any]] = field(default_factory=list)
@@ -89,6 +95,8 @@ class Journal:
         self._order = order
         self._page = _Page()
         self._facts: list[dict[str, Any]] = []
+        self._excess = 0
+        self._pruned_at_s = time.monotonic()
         self.id = ""
         self.state = "running"
         self.tracks: list[Track] = []
@@ -160,7 +168,7 @@ class Journal:
         """
         self._hurry()
         track.checkpoint_step, track.tree = step, tree
-        self._page.checkpoints[track.number] = (step, tree)
+        self._page.checkpoints[track.number, step] = tree
         self._page.tracks[track.number] = track
 
     def take(self, track: Track, message: Mapping[str, Any]) -> None:
@@ -191,6 +199,12 @@ class Journal:
         track.ended_us = to_us(now())
         self._note("trial.ended", track)
 
+    def wishes(self) -> dict[int, str]:
+        """What people want of trials, by number: pause or cancel."""
+        with self._db.read() as tx:
+            rows = tx.execute(tables.WISHES, {"experiment": self.id}).all()
+        return {row.number: row.wish for row in rows}
+
     def rest_s(self, patience_s: float) -> float:
         """How long the oldest news may still wait, at most ``patience_s``; 0 when overdue."""
         if self._page.since_s is None:
@@ -213,6 +227,8 @@ class Journal:
                 self.finish(track)
         with self._db.begin() as tx:
             self._write(tx, self._page, leader)
+            if state == "done":
+                self._prune(tx, leader, over=True)
             wire = None if error is None else error.to_wire()
             self._set(tx, state=state, error=wire, finished_us=to_us(now()), ended_by=self.ended_by)
             told: dict[str, object] = {"state": state, "ended_by": self.ended_by}
@@ -239,6 +255,8 @@ class Journal:
             "front": [],
             "spent_s": 0.0,
             "ended_by": "",
+            "keep": msgspec.to_builtins(order.policy.keep),
+            "initial": order.initial,
             "created_us": to_us(now()),
         }
         definition = order.definition
@@ -276,15 +294,22 @@ class Journal:
             bounds = {"of_trial": track.id, "after_step": track.checkpoint_step}
             tx.execute(tables.FORGET_POINTS, bounds)
             tx.execute(trial_tables.FORGET_FILES, bounds)
-        for number, (step, tree) in page.checkpoints.items():
+        committed = [
             self._commit(tx, page.tracks[number], step, tree)
+            for (number, step), tree in page.checkpoints.items()
+        ]
         self._write_tracks(tx, page)
+        if committed:
+            tx.execute(trial_tables.checkpoints.insert(), committed)
+            self._excess += len(committed)
         self._write_points(tx, page)
         trial_tables.write(tx, list(page.files.values()), page.usage)
         for kind, track in page.events:
             self._emit(kind, track.id, _about(track))
         tx.emit_all(self._facts)
         self._facts = []
+        if self._excess and time.monotonic() - self._pruned_at_s > PRUNE_EVERY_S:
+            self._prune(tx, leader, over=False)
         best: dict[str, object] = {"spent_s": self.spent_s}
         if leader is not None:
             best |= {"best_trial": leader.id, "best_value": leader.value, "front": self.front}
@@ -317,7 +342,7 @@ class Journal:
                 about = {"number": track.number, "step": row["step"], "metrics": row["metrics"]}
                 self._emit("trial.reported", track.id, about)
 
-    def _commit(self, tx: Tx, track: Track, step: int, tree: str) -> None:
+    def _commit(self, tx: Tx, track: Track, step: int, tree: str) -> dict[str, Any]:
         order = self._order
         message = f"trial {track.number} after {step} steps"
         opened = self._repos.open_commit(
@@ -329,10 +354,36 @@ class Journal:
             tx=tx,
         )
         commit = self._repos.finish(opened.id, tree, tx=tx)
-        track.checkpoint, track.checkpoint_step, track.tree = commit.id, step, tree
+        track.checkpoint = commit.id
+        value = track.value_at(step)
+        kept = {
+            "commit": commit.id,
+            "trial": track.id,
+            "number": track.number,
+            "step": step,
+            "value": value if value is not None and math.isfinite(value) else None,
+            "tree": tree,
+            "size_bytes": commit.size_bytes,
+            "at_us": to_us(now()),
+        }
         # Kind and change stay as repos has told them; an empty title leaves its own.
         known = self._node("commit", commit.id, "", {})
         self._lineage.add(tx, known, [(track.id, "made")])
+        return kept
+
+    def _prune(self, tx: Tx, leader: Track | None, *, over: bool) -> None:
+        """Give up checkpoints that the policy does not keep; what the job is about to take stays.
+
+        What rooms above hold belongs to searches that are over.
+        """
+        keep = self._order.policy.keep
+        found = held(tx, self._row(tx), keep if over else resumable(keep), {})
+        own = {leader.checkpoint} if leader is not None else set()
+        retire(tx, self._repos, [i.commit for i in found if not i.kept_for and i.commit not in own])
+        self._excess, self._pruned_at_s = 0, time.monotonic()
+
+    def _row(self, tx: Tx) -> Any:
+        return tx.execute(tables.OF_JOB, {"job": self._order.job}).one()
 
     def _hurry(self) -> None:
         if self._page.since_s is None:
@@ -358,7 +409,7 @@ class Journal:
 
 _CHANGING = [
     "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "share",
-    "note", "error", "log", "ended_us", "busy_s",
+    "note", "changed", "tries", "error", "log", "ended_us", "busy_s",
 ]  # fmt: skip
 
 
@@ -383,6 +434,9 @@ def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
         "tree": track.tree,
         "share": track.share,
         "note": track.note,
+        "wish": "",
+        "changed": track.changed,
+        "tries": track.tries,
         "error": track.error,
         "log": track.log,
         "started_us": track.started_us,
@@ -401,7 +455,7 @@ def _until(track: Track, rows: dict[_Key, dict[str, Any]]) -> dict[_Key, dict[st
 
 def _detail(track: Track) -> dict[str, object]:
     """What lineage says of a trial."""
-    return {"params": track.params, "state": track.state, "value": track.value}
+    return {"params": track.values_now(), "state": track.state, "value": track.value}
 
 
 def _about(track: Track) -> dict[str, object]:
@@ -447,6 +501,8 @@ def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[
             tree=row.tree,
             share=row.share,
             note=row.note,
+            changed=row.changed,
+            tries=row.tries,
             error=row.error,
             log=row.log,
             started_us=row.started_us,

@@ -81,6 +81,9 @@ class Kept:
         table, files = tables.trials, trial_tables.files
         yield from tx.execute(select(table.c.tree).where(table.c.tree != "")).scalars()
         yield from tx.execute(select(files.c.digest).distinct()).scalars()
+        begun = tables.experiments
+        warm = select(begun.c.initial).where(begun.c.initial != "", begun.c.state == "running")
+        yield from tx.execute(warm).scalars()
 
 
 def one(tx: Tx, query: tables.Rows, id: str, what: str) -> Any:

@@ -20,9 +20,11 @@ from clew.base.clock import now, to_us
 from clew.base.errors import ClewError, Conflict, Invalid
 from clew.base.ids import new_id
 from clew.compute import Call, CallError, Outcome
+from clew.experiments.controlling import CANCEL, PAUSE
 from clew.experiments.crew import Asked, Crew, Ended, News
 from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
+from clew.experiments.mending import mend
 from clew.experiments.pareto import front
 from clew.experiments.samplers import Sampler
 from clew.experiments.searchers import (
@@ -47,9 +49,8 @@ MOST_AHEAD = 64
 LOG_CHARACTERS = 64 * 1024
 """How much of what a trial printed over all its runs is kept: its end."""
 
-DEATHS_ALLOWED = 2
-LOSSES_ALLOWED = 20
-"""A trial in whose runs the worker process ends that often is to blame for it."""
+WISHES_EVERY_S = 0.5
+"""How often people's wishes are looked for."""
 
 ENTRY = "clew.experiments.worker:run_trial"
 
@@ -91,6 +92,8 @@ class Search:
         """Trials that run, with the time up to which their cost is counted."""
         self._answers: list[tuple[Asked, int]] = []
         self._launches: list[Track] = []
+        self._unwanted: set[int] = set()
+        self._asked_at_s = -math.inf
 
     def run(self) -> Track:
         """Go on until nothing is left to do; the best trial.
@@ -103,7 +106,7 @@ class Search:
         try:
             with self._crew:
                 self._resume()
-                while self._running and not self._is_cut_short():
+                while (self._running or self._held()) and not self._is_cut_short():
                     self._turn(self._crew.news(self._journal.rest_s(PATIENCE_S)))
             self._call_back()
             winner = self._winner()
@@ -121,7 +124,8 @@ class Search:
         for one in news:
             self._hear(one)
         asking = [one for one in news if isinstance(one, Asked)]
-        if asking or any(isinstance(one, Ended) for one in news):
+        obeyed = self._obey()
+        if obeyed or asking or any(isinstance(one, Ended) for one in news):
             self._decide(asking)
             self._write()
         elif self._journal.rest_s(PATIENCE_S) <= 0:
@@ -156,8 +160,11 @@ class Search:
         if isinstance(outcome, ClewError):
             raise outcome
         track.log = (track.log + outcome.log)[-LOG_CHARACTERS:]
+        if track.number in self._unwanted:
+            self._drop(track)
+            return
         if outcome.error is not None:
-            self._mend_or_fail(track, outcome.error)
+            self._mend_or_fail(track, outcome.error, outcome.log)
             return
         value: Any = outcome.value
         track.step = max(track.step, value["step"])
@@ -166,20 +173,22 @@ class Search:
         track.reach(self._definition, self._rules.rungs(track.number), end=not value["paused"])
         if value["paused"]:
             track.state = "paused"
+            if self._is_short(track) and not track.held:
+                track.held = "due"  # it was told to pause, and to go on before it had
             self._journal.pause(track)
         else:
             track.state = "done"
             self._journal.finish(track)
 
-    def _mend_or_fail(self, track: Track, error: CallError) -> None:
-        """A worker that was killed once is no fault of the trial: on from its checkpoint."""
-        track.deaths += error.kind == "died"
-        track.losses += error.kind == "lost"
-        allowed = {"died": track.deaths < DEATHS_ALLOWED, "lost": track.losses < LOSSES_ALLOWED}
-        if allowed.get(error.kind):
-            self._send(track, track.target)
-        else:
+    def _mend_or_fail(self, track: Track, error: CallError, log: str) -> None:
+        """Another run from the latest checkpoint where that may help; else it has failed."""
+        mended = mend(self._order.policy, track, error, log)
+        if not mended.again:
             self._fail(track, error)
+            return
+        told = f"\n[{error.message}; {mended.why}; on after step {track.checkpoint_step}]\n"
+        track.log = (track.log + told)[-LOG_CHARACTERS:]
+        self._send(track, track.target)
 
     def _fail(self, track: Track, error: CallError) -> None:
         track.error = f"{error.message}\n{error.traceback}".strip()
@@ -194,6 +203,45 @@ class Search:
         if len(failed) > self._definition.max_failures * self._rules.trials:
             raise _failed(self._order.name, failed, self._rules.trials)
 
+    # wishes ---------------------------------------------------------------------------------
+
+    def _obey(self) -> bool:
+        """Look now and then what people want of trials; whether that changes anything."""
+        if time.monotonic() - self._asked_at_s < WISHES_EVERY_S:
+            return False
+        self._asked_at_s = time.monotonic()
+        wishes = self._journal.wishes()
+        before = [(track.state, track.held) for track in self._tracks]
+        for track in self._tracks:
+            wish = wishes.get(track.number, "")
+            if wish == CANCEL and track.state in {"running", "paused"}:
+                self._cancel(track)
+            elif wish == PAUSE and track.held != "asked" and track.state in {"running", "paused"}:
+                track.held = "asked"
+                self._crew.pause(track.number, True)
+            elif not wish and track.held == "asked":
+                self._crew.pause(track.number, False)
+                waits = track.state == "paused" and self._is_short(track)
+                track.held = "due" if waits else ""
+        after = [(track.state, track.held) for track in self._tracks]
+        self._touched |= {n for n, one in enumerate(after) if one != before[n]}
+        return before != after
+
+    def _cancel(self, track: Track) -> None:
+        self._unwanted.add(track.number)
+        if track.number in self._running:
+            self._crew.stop(track.number)
+        else:
+            self._drop(track)
+
+    def _drop(self, track: Track) -> None:
+        track.cancel(self._rules.rungs(track.number))
+        self._touched.add(track.number)
+        self._journal.finish(track)
+
+    def _held(self) -> bool:
+        return any(track.held for track in self._tracks)
+
     # deciding -------------------------------------------------------------------------------
 
     def _resume(self) -> None:
@@ -203,6 +251,9 @@ class Search:
         for track in self._tracks:
             if track.state == "running" or (track.state == "stopped" and self._is_short(track)):
                 self._send(track, track.target)
+            elif track.state == "paused" and self._is_short(track):
+                track.held = "due"
+        self._obey()
         self._decide([])
         self._write()
         self._act()
@@ -210,6 +261,10 @@ class Search:
     def _decide(self, asking: Sequence[Asked]) -> None:
         for asked in asking:
             self._answers.append((asked, self._next_target(asked)))
+        for track in self._tracks:
+            if track.held == "due" and len(self._running) < self._crew.size:
+                track.held = ""
+                self._send(track, track.target)
         while len(self._running) < self._crew.size + self._ahead():
             action = self._next_action()
             if action.kind == "start":
@@ -281,6 +336,7 @@ class Search:
     def _send(self, track: Track, target: int) -> None:
         if track.step > track.checkpoint_step:
             self._journal.rewind(track)
+        self._crew.pause(track.number, track.held == "asked")
         track.state, track.target = "running", target
         track.ended_us, track.error = None, ""
         self._journal.start(track)
@@ -353,7 +409,7 @@ class Search:
         trial = {
             "id": track.id,
             "number": track.number,
-            "params": track.params,
+            "params": track.values_now(),
             "seed": track.seed,
             "start": track.checkpoint_step,
             "target": track.target,
@@ -411,6 +467,8 @@ class Search:
         leader = self._leader()
         if leader is not None:
             return leader
+        if all(track.state == "cancelled" for track in self._tracks):
+            raise _cancelled(self._order.name)
         failed = [track for track in self._tracks if track.state == "failed"]
         if failed:
             raise _failed(self._order.name, failed, self._rules.trials)

@@ -49,6 +49,8 @@ experiments = Table(
     Column("prior", Text),  # the experiment that it was warm started from
     Column("spent_s", Float, nullable=False),  # how long it has been going on
     Column("ended_by", Text, nullable=False),  # time, cost, flat; '' where it came to its end
+    Column("keep", Json, nullable=False),  # which checkpoints stay
+    Column("initial", Text, nullable=False),  # the tree that its first trial begins with; ''
     Column("error", Json),  # of a failed one, as ClewError.to_wire()
     Column("created_us", BigInteger, nullable=False),
     Column("finished_us", BigInteger),
@@ -78,6 +80,9 @@ trials = Table(
     Column("tree", Text, nullable=False),  # of that commit
     Column("share", Float),  # how far it says it is
     Column("note", Text, nullable=False),
+    Column("wish", Text, nullable=False),  # pause, cancel or '': what somebody wants of it
+    Column("changed", Json, nullable=False),  # parameters that a rule over logs has changed
+    Column("tries", Json, nullable=False),  # how often it was tried again, by what allowed it
     Column("error", Text, nullable=False),
     Column("log", Text, nullable=False),
     Column("started_us", BigInteger, nullable=False),
@@ -145,6 +150,10 @@ TRIALS_OF_CHANGE: Rows = (
     .order_by(trials.c.experiment, trials.c.number)
 )
 
+WISHES: Rows = select(trials.c.number, trials.c.wish).where(
+    trials.c.experiment == bindparam("experiment"), trials.c.wish != ""
+)
+
 POINTS_OF_TRIAL: Rows = (
     select(points).where(points.c.trial == bindparam("trial")).order_by(points.c.step)
 )
@@ -194,7 +203,7 @@ def trial_of(row: Any) -> Trial:
         experiment=row.experiment,
         number=row.number,
         global_id=row.global_id,
-        params=row.params,
+        params={**row.params, **row.changed},
         state=row.state,
         step=row.step,
         value=row.value,
@@ -208,6 +217,7 @@ def trial_of(row: Any) -> Trial:
         checkpoint_step=row.checkpoint_step,
         bracket=row.bracket,
         busy_s=row.busy_s,
+        restarts=sum(row.tries.values()),
     )
 
 

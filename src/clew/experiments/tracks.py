@@ -16,7 +16,8 @@ from clew.experiments.definitions import SearchDefinition
 from clew.experiments.searchers import Progress
 from clew.experiments.studies import Told
 
-OPEN_STATES = frozenset({"paused", "stopped"})
+_SEEN_AS = {"stopped": "paused", "cancelled": "failed"}
+"""What the searcher takes the state of a trial for, where it has no word for it."""
 
 
 class Track(Struct, kw_only=True):
@@ -53,6 +54,12 @@ class Track(Struct, kw_only=True):
     """Seconds that workers spent on it."""
     others: dict[str, float] = field(default_factory=dict)
     """The latest values of further objectives."""
+    changed: dict[str, object] = field(default_factory=dict)
+    """Parameters that are others than those it was tried with: what a rule over logs made them."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """How often it was tried again, by what allowed it."""
+    held: str = ""
+    """Why the search does not decide about it: ``asked`` (paused by hand) or ``due`` (to go on)."""
     deaths: int = 0
     losses: int = 0
     """How often its worker ended under it in this search; not kept."""
@@ -64,6 +71,10 @@ class Track(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self._steps = sorted(self.values)
+
+    def values_now(self) -> dict[str, object]:
+        """The parameters that its next run is given."""
+        return {**self.params, **self.changed}
 
     def report(
         self, step: int, value: float | None, others: Mapping[str, float] | None = None
@@ -118,9 +129,14 @@ class Track(Struct, kw_only=True):
         if len(self.rungs) < len(rungs):
             self.rungs.append(math.nan)
 
+    def cancel(self, rungs: tuple[int, ...]) -> None:
+        """End without a result; what it reported stays, and it is never the best."""
+        self.fail(rungs)
+        self.state, self.held, self.error = "cancelled", "", "It was cancelled."
+
     def progress(self, definition: SearchDefinition) -> Progress:
         """What the searcher sees. The same object until something changes."""
-        at = (self.state, len(self.rungs))
+        at = (f"{self.state}{self.held}", len(self.rungs))
         if self._seen is None or self._seen_at != at:
             self._seen, self._seen_at = self._progress(definition), at
         return self._seen
@@ -135,16 +151,17 @@ class Track(Struct, kw_only=True):
         return self._told
 
     def _progress(self, definition: SearchDefinition) -> Progress:
+        state = _SEEN_AS.get(self.state, self.state)
         return Progress(
             number=self.number,
             losses=tuple(_losses(definition.mode, self.rungs)),
-            state="paused" if self.state in OPEN_STATES else self.state,
+            state="running" if self.held and state == "paused" else state,
             others=self._other_losses(definition),
         )
 
     def _tell(self, definition: SearchDefinition, rungs: tuple[int, ...]) -> Told:
         losses = _losses(definition.mode, self.rungs)
-        state = self.state
+        state = _SEEN_AS.get(self.state, self.state)
         if state not in {"done", "failed"}:
             state = "paused" if losses else "running"
         return Told(

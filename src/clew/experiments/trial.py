@@ -44,6 +44,10 @@ class Port(Protocol):
         """At the end of a rung: the step to go on to, or ``step`` itself to pause."""
         ...
 
+    def pausing(self) -> bool:
+        """Whether the trial should pause where it is, before its next rung. May be asked often."""
+        ...
+
     def load(self) -> Any:
         """The checkpoint that this run begins with: its object, or a directory of its files.
 
@@ -166,6 +170,11 @@ class Trial:
     def step(self) -> int:
         """Steps that are behind this trial, those before its checkpoint included."""
         return self._step
+
+    @property
+    def max_steps(self) -> int:
+        """Steps that a trial has at most: those of the last rung."""
+        return self._max_steps
 
     def steps(self) -> Iterator[int]:
         """Numbers of the steps to train: from 1, or from where the restored checkpoint stands.
@@ -345,7 +354,9 @@ class Trial:
 
     def _is_over(self) -> bool:
         if self._step < self._target:
-            return False
+            if not self._port.pausing():
+                return False
+            self._pausing, self._target = True, self._step
         if self._step < self._max_steps and not self._pausing:
             self._target = self._port.reached(self._step)
             self._pausing = self._target <= self._step

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Delete,
+    Float,
     ForeignKey,
     Integer,
     Select,
@@ -23,8 +24,9 @@ from sqlalchemy import (
 )
 
 from clew.base.clock import from_us
-from clew.base.records.trials import TrialFile, UsageSample
+from clew.base.records.trials import CheckpointInfo, TrialFile, UsageSample
 from clew.db import Json, Tx, metadata
+from clew.experiments.tables import trials
 
 Rows = Select[*tuple[Any, ...]]
 
@@ -48,6 +50,27 @@ usage = Table(
     Column("at_us", BigInteger, primary_key=True),
     Column("values", Json, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Of commits that are there; what is known of those that are gone, lineage keeps.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("commit", Text, primary_key=True),
+    Column("trial", ForeignKey("trials.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),  # of the trial
+    Column("step", Integer, nullable=False),
+    Column("value", Float),  # the metric after so many steps; null: none, or not finite
+    Column("tree", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+
+CHECKPOINTS: Rows = (
+    select(checkpoints)
+    .join(trials, trials.c.id == checkpoints.c.trial)
+    .where(trials.c.experiment == bindparam("experiment"))
+    .order_by(checkpoints.c.number, checkpoints.c.step, checkpoints.c.at_us)
 )
 
 FILES_OF_TRIAL: Rows = (
@@ -92,3 +115,17 @@ def file_of(row: Any) -> TrialFile:
 def sample_of(row: Any) -> UsageSample:
     """The record of a row."""
     return UsageSample(at=from_us(row.at_us), values=row._mapping["values"])
+
+
+def checkpoint_of(row: Any, kept_for: Sequence[str]) -> CheckpointInfo:
+    """The record of a row."""
+    return CheckpointInfo(
+        commit=row.commit,
+        trial=row.trial,
+        number=row.number,
+        step=row.step,
+        value=row.value,
+        size_bytes=row.size_bytes,
+        at=from_us(row.at_us),
+        kept_for=tuple(kept_for),
+    )

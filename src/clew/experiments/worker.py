@@ -4,7 +4,7 @@ Knows no rows and no search: it speaks to its parent in messages and writes byte
 
 Messages: ``report`` {step, metrics}, ``checkpoint`` {step, tree}, ``file`` {path, type, step,
 digest, size_bytes} and ``progress`` {share, text} are sent, ``rung`` {step} is asked and answered
-by {target}. The value of the call is {paused, step, checkpoint_step, tree}.
+by {target}, ``pulse`` by {pause}. The value of the call is {paused, step, checkpoint_step, tree}.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ from clew.store import EMPTY_TREE, Entry, Store
 
 SAVE_EVERY_S = 1.0
 """How often at most a running trial's checkpoints are written."""
+
+PULSE_EVERY_S = 1.0
+"""How often at most a running trial asks whether it should pause before its next rung."""
 
 
 def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
@@ -92,6 +95,7 @@ class WorkerPort:
         self.scratch = context.scratch
         """A directory of this run alone."""
         self._folders = 0
+        self._pulse_at_s = time.monotonic()
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Send it; the parent batches."""
@@ -101,6 +105,14 @@ class WorkerPort:
         """Ask the search."""
         answer = self._context.ask({"kind": "rung", "step": step})
         return int(str(answer["target"]))
+
+    def pausing(self) -> bool:
+        """Ask the parent, now and then."""
+        if time.monotonic() - self._pulse_at_s < PULSE_EVERY_S:
+            return False
+        answer = self._context.ask({"kind": "pulse"})
+        self._pulse_at_s = time.monotonic()
+        return bool(answer["pause"])
 
     def load(self) -> Any:
         """Unpickle the checkpoint (or the model) of the tree that this run begins with.

@@ -22,7 +22,7 @@ from clew.repos.files import File
 from clew.repos.history import LogFilter
 from clew.repos.keeping import Keeping
 from clew.repos.merging import Merging
-from clew.repos.squashing import Squashing
+from clew.repos.retiring import Retiring
 from clew.repos.uploads import Uploads
 from clew.store import Store
 
@@ -31,7 +31,7 @@ Files: TypeAlias = list[FileInfo]
 Finds: TypeAlias = list[Found]
 
 
-class Repos(Committing, Merging, Squashing, Keeping):
+class Repos(Committing, Merging, Retiring, Keeping):
     """Repos of a workspace. Thread-safe; several processes may work on the same.
 
     ``listeners`` are called inside the transaction that finishes commits, once for each call that

@@ -63,8 +63,8 @@ class Squashing(Ledger):
             if dry_run:
                 return removal
             _refuse_held(removal, force=force)
-            children = _children_of(tx, going)
-            self._mend(tx, _folded(children, going))
+            children = children_of(tx, going)
+            self._mend(tx, folded(children, going))
             into = {c.parent: c.id for c in [*children, *going] if c.parent}
             self._bury(tx, removal, into, author, reason)
             return replace(removal, done=True)
@@ -92,7 +92,7 @@ class Squashing(Ledger):
         with self._writing_unless(dry_run) as tx:
             going = _with_downstream(tx, [_root(tx, ref)])
             holders = [*_followed(tx, going), *self._holders(tx, going, keepers)]
-            heads = _moves(tx, going)
+            heads = moves(tx, going)
             removal = Removal(
                 how="dropped",
                 commits=tuple(going),
@@ -380,7 +380,7 @@ def _branches_on(tx: Tx, id: str) -> list[str]:
     return [row.name for row in rows]
 
 
-def _moves(tx: Tx, going: Sequence[Commit]) -> dict[tuple[str, str], tuple[str, str | None]]:
+def moves(tx: Tx, going: Sequence[Commit]) -> dict[tuple[str, str], tuple[str, str | None]]:
     """Branches whose head goes: where they stand and where they go back to."""
     return {
         (commit.repo, branch): (commit.id, commit.parent)
@@ -427,7 +427,7 @@ def _held(code: str, what: str, hard: Sequence[Holder]) -> Conflict:
 # doing it ---------------------------------------------------------------------------------------
 
 
-def _children_of(tx: Tx, going: Sequence[Commit]) -> list[Commit]:
+def children_of(tx: Tx, going: Sequence[Commit]) -> list[Commit]:
     """Commits that stay and have one of these as a parent, each once."""
     ids = {commit.id for commit in going}
     found: dict[str, Commit] = {}
@@ -441,7 +441,7 @@ def _children_of(tx: Tx, going: Sequence[Commit]) -> list[Commit]:
     return list(found.values())
 
 
-def _folded(children: Sequence[Commit], going: Sequence[Commit]) -> list[Commit]:
+def folded(children: Sequence[Commit], going: Sequence[Commit]) -> list[Commit]:
     """The commits that stay, each with the nearest parents that stay."""
     above = {commit.id: commit.parent for commit in going}
 

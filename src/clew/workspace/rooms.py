@@ -25,6 +25,7 @@ from clew.serving import Serving, ServingSettings
 from clew.sources import Sources
 from clew.store import Store
 from clew.triggers import Triggers
+from clew.workspace.exempting import Exempt
 from clew.workspace.lending import DatabaseLock
 from clew.workspace.references import Secrets
 from clew.workspace.runners import GateRunner, TrainRunner
@@ -106,6 +107,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     experiments = Experiments(db, repos, store, lineage, compute)
     models = Models(db, repos, store, lineage, compute)
     serving = Serving(db, repos, store, lineage, home / "spool")
+    experiments.holders = Exempt(models, serving)
     environments = Environments(home / "cache" / "environments")
     pipelines = Pipelines(
         db,

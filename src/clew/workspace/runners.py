@@ -68,6 +68,7 @@ class TrainRunner:
             memory_bytes=step.memory_bytes,
             resources=step.demand(),
             placement=dict(step.policy.placement),
+            policy=step.policy.trials,
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
             parameters=step.parameters,

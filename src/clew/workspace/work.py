@@ -6,12 +6,14 @@ Knows which room to ask; how jobs obey is theirs.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from clew.base.limits import check_limit, check_seq
 from clew.base.records import Job, LogPage
 from clew.workspace.rooms import Rooms
 
 LOOK_S = 0.1
+SHORTEST = 4
 LONGEST_S = 30.0
 
 
@@ -26,15 +28,26 @@ class Work:
 
     def cancel_all(self, subject: str) -> list[Job]:
         """Stop everything of a subject."""
-        return self.rooms.pipelines.control.cancel(subject)
+        return self._act(subject, self.rooms.pipelines.control.cancel, "cancel_trial")
 
     def pause(self, subject: str) -> list[Job]:
         """Let nothing of a subject begin."""
-        return self.rooms.pipelines.control.pause(subject)
+        return self._act(subject, self.rooms.pipelines.control.pause, "pause_trial")
 
     def resume(self, subject: str) -> list[Job]:
         """Let what was paused go on."""
-        return self.rooms.pipelines.control.resume(subject)
+        return self._act(subject, self.rooms.pipelines.control.resume, "resume_trial")
+
+    def _act(self, subject: str, act: Callable[[str], list[Job]], of_trial: str) -> list[Job]:
+        """Act on jobs, on the job of an experiment, or on one trial (then: its job)."""
+        found = self.rooms.experiments.subject(subject) if len(subject) >= SHORTEST else None
+        if found is None:
+            return act(subject)
+        job, trial = found
+        if not trial:
+            return act(job)
+        getattr(self.rooms.experiments, of_trial)(trial)
+        return [self.rooms.pipelines.job(job)]
 
     def retry(self, subject: str, *, priority: int | None = None) -> list[Job]:
         """Run what failed once more."""

@@ -65,7 +65,7 @@ def test_what_checkpoints_have_in_common_is_kept_once(house: Any, inline: Any) -
     definition = asha(metric="loss", trials=4, max_steps=9, sampler="random")
     house.search(inline, definition, {"x": uniform(0, 1)})
     commits = house.repos.log("shop/model.checkpoints", None)
-    assert len(commits) >= 6
+    assert len(commits) >= 4
     packs = sum(file.stat().st_size for file in (house.home / "store").rglob("*") if file.is_file())
     assert packs < 2 * (3 << 20)
 

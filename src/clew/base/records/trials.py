@@ -46,3 +46,28 @@ class TrialDetail(Struct, frozen=True, kw_only=True):
     files: tuple[TrialFile, ...]
     usage: tuple[UsageSample, ...]
     log: str
+
+
+class CheckpointInfo(Struct, frozen=True, kw_only=True):
+    """A checkpoint: its commit, of which trial after how many steps, with which metric.
+
+    ``kept_for``: why it stays; without a reason it goes when checkpoints are pruned. ``size_bytes``
+    are those of its files, whatever they share with others.
+    """
+
+    commit: str
+    trial: str
+    number: int
+    step: int
+    value: float | None
+    size_bytes: int
+    at: datetime
+    kept_for: tuple[str, ...]
+
+
+class Pruned(Struct, frozen=True, kw_only=True):
+    """Checkpoints that went (or would go, where not ``done``) and those that stay."""
+
+    removed: tuple[CheckpointInfo, ...]
+    kept: tuple[CheckpointInfo, ...]
+    done: bool

@@ -247,7 +247,9 @@ class JobCount(Struct, frozen=True, kw_only=True):
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """One set of parameters. ``state``: pending, running, paused, done, stopped or failed.
+    """One set of parameters.
+
+    ``state``: pending, running, paused, done, stopped, cancelled or failed.
 
     ``value`` is the experiment's metric at the last report, ``step`` the resource used so far.
     """
@@ -277,6 +279,8 @@ class Trial(Struct, frozen=True, kw_only=True):
     """Of Hyperband, from 0."""
     busy_s: float = 0.0
     """Seconds that workers spent on it."""
+    restarts: int = 0
+    """How often it went on from its checkpoint after a failure."""
 
 
 class MetricPoint(Struct, frozen=True, kw_only=True):

@@ -95,6 +95,8 @@ def upgrade(op: Operations) -> None:
         sa.Column("prior", sa.Text(), nullable=True),
         sa.Column("spent_s", sa.Float(), nullable=False),
         sa.Column("ended_by", sa.Text(), nullable=False),
+        sa.Column("keep", sa.Text(), nullable=False),
+        sa.Column("initial", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("finished_us", sa.BigInteger(), nullable=True),
@@ -584,6 +586,9 @@ def upgrade(op: Operations) -> None:
         sa.Column("tree", sa.Text(), nullable=False),
         sa.Column("share", sa.Float(), nullable=True),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("wish", sa.Text(), nullable=False),
+        sa.Column("changed", sa.Text(), nullable=False),
+        sa.Column("tries", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("log", sa.Text(), nullable=False),
         sa.Column("started_us", sa.BigInteger(), nullable=False),
@@ -642,6 +647,20 @@ def upgrade(op: Operations) -> None:
         sa.ForeignKeyConstraint(["repo"], ["repos.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("repo", "name"),
     )
+    op.create_table(
+        "checkpoints",
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["trial"], ["trials.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("commit"),
+    )
+    op.create_index(op.f("ix_checkpoints_trial"), "checkpoints", ["trial"])
     op.create_table(
         "tags",
         sa.Column("repo", sa.Text(), nullable=False),

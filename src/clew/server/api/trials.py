@@ -6,10 +6,12 @@ Thin over the verbs; knows nothing of how trials run.
 from __future__ import annotations
 
 import mimetypes
+from dataclasses import dataclass
 
 from fastapi.responses import Response
 
-from clew.base.records.trials import TrialDetail
+from clew.base.records.trial_policy import Keep
+from clew.base.records.trials import CheckpointInfo, Pruned, TrialDetail
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -37,3 +39,36 @@ def trial_file(call: Asked, trial_id: str, path: str) -> Response:
         headers={"Content-Security-Policy": "sandbox; default-src 'none'"}
         | ({} if shown else {"Content-Disposition": "attachment"}),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepWish:
+    """So many checkpoints stay: of the best of the search, of each trial, of its latest."""
+
+    best: int = 1
+    trial_best: int = 1
+    trial_latest: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """What to keep (without it: what the step says), and whether to tell only."""
+
+    keep: KeepWish | None = None
+    dry_run: bool = False
+
+
+@router.get("/checkpoints", response_model=list[CheckpointInfo])
+def checkpoints(call: Asked, subject: str) -> Response:
+    """Checkpoints of an experiment or a trial, with why each stays."""
+    return call.reply(call.verbs.checkpoints(subject))
+
+
+@router.post("/experiments/{experiment_id}/prune", response_model=Pruned)
+def prune(call: Asked, experiment_id: str, wish: Prune) -> Response:
+    """Give up the checkpoints that a policy does not keep; `dry_run` says which those are."""
+    given = wish.keep
+    keep = None
+    if given is not None:
+        keep = Keep(best=given.best, trial_best=given.trial_best, trial_latest=given.trial_latest)
+    return call.reply(call.verbs.prune(experiment_id, keep, dry_run=wish.dry_run))
