@@ -120,6 +120,7 @@ class Story:
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")}
         self.environ["PATH"] = f"{programs}:{self.environ['PATH']}"
         self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.environ["CLEW_AUTOLOG"] = "off"  # MLflow starts for minutes on a busy machine
         self.environ["COLUMNS"] = "160"  # as on a terminal that is wide enough
         self.known: dict[str, str] = {}
         self.server: subprocess.Popen[bytes] | None = None

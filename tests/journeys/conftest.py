@@ -108,7 +108,8 @@ class Place:
 
     def __init__(self, directory: Path, **environ: str) -> None:
         self.directory = directory
-        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")} | environ
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")}
+        self.environ = kept | {"CLEW_AUTOLOG": "off"} | environ  # MLflow takes long to start
         for name in ("PYTHONDONTWRITEBYTECODE", "COLUMNS"):
             self.environ.pop(name, None)
         self.servers: list[Server] = []

@@ -28,6 +28,7 @@ VARIABLES = {
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
     "CLEW_COMPUTE": "where user code runs: ray://auto, ray://HOST:10001 (default: this machine)",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
+    "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
 }
 
 
@@ -48,6 +49,8 @@ class Settings:
     """How many jobs run at once."""
     compute: str = ""
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
+    autolog: bool = True
+    """Whether training in workers is logged by itself, where a server carries MLflow."""
     db: str = field(default="", repr=False)
     store: str = field(default="", repr=False)
     workspace: str = ""
@@ -106,6 +109,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         token=environ.get("CLEW_TOKEN", ""),
         workers=int(workers),
         jobs=int(jobs),
+        autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),

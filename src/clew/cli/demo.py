@@ -296,6 +296,7 @@ class Story:
             "0",
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CLEW_")}
+        environment["CLEW_AUTOLOG"] = "off"  # a hundred runs that nobody looks at in a demo
         with log:
             return subprocess.Popen(
                 command, cwd=self._directory, stdout=log, stderr=log, env=environment

@@ -57,6 +57,8 @@ _SYSTEM = (
 _CACHES = ("/matplotlib/", "/fontconfig/", "/__pycache__/")
 _GOES_BETWEEN = ("<frozen os>", "<frozen _collections_abc>", os.__file__)
 _IMPORTING = "<frozen importlib"
+_TRACKS = f"{os.sep}site-packages{os.sep}mlflow{os.sep}"
+"""MLflow reads the machine and asks its server; no result depends on it."""
 _NAMES_WITH_CHANCE = frozenset(
     {"tempfile", "importlib._bootstrap", "multiprocessing.process", "multiprocessing.connection"}
     | {
@@ -264,14 +266,14 @@ class Watch:
 
     def _reader(self) -> FrameType | Literal[False] | None:
         """The user's code that reads; None where it is not on this stack, False where a library
-        only reads because it is imported.
+        only reads because it is imported, or because it notes what is trained.
         """
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             name = frame.f_code.co_filename
             if name.startswith(self._project):
                 return frame
-            if name.startswith(_IMPORTING):
+            if name.startswith(_IMPORTING) or _TRACKS in name:
                 return False
             frame = frame.f_back
         return None
@@ -346,6 +348,8 @@ def _random(kind: str, name: str) -> None:
     while frame is not None and frame.f_globals.get("__name__") not in _NAMES_WITH_CHANCE:
         if watch.owns(frame):
             watch.note(kind, name, watch.place(frame))
+            return
+        if _TRACKS in frame.f_code.co_filename:
             return
         frame = frame.f_back
 

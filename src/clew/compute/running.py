@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from clew.base.errors import ClewError, Conflict, NotFound
+from clew.compute.autologging import autologging
 from clew.compute.call import LOG_BYTES, CallContext, CallError, Message
 from clew.compute.frames import NOTHING, Done, Run, decode, encode_or_refuse
 from clew.compute.snapshots import bind
@@ -130,7 +131,8 @@ def run_call(run: Run, context: Context, output: Output) -> Done:
     value, error, own = NOTHING, None, os.getpid()
     with output.catching(), _surroundings(run, context.scratch):
         try:
-            value = _value(run, context)
+            with autologging(run.environment):
+                value = _value(run, context)
         except BaseException as raised:  # noqa: BLE001 - the boundary with user code
             error = describe(raised, run.snapshot_dir)
         if os.getpid() != own:

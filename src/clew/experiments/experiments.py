@@ -123,7 +123,7 @@ class Experiments(Kept, Checkpoints, Controls):
             memory_bytes: Bytes of memory above which it is.
             resources: What a trial demands of a machine, where there are several.
             placement: Labels that the machine must have.
-            environment: Variables that are set for the trials.
+            environment: Variables that are set for the trials; ``{trial}`` is the id of each.
             policy: How trials are run and kept: restarts, checkpoints that stay.
             cancelled: Asked ten times a second: whether to give up.
             progress: Told (steps expected in all, steps done).

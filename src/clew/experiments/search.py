@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from clew.base.clock import now, to_us
 from clew.base.errors import ClewError, Conflict, Invalid
 from clew.base.ids import new_id
+from clew.base.tracking import TRIAL
 from clew.compute import Call, CallError, Outcome
 from clew.experiments.controlling import CANCEL, PAUSE
 from clew.experiments.crew import Asked, Crew, Ended, News
@@ -434,7 +435,9 @@ class Search:
             timeout_s=order.timeout_s,
             memory_bytes=order.memory_bytes,
             snapshot_dir=order.snapshot_dir,
-            environment=dict(order.environment),
+            environment={
+                name: value.replace(TRIAL, track.id) for name, value in order.environment.items()
+            },
             resources=dict(order.resources),
             placement=dict(order.placement),
         )

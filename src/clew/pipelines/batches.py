@@ -85,6 +85,8 @@ class Place(Struct, frozen=True, kw_only=True):
     slots_limit: int | None = None
     variables: dict[str, str] = field(default_factory=dict)
     """What a program is told of its job."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What user code finds in its environment."""
     program: tuple[str, ...] = ()
     """How workers are started, where not as usual."""
     programs: str = ""
@@ -276,6 +278,7 @@ class Batches:
             label=place.label,
             memory_bytes=step.memory_bytes,
             snapshot_dir=str(place.snapshot_dir),
+            environment=place.environment,
             program=place.program,
             priority=PRIORITY + place.priority,
             resources=step.demand(),

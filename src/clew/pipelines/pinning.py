@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from clew.base.errors import NotFound
 from clew.base.records import Commit, Job
+from clew.base.tracking import Tracking
 from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.pipelines import tables
@@ -46,6 +47,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     log_dir: Path
     environments: Environments | None = None
     slots: Slots
+    tracking: Tracking
 
 
 class Pinned(Struct, frozen=True, kw_only=True):

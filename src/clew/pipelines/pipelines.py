@@ -28,6 +28,7 @@ from clew.base.records import (
     Plan,
 )
 from clew.base.records.knowing import Cause
+from clew.base.tracking import Tracking
 from clew.compute import Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
@@ -93,6 +94,7 @@ class Pipelines:
         log_dir: Path,
         environments: Environments | None = None,
         max_jobs: int = MAX_JOBS,
+        tracking: Tracking | None = None,
     ) -> None:
         self._db = db
         self._repos = repos
@@ -112,6 +114,7 @@ class Pipelines:
             log_dir=log_dir,
             environments=environments,
             slots=Slots(),
+            tracking=tracking or Tracking(),
         )
         self._engine = Engine(self._tools, max_jobs=max_jobs)
         self.ticks = Ticks(db, repos, self._registry)

@@ -183,6 +183,7 @@ def place_of(
         keep=keep,
         pipeline=row.pipeline,
         variables=variables_of(job_of(row)),
+        environment=tools.tracking.variables(row.id, f"{row.pipeline}.{row.step}"),
         program=program,
         programs=programs,
     )

@@ -10,7 +10,9 @@ import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
@@ -22,6 +24,9 @@ from clew.server.s3 import Rooms as S3Rooms
 from clew.server.working import Working
 from clew.serving import ServingProcess
 from clew.workspace import Workspace, open_workspace, serving_settings
+
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+"""What another machine cannot reach."""
 
 
 def run_server(
@@ -71,6 +76,7 @@ def run_server(
 
         def ready(url: str) -> None:
             urls.append(url)
+            _track(workspace, url)
             note = RunningServer(
                 pid=os.getpid(), url=url, serving_url=serving.url, token=settings.token
             )
@@ -112,6 +118,14 @@ def _gateway(workspace: Workspace, stack: ExitStack, gather_s: float, rules: Rul
     gateway = Gateway(ground, rules, gather_s=gather_s)
     stack.callback(gateway.close)
     return gateway
+
+
+def _track(workspace: Workspace, url: str) -> None:
+    """Let user code log its runs here, where it can reach this server and MLflow is installed."""
+    settings = workspace.rooms.settings
+    far = bool(settings.compute) and (urlsplit(url).hostname or "") in _HERE
+    if not far and find_spec("mlflow") is not None:
+        workspace.rooms.tracking.begin(url, settings.token, autolog=settings.autolog)
 
 
 def _door(workspace: Workspace, stack: ExitStack, scratch: Path, url: Callable[[], str]) -> Door:

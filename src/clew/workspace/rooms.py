@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from clew.base.errors import Conflict, NotFound, Unavailable
 from clew.base.settings import Settings, shown
+from clew.base.tracking import Tracking
 from clew.compute import Compute, ProcessPool
 from clew.db import Database
 from clew.experiments import Experiments
@@ -55,6 +56,8 @@ class Rooms(Struct, frozen=True, kw_only=True):
     monitoring: Monitoring
     triggers: Triggers
     sources: Sources
+    tracking: Tracking
+    """Where user code logs its runs; nowhere without a server."""
     secret: Callable[[str], str]
     """The text behind ``env:NAME`` or ``file:PATH``."""
 
@@ -109,6 +112,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     serving = Serving(db, repos, store, lineage, home / "spool")
     experiments.holders = Exempt(models, serving)
     environments = Environments(home / "cache" / "environments")
+    tracking = Tracking()
     pipelines = Pipelines(
         db,
         repos,
@@ -117,13 +121,14 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         compute,
         snapshots.directory,
         {
-            "train": TrainRunner(experiments, models, triggers.warm),
+            "train": TrainRunner(experiments, models, triggers.warm, tracking),
             "gate": GateRunner(repos, models, serving),
         },
         remembered={"train"},
         log_dir=home / "logs",
         max_jobs=settings.jobs,
         environments=environments,
+        tracking=tracking,
     )
     return Rooms(
         settings=settings,
@@ -142,6 +147,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         monitoring=Monitoring(db, repos, store, lineage),
         triggers=triggers,
         sources=Sources(db, repos, home / "scratch", root=home.parent, secret=secret),
+        tracking=tracking,
         secret=secret,
     )
 

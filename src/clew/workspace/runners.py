@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
 from clew.base.records import Commit, ModelVersion, Verdict
+from clew.base.tracking import TRIAL, Tracking
 from clew.db import Tx
 from clew.experiments import Distribution, Experiments, SearchDefinition
 from clew.models import EvaluationDefinition, GateDefinition, Models, TrainingRun
@@ -33,8 +34,13 @@ class TrainRunner:
         experiments: Experiments,
         models: Models,
         warm: Callable[[str], bool] = lambda _: False,
+        tracking: Tracking | None = None,
     ) -> None:
-        """``warm``: whether the trainings of a change begin with what the last version learned."""
+        """``warm``: whether the trainings of a change begin with what the last version learned.
+
+        ``tracking``: where runs are logged that trials make.
+        """
+        self._tracking = tracking or Tracking()
         self._experiments = experiments
         self._models = models
         self._warm = warm
@@ -64,6 +70,7 @@ class TrainRunner:
             inputs=[{"parameter": parameter, "tree": split.train_tree, "paths": list(split.paths)}],
             provenance=(features.id,),
             initial=self._learned(step.output_repo, job.global_id),
+            environment=self._tracking.variables(f"{TRIAL}.{job.id}", f"{job.pipeline}.{job.step}"),
             timeout_s=step.timeout_s,
             memory_bytes=step.memory_bytes,
             resources=step.demand(),

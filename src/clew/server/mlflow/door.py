@@ -125,6 +125,8 @@ class Door:
             return await self._models(request, asked, place)
         if call == "server-info":
             return await self._server_info(request, asked, place)
+        if call == "experiments/create" and asked.context:
+            return await self._experiment(request, asked, place)
         if request.method != "POST" or call not in _HEARD:
             return await self._passing.stream(request, place, asked.path)
         body = await request.body()
@@ -140,6 +142,17 @@ class Door:
         elif call == "logged-models":
             told = self._tracing.model_logged
         return await self._pass(request, asked, place, body, told)
+
+    async def _experiment(self, request: Request, asked: Asked, place: str) -> Response:
+        """Workers that run side by side all find that their experiment is missing, and make it."""
+        body = await request.body()
+        status, content, headers = await self._passing.whole(request, place, asked.path, body)
+        if status == 400 and b"RESOURCE_ALREADY_EXISTS" in content:
+            name = str(msgspec.json.decode(body).get("name", ""))
+            found = await anyio.to_thread.run_sync(self._own.experiment, name)
+            if found:
+                return answer({"experiment_id": found})
+        return Response(content, status, headers)
 
     async def _models(self, request: Request, asked: Asked, place: str) -> Response:
         """Calls of the registry: it has what Clew's has, and obeys Clew's gates."""

@@ -74,6 +74,12 @@ class Own:
             found = tx.execute(tables.SOURCE_RUN, {"id": thing}).scalar()
         return str(found or "")
 
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of a name; '' where there is none, or it is deleted."""
+        with self.db.read() as tx:
+            found = tx.execute(tables.EXPERIMENT, {"name": name}).scalar()
+        return "" if found is None else str(found)
+
     def close(self) -> None:
         """Let go of the connections."""
         self.db.close()

@@ -37,6 +37,13 @@ runs = Table(
     Column("artifact_uri", String),
     Column("experiment_id", Integer),
 )
+experiments = Table(
+    "experiments",
+    _mlflow,
+    Column("experiment_id", Integer, primary_key=True),
+    Column("name", String),
+    Column("lifecycle_stage", String),
+)
 metrics = Table(
     "metrics",
     _mlflow,
@@ -142,6 +149,11 @@ PARAMS: Select[*tuple[Any, ...]] = select(params.c.key, params.c.value).where(
 # The tags of a run by name: what Clew has written with it.
 TAGS: Select[*tuple[Any, ...]] = select(tags.c.run_uuid, tags.c.key, tags.c.value).where(
     tags.c.run_uuid.in_(bindparam("ids", expanding=True)), tags.c.key.like("clew.%")
+)
+
+# The experiment of a name, if it is not deleted.
+EXPERIMENT: Select[*tuple[Any, ...]] = select(experiments.c.experiment_id).where(
+    experiments.c.name == bindparam("name"), experiments.c.lifecycle_stage == "active"
 )
 
 # The run that made a logged model.

@@ -43,14 +43,11 @@ class Tracing:
         if not isinstance(given, dict):
             return body
         told = _tags_of(given)
-        found = next((c for c in (context, told.get(CONTEXT, "")) if c), "")
-        node = self._lineage.get(found) if found else None
-        if node is not None and node.global_id:
-            global_id = node.global_id
-        else:
+        found, global_id = self.inside(context or told.get(CONTEXT, ""))
+        if not global_id:
             named = told.get(GLOBAL_ID, "")
             known = bool(named) and bool(self._lineage.of_change(named))
-            global_id, found = named if known else new_id(), ""
+            global_id = named if known else new_id()
         tags = [{"key": k, "value": v} for k, v in told.items() if not k.startswith(KEPT)]
         tags.append({"key": GLOBAL_ID, "value": global_id})
         if found:
@@ -129,10 +126,20 @@ class Tracing:
         """
         source = run or (self._own.run_of(model) if model else "")
         found = self._own.global_id(source) if source else ""
-        if not found and context:
-            node = self._lineage.get(context)
-            found = node.global_id if node is not None else ""
-        return found or new_id()
+        return found or self.inside(context)[1] or new_id()
+
+    def inside(self, context: str) -> tuple[str, str]:
+        """The nearest thing that a context names, and the change that it belongs to; or two ''.
+
+        A context is ids with dots between, the nearest first. A trial may be too young to be in
+        lineage yet: the job behind it vouches for it.
+        """
+        ids = [one for one in context.split(".") if one]
+        for one in ids:
+            node = self._lineage.get(one)
+            if node is not None and node.global_id:
+                return ids[0], node.global_id
+        return "", ""
 
     def catch_up(self) -> int:
         """Tell of every run that lineage does not know: a crash came between. How many."""

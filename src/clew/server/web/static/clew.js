@@ -3,6 +3,11 @@
 "use strict";
 document.documentElement.classList.add("js");
 
+// What MLflow's clients print as the address of a run is one of MLflow's pages, which are elsewhere.
+if (/^#\/(experiments|models|compare-runs|metric)\b/.test(location.hash)) {
+  location.replace("/mlflow/" + location.hash);
+}
+
 const SETTLE_MS = 400;
 let source = null, timer = null, busy = false, again = false;
 
