@@ -68,9 +68,15 @@ if __name__ == "__main__":
             for name in found.get_requested_partitions(count.key):
                 dg.materialize([count], instance=instance, partition_key=name)
 
-        instance.add_dynamic_partitions("files", names[:1])
+        made, came = names[:-2], names[-2:]
+        instance.add_dynamic_partitions("files", made)
+        for name in made:  # done before, as far as it knows
+            event = dg.AssetMaterialization(count.key, partition=name)
+            instance.report_runless_asset_event(event)
         look()
-        instance.add_dynamic_partitions("files", names[-1:])
+        instance.add_dynamic_partitions("files", came[:1])
+        look()
+        instance.add_dynamic_partitions("files", came[1:])
         one = seconds(look)
         none = seconds(look)
         three.execute_in_process(instance=instance)

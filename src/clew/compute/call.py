@@ -35,6 +35,9 @@ class Call(Struct, frozen=True, kw_only=True):
     ``resources`` (``{"CPU": 2, "GPU": 1}``) and ``placement`` (labels of machines, ``{"zone":
     "eu"}``) say where it may run, for a pool of several machines. There, a text of the payload that
     is the address of the store or ``snapshot_dir`` is replaced by what the worker knows it by.
+
+    ``prompt``: whoever listens returns at once and never waits, and is told on the thread on which
+    a message came in, in place of one of its own.
     """
 
     entry: str
@@ -48,6 +51,7 @@ class Call(Struct, frozen=True, kw_only=True):
     program: tuple[str, ...] = ()
     resources: dict[str, float] = field(default_factory=dict)
     placement: dict[str, str] = field(default_factory=dict)
+    prompt: bool = False
 
 
 class CallError(Struct, frozen=True, kw_only=True):

@@ -175,6 +175,9 @@ class Submitted:
             self._deliver(lambda: self._conclude(done))
 
     def _deliver(self, act: Act) -> None:
+        if self.call.prompt:
+            act()
+            return
         with self._lock:
             self._inbox.append(act)
             if self._busy:
@@ -209,7 +212,10 @@ class Submitted:
             self._ended.set()
             acts, self._when_done = self._when_done, []
         for act in acts:
-            self._couriers.run(act)
+            if self.call.prompt:
+                act()
+            else:
+                self._couriers.run(act)
 
     def _read_outcome(self) -> Outcome:
         end = self._end

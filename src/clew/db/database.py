@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Lock as Mutex
 from threading import get_ident
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -26,6 +26,7 @@ from clew.base import clock
 from clew.base.errors import Conflict, Invalid, Unavailable
 from clew.base.ids import new_id
 from clew.db import upgrading
+from clew.db.direct import Direct, Found
 from clew.db.events import Events, Watch
 from clew.db.locks import Lock
 from clew.db.schema import events, metadata, schema_version, workspaces
@@ -53,6 +54,10 @@ class Backend(Protocol):
 
     def make_watch(self, engine: Engine) -> ClosingWatch:
         """What tells of commits."""
+        ...
+
+    def make_direct(self, engine: Engine) -> Direct | None:
+        """What runs transactions in place of SQLAlchemy, where there is such a thing."""
         ...
 
     def upsert(
@@ -97,12 +102,21 @@ class Identity(Struct, frozen=True, kw_only=True):
     store: str
 
 
+_EMIT = events.insert()
+
+Answer: TypeAlias = CursorResult[*tuple[Any, ...]] | Found
+"""Rows of a statement, each once; or how many it has changed (``rowcount``)."""
+
+
 class Tx:
     """One transaction. Belongs to the thread that opened it and ends with its ``with`` block."""
 
-    def __init__(self, connection: Connection, backend: Backend, *, writing: bool) -> None:
+    def __init__(
+        self, connection: Connection, backend: Backend, direct: Direct | None, *, writing: bool
+    ) -> None:
         self._connection = connection
         self._backend = backend
+        self._direct = direct
         self._writing = writing
         self._after: list[Callable[[], None]] = []
         self.emitted = 0
@@ -112,10 +126,17 @@ class Tx:
         self,
         statement: sa.Executable,
         parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    ) -> CursorResult[*tuple[Any, ...]]:
-        """Run a statement; with a list of parameters, once for each."""
+    ) -> Answer:
+        """Run a statement; with a list of parameters, once for each.
+
+        One that is kept and executed again costs a fifth of one that is made for each use.
+        """
         if not self._writing and isinstance(statement, UpdateBase):
             raise RuntimeError("a read transaction cannot write: open one with begin()")
+        if self._direct is not None:
+            found = self._direct.execute(self._connection, statement, parameters)
+            if found is not None:
+                return found
         return self._connection.execute(statement, parameters)
 
     def upsert(
@@ -130,7 +151,7 @@ class Tx:
         self._must_write()
         if rows:
             statement = self._backend.upsert(table, tuple(key), tuple(refresh))
-            self._connection.execute(statement, rows)
+            self.execute(statement, rows)
 
     def go_on_from(self, column: sa.Column[Any]) -> None:
         """After rows were written with numbers of their own: the next number is a greater one."""
@@ -152,7 +173,7 @@ class Tx:
         """Record what :func:`fact` made, in order, as :meth:`emit` would one after the other."""
         self._must_write()
         if facts:
-            self._connection.execute(events.insert(), facts)
+            self.execute(_EMIT, facts)
             self.emitted += len(facts)
 
     def after_commit(self, act: Callable[[], None]) -> None:
@@ -199,6 +220,7 @@ class Database:
         self._writer = engine.execution_options(**{backend.WRITING: True})
         self._fenced: Engine | None = None
         self._watch = backend.make_watch(engine)
+        self._direct = backend.make_direct(engine)
         self._write_lock = Mutex()
         self._write_thread: int | None = None
         self.events = Events(self.read, self._watch)
@@ -344,8 +366,8 @@ class Database:
         with self._write_lock:
             self._write_thread = get_ident()
             try:
-                with _begun(self._fenced or self._writer) as connection:
-                    tx = Tx(connection, self._backend, writing=True)
+                with self._begun(writing=True) as connection:
+                    tx = Tx(connection, self._backend, self._direct, writing=True)
                     yield tx
                     if tx.emitted:
                         self._backend.before_commit(connection)
@@ -358,14 +380,21 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A read transaction: all queries in it see one and the same state. Never waits."""
-        with _begun(self._engine) as connection:
-            yield Tx(connection, self._backend, writing=False)
+        with self._begun(writing=False) as connection:
+            yield Tx(connection, self._backend, self._direct, writing=False)
 
     def close(self) -> None:
         """Let go of all connections; one that a thread still has is closed when given back."""
         self._watch.close()
+        if self._direct is not None:
+            self._direct.close()
         sa.event.listen(self._engine.pool, "checkin", lambda _, record: record.invalidate())
         self._engine.dispose()
+
+    def _begun(self, *, writing: bool) -> AbstractContextManager[Connection]:
+        if self._direct is not None:  # its locks are never lost: there is no fence to see to
+            return self._direct.begun(writing=writing)
+        return _begun((self._fenced or self._writer) if writing else self._engine)
 
     @property
     def _head(self) -> int:

@@ -51,9 +51,7 @@ class Watch(Protocol):
 class Reader(Protocol):
     """What a read transaction is to this file."""
 
-    def execute(
-        self, statement: sa.Executable, parameters: Any = None
-    ) -> sa.Result[*tuple[Any, ...]]:
+    def execute(self, statement: sa.Executable, parameters: Any = None) -> Any:
         """Rows of a query."""
         ...
 

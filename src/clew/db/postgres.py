@@ -226,6 +226,10 @@ class Watch:
 make_watch = Watch
 
 
+def make_direct(_engine: Engine) -> None:
+    """Nothing: what a statement costs here is the way to the server and back."""
+
+
 class SessionLock:
     """A lock of the database, held by a connection: free when that ends, whatever the reason.
 

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 from clew.base.errors import ClewError, Corrupt, Unavailable
+from clew.db.direct import OPTION, Direct
 from clew.db.locks import FileLock
 
 BUSY_TIMEOUT_S = 30
@@ -178,6 +179,11 @@ class Watch:
 make_watch = Watch
 
 
+def make_direct(engine: Engine) -> Direct:
+    """What runs the statements of transactions without SQLAlchemy in between."""
+    return Direct(engine, _told)
+
+
 def _prepare(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     _to_wal(cursor)
@@ -201,19 +207,25 @@ def _to_wal(cursor: sqlite3.Cursor) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get(WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    options = connection.get_execution_options()
+    if OPTION not in options:
+        writing = options.get(WRITING, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _translate(context: ExceptionContext) -> None:
     original = context.original_exception
     if isinstance(original, sqlite3.Error):
-        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_CANTOPEN and _is_read_only(context.engine):
-            code = sqlite3.SQLITE_READONLY
-        error = _error(code, str(original))
+        error = _told(context.engine, original)
         if error is not None:
             raise error from original
+
+
+def _told(engine: Engine | None, original: sqlite3.Error) -> ClewError | None:
+    code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_CANTOPEN and _is_read_only(engine):
+        code = sqlite3.SQLITE_READONLY
+    return _error(code, str(original))
 
 
 def _file(engine: Engine) -> Path:

@@ -283,6 +283,7 @@ class Batches:
             priority=PRIORITY + place.priority,
             resources=step.demand(),
             placement=dict(step.policy.placement),
+            prompt=True,
         )
 
         def listen(message: dict[str, Any]) -> dict[str, object] | None:

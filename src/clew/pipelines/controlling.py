@@ -63,7 +63,7 @@ class Control:
             rows = self._not_ended(tx, self._subject(tx, subject), subject)
             for row in rows:
                 if row.state == "running":
-                    tx.execute(tables.UPDATE_JOB.values(cancelled=1), {"job_id": row.id})
+                    tx.execute(tables.UPDATE_JOB, {"job_id": row.id, "cancelled": 1})
                 else:
                     self._tools.jobs.fail(tx, row.id, "cancelled", "It was cancelled.")
             now = _again(tx, rows)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from clew.base.errors import ClewError
 from clew.base.ids import short
+from clew.base.records import Job
+from clew.db import Tx
 from clew.pipelines import tables
+from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.looking import Look
 from clew.pipelines.pinning import Tools
 from clew.pipelines.registry import Graph, StepName
 from clew.pipelines.running import run_job
 from clew.pipelines.signals import Signals
+from clew.pipelines.starting import Handed, Heir
 from clew.pipelines.turns import Turns, is_limited, superseded_by
 
 MAX_JOBS = 16
@@ -250,14 +255,20 @@ class Engine:
         return True
 
     def _work(self, step: StepName, job_id: str, signals: Signals) -> None:
+        handed: Handed | None = None
         try:
-            try:
-                run_job(self._tools, job_id, signals)
-            finally:
-                with self._lock:  # together: who sees that nothing runs sees that it has ended
-                    del self._running[step]
-                    self._dirty.set()
-                    self._changed.set()
+            while True:
+                try:
+                    begun = handed.begun if handed else None
+                    handed = run_job(self._tools, job_id, signals, begun, self._heir)
+                finally:
+                    with self._lock:  # together: who sees that nothing runs sees it has ended
+                        del self._running[step]
+                        self._dirty.set()
+                        self._changed.set()
+                if handed is None:
+                    break
+                step, job_id, signals = handed.step, handed.job, handed.signals
             if not self._halted:
                 self.tick()
         except ClewError as error:  # something could not be written: who ticks next has to hear it
@@ -265,5 +276,60 @@ class Engine:
                 self._left.add(job_id)
             self._broken = error
         finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
+            self._leave()
+
+    def _leave(self) -> None:
+        """This thread runs no more: what it was handed and has not run waits again."""
+        here = threading.current_thread()
+        with self._lock:
+            self._threads.discard(here)
+            for name, (job_id, _, thread) in list(self._running.items()):
+                if thread is here:
+                    del self._running[name]
+                    self._left.add(job_id)
+
+    def _heir(self, tx: Tx, ended: Job, step: StepDefinition) -> Heir | None:
+        """A job that waited for one that ends in ``tx``, if it may start at once.
+
+        Where as many run as may, or limits decide, all that wait are to be looked at in their
+        order: that is for :meth:`tick`.
+        """
+        graph = self._tools.registry.graph(tx)
+        readers = graph.readers.get((step.output_repo, step.output_branch), ())
+        if not readers:
+            return None
+        with self._lock:
+            running = set(self._running)
+        look = Look(tx, self._tools.repos, graph, running)
+        for row in tx.execute(tables.FIRST_WAITING).all():
+            name = (row.pipeline, row.step)
+            if row.global_id != ended.global_id or name not in readers or is_limited(graph, name):
+                continue
+            if look.judge(row).act != "start":
+                continue
+            signals = Signals()
+            if self._takes_place(name, row.id, signals):
+                return Heir(
+                    step=name,
+                    job=row.id,
+                    graph=graph,
+                    own=look.of_change(row.global_id)[0],
+                    signals=signals,
+                    let_go=partial(self._give_place, name),
+                )
+        return None
+
+    def _takes_place(self, name: StepName, job_id: str, signals: Signals) -> bool:
+        """Take a place among those that run, for this thread to run it next."""
+        with self._lock:
+            full = name in self._running or len(self._running) >= self._max_jobs
+            if self._closed or self._halted or full:
+                return False
+            self._running[name] = (job_id, signals, threading.current_thread())
+            return True
+
+    def _give_place(self, name: StepName) -> None:
+        with self._lock:
+            del self._running[name]
+            self._dirty.set()
+            self._changed.set()

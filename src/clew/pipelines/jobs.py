@@ -363,8 +363,7 @@ class Jobs:
             self._update(tx, row.id, pausing=0)
 
     def _update(self, tx: Tx, job_id: str, **values: Any) -> Any:
-        changed = tables.UPDATE_JOB.values(**values).returning(tables.jobs)
-        return tx.execute(changed, {"job_id": job_id}).one()
+        return tx.execute(tables.UPDATE_JOB, {"job_id": job_id, **values}).one()
 
     def _move(self, tx: Tx, job_id: str, event: str, **values: Any) -> Any:
         """Change a job and tell of it; the row as it is now."""

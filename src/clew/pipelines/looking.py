@@ -67,7 +67,7 @@ class Look:
         return Verdict("wait" if "wait" in acts else "start")
 
     def _judge_input(self, row: Any, one: InputDefinition) -> Verdict:
-        own, jobs = self._of_change(row.global_id)
+        own, jobs = self.of_change(row.global_id)
         commit = own.get((one.repo, one.branch))
         if commit is not None:
             return _judge_commit(commit, jobs.get(commit.id))
@@ -79,7 +79,7 @@ class Look:
             return Verdict("wait")
         return Verdict("empty", f"There is no data in {one.repo}@{one.branch}.")
 
-    def _of_change(self, global_id: str) -> tuple[dict[Branch, Commit], dict[str, Any]]:
+    def of_change(self, global_id: str) -> tuple[dict[Branch, Commit], dict[str, Any]]:
         """The last commit of a change on each branch, and the jobs that make some of them."""
         known = self._changes.get(global_id)
         if known is None:

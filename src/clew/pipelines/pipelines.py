@@ -344,7 +344,7 @@ class Pipelines:
             if row.state != "running":
                 self._jobs.fail(tx, row.id, "cancelled", "It was cancelled.")
             else:
-                tx.execute(tables.UPDATE_JOB.values(cancelled=1), {"job_id": row.id})
+                tx.execute(tables.UPDATE_JOB, {"job_id": row.id, "cancelled": 1})
             row = find(tx, row.id)
         self._engine.cancel(row.id)
         return job_of(row)

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from clew.base import clock
 from clew.base.errors import ClewError, Conflict, Unavailable
-from clew.base.records import Commit
 from clew.db import Tx
 from clew.pipelines import tables
 from clew.pipelines.batches import Batches, Broken, Interrupted, Item, Place, Result
@@ -22,22 +21,15 @@ from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.jobs import Counts, job_of, sources_of
 from clew.pipelines.logs import append_log
 from clew.pipelines.output import Made, Output, entries_of, made_by
-from clew.pipelines.pinning import (
-    QUARANTINE_SUFFIX,
-    Pinned,
-    Tools,
-    base_of,
-    current_head,
-    last_done,
-)
+from clew.pipelines.pinning import QUARANTINE_SUFFIX, Pinned, Tools
 from clew.pipelines.plugged import run_plugged
 from clew.pipelines.programs import surroundings_of, variables_of
 from clew.pipelines.restarting import take_anew
 from clew.pipelines.signals import Signals
+from clew.pipelines.starting import Begun, Follow, Handed, Heir, begin, start
 from clew.pipelines.trouble import Trouble
 from clew.pipelines.undeclared import Undeclared
 from clew.pipelines.work import Work, known_among, unchanged_since, work_of
-from clew.repos import Repos
 
 WRITE_S = 0.2
 """How long rows of finished datums may wait to be written; what is lost by a crash at most."""
@@ -49,18 +41,27 @@ _GIVE_UP = 50
 """After so many failed datums without a good one, the rest of a job is not tried."""
 
 
-def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
-    """Run a job that waits, to its end; or, where the engine closes, put it back to wait."""
+def run_job(
+    tools: Tools,
+    job_id: str,
+    signals: Signals,
+    begun: Begun | None = None,
+    follow: Follow = lambda _tx, _job, _step: None,
+) -> Handed | None:
+    """Run a job that waits, to its end; or, where the engine closes, put it back to wait.
+
+    ``begun``: it has started already. What is returned started with its end, and is to run now.
+    """
     try:
         with tools.store.lease():  # what workers put is told to rows by this process, later
-            pinned = _start(tools, job_id)
-            if pinned is None:
-                return
+            begun = begun or start(tools, job_id)
+            if begun is None:
+                return None
+            pinned = begun.pinned()
             signals.limit(pinned.step.policy.job_timeout_s)
             if pinned.step.kind == "step":
-                _Datums(tools, pinned, signals).run()
-            else:
-                run_plugged(tools, pinned, signals)
+                return _Datums(tools, pinned, signals, follow).run()
+            run_plugged(tools, pinned, signals)
     except Interrupted:
         _interrupt(tools, job_id, signals)
     except Broken as broken:
@@ -73,71 +74,10 @@ def run_job(tools: Tools, job_id: str, signals: Signals) -> None:
         else:
             reason, _, below = _told_by(error).partition("\n")
             _fail(tools, job_id, reason, below)
+    return None
 
 
-# start and end ------------------------------------------------------------------------------
-
-
-def _start(tools: Tools, job_id: str) -> Pinned | None:
-    with tools.db.begin() as tx:
-        row = tx.execute(tables.JOB, {"id": job_id}).one()
-        if row.state != "waiting":
-            return None
-        graph = tools.registry.graph(tx)
-        step = graph.step((row.pipeline, row.step))
-        if step is None:
-            tools.jobs.fail(tx, job_id, "cancelled", f"{row.pipeline} has no step {row.step} now.")
-            return None
-        inputs = _inputs(tools.repos, tx, row, step)
-        head = current_head(tools.repos, tx, step.output_repo, step.output_branch)
-        last = last_done(tx, row.pipeline, row.step)
-        base_row = None
-        if head is not None:
-            same = last is not None and last.output == head.id
-            base_row = last if same else tx.execute(tables.BY_OUTPUT, {"output": head.id}).first()
-        epoch = row.id if row.forced else last.epoch if last else ""
-        if row.version is not None:  # it has begun before
-            tx.execute(
-                tables.datums.delete().where(
-                    tables.datums.c.job == job_id, tables.datums.c.state != "done"
-                )
-            )
-        job = tools.jobs.start(
-            tx,
-            row,
-            version=graph.versions[row.pipeline],
-            inputs={name: commit.id for name, commit in inputs.items()},
-            base=base_row.id if base_row is not None and base_row.state == "done" else None,
-            epoch=epoch,
-            step=step,
-        )
-    base = base_of(tools, base_row, head)
-    return Pinned(
-        row=row,
-        job=job,
-        step=step,
-        inputs=inputs,
-        head=head,
-        base=base,
-        epoch=epoch,
-        version=graph.versions[row.pipeline],
-        limit=graph.pipelines[row.pipeline].policy.parallel,
-    )
-
-
-def _inputs(repos: Repos, tx: Tx, row: Any, step: StepDefinition) -> dict[str, Commit]:
-    """For each input the commit of this change, else the head; nothing for an empty reference."""
-    own = {
-        (commit.repo, commit.branch): commit
-        for commit in repos.of_change(row.global_id, tx=tx)
-        if commit.state == "finished"
-    }
-    found: dict[str, Commit] = {}
-    for one in step.inputs:
-        commit = own.get((one.repo, one.branch)) or current_head(repos, tx, one.repo, one.branch)
-        if commit is not None:
-            found[one.name] = commit
-    return found
+# ends ---------------------------------------------------------------------------------------
 
 
 def _interrupt(tools: Tools, job_id: str, signals: Signals) -> None:
@@ -192,10 +132,11 @@ def place_of(
 class _Datums:
     """A job of datums, from its work to its output."""
 
-    def __init__(self, tools: Tools, pinned: Pinned, signals: Signals) -> None:
+    def __init__(self, tools: Tools, pinned: Pinned, signals: Signals, follow: Follow) -> None:
         self._tools = tools
         self._pinned = pinned
         self._signals = signals
+        self._follow = follow
         self._rows: list[dict[str, Any]] = []
         self._written_at = time.monotonic()
         self._trouble = Trouble()
@@ -206,11 +147,11 @@ class _Datums:
         self._limit = pinned.limit
         self._undeclared = Undeclared()
 
-    def run(self) -> None:
+    def run(self) -> Handed | None:
         with self._writer:  # small outputs, the tree and the commit are one flush
-            self._work()
+            return self._work()
 
-    def _work(self) -> None:
+    def _work(self) -> Handed | None:
         pinned, tools = self._pinned, self._tools
         trees = {name: commit.tree for name, commit in pinned.inputs.items()}
         self._cut = Cut(tools.store, pinned.step, trees, pinned.epoch)
@@ -224,8 +165,8 @@ class _Datums:
             self._run(work)
         if self._trouble:
             self._end_badly()
-        else:
-            self._end_well(work)
+            return None
+        return self._end_well(work)
 
     def _items(self, work: Work) -> Iterator[list[Item]]:
         """What is to run; the files of what is known go into the output on the way."""
@@ -318,7 +259,7 @@ class _Datums:
                 extra=self._undeclared.extra(),
             )
 
-    def _end_well(self, work: Work) -> None:
+    def _end_well(self, work: Work) -> Handed | None:
         pinned, tools = self._pinned, self._tools
         try:
             tree, aside = self._output.finish()
@@ -332,19 +273,32 @@ class _Datums:
         self._writer.flush()
         base = pinned.base
         nothing = base is not None and work.kept == work.total and not work.gone
-        with tools.db.begin() as tx:
-            self._insert(tx)
-            tools.jobs.finish(
-                tx,
-                pinned.job.id,
-                tree,
-                counts=self._counts,
-                reason=self._said(base.job if base and nothing else ""),
-                prepared=prepared,
-                extra=self._undeclared.extra(),
-            )
-            if aside != work.aside or (base is not None and aside != base.aside):
-                self._keep_aside(tx, aside)
+        heir: Heir | None = None
+        begun: Begun | None = None
+        try:
+            with tools.db.begin() as tx:
+                self._insert(tx)
+                tools.jobs.finish(
+                    tx,
+                    pinned.job.id,
+                    tree,
+                    counts=self._counts,
+                    reason=self._said(base.job if base and nothing else ""),
+                    prepared=prepared,
+                    extra=self._undeclared.extra(),
+                )
+                if aside != work.aside or (base is not None and aside != base.aside):
+                    self._keep_aside(tx, aside)
+                heir = self._follow(tx, pinned.job, pinned.step)
+                if heir is not None:
+                    begun = begin(tools, tx, heir)
+        except BaseException:
+            if heir is not None:
+                heir.let_go()
+            raise
+        if heir is None or begun is None:
+            return None
+        return Handed(step=heir.step, job=heir.job, begun=begun, signals=heir.signals)
 
     def _said(self, same_as: str) -> str:
         """What the job says at its end; '' where the reason that it ran for says it all."""

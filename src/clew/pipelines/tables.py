@@ -23,6 +23,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from clew.db import Json, metadata
 
@@ -289,7 +290,10 @@ FIRST_DONE_OF_KEY: Rows = (
     .limit(1)
 )
 ADD_JOB = jobs.insert().returning(jobs)
-UPDATE_JOB: Update = jobs.update().where(jobs.c.id == bindparam("job_id"))
+UPDATE_JOB: ReturningUpdate[*tuple[Any, ...]] = (
+    jobs.update().where(jobs.c.id == bindparam("job_id")).returning(jobs)
+)
+ADD_DATUMS = datums.insert()
 
 # A crash leaves jobs in state running: they wait again, or are paused if that was the wish.
 RECOVER: Update = (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select
 
 from clew.base import clock
 from clew.base.errors import Conflict
@@ -20,6 +20,24 @@ from clew.repos import refs, skipping, tables
 from clew.store import TreeSummary, canonical
 
 OBJECT_TAG = "commit"
+
+_ADD = tables.commits.insert()
+_CHANGE = tables.commits.update().where(
+    tables.commits.c.id == bindparam("of_id"), tables.commits.c.state == "open"
+)
+_STAYS = frozenset({"id", "repo", "branch", "global_id", "author", "started_us", "merged"})
+"""What is never changed of an open commit."""
+
+_MOVE = (
+    tables.branches.update()
+    .where(
+        tables.branches.c.repo == bindparam("of_repo"),
+        tables.branches.c.name == bindparam("of_name"),
+        tables.branches.c.head.is_not_distinct_from(bindparam("of_old")),
+    )
+    .values(head=bindparam("new"))
+)
+_NOTE_MOVE = tables.ref_log.insert()
 
 
 def encode(commit: Commit) -> bytes:
@@ -53,7 +71,7 @@ def insert(tx: Tx, commit: Commit, object_digest: str = "") -> None:
     branch = {"repo": commit.repo, "name": commit.branch, "head": None}
     tx.upsert(tables.branches, [branch], key=["repo", "name"])
     place = skipping.place_below(tx, commit.parent)
-    tx.execute(tables.commits.insert(), _row(commit, object_digest) | place)
+    tx.execute(_ADD, _row(commit, object_digest) | place)
 
 
 def change(tx: Tx, commit: Commit, object_digest: str = "") -> None:
@@ -62,10 +80,9 @@ def change(tx: Tx, commit: Commit, object_digest: str = "") -> None:
     Raises:
         Conflict: ``commit.not_open`` where another has ended it.
     """
-    table = tables.commits
-    where = (table.c.id == commit.id, table.c.state == "open")
     row = _row(commit, object_digest) | skipping.place_below(tx, commit.parent)
-    if tx.execute(update(table).where(*where).values(row)).rowcount != 1:
+    changed = {name: value for name, value in row.items() if name not in _STAYS}
+    if tx.execute(_CHANGE, {"of_id": commit.id, **changed}).rowcount != 1:
         raise not_open(refs.get_commit(tx, commit.id))
 
 
@@ -77,9 +94,8 @@ def move_head(
     Raises:
         Conflict: ``branch.moved``.
     """
-    table = tables.branches
-    where = (table.c.repo == repo, table.c.name == branch, table.c.head.is_not_distinct_from(old))
-    if tx.execute(update(table).where(*where).values(head=new)).rowcount != 1:
+    move = {"of_repo": repo, "of_name": branch, "of_old": old, "new": new}
+    if tx.execute(_MOVE, move).rowcount != 1:
         raise moved(repo, branch, old)
     note_move(tx, repo, branch, old, new, global_id)
 
@@ -89,7 +105,7 @@ def note_move(
 ) -> None:
     """An entry of the ref log; ``name`` is a branch, or ``tags/NAME``."""
     entry = {"repo": repo, "branch": name, "old": old, "new": new, "global_id": global_id}
-    tx.execute(tables.ref_log.insert(), {"at_us": clock.to_us(clock.now()), **entry})
+    tx.execute(_NOTE_MOVE, {"at_us": clock.to_us(clock.now()), **entry})
 
 
 def announce(tx: Tx, lineage: Lineage, commit: Commit) -> None:
@@ -107,7 +123,7 @@ def restore(
 ) -> None:
     """The row and the lineage of a finished commit that the store remembers; nothing is emitted."""
     whole = replace(commit, files=summary.files, size_bytes=summary.size_bytes)
-    tx.execute(tables.commits.insert(), _row(whole, object_digest))
+    tx.execute(_ADD, _row(whole, object_digest))
     lineage.add(tx, _node(whole), [(source, "provenance") for source in whole.provenance])
 
 

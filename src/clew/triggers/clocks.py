@@ -63,7 +63,7 @@ def tick(db: Database, triggers: dict[tuple[str, str], Trigger], now: datetime) 
     it is a cause that has been.
     """
     with db.read() as tx:
-        rows = tx.execute(tables.CLOCKS.where(tables.clocks.c.kind == "schedule")).all()
+        rows = tx.execute(tables.SCHEDULES).all()
     moved = [_moved(row, triggers.get((row.pipeline, row.trigger)), now) for row in rows]
     due = [(row, one) for row, one in zip(rows, moved, strict=True) if one is not None]
     if not due:

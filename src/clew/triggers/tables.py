@@ -108,10 +108,13 @@ cursor = Table(
 
 # Triggers by name.
 ALL: Rows = select(triggers).order_by(triggers.c.pipeline, triggers.c.name)
+ACTIVE: Rows = ALL.where(triggers.c.paused == 0)
 
 # Clocks that are due, and all of them.
 CLOCKS: Rows = select(clocks).order_by(clocks.c.next_us)
 DUE_CLOCKS: Rows = CLOCKS.where(clocks.c.next_us <= bindparam("now_us"))
+SCHEDULES: Rows = CLOCKS.where(clocks.c.kind == "schedule")
+DUE_SCHEDULE: Rows = DUE_CLOCKS.where(clocks.c.kind == "schedule").limit(1)
 
 # Firings whose action is to be run now, oldest first.
 DUE: Rows = (
@@ -119,6 +122,7 @@ DUE: Rows = (
     .where(firings.c.state == "pending", firings.c.due_us <= bindparam("now_us"))
     .order_by(firings.c.seq)
 )
+FIRST_DUE: Rows = DUE.limit(1)
 
 # When the next firing that waits is due, if one does.
 NEXT_DUE: Rows = select(func.min(firings.c.due_us)).where(firings.c.state == "pending")

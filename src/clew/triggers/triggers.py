@@ -244,13 +244,12 @@ class Triggers:
         """Whether a turn would find something: events not looked at, an instant, a firing."""
         now_us = clock.to_us(self._now())
         with self._db.read() as tx:
-            if tx.execute(tables.DUE.limit(1), {"now_us": now_us}).first() is not None:
+            if tx.execute(tables.FIRST_DUE, {"now_us": now_us}).first() is not None:
                 return True
-            rows = tx.execute(tables.ALL.where(tables.triggers.c.paused == 0)).all()
+            rows = tx.execute(tables.ACTIVE).all()
             if not rows:
                 return False
-            due = tables.DUE_CLOCKS.where(tables.clocks.c.kind == "schedule").limit(1)
-            if tx.execute(due, {"now_us": now_us}).first() is not None:
+            if tx.execute(tables.DUE_SCHEDULE, {"now_us": now_us}).first() is not None:
                 return True
             seen = _cursor(tx)
         kinds = {kind for row in rows for kind in kinds_of(tables.trigger_of(row))} | set(OWN)
@@ -294,13 +293,13 @@ class Triggers:
 
     def _active(self) -> dict[tuple[str, str], Trigger]:
         with self._db.read() as tx:
-            rows = tx.execute(tables.ALL.where(tables.triggers.c.paused == 0))
+            rows = tx.execute(tables.ACTIVE)
             return {(row.pipeline, row.name): tables.trigger_of(row) for row in rows}
 
     def _look(self, now: datetime) -> bool:
         """Make events of instants that have come."""
         with self._db.read() as tx:
-            rows = tx.execute(tables.ALL.where(tables.triggers.c.paused == 0)).all()
+            rows = tx.execute(tables.ACTIVE).all()
         active = {(row.pipeline, row.name): tables.trigger_of(row) for row in rows}
         held = [
             (row.pipeline, row.name, row.state["held_us"])
@@ -312,7 +311,7 @@ class Triggers:
     def _next_look(self, now_us: int) -> int:
         """When something is due without another event, in microseconds since the epoch."""
         with self._db.read() as tx:
-            ticks = tx.execute(tables.CLOCKS.where(tables.clocks.c.kind == "schedule")).all()
+            ticks = tx.execute(tables.SCHEDULES).all()
             due_us = tx.execute(tables.NEXT_DUE).scalar()
             held = [row.state.get("held_us", 0) for row in tx.execute(tables.ALL)]
         found = [row.next_us for row in ticks] + [one for one in held if one]

@@ -104,11 +104,15 @@ class Engine:
     def round(self, *, whole: bool = False) -> bool:
         """One turn of every room; whether anything was done.
 
-        Triggers have theirs a little later where they have just had one, unless it is ``whole``.
+        Triggers have theirs a little later where they have just had one, or a job runs that might
+        end by then, unless it is ``whole``.
         """
         rooms = self._rooms
         busy = rooms.pipelines.tick()
-        self._owed = not whole and time.monotonic() - self._triggers_at < TRIGGERS_S
+        now = time.monotonic()
+        if not self._owed and rooms.pipelines.busy:
+            self._triggers_at = max(self._triggers_at, now)
+        self._owed = not whole and now - self._triggers_at < TRIGGERS_S
         if not self._owed:
             busy |= self._acting.tick()
             self._triggers_at = time.monotonic()
