@@ -20,6 +20,7 @@ from fastapi.responses import Response, StreamingResponse
 from msgspec.structs import replace
 
 from clew.base.errors import ClewError, Invalid, NotReady
+from clew.base.ids import ID_LENGTH
 from clew.base.records import ChangeStatus, Event, Explanation, Status
 from clew.server.call import Asked, Call
 from clew.server.origin import seen_from
@@ -98,7 +99,9 @@ async def wait(
     if not watch:
         idle = await _wait(call, global_id, min(timeout_s, _LONGEST_S))
         return call.reply(Waited(idle=idle))
-    full = global_id and (await anyio.to_thread.run_sync(call.verbs.change, global_id)).global_id
+    full = global_id
+    if full and len(full) != ID_LENGTH:  # of a whole id the waiting itself says if there is none
+        full = (await anyio.to_thread.run_sync(call.verbs.change, full)).global_id
     start = await _start(call, after, last_event_id)
     return _sse(_watched(call, full, start, timeout_s or float("inf")))
 
