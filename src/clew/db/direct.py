@@ -1,18 +1,17 @@
-"""Statements of SQLAlchemy run on SQLite's own connection: compiled once, bound by position.
+"""Statements of SQLAlchemy run on the driver's own connection: compiled once, bound by position.
 
 A statement that is executed a second time as the same object is kept as text with the order of its
 parameters; what is made anew for each use, and what this cannot do, runs through SQLAlchemy on the
-same connection, in the same transaction. Knows no table. See design/0022.
+same connection, in the same transaction. Knows no table and no driver. See design/0022.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -31,6 +30,31 @@ KEPT = 8
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 _LIST = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
 _Convert = Callable[[Any], Any]
+
+
+class Raw(Protocol):
+    """A connection of a driver, as ``sqlite3`` has them: nothing begins by itself."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    def execute(self, text: str, values: Sequence[Any] = (), /) -> Any:
+        """Run a statement; a cursor."""
+        ...
+
+    def executemany(self, text: str, values: Sequence[Sequence[Any]], /) -> Any:
+        """Run a statement for each of several sets of values; a cursor."""
+        ...
+
+    def commit(self) -> None:
+        """End the transaction."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo the transaction."""
+        ...
 
 
 class Found:
@@ -86,8 +110,9 @@ class Found:
         return Scalars(row[0] for row in self)
 
     def _close(self) -> None:
-        if isinstance(self._rows, sqlite3.Cursor):
-            self._rows.close()
+        close = getattr(self._rows, "close", None)
+        if close is not None:  # a cursor that may have more
+            close()
 
 
 class Scalars:
@@ -156,7 +181,7 @@ class _Plan:
         self._results = [(at, one) for at, one in enumerate(converts) if one is not None]
         self._made: Callable[[Any], Any] | None = None
 
-    def run(self, raw: sqlite3.Connection, parameters: Mapping[str, Any]) -> Found:
+    def run(self, raw: Raw, parameters: Mapping[str, Any]) -> Found:
         """Run it, once."""
         text, values = self._filled(parameters)
         cursor = raw.execute(text, values)
@@ -167,7 +192,7 @@ class _Plan:
             return Found(iter(cursor.fetchall()), made, cursor.rowcount)
         return Found(cursor, made, cursor.rowcount)
 
-    def run_each(self, raw: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> Found:
+    def run_each(self, raw: Raw, rows: Sequence[Mapping[str, Any]]) -> Found:
         """Run it for each of several sets of parameters of the same names."""
         cursor = raw.executemany(self._text, [self._filled(row)[1] for row in rows])
         return Found(iter(()), None, cursor.rowcount)
@@ -193,7 +218,7 @@ class _Plan:
             return self._text, values
         return _LIST.sub(lambda at: _marks(lengths[at[1]]), self._text), values
 
-    def _maker(self, cursor: sqlite3.Cursor) -> Callable[[Any], Any]:
+    def _maker(self, cursor: Any) -> Callable[[Any], Any]:
         """What makes a row of a tuple; the names of its columns are known when it has run."""
         names = [one[0] for one in cursor.description]
         row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
@@ -216,9 +241,14 @@ class Direct:
     """Transactions on connections of an engine that are kept open. Thread-safe."""
 
     def __init__(
-        self, engine: Engine, translate: Callable[[Engine, sqlite3.Error], ClewError | None]
+        self,
+        engine: Engine,
+        errors: type[Exception],
+        translate: Callable[[Engine, Exception], ClewError | None],
     ) -> None:
+        """``errors`` is what the driver raises; ``translate`` says those that a person can mend."""
         self._engine = engine
+        self._errors = errors
         self._translate = translate
         self._free: list[Connection] = []
         self._closed = False
@@ -237,7 +267,7 @@ class Direct:
             except BaseException:
                 self._roll_back(connection, raw)
                 raise
-        except sqlite3.Error as error:
+        except self._errors as error:
             self._give(connection, sound=not raw.in_transaction)
             raise self._told(error) from error
         except BaseException:
@@ -259,7 +289,7 @@ class Direct:
             if many and len(parameters or ()) > 1:
                 return plan.run_each(raw, parameters)  # type: ignore[arg-type]
             return plan.run(raw, first)
-        except sqlite3.Error as error:
+        except self._errors as error:
             raise self._told(error) from error
 
     def close(self) -> None:
@@ -308,28 +338,28 @@ class Direct:
         else:
             self._free.append(connection)
 
-    def _commit(self, connection: Connection, raw: sqlite3.Connection) -> None:
+    def _commit(self, connection: Connection, raw: Raw) -> None:
         if connection.in_transaction():  # something ran through SQLAlchemy
             connection.commit()
         else:
             raw.commit()
 
-    def _roll_back(self, connection: Connection, raw: sqlite3.Connection) -> None:
+    def _roll_back(self, connection: Connection, raw: Raw) -> None:
         if connection.in_transaction():
             connection.rollback()
         if raw.in_transaction:
             raw.rollback()
 
-    def _told(self, error: sqlite3.Error) -> BaseException:
-        """An error of SQLite as the ClewError that it is, else as SQLAlchemy wraps it."""
+    def _told(self, error: Exception) -> BaseException:
+        """An error of the driver as the ClewError that it is, else as SQLAlchemy wraps it."""
         told = self._translate(self._engine, error)
-        return told or sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error)
+        return told or sa.exc.DBAPIError.instance(None, None, error, self._errors)
 
 
-def _raw(connection: Connection) -> sqlite3.Connection:
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
+def _raw(connection: Connection) -> Raw:
+    raw: Any = connection.connection.driver_connection
+    assert raw is not None
+    return raw  # type: ignore[no-any-return]  # a driver's, which has no types
 
 
 def _marks(count: int) -> str:

@@ -181,7 +181,7 @@ make_watch = Watch
 
 def make_direct(engine: Engine) -> Direct:
     """What runs the statements of transactions without SQLAlchemy in between."""
-    return Direct(engine, _told)
+    return Direct(engine, sqlite3.Error, _told)
 
 
 def _prepare(connection: Any, _record: object) -> None:
@@ -221,7 +221,7 @@ def _translate(context: ExceptionContext) -> None:
             raise error from original
 
 
-def _told(engine: Engine | None, original: sqlite3.Error) -> ClewError | None:
+def _told(engine: Engine | None, original: Exception) -> ClewError | None:
     code = getattr(original, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_CANTOPEN and _is_read_only(engine):
         code = sqlite3.SQLITE_READONLY

@@ -40,6 +40,9 @@ FLUSH_S = 0.25
 
 FLUSH_BYTES = 64 << 20
 
+_IDLE = 20
+"""After so many looks without a call nobody looks before the next one."""
+
 FEW_DATUMS = 16
 SMALL_BYTES = 64 << 10
 """Small outputs of few datums go to the job with their reports: it flushes them with its tree."""
@@ -142,7 +145,7 @@ def _with_reads(report: Report, reads: list[tuple[str, str, str]]) -> Report:
 class _Outbox:
     """Outputs and reports on their way: made durable, then told, at most ``FLUSH_S`` later.
 
-    A thread of its own sees to that, so that what is done does not wait for a slow datum after it.
+    A thread sees to that, so that what is done does not wait for a slow datum after it.
     """
 
     def __init__(self, writer: Writer, context: CallContext, room: int) -> None:
@@ -157,18 +160,17 @@ class _Outbox:
         self._until = sys.maxsize
         self._size_bytes = 0
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = False
         self._error: ClewError | None = None
-        self._thread = threading.Thread(target=self._tell, name="clew-outbox", daemon=True)
 
     def __enter__(self) -> _Outbox:
-        self._thread.start()
+        _teller().watch(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
+        _teller().watch(None)
         with self._lock:
+            self._closed = True
             self._check()
             self._flush()
 
@@ -212,14 +214,15 @@ class _Outbox:
             if self._size_bytes > FLUSH_BYTES:
                 self._flush()
 
-    def _tell(self) -> None:
-        while not self._closed.wait(FLUSH_S):
-            with self._lock:
-                try:
-                    self._flush()
-                except ClewError as error:
-                    self._error = error
-                    return
+    def tell(self) -> None:
+        """Tell what is done by now. On the thread that sees to that."""
+        with self._lock:
+            if self._closed or self._error is not None:
+                return
+            try:
+                self._flush()
+            except ClewError as error:
+                self._error = error
 
     def _check(self) -> None:
         if self._error is not None:
@@ -233,6 +236,47 @@ class _Outbox:
             reports = msgspec.to_builtins(self._reports)
             self._context.send({"done": reports, "files": self._files})
             self._reports, self._files, self._size_bytes = [], [], 0
+
+
+class _Teller:
+    """The thread of this process that has the outbox of its call tell what is done.
+
+    It looks every ``FLUSH_S``, and sleeps where no call has come for a while: a thread for each
+    call would cost a trivial one as much as its work.
+    """
+
+    def __init__(self) -> None:
+        self._outbox: _Outbox | None = None
+        self._asleep = False
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="clew-outbox", daemon=True).start()
+
+    def watch(self, outbox: _Outbox | None) -> None:
+        """See to this one from now; None: to none."""
+        self._outbox = outbox
+        if outbox is not None and self._asleep:
+            self._wake.set()
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            time.sleep(FLUSH_S)
+            outbox = self._outbox
+            if outbox is not None:
+                idle = 0
+                outbox.tell()
+            elif (idle := idle + 1) > _IDLE:
+                self._asleep = True
+                if self._outbox is None:  # looked at after that was said: no call is missed
+                    self._wake.wait()
+                self._asleep = False
+                self._wake.clear()
+                idle = 0
+
+
+@lru_cache(maxsize=1)
+def _teller() -> _Teller:
+    return _Teller()
 
 
 def evidence_of(report: QualityReport) -> dict[str, Any]:

@@ -15,16 +15,13 @@ _WORTHWHILE = 128  # smaller payloads are not tried: a zstd frame costs as much 
 
 
 class Squeezer:
-    """Compresses for one thread at a time."""
-
-    def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
+    """Compresses. What that takes is made once for each thread, when there is something to do."""
 
     def squeeze(self, data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
         """Encoding and stored form: zstd where it saves a sixteenth or more, else as it is."""
         if len(data) < _WORTHWHILE:
             return RAW, data
-        small = self._compressor.compress(data)
+        small = _compressor().compress(data)
         return (ZSTD, small) if len(small) <= len(data) - len(data) // 16 else (RAW, data)
 
 
@@ -44,6 +41,14 @@ def expand(encoding: int, stored: bytes, size_bytes: int) -> bytes | None:
     except zstandard.ZstdError:
         return None
     return data if len(data) == size_bytes else None
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    known: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if known is None:
+        known = zstandard.ZstdCompressor(level=1, write_content_size=True)
+        _local.compressor = known
+    return known
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
