@@ -3,8 +3,9 @@
 Knows no rows and no search: it speaks to its parent in messages and writes bytes to the store.
 
 Messages: ``report`` {step, metrics}, ``checkpoint`` {step, tree}, ``file`` {path, type, step,
-digest, size_bytes} and ``progress`` {share, text} are sent, ``rung`` {step} is asked and answered
-by {target}, ``pulse`` by {pause}. The value of the call is {paused, step, checkpoint_step, tree}.
+digest, size_bytes}, ``progress`` {share, text} and ``usage`` {at_us, values} are sent, ``rung``
+{step} is asked and answered by {target}, ``pulse`` by {pause}. The value of the call is {paused,
+step, checkpoint_step, tree}.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from clew.experiments.paths import (
     MODEL_PATH,
 )
 from clew.experiments.trial import Checkpoint, Trial
+from clew.experiments.usage import Sampling
 from clew.store import EMPTY_TREE, Entry, Store
 
 SAVE_EVERY_S = 1.0
@@ -68,7 +70,8 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     trial = Trial(port=port, **payload["trial"])
     arguments = _arguments(function, payload, trial, port)
     try:
-        model = witness.around(function)(**arguments)
+        with Sampling(context.send):
+            model = witness.around(function)(**arguments)
     finally:
         if reads := witness.all():
             context.send({"kind": "undeclared", "reads": reads})
