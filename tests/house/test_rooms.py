@@ -195,6 +195,7 @@ ENVIRONMENT_OF_A_CHILD = {
     "pipelines/definitions.py",  # variables that a step depends on, as its workers have them
     "compute/process.py",  # hands its own environment on to the worker
     "compute/running.py",  # sets the environment of one call
+    "experiments/usage.py",  # in a worker: which GPUs it was given
     "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
     "places/running.py",  # hands its own environment on to a program
