@@ -40,6 +40,8 @@ _ROOMS = {
     "choice": "experiments",
     "Candidate": "models",
     "holdout": "models",
+    "workers": "base.ranks",
+    "gpus": "compute.gpus",
     "database": "sources",
     "directory": "sources",
     "bucket": "sources",

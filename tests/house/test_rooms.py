@@ -28,6 +28,7 @@ ONE_FILE_ONLY = {
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
     "ray": {"compute/ray.py"},
+    "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
     "pyspark": {"codecs/spark.py"},
     "fsspec": {"sdk/filesystem.py"},
     "cronsim": {"base/schedules.py"},
@@ -194,6 +195,9 @@ ENVIRONMENT_OF_A_CHILD = {
     "compute/auditing.py",  # hears, in a worker, what user code asks the environment for
     "pipelines/definitions.py",  # variables that a step depends on, as its workers have them
     "compute/process.py",  # hands its own environment on to the worker
+    "compute/ranks.py",  # hands its own environment on to the ranks
+    "compute/rank.py",  # is told by mpirun who it is
+    "compute/gpus.py",  # CUDA_VISIBLE_DEVICES, which is the driver's
     "compute/running.py",  # sets the environment of one call
     "experiments/usage.py",  # in a worker: which GPUs it was given
     "serving/supervisor.py",  # hands its own environment on to the serving process

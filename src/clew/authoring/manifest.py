@@ -282,7 +282,14 @@ def _training(step: Training) -> dict[str, Any]:
         "search": msgspec.to_builtins(step.training.search),
         "space": msgspec.to_builtins(dict(step.training.space)),
         "evaluation": msgspec.to_builtins(evaluation),
+        **_ranks(step),
     }
+
+
+def _ranks(step: Training) -> dict[str, Any]:
+    """How many train together is part of what a model is: gradients are averaged over them."""
+    ranks = step.training.ranks
+    return {} if ranks is None else {"ranks": msgspec.to_builtins(ranks)}
 
 
 def _result(step: Step) -> dict[str, Any]:

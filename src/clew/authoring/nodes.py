@@ -45,6 +45,7 @@ from clew.authoring.steps import (
     named_inputs,
 )
 from clew.authoring.triggering import trigger_of
+from clew.base.ranks import Ranks, as_ranks
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
@@ -317,6 +318,7 @@ class Pipeline:
         test: HoldoutDefinition | Source,
         search: SearchDefinition | None = None,
         space: Mapping[str, Any] | None = None,
+        workers: int | str | Ranks | None = None,
         name: str = "",
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
@@ -335,6 +337,9 @@ class Pipeline:
                 off once and keeps it out of all training, or a source whose data is the test set.
             search: How parameters are searched: ``clew.asha(...)``; one plain trial without it.
             space: Name of a parameter to its distribution, or to a space below that name.
+            workers: How many processes train each trial together, as ranks of one group: a number,
+                the name of a parameter of the space, or ``clew.workers(...)``. One plain process
+                without it.
             name: Name of the step, if not the function's.
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
@@ -346,7 +351,7 @@ class Pipeline:
             how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
 
         Raises:
-            Invalid: ``pipeline.definition``.
+            Invalid: ``pipeline.definition``, ``ranks.invalid``.
         """
         check_inputs(inputs, "train")
         refuse_environment(name or "A training step", how)
@@ -367,8 +372,9 @@ class Pipeline:
         )
         search = search or single()
         check_parameters(options.parameters)
+        over = search.over(space or {})
         training = TrainingOptions(
-            target=target, test=test, search=search, space=search.over(space or {})
+            target=target, test=test, search=search, space=over, ranks=as_ranks(workers, over)
         )
 
         def record(function: Function) -> Training:

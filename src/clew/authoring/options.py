@@ -12,6 +12,7 @@ from msgspec import Struct
 from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import Source
 from clew.authoring.policies import Written
+from clew.base.ranks import Ranks
 from clew.experiments import Distribution, SearchDefinition
 from clew.models import HoldoutDefinition
 from clew.places import RuntimeDefinition
@@ -47,3 +48,4 @@ class TrainingOptions(Struct, frozen=True, kw_only=True):
     test: HoldoutDefinition | Source
     search: SearchDefinition
     space: Mapping[str, Distribution]
+    ranks: Ranks | None = None

@@ -72,6 +72,13 @@ class CallError(Struct, frozen=True, kw_only=True):
     hint: str = ""
     family: str = ""
 
+    def said_of(self, whom: str) -> CallError:
+        """The same, with ``whom`` in front of its message."""
+        return CallError(
+            kind=self.kind, message=f"{whom}: {self.message}", type=self.type,
+            traceback=self.traceback, code=self.code, hint=self.hint, family=self.family,
+        )  # fmt: skip
+
     def to_error(self) -> ClewError:
         """The error to raise where a caller cannot go on without the value."""
         if self.kind == "clew":

@@ -29,6 +29,14 @@ _ROOM = str(Path(__file__).parent)
 _C = ctypes.CDLL(None)
 
 
+class Told(Exception):
+    """Raised where another process has said already how the call ends: that is its error."""
+
+    def __init__(self, error: CallError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Context:
     """The CallContext of a call; ``say`` takes a message out and brings an answer back."""
 
@@ -221,6 +229,8 @@ def _empty(directory: Path) -> None:
 def describe(error: BaseException, snapshot_dir: str) -> CallError:
     """An exception as data, with the frames that its reader can mend."""
     name = type(error).__name__
+    if isinstance(error, Told):
+        return error.error
     if isinstance(error, ClewError):
         shown = _traceback(error, snapshot_dir) if _of_user(error, snapshot_dir) else ""
         return CallError(

@@ -51,8 +51,9 @@ class Crew:
     A thread for each run, so that a place that runs calls on the caller's thread will do as well.
     """
 
-    def __init__(self, compute: Compute) -> None:
-        self.size = max(1, compute.size)
+    def __init__(self, compute: Compute, *, each: int = 1) -> None:
+        """``each``: how many processes a run is, so that all of them have a core."""
+        self.size = max(1, compute.size // each)
         self._compute = compute
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="clew-trial")
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from clew.base.ranks import Ranks
 from clew.base.records import (
     CodeRef,
     Experiment,
@@ -20,7 +21,7 @@ from clew.base.records import (
     Trial,
 )
 from clew.base.records.trial_policy import TrialPolicy
-from clew.compute import Compute
+from clew.compute import Call, Compute
 from clew.db import Database
 from clew.experiments import tables
 from clew.experiments.checkpoints import Checkpoints
@@ -32,6 +33,7 @@ from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
 from clew.experiments.preview import planned, preview_of
 from clew.experiments.priors import Prior, prior_of
+from clew.experiments.ranks import in_ranks, most_ranks
 from clew.experiments.samplers import Sampler
 from clew.experiments.search import Search
 from clew.experiments.spaces import Distribution, Space
@@ -91,6 +93,7 @@ class Experiments(Kept, Checkpoints, Controls):
         resources: Mapping[str, float] | None = None,
         placement: Mapping[str, str] | None = None,
         policy: TrialPolicy | None = None,
+        ranks: Ranks | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
         parameters: Mapping[str, Any] | None = None,
@@ -123,6 +126,7 @@ class Experiments(Kept, Checkpoints, Controls):
             memory_bytes: Bytes of memory above which it is.
             resources: What a trial demands of a machine, where there are several.
             placement: Labels that the machine must have.
+            ranks: How many processes train each trial together; None for one, as a plain call.
             environment: Variables that are set for the trials; ``{trial}`` is the id of each.
             policy: How trials are run and kept: restarts, checkpoints that stay.
             cancelled: Asked ten times a second: whether to give up.
@@ -157,6 +161,7 @@ class Experiments(Kept, Checkpoints, Controls):
             memory_bytes=memory_bytes,
             resources=resources or {},
             placement=placement or {},
+            ranks=ranks,
             environment=environment or {},
             parameters=parameters or {},
             allow=tuple(allow),
@@ -232,6 +237,13 @@ class Experiments(Kept, Checkpoints, Controls):
                 points=tuple(map(tables.point_of, tx.execute(tables.POINTS_OF_EXPERIMENT, of))),
             )
 
+    def together(self, call: Call, ranks: Ranks | None, params: Mapping[str, object]) -> Call:
+        """The call of a trial as the ranks of a step carry it out; itself where it has none.
+
+        Raises Invalid ``ranks.invalid``.
+        """
+        return in_ranks(call, ranks, params)
+
     def learned(self, trial: str) -> str:
         """The tree of the last checkpoint or the model of a trial, '' where it kept none.
 
@@ -272,7 +284,7 @@ class Experiments(Kept, Checkpoints, Controls):
         search = Search(
             order,
             journal,
-            Crew(self._compute),
+            Crew(self._compute, each=most_ranks(order.ranks, order.space)),
             self._sampler(order, journal.prior),
             store=self._store.address,
             cancelled=cancelled,

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from clew.base.clock import now, to_us
 from clew.base.errors import ClewError
 from clew.base.ids import new_id
+from clew.base.ranks import Ranks
 from clew.base.records import CodeRef, Node
 from clew.base.records.trial_policy import TrialPolicy
 from clew.db import Database, Tx, fact
@@ -65,6 +66,7 @@ class Order(Struct, frozen=True, kw_only=True):
     declared: tuple[str, ...] = ()
     heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
     policy: TrialPolicy = field(default_factory=TrialPolicy)
+    ranks: Ranks | None = None
 
     @property
     def name(self) -> str:

@@ -16,3 +16,6 @@ META_PATH = "/meta.json"
 """Which trial, its parameters and seed, the steps behind it, and the user's own notes."""
 
 META_FORMAT = 1
+
+SHARDS = "/ranks"
+"""Below it ``/RANK/…``: the checkpoint of each rank but the first, where each has its own part."""

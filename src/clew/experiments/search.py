@@ -27,6 +27,7 @@ from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
 from clew.experiments.mending import mend
 from clew.experiments.pareto import front
+from clew.experiments.ranks import in_ranks
 from clew.experiments.samplers import Sampler
 from clew.experiments.searchers import (
     Action,
@@ -428,7 +429,7 @@ class Search:
             "declared": list(order.declared),
             "restore": track.tree or (order.initial if track.number == 0 else ""),
         }
-        return Call(
+        call = Call(
             entry=ENTRY,
             payload=payload,
             label=f"trial {track.number} of {order.name}",
@@ -441,6 +442,7 @@ class Search:
             resources=dict(order.resources),
             placement=dict(order.placement),
         )
+        return in_ranks(call, order.ranks, track.values_now(), attempt=track.deaths)
 
     # looking --------------------------------------------------------------------------------
 

@@ -152,6 +152,7 @@ class Trial:
         self.number = number
         self.params = Params(params)
         self.seed = seed
+        self.rank, self.world_size, self.local_rank = 0, 1, 0  # else in a group: see ranks.py
         self._start = start
         self._target = target
         self._max_steps = max_steps
@@ -220,15 +221,23 @@ class Trial:
             self._keep_pending()
 
     @overload
-    def checkpoint(self, obj: object, /, *, step: int | None = None, **meta: object) -> None: ...
+    def checkpoint(
+        self, obj: object, /, *, step: int | None = None, shard: bool = False, **meta: object
+    ) -> None: ...
 
     @overload
     def checkpoint(
-        self, /, *, step: int | None = None, **meta: object
+        self, /, *, step: int | None = None, shard: bool = False, **meta: object
     ) -> AbstractContextManager[Path]: ...
 
     def checkpoint(
-        self, obj: object = _DIRECTORY, /, *, step: int | None = None, **meta: object
+        self,
+        obj: object = _DIRECTORY,
+        /,
+        *,
+        step: int | None = None,
+        shard: bool = False,
+        **meta: object,
     ) -> AbstractContextManager[Path] | None:
         """Make ``obj`` (anything that pickles) what :meth:`restore` gives from now on.
 
@@ -247,6 +256,8 @@ class Trial:
             obj: The whole state that training continues from.
             step: Steps behind that state; by default the step of the loop over :meth:`steps`
                 that this is called in, else the last one reported.
+            shard: Where several ranks train together: this is one rank's part, and every rank
+                calls this. Without it the checkpoint of rank 0 is that of all.
             meta: Plain values to keep beside it.
 
         Raises:
@@ -254,8 +265,8 @@ class Trial:
         """
         at = self._at() if step is None else step
         if obj is _DIRECTORY:
-            return self._checkpoint_directory(at, meta)
-        self._set_latest(Checkpoint(step=at, content=self._port.copy(obj), meta=meta))
+            return self._checkpoint_directory(at, meta, shard)
+        self._take(Checkpoint(step=at, content=self._port.copy(obj), meta=meta), shard)
         return None
 
     def restore(self) -> Any:
@@ -331,7 +342,9 @@ class Trial:
         return max(self._step, self._in_step)
 
     @contextmanager
-    def _checkpoint_directory(self, step: int, meta: dict[str, object]) -> Iterator[Path]:
+    def _checkpoint_directory(
+        self, step: int, meta: dict[str, object], shard: bool
+    ) -> Iterator[Path]:
         folder = self._port.folder()
         try:
             yield folder
@@ -344,7 +357,12 @@ class Trial:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._set_latest(Checkpoint(step=step, directory=folder, meta=meta))
+        self._take(Checkpoint(step=step, directory=folder, meta=meta), shard)
+
+    def _take(self, checkpoint: Checkpoint, shard: bool) -> None:
+        """A new latest checkpoint; a shard where the user says so, which is the whole for one."""
+        del shard
+        self._set_latest(checkpoint)
 
     def _set_latest(self, checkpoint: Checkpoint) -> None:
         before = self._latest

@@ -58,6 +58,14 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     /model.pkl where that is not the returned model, or the trial is done, and /meta.json; it is ''
     where there is neither.
     """
+    port = WorkerPort(payload, context)
+    return train(payload, context, Trial(port=port, **payload["trial"]), port)
+
+
+def train(
+    payload: dict[str, Any], context: CallContext, trial: Trial, port: WorkerPort
+) -> dict[str, object]:
+    """Call the user's function; the value of :func:`run_trial`."""
     witness = Witness(
         payload["snapshot_dir"],
         allow=payload["allow"],
@@ -66,8 +74,6 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     )
     with witness.importing(payload["file"]):
         function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
-    port = WorkerPort(payload, context)
-    trial = Trial(port=port, **payload["trial"])
     arguments = _arguments(function, payload, trial, port)
     try:
         with Sampling(context.send):
@@ -162,12 +168,20 @@ class WorkerPort:
 
     def save(self, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint and tell the parent, unless the last one is younger than a second."""
-        if time.monotonic() - self._saved_at_s < SAVE_EVERY_S:
+        if not self.is_due():
             return False
         tree = self.keep(checkpoint, None)
         self._context.send({"kind": "checkpoint", "step": checkpoint.step, "tree": tree})
-        self._saved_at_s = time.monotonic()
+        self.saved()
         return True
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for another."""
+        return time.monotonic() - self._saved_at_s >= SAVE_EVERY_S
+
+    def saved(self) -> None:
+        """One was written now."""
+        self._saved_at_s = time.monotonic()
 
     def keep(self, checkpoint: Checkpoint | None, model: bytes | None) -> str:
         """Bytes into the store, durable when this returns; the tree of them, '' for nothing."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from clew.base.errors import ClewError, Conflict
+from clew.base.ranks import ranks_of
 from clew.base.records import Commit, MetricPoint, ModelVersion
 from clew.base.records.knowing import MetricCheck, Reproduction
 from clew.compute import Call
@@ -92,6 +93,7 @@ def _run(rooms: Rooms, step: StepDefinition, trial: Any, split: Split, told: Tol
         resources=step.demand(),
         placement=dict(step.policy.placement),
     )
+    call = rooms.experiments.together(call, ranks_of(step.options), trial.params)
 
     def listen(message: dict[str, Any]) -> dict[str, object] | None:
         if message.get("kind") == "report":

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
+from clew.base.ranks import ranks_of
 from clew.base.records import Commit, ModelVersion, Verdict
 from clew.base.tracking import TRIAL, Tracking
 from clew.db import Tx
@@ -76,6 +77,7 @@ class TrainRunner:
             resources=step.demand(),
             placement=dict(step.policy.placement),
             policy=step.policy.trials,
+            ranks=ranks_of(step.options),
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
             parameters=step.parameters,
