@@ -161,9 +161,8 @@ def _search(search: SearchPreview) -> str:
     took = "" if search.cost_s is None else f", about {render.span(search.cost_s)} of a worker"
     limits = "".join(f", {name} {value:g}" for name, value in search.limits.items())
     about = f"about {search.expected_steps:,} steps of at most {search.most_steps:,}"
-    return (
-        f"{search.step}: {search.searcher} by {search.sampler}: {brackets}: {about}{took}{limits}"
-    )
+    sampler = "" if search.sampler == search.searcher else f" by {search.sampler}"
+    return f"{search.step}: {search.searcher}{sampler}: {brackets}: {about}{took}{limits}"
 
 
 def _cost(cost: StepCost) -> str:

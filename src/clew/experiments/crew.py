@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -84,13 +85,20 @@ class Crew:
         """Begin a run; news of it will carry ``number``."""
         self._threads.submit(self._carry_out, number, call, affinity)
 
-    def news(self, timeout_s: float) -> list[News]:
-        """What has come in, in order; waits for the first up to ``timeout_s``."""
+    def news(self, timeout_s: float, linger_s: float = 0.0) -> list[News]:
+        """What has come in, in order; waits for the first up to ``timeout_s``, and where there is
+        one, for more as long as ``linger_s``.
+        """
         found: list[News] = []
         try:
             found.append(self._inbox.get(timeout=timeout_s))
+            until_s = time.monotonic() + linger_s
             while len(found) < _AT_ONCE:
-                found.append(self._inbox.get_nowait())
+                rest_s = until_s - time.monotonic()
+                if rest_s > 0:
+                    found.append(self._inbox.get(timeout=rest_s))
+                else:
+                    found.append(self._inbox.get_nowait())
         except queue.Empty:
             pass
         return found

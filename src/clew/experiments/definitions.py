@@ -66,6 +66,11 @@ class SearchDefinition(Struct, frozen=True, kw_only=True):
     min_delta: float = 0.0
     warm_start: str = ""
 
+    @property
+    def name(self) -> str:
+        """What people call it: the searcher, or of whole trials the sampler."""
+        return self.sampler if self.searcher == "sampled" else self.searcher
+
     def over(self, space: Nested) -> dict[str, Distribution]:
         """The parameters of a space that this search may have, by their dotted names.
 

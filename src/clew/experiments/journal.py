@@ -263,7 +263,7 @@ class Journal:
         }
         definition = order.definition
         about = {
-            "searcher": definition.searcher,
+            "searcher": definition.name,
             "metric": definition.metric,
             "mode": definition.mode,
             "trials": order.trials,

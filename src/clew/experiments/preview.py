@@ -46,7 +46,7 @@ def preview_of(
     expected = expected_steps(rules)
     return SearchPreview(
         step=step,
-        searcher=definition.searcher,
+        searcher=definition.name,
         sampler=definition.sampler,
         metric=definition.metric,
         mode=definition.mode,

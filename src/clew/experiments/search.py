@@ -48,6 +48,9 @@ AHEAD_S = 0.25
 MOST_AHEAD = 64
 """Trials that take no time are sent ahead for about so long, and at most so many."""
 
+MOST_LINGER_S = 0.05
+"""While some wait, what the others say is gathered for at most so long."""
+
 LOG_CHARACTERS = 64 * 1024
 """How much of what a trial printed over all its runs is kept: its end."""
 
@@ -109,7 +112,8 @@ class Search:
             with self._crew:
                 self._resume()
                 while (self._running or self._held()) and not self._is_cut_short():
-                    self._turn(self._crew.news(self._journal.rest_s(PATIENCE_S)))
+                    rest_s = self._journal.rest_s(PATIENCE_S)
+                    self._turn(self._crew.news(rest_s, self._linger_s()))
             self._call_back()
             winner = self._winner()
         except ClewError as error:
@@ -282,8 +286,16 @@ class Search:
         """
         if self._sampler.learns or not self._is_plain or self._failures or not self._ended:
             return 0
-        brief_s = (time.monotonic() - self._begun_s) / self._ended
-        return min(MOST_AHEAD, int(AHEAD_S / brief_s))
+        return min(MOST_AHEAD, int(AHEAD_S / self._brief_s()))
+
+    def _brief_s(self) -> float:
+        """Seconds from one trial's end to the next."""
+        return (time.monotonic() - self._begun_s) / max(1, self._ended)
+
+    def _linger_s(self) -> float:
+        """How long trials that wait behind others leave time to gather what those say."""
+        behind = len(self._running) - self._crew.size
+        return min(MOST_LINGER_S, behind * self._brief_s() / 2) if behind > 0 else 0.0
 
     def _next_action(self) -> Action:
         if self._spent():

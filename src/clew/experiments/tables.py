@@ -5,6 +5,7 @@ Knows nothing of how a search goes on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -179,7 +180,7 @@ def experiment_of(row: Any) -> Experiment:
         step=row.step,
         global_id=row.global_id,
         state=row.state,
-        searcher=row.definition["searcher"],
+        searcher=_name(row.definition),
         metric=row.definition["metric"],
         mode=row.definition["mode"],
         trials=row.trials,
@@ -194,6 +195,12 @@ def experiment_of(row: Any) -> Experiment:
         ended_by=row.ended_by,
         sampler=row.definition["sampler"],
     )
+
+
+def _name(definition: Mapping[str, Any]) -> str:
+    """As :attr:`SearchDefinition.name`."""
+    searcher, sampler = definition["searcher"], definition["sampler"]
+    return str(sampler if searcher == "sampled" else searcher)
 
 
 def trial_of(row: Any) -> Trial:
