@@ -41,7 +41,7 @@ PEERS = Path(__file__).parent / "search_peers"
 SEEDS, TRIALS, EPOCHS, BUDGET = 12, 64, 81, 243
 QUARTER = BUDGET // 4
 ROUNDS = 5
-TRIVIAL = {"inline": 600, "processes": 600, "Ray Tune": 20, "a process each": 40}
+TRIVIAL = {"inline": 600, "processes": 600, "Ray Tune": 10, "a process each": 40}
 
 DIGITS = """
 import os
