@@ -241,7 +241,7 @@ class _Datums:
         again = [key for key in again if key in self._pinned.row.anew]
         for key in again:  # one key has one done row
             tx.execute(tables.FORGET_DONE, {"of_key": key})
-        tx.execute(tables.datums.insert(), self._rows)
+        tx.execute(tables.ADD_DATUMS, self._rows)
         self._rows = []
 
     def _end_badly(self) -> None:

@@ -108,6 +108,7 @@ cursor = Table(
 
 # Triggers by name.
 ALL: Rows = select(triggers).order_by(triggers.c.pipeline, triggers.c.name)
+SEEN: Rows = select(cursor.c.seq)
 ACTIVE: Rows = ALL.where(triggers.c.paused == 0)
 
 # Clocks that are due, and all of them.

@@ -528,7 +528,7 @@ def _row(tx: Tx, name: str) -> Any:
 
 
 def _cursor(tx: Tx) -> int:
-    return int(tx.execute(select(tables.cursor.c.seq)).scalar() or 0)
+    return int(tx.execute(tables.SEEN).scalar() or 0)
 
 
 def _move(tx: Tx, seq: int) -> None:
