@@ -179,6 +179,11 @@ CALLS = [
     wrong("importances", "not_found", "experiment.unknown", lambda w, _: w.importances(NOBODY)),
     wrong("trial", "not_found", "trial.unknown", lambda w, _: w.trial(NOBODY)),
     wrong("trial_file", "not_found", "trial.unknown", lambda w, _: w.trial_file(NOBODY, "a")),
+    wrong("fork", "not_found", "experiment.unknown", lambda w, _: w.fork(NOBODY)),
+    wrong(
+        "continue_trial", "not_found", "trial.unknown",
+        lambda w, _: w.continue_trial(NOBODY, steps=9),
+    ),
     wrong("checkpoints", "not_found", "trial.unknown", lambda w, _: w.checkpoints(NOBODY)),
     wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),

@@ -114,6 +114,8 @@ for panel, name, command in (
     (WORK, "trial", trials.trial),
     (WORK, "checkpoints", trials.checkpoints),
     (WORK, "prune", trials.prune),
+    (WORK, "fork", trials.fork),
+    (WORK, "continue", trials.continue_),
     (MODELS, "models", models.models),
     (MODELS, "model", models.model),
     (MODELS, "endpoints", models.endpoints),

@@ -5,6 +5,7 @@ Knows the verbs; what is printed is made by ``render``.
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ import typer
 
 from clew.base.records.trial_policy import Keep
 from clew.cli import render
+from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
+from clew.cli.work import values_of
 
 if TYPE_CHECKING:
     from clew.base.records.trials import CheckpointInfo, TrialDetail
@@ -156,3 +159,63 @@ def _print_checkpoints(found: list[CheckpointInfo]) -> None:
             for one in found
         ],
     )
+
+
+def fork(
+    experiment: Annotated[str, typer.Argument(help="Id of an experiment.", metavar="EXPERIMENT")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One value, or a distribution as JSON."),
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option("--search", metavar="FIELD=VALUE", help="A field of the search; repeatable."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the job.")] = "",
+    wait: Annotated[bool, typer.Option(help="Show it until it ends.")] = True,
+    json: Json = False,
+) -> None:
+    """Run an experiment anew with other parameters or another search, on the data of now.
+
+    Example: clew fork 9k2m4x7q --set depth=6 --search trials=32
+    """
+    space, fields = _values(set_), _values(search)
+    with workspace(working=wait) as clew:
+        global_id = clew.fork(experiment, space=space, search=fields, reason=reason)
+        _go_on(clew, global_id, wait=wait, json=json)
+
+
+def continue_(
+    trial_id: Ident,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps in all.")],
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the job.")] = "",
+    wait: Annotated[bool, typer.Option(help="Show it until it ends.")] = True,
+    json: Json = False,
+) -> None:
+    """Train a trial on from its latest checkpoint, up to so many steps in all.
+
+    Example: clew continue 9k2m4x7q --steps 100
+    """
+    with workspace(working=wait) as clew:
+        global_id = clew.continue_trial(trial_id, steps=steps, reason=reason)
+        _go_on(clew, global_id, wait=wait, json=json)
+
+
+def _values(pairs: list[str] | None) -> dict[str, object]:
+    """Values by name: what is JSON as that, else a text."""
+    found: dict[str, object] = {}
+    for name, text in values_of(pairs).items():
+        try:
+            found[name] = loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def _go_on(clew: Verbs, global_id: str, *, wait: bool, json: bool) -> None:
+    jobs = follow(clew, global_id, show=not json) if wait else []
+    if json:
+        print_json({"global_id": global_id, "jobs": jobs})
+    elif not wait:
+        console().print(f"[green]✓[/] {global_id}")
+    exit_unless_done(jobs)

@@ -5,6 +5,7 @@ Knows which route answers which verb, and nothing of how HTTP is spoken.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from msgspec import to_builtins
@@ -37,3 +38,26 @@ class RemoteTrials:
         """Give up the checkpoints that a policy does not keep."""
         wish = {"keep": None if keep is None else to_builtins(keep), "dry_run": dry_run}
         return self._wire.post(f"/experiments/{quote(experiment_id, safe='')}/prune", Pruned, wish)
+
+    def fork(
+        self,
+        experiment_id: str,
+        *,
+        space: Mapping[str, object] | None = None,
+        search: Mapping[str, object] | None = None,
+        reason: str = "",
+    ) -> str:
+        """Run the step of an experiment anew with another search."""
+        wish = {
+            "space": to_builtins(dict(space or {})),
+            "search": to_builtins(dict(search or {})),
+            "reason": reason,
+        }
+        place = f"/experiments/{quote(experiment_id, safe='')}/fork"
+        return self._wire.post(place, dict[str, str], wish)["global_id"]
+
+    def continue_trial(self, trial_id: str, *, steps: int, reason: str = "") -> str:
+        """Train a trial on from its latest checkpoint."""
+        wish = {"steps": steps, "reason": reason}
+        place = f"/trials/{quote(trial_id, safe='')}/continue"
+        return self._wire.post(place, dict[str, str], wish)["global_id"]

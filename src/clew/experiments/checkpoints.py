@@ -124,7 +124,12 @@ def _warm_starts(tx: Tx, trees: set[str]) -> dict[str, list[str]]:
     """Which searches began with what one of these trees holds."""
     table = tables.experiments
     query = select(table.c.id, table.c.initial).where(table.c.initial.in_(trees))
-    return {row.initial: [f"warm start of experiment {row.id}"] for row in tx.execute(query)}
+    found = {row.initial: [f"warm start of experiment {row.id}"] for row in tx.execute(query)}
+    forks = trial_tables.forks
+    later = select(forks.c.job, forks.c.tree).where(forks.c.tree.in_(trees))
+    for row in tx.execute(later):
+        found.setdefault(row.tree, [f"job {row.job} goes on from it"])
+    return found
 
 
 def _subject(tx: Tx, subject: str) -> tuple[Any, str | None]:

@@ -133,7 +133,7 @@ def asha(
     Raises:
         Invalid: ``search.invalid``.
     """
-    return _checked(
+    return checked(
         SearchDefinition(
             searcher="asha" if promote else "stopping",
             metric=metric,
@@ -183,7 +183,7 @@ def hyperband(
     Raises:
         Invalid: ``search.invalid``.
     """
-    return _checked(
+    return checked(
         SearchDefinition(
             searcher="hyperband",
             metric=metric,
@@ -321,7 +321,7 @@ def nsga2(
         Invalid: ``search.invalid``.
     """
     metric = next(iter(objectives), "")
-    return _checked(
+    return checked(
         SearchDefinition(
             searcher="sampled",
             metric=metric,
@@ -345,7 +345,7 @@ def single(
     Raises:
         Invalid: ``search.invalid``.
     """
-    return _checked(
+    return checked(
         SearchDefinition(
             searcher="single",
             metric=metric,
@@ -369,7 +369,7 @@ def _plain(
     population: int = 0,
 ) -> SearchDefinition:
     """A search of whole trials."""
-    return _checked(
+    return checked(
         SearchDefinition(
             searcher=searcher,
             sampler=sampler,
@@ -390,7 +390,7 @@ def _tidy(options: SearchOptions) -> dict[str, Any]:
     return {**options, "constraints": (given,) if isinstance(given, str) else tuple(given)}
 
 
-def _checked(one: SearchDefinition) -> SearchDefinition:
+def checked(one: SearchDefinition) -> SearchDefinition:
     """The definition itself, if it can be carried out."""
     for holds, why in (*_shape(one), *_sampling(one)):
         if not holds:

@@ -28,6 +28,7 @@ from clew.experiments.checkpoints import Checkpoints
 from clew.experiments.controlling import Controls
 from clew.experiments.crew import Crew
 from clew.experiments.definitions import SearchDefinition
+from clew.experiments.forking import Fork, Forking
 from clew.experiments.journal import Journal, Order
 from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
@@ -60,7 +61,7 @@ class SearchResult(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
-class Experiments(Kept, Checkpoints, Controls):
+class Experiments(Kept, Checkpoints, Controls, Forking):
     """Searches over trials of users' functions. Thread-safe; any number of searches may go on."""
 
     def __init__(
@@ -94,6 +95,7 @@ class Experiments(Kept, Checkpoints, Controls):
         placement: Mapping[str, str] | None = None,
         policy: TrialPolicy | None = None,
         ranks: Ranks | None = None,
+        fork: Fork | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
         parameters: Mapping[str, Any] | None = None,
@@ -128,6 +130,7 @@ class Experiments(Kept, Checkpoints, Controls):
             placement: Labels that the machine must have.
             ranks: How many processes train each trial together; None for one, as a plain call.
             environment: Variables that are set for the trials; ``{trial}`` is the id of each.
+            fork: What to search in place of ``definition``, ``space`` and ``initial``.
             policy: How trials are run and kept: restarts, checkpoints that stay.
             cancelled: Asked ten times a second: whether to give up.
             progress: Told (steps expected in all, steps done).
@@ -143,6 +146,8 @@ class Experiments(Kept, Checkpoints, Controls):
                 ``trial.arguments``, ``space.invalid``, ``grid.continuous``, and what loading the
                 inputs raises.
         """
+        if fork is not None:
+            definition, space, initial = fork.definition, fork.space, fork.tree or initial
         space = definition.over(space)
         order = Order(
             job=job,
@@ -168,6 +173,8 @@ class Experiments(Kept, Checkpoints, Controls):
             declared=tuple(declared),
             heard=heard,
             policy=policy or TrialPolicy(),
+            start=fork.start if fork is not None else 0,
+            seed=fork.seed if fork is not None else None,
         )
         journal = Journal(self._db, self._repos, self._lineage, order)
         journal.open()

@@ -40,7 +40,8 @@ class Order(Struct, frozen=True, kw_only=True):
     """What to search, on what, and for whom.
 
     ``inputs``: {parameter, tree, paths} for ``load_value``; ``provenance``: the input commits;
-    ``initial``: a tree that trial 0 starts warm from, '' for none. ``trials``: how many there will
+    ``initial``: a tree that trial 0 starts warm from, '' for none; with ``start`` steps behind it
+    and a ``seed`` of its own where it goes on with another trial. ``trials``: how many there will
     be. Limits are of one run of a trial.
     """
 
@@ -67,6 +68,8 @@ class Order(Struct, frozen=True, kw_only=True):
     heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
     policy: TrialPolicy = field(default_factory=TrialPolicy)
     ranks: Ranks | None = None
+    start: int = 0
+    seed: int | None = None
 
     @property
     def name(self) -> str:

@@ -84,6 +84,8 @@ class Kept:
         begun = tables.experiments
         warm = select(begun.c.initial).where(begun.c.initial != "", begun.c.state == "running")
         yield from tx.execute(warm).scalars()
+        forks = trial_tables.forks
+        yield from tx.execute(select(forks.c.tree).where(forks.c.tree != "")).scalars()
 
 
 def one(tx: Tx, query: tables.Rows, id: str, what: str) -> Any:

@@ -337,13 +337,19 @@ class Search:
             for track in (self._tracks if self._sampler.learns else ())
         ]
         chosen = self._sampler.suggest(number, told)
+        order = self._order
+        goes_on = number == 0 and order.start > 0
+        drawn = trial_seed(self._definition.seed, number)
         return Track(
             id=new_id(),
             number=number,
             bracket=self._rules.bracket_number(number),
             params=chosen.params,
             noted=chosen.noted,
-            seed=trial_seed(self._definition.seed, number),
+            seed=order.seed if goes_on and order.seed is not None else drawn,
+            step=order.start if goes_on else 0,
+            checkpoint_step=order.start if goes_on else 0,
+            tree=order.initial if goes_on else "",
             started_us=to_us(now()),
         )
 

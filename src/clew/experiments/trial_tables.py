@@ -66,6 +66,21 @@ checkpoints = Table(
     Column("at_us", BigInteger, nullable=False),
 )
 
+# What the job of a fork searches, in place of what its step says.
+forks = Table(
+    "forks",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("source", Text, nullable=False),  # the experiment or the trial that it is made of
+    Column("definition", Json, nullable=False),
+    Column("space", Json, nullable=False),
+    Column("tree", Text, nullable=False),  # what its first trial begins with; ''
+    Column("step", Integer, nullable=False),  # steps behind that
+    Column("seed", BigInteger),  # of the trial that goes on
+)
+
+FORK: Rows = select(forks).where(forks.c.job == bindparam("job"))
+
 CHECKPOINTS: Rows = (
     select(checkpoints)
     .join(trials, trials.c.id == checkpoints.c.trial)

@@ -78,6 +78,7 @@ class TrainRunner:
             placement=dict(step.policy.placement),
             policy=step.policy.trials,
             ranks=ranks_of(step.options),
+            fork=self._experiments.fork_of(job.id),
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
             parameters=step.parameters,

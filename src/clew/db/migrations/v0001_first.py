@@ -193,6 +193,17 @@ def upgrade(op: Operations) -> None:
     op.create_index("firings_by_state", "firings", ["state", "seq"])
     op.create_index("firings_by_trigger", "firings", ["pipeline", "trigger", "seq"])
     op.create_table(
+        "forks",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("space", sa.Text(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("seed", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("job"),
+    )
+    op.create_table(
         "gone_commits",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("repo", sa.Text(), nullable=False),

@@ -6,7 +6,8 @@ Thin over the verbs; knows nothing of how trials run.
 from __future__ import annotations
 
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi.responses import Response
 
@@ -72,3 +73,43 @@ def prune(call: Asked, experiment_id: str, wish: Prune) -> Response:
     if given is not None:
         keep = Keep(best=given.best, trial_best=given.trial_best, trial_latest=given.trial_latest)
     return call.reply(call.verbs.prune(experiment_id, keep, dry_run=wish.dry_run))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkWish:
+    """Parameters with other distributions or one value, other fields of the search, and why."""
+
+    space: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinueWish:
+    """Up to how many steps in all a trial goes on, and why."""
+
+    steps: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The global id of what was begun."""
+
+    global_id: str
+
+
+@router.post("/experiments/{experiment_id}/fork", response_model=Begun)
+def fork(call: Asked, experiment_id: str, wish: ForkWish) -> Response:
+    """Run the step of an experiment anew with another search, on the data of now."""
+    global_id = call.verbs.fork(
+        experiment_id, space=wish.space, search=wish.search, reason=wish.reason
+    )
+    return call.reply(Begun(global_id=global_id))
+
+
+@router.post("/trials/{trial_id}/continue", response_model=Begun)
+def continue_trial(call: Asked, trial_id: str, wish: ContinueWish) -> Response:
+    """Train a trial on from its latest checkpoint, up to so many steps in all."""
+    global_id = call.verbs.continue_trial(trial_id, steps=wish.steps, reason=wish.reason)
+    return call.reply(Begun(global_id=global_id))
