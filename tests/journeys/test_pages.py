@@ -90,6 +90,7 @@ def all_pages(verbs):
         "/jobs", f"/jobs/{fake.ident('jobclean' + fake.BAD)}", "/experiments",
         f"/experiments/{verbs.detail.experiment.id}", "/models", f"/models/{verbs.versions[0].id}",
         "/endpoints", f"/endpoints/{P}", f"/drift/{fake.ident('drift')}",
+        "/triggers", f"/triggers/{P}/enough", "/sources", f"/sources/{P}/orders",
         f"/changes/{fake.JUNE}", f"/why/{verbs.prediction_list[0].id}", "/search", "/docs",
     ]  # fmt: skip
 

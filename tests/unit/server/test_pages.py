@@ -7,6 +7,10 @@ import httpx2
 import pyarrow
 import pyarrow.parquet
 import pytest
+from msgspec.structs import replace
+
+from clew.base.records import UndeclaredRead
+from clew.base.records.knowing import Cause
 
 P = "late-flights"
 
@@ -84,6 +88,11 @@ def pages(verbs, fake):
         f"/jobs/{verbs.job_list[1].id}": ["7/16", "Cancel"],
         "/experiments": ["asha", "roc_auc"],
         f"/experiments/{verbs.detail.experiment.id}": ["Leaderboard", "rung 0", "∞", "max_depth"],
+        "/triggers": ["schedule 0 3 * * *", "2 of 3 rows", "the schedule's", "Sources"],
+        f"/triggers/{P}/enough": ["Resume", "Fire now", "3 rows came to", "trains model"],
+        f"/triggers/{P}/nightly": ["Pause", "no step clean", "Next look"],
+        "/sources": ["postgresql://shop/orders", "failing", "12"],
+        f"/sources/{P}/orders": ["1,204 items", "source.down", "Read now", "(2 times)"],
         "/models": ["champion", "refused"],
         f"/models?model={P}/model": ["champion"],
         f"/models/{verbs.versions[0].id}": ["OO is 0.164 below all", "Deploy anyway", "-0.0380"],
@@ -141,6 +150,8 @@ def test_what_users_wrote_is_text_never_markup(url, verbs, fake):
         ("/experiments", "training step"),
         ("/models", "training step"),
         ("/endpoints", "endpoint"),
+        ("/triggers", "p.trigger"),
+        ("/sources", "p.source"),
     ],
 )
 def test_an_empty_page_says_what_to_do_next(fake, serving, path, hint):
@@ -178,6 +189,60 @@ def test_search_takes_any_id_to_its_page(url, verbs, fake):
     assert goes(P) == f"/endpoints/{P}"
     assert goes(verbs.versions[1].id[:8]) == f"/models/{verbs.versions[1].id}"
     assert goes(verbs.prediction_list[0].id) == f"/why/{verbs.prediction_list[0].id}"
+
+
+def test_triggers_and_sources_are_paused_resumed_and_set_off_from_their_pages(url, verbs):
+    def post(path, **form):
+        answer = httpx2.post(url + path, data=form, headers={"Origin": url}, trust_env=False)
+        return answer.headers.get("location")
+
+    trigger, source = f"/triggers/{P}/nightly", f"/sources/{P}/orders"
+    assert post(f"{trigger}/pause") == trigger
+    assert "Resume" in read(url, trigger).text
+    assert post(f"{trigger}/resume") == trigger
+    assert post(f"{trigger}/fire", reason="to see") == trigger
+    assert post(f"{source}/pause") == source
+    assert "Resume" in read(url, source).text
+    assert post(f"{source}/resume") == source
+    assert post(f"{source}/poll") == source
+    assert verbs.asked == [
+        ("pause_trigger", f"{P}/nightly", True),
+        ("pause_trigger", f"{P}/nightly", False),
+        ("fire_trigger", f"{P}/nightly", "to see"),
+        ("pause_source", f"{P}/orders", True),
+        ("pause_source", f"{P}/orders", False),
+        ("poll_source", f"{P}/orders"),
+    ]
+    assert (
+        httpx2.post(
+            f"{url}{trigger}/pause", headers={"Origin": "http://evil.test"}, trust_env=False
+        ).status_code
+        == 403
+    )
+
+
+def test_a_job_shows_why_it_ran_and_what_it_read_undeclared(url, verbs):
+    job = verbs.job_list[3]
+    read_by = (UndeclaredRead(kind="env", name="REGION", where="flights.py:12", datums=5),)
+    verbs.job = lambda _: replace(job, undeclared=read_by)
+    diff = "--- then\n+++ now\n@@ -1 +1 @@\n-return x\n+return <x>"
+    causes = (
+        Cause(kind="code", name="flights.py:clean", diff=diff),
+        Cause(kind="parameter", name="floor", old="1", new="2"),
+        Cause(kind="file", name="flights:/a.csv", new="file:1"),
+    )
+    thing = replace(verbs.why(verbs.prediction_list[0].id), causes=causes)
+    verbs.why = lambda subject, down=False: thing
+    text = read(url, f"/jobs/{job.id}").text
+    for words in (
+        "flights.py:clean",
+        "+return <x>",
+        "REGION",
+        "flights.py:12",
+        "depends_on=",
+    ):
+        assert words in text, words
+    assert "What differs from the run before" in read(url, f"/why/{job.id}").text
 
 
 def test_a_verdict_leads_to_the_version_that_it_judged(url, verbs):

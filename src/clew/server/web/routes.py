@@ -14,8 +14,10 @@ from fastapi.responses import RedirectResponse, Response
 from clew.base.address import Address
 from clew.base.errors import ClewError, Invalid, NotFound, Unavailable
 from clew.base.records import (
+    ENDED_STATES,
     Commit,
     ExperimentDetail,
+    Explanation,
     FileDiff,
     FileInfo,
     Importance,
@@ -26,7 +28,7 @@ from clew.base.records import (
 )
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
-from clew.server.web import forms, trials
+from clew.server.web import forms, incoming, trials
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
@@ -38,6 +40,7 @@ from clew.server.web.words import href
 router = APIRouter(include_in_schema=False)
 router.include_router(forms.router)
 router.include_router(trials.router)
+router.include_router(incoming.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000
@@ -178,7 +181,17 @@ def job(page: Shown, job_id: str) -> Response:
         verdicts=caused.verdicts if caused and found.kind == "gate" else (),
         datums=page.verbs.datums(found.id, limit=_MANY),
         log=page.verbs.job_log(found.id),
+        why=_why(page, found),
     )
+
+
+def _why(page: Page, job: Job) -> Explanation | None:
+    """Why a job that has ended ran: what differs from the one before, and what set it off."""
+    if job.state not in ENDED_STATES:
+        return None
+    with contextlib.suppress(NotFound):
+        return page.verbs.why(job.id)
+    return None
 
 
 @router.get("/experiments")

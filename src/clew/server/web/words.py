@@ -17,12 +17,12 @@ from clew.base.clock import now
 from clew.base.records import Event, Node
 
 _TONES = {
-    "good": ("✓", ("done", "finished", "blessed", "live", "clear", "added", "passed")),
-    "busy": ("▸", ("running", "canary", "loading", "open", "changed")),
+    "good": ("✓", ("done", "finished", "blessed", "live", "clear", "added", "passed", "active")),
+    "busy": ("▸", ("running", "canary", "loading", "open", "changed", "polling")),
     "idle": ("·", ("waiting", "pending", "paused", "draining", "candidate", "skipped", "skip")),
     "quiet": ("–", ("retired", "cancelled", "blocked", "stopped", "superseded", "deleted")),
     "warn": ("!", ("refused", "overridden", "rolled_back", "drift", "quarantined", "recovered")),
-    "bad": ("✕", ("failed", "aborted", "error")),
+    "bad": ("✕", ("failed", "aborted", "error", "failing")),
 }
 _STATES = {state: (tone, icon) for tone, (icon, states) in _TONES.items() for state in states}
 _PAGES = {
@@ -37,6 +37,8 @@ _PAGES = {
     "drift_report": "/drift/",
     "change": "/changes/",
     "pipeline": "/pipelines#",
+    "trigger": "/triggers/",
+    "source": "/sources/",
 }
 _NOWHERE = frozenset({"predictions", "thing"})
 _SUBJECTS = {
@@ -94,16 +96,20 @@ def short(identifier: str) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago, in one unit."""
+    """How long ago (or in how long), in one unit."""
     if moment is None:
         return "–"
     seconds = (now() - moment).total_seconds()
-    if seconds < 5:
-        return "just now"
+    if seconds < -5:
+        return f"in {_span(-seconds)}"
+    return "just now" if seconds < 5 else f"{_span(seconds)} ago"
+
+
+def _span(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{int(seconds)} s ago"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def exact(moment: datetime | None) -> str:
