@@ -31,7 +31,7 @@ ONE_FILE_ONLY = {
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
     "pyspark": {"codecs/spark.py"},
     "fsspec": {"sdk/filesystem.py"},
-    "cronsim": {"base/schedules.py"},
+    "cronsim": {"schedules/schedules.py"},
     "watchfiles": {"sources/directories.py"},
     "redis": {"sources/redis_streams.py"},
     "confluent_kafka": {"sources/kafka_topics.py"},

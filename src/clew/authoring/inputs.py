@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from clew.authoring.checks import check_name, invalid
 from clew.base.address import check_ref_name, check_repo_name
-from clew.base.schedules import Schedule, schedule
 from clew.pipelines import Combination
 from clew.repos import glob_match
+from clew.schedules import Schedule, schedule
 from clew.sources import Feed
 
 PER = ("repo", "file", "directory", "capture", "match")

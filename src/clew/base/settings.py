@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from clew.base.durations import seconds
 from clew.base.errors import Invalid
 
 CONFIG_NAME = "config.toml"
@@ -29,6 +30,7 @@ VARIABLES = {
     "CLEW_COMPUTE": "where user code runs: ray://auto, ray://HOST:10001 (default: this machine)",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
     "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
+    "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
 }
 
 
@@ -47,6 +49,8 @@ class Settings:
     """Worker processes; 0 means one per core."""
     jobs: int = 16
     """How many jobs run at once."""
+    keep_logs_s: float = 0.0
+    """How long the log of a job that has ended is kept; 0 means for ever."""
     compute: str = ""
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
     autolog: bool = True
@@ -110,12 +114,22 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         workers=int(workers),
         jobs=int(jobs),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
+        keep_logs_s=_span(environ.get("CLEW_KEEP_LOGS", ""), "CLEW_KEEP_LOGS"),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),
         # Another database than the one that was written down may hold another workspace.
         workspace="" if db else config.get("workspace", ""),
     )
+
+
+def _span(text: str, name: str) -> float:
+    try:
+        return seconds(text, name) if text else 0.0
+    except Invalid as error:
+        raise Invalid(
+            "settings.invalid", f"{name} is {text!r}.", hint='Write such as "30d", or unset it.'
+        ) from error
 
 
 def write_config(home: Path, *, workspace: str, db: str, store: str) -> Path:

@@ -53,6 +53,8 @@ def gc(
 def _told(found: Collected) -> list[str]:
     would = "would go" if found.dry_run else "went"
     lines = []
+    if found.logs:
+        lines.append(f"[green]✓[/] logs of {render.amount(found.logs, 'job')} went")
     if found.waiting:
         lines.append(
             f"[yellow]…[/] {found.condemned_objects:,} objects, "

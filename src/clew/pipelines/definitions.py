@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
 from clew.base.records.policy import PipelinePolicy, Policy
-from clew.base.schedules import Schedule
 from clew.places import CommandDefinition, RuntimeDefinition
+from clew.schedules import Schedule
 from clew.store import digest_of
 
 Per = Literal["file", "repo", "directory", "capture", "match"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,6 +87,21 @@ def whole_log(directory: Path, job_id: str) -> str:
     """All that is kept, as one text."""
     entries, _ = read_log(directory, job_id, limit=1 << 62)
     return "".join(one.text if one.text.endswith("\n") else f"{one.text}\n" for one in entries)
+
+
+def drop_logs(directory: Path, before: datetime, running: Collection[str]) -> int:
+    """Remove logs that nothing was written to since a time, but those of ``running`` jobs.
+
+    How many jobs lost theirs. Anybody may read meanwhile: a log that is gone is an empty one.
+    """
+    dropped = set[str]()
+    for file in directory.glob("*.jsonl"):
+        job = file.name.partition(".")[0]
+        with suppress(FileNotFoundError):  # another process drops it too
+            if job not in running and file.stat().st_mtime < before.timestamp():
+                file.unlink()
+                dropped.add(job)
+    return len(dropped)
 
 
 def rest_of(log: str, told: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from clew.pipelines.definitions import PipelineDefinition, from_builtins
 from clew.pipelines.engine import MAX_JOBS, MOVES_NOTHING, Engine
 from clew.pipelines.jobs import Jobs, Wish, find, job_of, near_step
 from clew.pipelines.knowing import Knowing
-from clew.pipelines.logs import read_log, whole_log
+from clew.pipelines.logs import drop_logs, read_log, whole_log
 from clew.pipelines.pinning import Tools, cut_of
 from clew.pipelines.planning import plan_of
 from clew.pipelines.programs import python_of
@@ -411,6 +412,12 @@ class Pipelines:
         entries, at = read_log(self._log_dir, job.id, after=after, datum=datum, limit=limit)
         ended = job.state in ENDED_STATES and len(entries) < limit
         return LogPage(entries=tuple(entries), next=at, ended=ended)
+
+    def drop_logs(self, before: datetime) -> int:
+        """Remove logs of jobs that have ended and said nothing since a time; of how many jobs."""
+        with self._db.read() as tx:
+            running = set(tx.execute(tables.UNENDED_IDS).scalars())
+        return drop_logs(self._log_dir, before, running)
 
     # datums ---------------------------------------------------------------------------------
 

@@ -256,6 +256,7 @@ RUNNING: Rows = select(
 ).where(jobs.c.state == "running")
 
 # Steps that have a job which has not ended.
+UNENDED_IDS: Rows = select(jobs.c.id).where(jobs.c.state.in_(["waiting", "running", "paused"]))
 UNENDED: Rows = (
     select(jobs.c.pipeline, jobs.c.step)
     .where(jobs.c.state.in_(["waiting", "running", "paused"]))

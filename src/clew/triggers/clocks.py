@@ -16,8 +16,8 @@ from sqlalchemy import delete, select, update
 
 from clew.base import clock
 from clew.base.errors import ClewError
-from clew.base.schedules import schedule
 from clew.db import Database, Tx
+from clew.schedules import schedule
 from clew.triggers import tables
 from clew.triggers.conditions import Condition
 from clew.triggers.folding import DUE, POLLED, TICKED, beyond

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from clew.base.address import parse_address
 from clew.base.durations import said, seconds
 from clew.base.errors import Invalid
-from clew.base.schedules import schedule as schedule_of
+from clew.schedules import schedule as schedule_of
 
 Span: TypeAlias = str | float | timedelta
 Kind = Literal["all", "any", "event", "amount", "schedule", "query", "reading"]

@@ -12,7 +12,7 @@ from heapq import merge
 from clew.base import clock
 from clew.base.records import Event
 from clew.base.records.feeds import Replayed
-from clew.base.schedules import schedule
+from clew.schedules import schedule
 from clew.triggers.folding import (
     COMMITTED,
     DUE,

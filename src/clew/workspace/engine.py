@@ -13,6 +13,7 @@ from collections.abc import Callable
 from clew.base.errors import ClewError
 from clew.sources import Feeding
 from clew.workspace.acting import Acting
+from clew.workspace.keeping import drop_old_logs
 from clew.workspace.rooms import Rooms
 
 SLOW_ROUND_S = 0.5
@@ -46,6 +47,7 @@ class Engine:
     def recover(self) -> None:
         """Take up what an engine that died has left."""
         self._rooms.pipelines.recover()
+        drop_old_logs(self._rooms)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; waits for events where there is nothing to do.

@@ -6,7 +6,11 @@ Knows which rooms name what of the store; what is done with that is for repos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
+from msgspec.structs import replace
+
+from clew.base.clock import now
 from clew.base.keeping_verbs import Seen
 from clew.base.records.keeping import Checkup, Collected, Usage
 from clew.db import Tx
@@ -21,12 +25,15 @@ class Keeping:
     def gc(
         self, *, dry_run: bool = False, thorough: bool = False, wait_s: float = 60.0
     ) -> Collected:
-        """Free what nothing refers to."""
+        """Free what nothing refers to, and logs that are kept no longer."""
+        rooms, logs = self.rooms, 0
         if not dry_run:
-            self.rooms.environments.collect(self.rooms.pipelines.environments())
-        return self.rooms.repos.collect(
-            roots_of(self.rooms), dry_run=dry_run, thorough=thorough, wait_s=wait_s
+            rooms.environments.collect(rooms.pipelines.environments())
+            logs = drop_old_logs(rooms)
+        found = rooms.repos.collect(
+            roots_of(rooms), dry_run=dry_run, thorough=thorough, wait_s=wait_s
         )
+        return replace(found, logs=logs)
 
     def fsck(self, *, repair: bool = False, seen: Seen | None = None) -> Checkup:
         """Verify every byte, tree, commit and ref."""
@@ -38,6 +45,12 @@ class Keeping:
     def du(self, address: str = "") -> list[Usage]:
         """What every repo takes, or one repo, branch or commit."""
         return self.rooms.repos.usage(roots_of(self.rooms), address)
+
+
+def drop_old_logs(rooms: Rooms) -> int:
+    """Remove logs of jobs that are older than the setting says; of how many jobs."""
+    keep_s = rooms.settings.keep_logs_s
+    return rooms.pipelines.drop_logs(now() - timedelta(seconds=keep_s)) if keep_s else 0
 
 
 def roots_of(rooms: Rooms) -> Sequence[Callable[[Tx], Iterable[str]]]:

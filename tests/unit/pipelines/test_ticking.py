@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from clew.base.schedules import schedule
 from clew.pipelines import InputDefinition, PipelineDefinition, SourceDefinition
 from clew.pipelines.ticking import Ticks
+from clew.schedules import schedule
 
 HOURLY = SourceDefinition(name="hourly", repo="p/hourly", cron=schedule("@hourly"))
 

@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 
 def read(url, path, status=200):
-    answer = httpx2.get(url + path, headers={"Accept": "text/html"}, trust_env=False)
+    answer = httpx2.get(url + path, headers={"Accept": "text/html"}, trust_env=False, timeout=60)
     assert answer.status_code == status, answer.text[:2000]
     reader = Reader()
     reader.feed(answer.text)
@@ -127,14 +127,16 @@ def test_every_link_on_every_page_leads_somewhere(url, pages, verbs, fake):
     thing = verbs.why(verbs.prediction_list[0].id)
     verbs.why = lambda subject, down=False: thing
     verbs.change = lambda gid, real=verbs.change: real(fake.JUNE)
-    with httpx2.Client(base_url=url, trust_env=False, timeout=20) as http:
+    with httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
         for link in sorted(local - {""}):
             answer = http.get(link, headers={"Accept": "text/html"})
             assert answer.status_code < 400, link
 
 
 def test_what_users_wrote_is_text_never_markup(url, verbs, fake):
-    page = httpx2.get(f"{url}/jobs/{fake.ident('jobclean' + fake.BAD)}", trust_env=False).text
+    page = httpx2.get(
+        f"{url}/jobs/{fake.ident('jobclean' + fake.BAD)}", trust_env=False, timeout=60
+    ).text
     assert "&lt;b&gt;B6&lt;/b&gt;" in page
     assert "<b>B6</b>" not in page
 
@@ -181,7 +183,7 @@ def test_a_broken_page_is_a_page(url, verbs):
 
 def test_search_takes_any_id_to_its_page(url, verbs, fake):
     def goes(q):
-        answer = httpx2.get(f"{url}/search", params={"q": q}, trust_env=False)
+        answer = httpx2.get(f"{url}/search", params={"q": q}, trust_env=False, timeout=60)
         return answer.headers["location"]
 
     assert goes(fake.JUNE[:6]) == f"/changes/{fake.JUNE}"
@@ -193,7 +195,9 @@ def test_search_takes_any_id_to_its_page(url, verbs, fake):
 
 def test_triggers_and_sources_are_paused_resumed_and_set_off_from_their_pages(url, verbs):
     def post(path, **form):
-        answer = httpx2.post(url + path, data=form, headers={"Origin": url}, trust_env=False)
+        answer = httpx2.post(
+            url + path, data=form, headers={"Origin": url}, trust_env=False, timeout=60
+        )
         return answer.headers.get("location")
 
     trigger, source = f"/triggers/{P}/nightly", f"/sources/{P}/orders"
@@ -247,13 +251,15 @@ def test_a_job_shows_why_it_ran_and_what_it_read_undeclared(url, verbs):
 
 def test_a_verdict_leads_to_the_version_that_it_judged(url, verbs):
     verdict = verbs.verdict_list[1]
-    answer = httpx2.get(f"{url}/verdicts/{verdict.id}", trust_env=False)
+    answer = httpx2.get(f"{url}/verdicts/{verdict.id}", trust_env=False, timeout=60)
     assert answer.headers["location"] == f"/models/{verdict.model_version}#{verdict.id}"
 
 
 def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
     def post(path, **form):
-        answer = httpx2.post(url + path, data=form, headers={"Origin": url}, trust_env=False)
+        answer = httpx2.post(
+            url + path, data=form, headers={"Origin": url}, trust_env=False, timeout=60
+        )
         return answer.status_code, answer.headers.get("location")
 
     refused = verbs.versions[0].id

@@ -29,6 +29,8 @@ class Collected(Struct, frozen=True, kw_only=True):
     condemned_objects: int = 0
     condemned_bytes: int = 0
     waiting: tuple[str, ...] = ()
+    logs: int = 0
+    """Of how many jobs the log was older than ``CLEW_KEEP_LOGS``, and went."""
 
 
 class Problem(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.base.errors import Invalid
-from clew.base.schedules import schedule
+from clew.schedules import schedule
 
 
 def at(text: str) -> datetime:
