@@ -379,15 +379,20 @@ class Batches:
         """A datum has ended: for good, to be tried again, or for the handler of errors."""
         if item.failed is not None:
             yield Result(replace(item, failed=None), _handled(item.failed, report))
-        elif report.state != "failed":
+        elif report.state not in {"failed", "refused"}:
             yield Result(item, report)
-        elif (pause_s := self._tries.again(item, report.evidence)) is not None:
+        elif (pause_s := self._pause_s(item, report)) is not None:
             self._note(item, f"It failed and is tried again in {pause_s:.1f} s", report)
         elif self.place.step.policy.on_error is not None:
-            self._note(item, "It failed and its error is handled", report)
+            what = "was refused" if report.state == "refused" else "failed"
+            self._note(item, f"It {what} and its error is handled", report)
             self._pending.appendleft(replace(item, failed=report))
         else:
             yield Result(item, report)
+
+    def _pause_s(self, item: Item, report: Report) -> float | None:
+        """How long to wait for another try; None for none: what is refused would be again."""
+        return None if report.state == "refused" else self._tries.again(item, report.evidence)
 
     def _note(self, item: Item, what: str, report: Report) -> None:
         line = report.error.strip().splitlines()[0] if report.error.strip() else "no message"
@@ -489,7 +494,7 @@ def _id(batch: _Batch, at: int) -> str:
 def _failure(report: Report) -> dict[str, str]:
     """What the handler of errors is told."""
     line, _, traceback = report.error.partition("\n\n")
-    code = str(report.evidence.get("code", ""))
+    code = "step.refused" if report.state == "refused" else str(report.evidence.get("code", ""))
     return {"code": code, "message": line, "traceback": traceback}
 
 
