@@ -7,13 +7,16 @@ client of a remote workspace do not pay for the rooms of the embedded one.
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from clew.base.errors import NotFound
 from clew.base.running import running_server
 from clew.base.settings import Settings, read_settings
+from clew.base.tracking import Tracking
 
 if TYPE_CHECKING:
     from clew.base.verbs import Verbs
@@ -26,7 +29,8 @@ def connect(
 
     The one at ``url`` (else CLEW_URL); else the one in ``directory`` or above it: through its
     server where one is running, on its files where not. ``working`` says that user code is about
-    to run, so that on files a worker can start ahead.
+    to run, so that on files a worker can start ahead. In a notebook, what it trains from then on is
+    logged to the server's MLflow.
 
     Raises:
         NotFound: ``workspace.missing`` where there is none.
@@ -35,10 +39,10 @@ def connect(
     settings = read_settings(os.environ, Path(directory))
     target = url or settings.url
     if target:
-        return _remote(target, token or settings.token)
+        return _remote(target, token or settings.token, settings)
     server = running_server(settings.home)
     if server is not None:
-        return _remote(server.url, token or settings.token or server.token)
+        return _remote(server.url, token or settings.token or server.token, settings)
     return connect_embedded(settings, working=working)
 
 
@@ -58,6 +62,20 @@ def connect_embedded(settings: Settings, *, create: bool = False, working: bool 
     return cast("Verbs", workspace.open_workspace(settings, create=create, working=working))
 
 
-def _remote(url: str, token: str) -> Verbs:
+def _remote(url: str, token: str, settings: Settings) -> Verbs:
+    if "ipykernel" in sys.modules and settings.autolog and find_spec("mlflow") is not None:
+        _log_training(url, token)
     client = import_module("clew.client")
     return cast("Verbs", client.RemoteWorkspace(url, token=token))
+
+
+def _log_training(url: str, token: str) -> None:
+    """Let MLflow log what this notebook trains from now on, unless it logs elsewhere already."""
+    if os.environ.get("MLFLOW_TRACKING_URI", url) != url:
+        return
+    tracking = Tracking()
+    tracking.begin(url, token)
+    notebook = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
+    for name, value in tracking.variables("", notebook).items():
+        os.environ.setdefault(name, value)
+    import_module("clew.compute").listen(on=True)
