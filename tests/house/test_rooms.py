@@ -191,7 +191,6 @@ def test_below_the_workspace_nobody_reads_the_environment():
 
 
 ENVIRONMENT_OF_A_CHILD = {
-    "compute/autologging.py",  # puts back what user code has set for MLflow
     "compute/auditing.py",  # hears, in a worker, what user code asks the environment for
     "pipelines/definitions.py",  # variables that a step depends on, as its workers have them
     "compute/process.py",  # hands its own environment on to the worker

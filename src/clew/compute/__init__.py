@@ -13,7 +13,6 @@ from clew.compute.running import describe as describe_error
 from clew.compute.snapshots import load_function, load_module
 
 if TYPE_CHECKING:
-    from clew.compute.autologging import listen
     from clew.compute.clusters import RayPool
 
 __all__ = [
@@ -27,9 +26,8 @@ __all__ = [
     "RayPool",
     "Witness",
     "describe_error",
-    "listen",
     "load_function",
     "load_module",
 ]
 
-__getattr__ = on_demand(__name__, {"RayPool": "clusters", "listen": "autologging"})
+__getattr__ = on_demand(__name__, {"RayPool": "clusters"})

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from clew.base.autologging import autologging
 from clew.base.errors import ClewError, Conflict, NotFound
-from clew.compute.autologging import autologging
 from clew.compute.call import LOG_BYTES, CallContext, CallError, Message
 from clew.compute.frames import NOTHING, Done, Run, decode, encode_or_refuse
 from clew.compute.snapshots import bind

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from clew.base.autologging import listen
 from clew.base.errors import NotFound
 from clew.base.running import running_server
 from clew.base.settings import Settings, read_settings
@@ -78,4 +79,4 @@ def _log_training(url: str, token: str) -> None:
     notebook = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
     for name, value in tracking.variables("", notebook).items():
         os.environ.setdefault(name, value)
-    import_module("clew.compute").listen(on=True)
+    listen(on=True)

@@ -11,8 +11,7 @@ if {notebook}:
     sys.modules["ipykernel"] = types.ModuleType("ipykernel")  # what a kernel has loaded
 import clew
 clew.connect("http://127.0.0.1:9", token="secret").close()
-from clew.compute import listen
-heard = any(type(one).__module__ == "clew.compute.autologging" and one.active
+heard = any(type(one).__module__ == "clew.base.autologging" and one.active
             for one in sys.meta_path)
 print(os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get("MLFLOW_TRACKING_TOKEN"),
       os.environ.get("MLFLOW_EXPERIMENT_NAME"), heard, "mlflow" in sys.modules)

@@ -54,7 +54,7 @@ class _Finder:
         try:
             _set_off()
         except Exception:
-            logging.getLogger("clew.compute").exception("autologging could not begin")
+            logging.getLogger("clew").exception("autologging could not begin")
 
 
 _finder = _Finder()
