@@ -30,6 +30,7 @@ from clew.experiments.pareto import front
 from clew.experiments.ranks import in_ranks
 from clew.experiments.samplers import Sampler
 from clew.experiments.searchers import (
+    WAIT,
     Action,
     Progress,
     best,
@@ -298,8 +299,8 @@ class Search:
         return min(MOST_LINGER_S, behind * self._brief_s() / 2) if behind > 0 else 0.0
 
     def _next_action(self) -> Action:
-        if self._spent():
-            return Action(kind="wait")
+        if self._tracks and self._spent():  # one trial there must be
+            return WAIT
         seen = self._progress()
         action = next_action(self._rules, seen)
         if action.kind == "start" and self._is_flat():

@@ -157,6 +157,15 @@ def test_a_budget_that_runs_out_ends_the_search_with_the_best_it_has(
     assert [(t.state, t.step) for t in others] in ([], [("stopped", 0)])
 
 
+def test_a_budget_that_is_too_small_for_anything_still_gives_one_trial(
+    house: Any, inline: Any
+) -> None:
+    house.write(TRAINING)
+    definition = random(metric="loss", trials=5, max_steps=1, max_time_s=1e-9)
+    result = house.search(inline, definition, SPACE)
+    assert len(trials_of(house, inline, result)) == 1
+
+
 def test_limits_count_time_cost_and_what_is_flat() -> None:
     definition = random(metric="loss", trials=9, max_time_s=10, max_cost_s=30, patience=2)
     assert spent(definition, 9.9, 29.9) == ""
