@@ -287,6 +287,7 @@ class Engine:
                 if thread is here:
                     del self._running[name]
                     self._left.add(job_id)
+                    self._changed.set()
 
     def _heir(self, tx: Tx, ended: Job, step: StepDefinition) -> Heir | None:
         """A job that waited for one that ends in ``tx``, if it may start at once.
