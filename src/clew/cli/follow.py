@@ -65,6 +65,7 @@ class Board:
         self._out = out
         self._jobs: dict[str, Job] = {}
         self._notes: dict[str, str] = {}
+        self._told = set[str]()
         self._trials: dict[str, int] = {}
         self._live: Live | None = None
 
@@ -89,11 +90,11 @@ class Board:
             job = self._clew.job(event.subject)
         except ClewError:
             return  # the row is gone or the server is restarting; the next event shows it
-        ended_before = job.id in self._jobs and self._jobs[job.id].finished_at is not None
         self._jobs[job.id] = job
         if self._live is not None:
             self._live.update(Group(*(self._line(one) for one in self._jobs.values())))
-        elif job.finished_at is not None and not ended_before and not sys.stdout.isatty():
+        elif event.kind == "job.ended" and job.id not in self._told and not sys.stdout.isatty():
+            self._told.add(job.id)  # at its own event, so that lines stand in the order of ends
             self._out.print(self._line(job), no_wrap=True, overflow="ellipsis")
 
     def _see_trial(self, event: Event) -> None:
