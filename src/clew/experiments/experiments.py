@@ -37,6 +37,7 @@ from clew.experiments.priors import Prior, prior_of
 from clew.experiments.ranks import in_ranks, most_ranks
 from clew.experiments.samplers import Sampler
 from clew.experiments.search import Search
+from clew.experiments.shares import Shares
 from clew.experiments.spaces import Distribution, Space
 from clew.experiments.studies import Told, importances
 from clew.lineage import Lineage
@@ -72,6 +73,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         self._store = store
         self._lineage = lineage
         self._compute = compute
+        self._shares = Shares()
         self._importances: dict[str, list[Importance]] = {}
 
     def search(
@@ -96,6 +98,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         policy: TrialPolicy | None = None,
         ranks: Ranks | None = None,
         fork: Fork | None = None,
+        priority: int = 0,
         cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda _total, _done: None,
         parameters: Mapping[str, Any] | None = None,
@@ -130,6 +133,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             placement: Labels that the machine must have.
             ranks: How many processes train each trial together; None for one, as a plain call.
             environment: Variables that are set for the trials; ``{trial}`` is the id of each.
+            priority: Of searches that go on at once, one with a higher one has the slots that it
+                wants; trials of others pause at their next step, and go on when slots are free.
             fork: What to search in place of ``definition``, ``space`` and ``initial``.
             policy: How trials are run and kept: restarts, checkpoints that stay.
             cancelled: Asked ten times a second: whether to give up.
@@ -173,6 +178,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             declared=tuple(declared),
             heard=heard,
             policy=policy or TrialPolicy(),
+            priority=priority,
             start=fork.start if fork is not None else 0,
             seed=fork.seed if fork is not None else None,
         )
@@ -288,16 +294,22 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
     ) -> None:
         if journal.state != "running":
             journal.reopen()
+        crew = Crew(self._compute, each=most_ranks(order.ranks, order.space))
+        seat = self._shares.join(order.priority, crew.size)
         search = Search(
             order,
             journal,
-            Crew(self._compute, each=most_ranks(order.ranks, order.space)),
+            crew,
             self._sampler(order, journal.prior),
+            seat,
             store=self._store.address,
             cancelled=cancelled,
             progress=progress,
         )
-        search.run()
+        try:
+            search.run()
+        finally:
+            seat.leave()
 
     def _sampler(self, order: Order, experiment: str | None) -> Sampler:
         """The sampler of a search, with what it is given of an earlier one."""

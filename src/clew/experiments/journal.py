@@ -68,6 +68,7 @@ class Order(Struct, frozen=True, kw_only=True):
     heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
     policy: TrialPolicy = field(default_factory=TrialPolicy)
     ranks: Ranks | None = None
+    priority: int = 0
     start: int = 0
     seed: int | None = None
 

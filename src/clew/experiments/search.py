@@ -39,6 +39,7 @@ from clew.experiments.searchers import (
     next_action,
     rules_of,
 )
+from clew.experiments.shares import Seat
 from clew.experiments.spaces import trial_seed
 from clew.experiments.tracks import Track, further
 
@@ -70,6 +71,7 @@ class Search:
         journal: Journal,
         crew: Crew,
         sampler: Sampler,
+        seat: Seat,
         *,
         store: str,
         cancelled: Callable[[], bool],
@@ -78,6 +80,11 @@ class Search:
         self._order = order
         self._journal = journal
         self._crew = crew
+        self._seat = seat
+        self._share = crew.size
+        """How many trials may run now; the rest of the slots belongs to other searches."""
+        self._could_use = True
+        """Whether it had something to do with more slots, when it decided last."""
         self._store = store
         self._cancelled = cancelled
         self._tell = progress
@@ -112,7 +119,7 @@ class Search:
         try:
             with self._crew:
                 self._resume()
-                while (self._running or self._held()) and not self._is_cut_short():
+                while self._goes_on() and not self._is_cut_short():
                     rest_s = self._journal.rest_s(PATIENCE_S)
                     self._turn(self._crew.news(rest_s, self._linger_s()))
             self._call_back()
@@ -180,8 +187,10 @@ class Search:
         track.reach(self._definition, self._rules.rungs(track.number), end=not value["paused"])
         if value["paused"]:
             track.state = "paused"
-            if self._is_short(track) and not track.held:
-                track.held = "due"  # it was told to pause, and to go on before it had
+            if self._is_short(track):
+                track.held = track.held or "due"  # told to pause, and to go on before it had
+            elif track.held == "preempted":
+                track.held = ""  # it waits at its rung as any other
             self._journal.pause(track)
         else:
             track.state = "done"
@@ -230,9 +239,33 @@ class Search:
                 self._crew.pause(track.number, False)
                 waits = track.state == "paused" and self._is_short(track)
                 track.held = "due" if waits else ""
+        more = self._take_share()
         after = [(track.state, track.held) for track in self._tracks]
         self._touched |= {n for n, one in enumerate(after) if one != before[n]}
-        return before != after
+        return more or before != after
+
+    def _take_share(self) -> bool:
+        """Ask which part of the slots it has; give up what a higher priority needs.
+
+        Whether it has more than before.
+        """
+        before, size = self._share, self._crew.size
+        wants = size if self._could_use else len(self._running)
+        self._share, outranked = self._seat.ask(size, wants)
+        going = [self._tracks[number] for number in sorted(self._running)]
+        staying = [track for track in going if not track.held]
+        for track in staying[self._share :] if outranked else ():
+            track.held = "preempted"
+            self._crew.pause(track.number, True)
+        free = self._share - len(staying)
+        for track in [track for track in self._tracks if track.held == "preempted"][: max(0, free)]:
+            self._crew.pause(track.number, False)
+            track.held = "due" if track.state == "paused" else ""
+        return self._share > before
+
+    def _goes_on(self) -> bool:
+        starved = self._could_use and self._share == 0
+        return bool(self._running) or self._held() or starved
 
     def _cancel(self, track: Track) -> None:
         self._unwanted.add(track.number)
@@ -269,16 +302,18 @@ class Search:
         for asked in asking:
             self._answers.append((asked, self._next_target(asked)))
         for track in self._tracks:
-            if track.held == "due" and len(self._running) < self._crew.size:
+            if track.held == "due" and len(self._running) < self._share:
                 track.held = ""
                 self._send(track, track.target)
-        while len(self._running) < self._crew.size + self._ahead():
+        while len(self._running) < self._share + self._ahead():
             action = self._next_action()
             if action.kind == "start":
                 self._tracks.append(self._draw(action.number))
             elif action.kind != "promote":
+                self._could_use = False
                 return
             self._send(self._tracks[action.number], self._rules.rungs(action.number)[action.rung])
+        self._could_use = True
 
     def _ahead(self) -> int:
         """How many trials may wait behind those that run, so that short ones need no turn each.

@@ -79,6 +79,7 @@ class TrainRunner:
             policy=step.policy.trials,
             ranks=ranks_of(step.options),
             fork=self._experiments.fork_of(job.id),
+            priority=job.priority,
             cancelled=run.cancelled,
             progress=lambda total, done: run.progress(done, total),
             parameters=step.parameters,
