@@ -1,6 +1,6 @@
 """Which digit is it? A small network that several processes train, on GPUs where there are some.
 
-Needs PyTorch: pip install "clew[torch]". What differs from a script for torchrun is one line for
+Needs PyTorch (pip install torch). What differs from a script for torchrun is one line for
 each of: restore, steps, report, checkpoint.
 """
 

@@ -81,4 +81,4 @@ def watching(most):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else max(1, min(2, len(clew.gpus())) or 2))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else min(2, len(clew.gpus())) or 2)
