@@ -183,7 +183,7 @@ class Context:
     def send(self, message):
         self.said.append(message)
     def ask(self, message):
-        return {"target": message["step"]}
+        return {"pause": False} if message["kind"] == "pulse" else {"target": message["step"]}
 
 def run(home, start, target, tree):
     scratch = home / f"scratch-{start}-{target}"
