@@ -12,7 +12,7 @@ from clew.base.errors import Unavailable
 from clew.compute.gpus import Gpu, gpus, lease, read_gpus, visible
 from clew.compute.rank_variables import Meeting, Seat, variables
 
-# As nvidia-smi printed it, with ids made up: one H200; a workstation, one of whose two cards does
+# Written in the format of nvidia-smi: one H200; a workstation, one of whose two cards does
 # not tell its load; a machine with a card that has fallen off the bus.
 H200 = "0, GPU-5d1c3a4e-1f0b-7c2d-9e8f-0a1b2c3d4e5f, NVIDIA H200, 143771, 1, 0\n"
 WORKSTATION = """\
@@ -33,7 +33,7 @@ def card(number: int) -> Gpu:
 
 
 def program(directory: Path, text: str, status: int = 0) -> str:
-    """A directory for PATH with a program of that name that prints what was recorded."""
+    """A directory for PATH with a program of that name that prints a text."""
     directory.mkdir(exist_ok=True)
     file = directory / "nvidia-smi"
     file.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {status}\n")
