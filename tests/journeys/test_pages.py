@@ -194,7 +194,8 @@ def test_a_trial_and_its_line_light_up_together(opened, verbs):
     page = opened(f"/experiments/{verbs.detail.experiment.id}")
     page.locator("tr[data-trial='4']").hover()
     page.locator("g.trial.lit[data-trial='4']").first.wait_for()
-    assert page.locator("g.trial.lit").count() == 2
+    of_it = page.locator("g.trial[data-trial='4']").count()
+    assert page.locator("g.trial.lit").count() == of_it >= 2
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened):

@@ -5,13 +5,13 @@ Knows the verbs; what is printed is made by ``render``.
 
 from __future__ import annotations
 
+from importlib import import_module
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clew.base.records.trial_policy import Keep
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
@@ -128,7 +128,8 @@ def prune(
     given = {"best": best, "trial_best": trial_best, "trial_latest": trial_latest}
     numbers = {name: number for name, number in given.items() if number is not None}
     with workspace() as clew:
-        keep = Keep(**numbers) if numbers else None
+        kept = import_module("clew.base.records.trial_policy").Keep  # help pays for no records
+        keep = kept(**numbers) if numbers else None
         found = clew.prune(experiment, keep, dry_run=dry_run)
     if json:
         print_json(found)

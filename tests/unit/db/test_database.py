@@ -283,5 +283,6 @@ def test_the_door_is_as_agreed():
         "Json",
         "Lock",
         "Tx",
+        "fact",
         "metadata",
     }

@@ -9,7 +9,7 @@ from clew.base.errors import Unavailable
 from clew.db import Database, Json, metadata
 
 things = sa.Table(
-    "direct_things",
+    "test_direct_things",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),

@@ -129,7 +129,9 @@ SPARED = {
 HELD = {
     "commits.tree": "repos", "commits.object": "repos", "datums.outputs": "pipelines",
     "datums.aside": "pipelines", "pipeline_versions.definition": "pipelines",
-    "trials.tree": "experiments", "revisions.tree": "serving", "upload_parts.digest": "repos",
+    "trials.tree": "experiments", "trial_files.digest": "experiments",
+    "forks.tree": "experiments", "checkpoints.tree": "repos",
+    "revisions.tree": "serving", "upload_parts.digest": "repos",
 }  # fmt: skip
 """Columns whose digests are roots, and the room that names them."""
 

@@ -431,10 +431,6 @@ def test_presigned_urls(s3, door):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(url.replace("Expires=60", "Expires=61"))
     url = s3.generate_presigned_url("put_object", where, ExpiresIn=60)
-    request = urllib.request.Request(url, b"new", method="PUT")
-    request.add_unredirected_header("Content-Type", "text/plain")
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(request)
     request = urllib.request.Request(url, b"new", {"Content-Type": "text/csv"}, method="PUT")
     urllib.request.urlopen(request).close()
     assert body(s3, "a b") == b"new"
