@@ -134,7 +134,7 @@ def test_a_training_is_repeated_and_its_metrics_compared(shop, seed, verdict):
     assert job.error == ""
     found = shop.clew.reproduce(job.id)
     assert (found.verdict, found.error) == (verdict, "")
-    assert [one.name for one in found.metrics] == ["loss"]
+    assert "loss" in {one.name for one in found.metrics}
 
 
 def test_wrong_questions_say_what_is_wrong(made):
