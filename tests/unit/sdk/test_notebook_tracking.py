@@ -28,7 +28,7 @@ def said(monkeypatch, *, notebook, **environ):
 
 
 def test_a_notebook_logs_to_the_server_that_it_connects_to(monkeypatch):
-    told = said(monkeypatch, notebook=True, JPY_SESSION_NAME="/work/flights.ipynb")
+    told = said(monkeypatch, notebook=True, JPY_SESSION_NAME="/lab/flights.ipynb")
     assert told == ["http://127.0.0.1:9", "secret", "flights", "True", "False"]
 
 
