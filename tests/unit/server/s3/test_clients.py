@@ -431,6 +431,12 @@ def test_presigned_urls(s3, door):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(url.replace("Expires=60", "Expires=61"))
     url = s3.generate_presigned_url("put_object", where, ExpiresIn=60)
+    for kind in ("text/plain", "text/csv"):
+        late = url.replace("Expires=60", "Expires=61")
+        request = urllib.request.Request(late, b"bad", {"Content-Type": kind}, method="PUT")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
+    assert body(s3, "a b") == b"hello"
     request = urllib.request.Request(url, b"new", {"Content-Type": "text/csv"}, method="PUT")
     urllib.request.urlopen(request).close()
     assert body(s3, "a b") == b"new"
