@@ -12,6 +12,7 @@ import clew
 WEATHER = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
 WORDS = ["carrier", "origin", "dest"]
 NUMBERS = ["weekday", "minute", "distance", *WEATHER]
+BOOSTING = {"categorical_features": [0, 1, 2], "warm_start": True, "early_stopping": False}
 
 late = clew.Pipeline("late-flights")
 flights = late.source("flights")
@@ -21,13 +22,10 @@ weather = late.source("weather")
 @late.step(flights.glob("/*.parquet"), per="file")
 def clean(month: pl.DataFrame) -> pl.DataFrame:
     """Flights that arrived, with what the schedule says of them and how late they were."""
-    return month.filter(pl.col("arr_delay").is_not_null()).select(
-        pl.col("time_hour").alias("departs"),
-        pl.col("time_hour").dt.date().alias("date"),
-        pl.col("time_hour").dt.weekday().alias("weekday"),
-        (pl.col("hour") * 60 + pl.col("minute")).alias("minute"),
-        *WORDS, "distance", "arr_delay",
-    )  # fmt: skip
+    hour, minute = pl.col("time_hour"), pl.col("hour") * 60 + pl.col("minute")
+    landed = month.filter(pl.col("arr_delay").is_not_null())
+    plan = {"departs": hour, "date": hour.dt.date(), "weekday": hour.dt.weekday(), "minute": minute}
+    return landed.select(*WORDS, "distance", "arr_delay", **plan)
 
 
 @late.expect(clean)
@@ -42,13 +40,10 @@ def plausible(t: clew.Table) -> None:
 @late.step(clean, weather)
 def features(clean: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
     """Each flight with the latest weather that was known three hours before it left."""
-    known = weather.select("origin", pl.col("time_hour").alias("observed"), *WEATHER)
-    asked = clean.with_columns((pl.col("departs") - pl.duration(hours=3)).alias("asked"))
-    joined = asked.sort("asked").join_asof(
-        known.sort("observed"), left_on="asked", right_on="observed", by="origin",
-        tolerance="6h", check_sortedness=False,
-    )  # fmt: skip
-    return joined.select("date", *WORDS, *NUMBERS, (pl.col("arr_delay") > 30).alias("late"))
+    seen = weather.select("origin", *WEATHER, asof="time_hour").sort("asof")
+    asked = clean.with_columns(asof=pl.col("departs") - pl.duration(hours=3)).sort("asof")
+    joined = asked.join_asof(seen, on="asof", by="origin", tolerance="6h", check_sortedness=False)
+    return joined.select("date", *WORDS, *NUMBERS, late=pl.col("arr_delay") > 30)
 
 
 @late.train(
@@ -56,25 +51,18 @@ def features(clean: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
     target="late",
     test=clew.holdout(0.25, by="date"),
     search=clew.asha(metric="roc_auc", mode="max", trials=9, max_steps=9),
-    space={
-        "learning_rate": clew.loguniform(0.02, 0.3),
-        "max_leaf_nodes": clew.randint(8, 64),
-        "l2_regularization": clew.loguniform(1e-3, 10),
-    },
+    space={"learning_rate": clew.loguniform(0.02, 0.3), "max_leaf_nodes": clew.randint(8, 64)},
 )
 def model(data: pl.DataFrame, trial: clew.Trial) -> object:
     """Gradient boosting, ten trees a step; the last fifth of the days judges the trials."""
     cut = data["date"].unique().sort()[-data["date"].n_unique() // 5]
     fit, judge = data.filter(pl.col("date") < cut), data.filter(pl.col("date") >= cut)
     encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    boost = HistGradientBoostingClassifier(
-        **trial.params, warm_start=True, categorical_features=[0, 1, 2],
-        early_stopping=False, random_state=trial.seed,
-    )  # fmt: skip
     columns = make_column_transformer((encode, WORDS), ("passthrough", NUMBERS))
+    boost = HistGradientBoostingClassifier(**trial.params, **BOOSTING, random_state=trial.seed)
     forest = trial.restore() or make_pipeline(columns, boost)
     for step in trial.steps():
-        forest[-1].set_params(max_iter=10 * step)
+        forest.set_params(histgradientboostingclassifier__max_iter=10 * step)
         forest.fit(fit.select(WORDS + NUMBERS), fit["late"])
         chances = forest.predict_proba(judge.select(WORDS + NUMBERS))[:, 1]
         trial.report(step, roc_auc=roc_auc_score(judge["late"], chances))

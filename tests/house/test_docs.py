@@ -38,7 +38,7 @@ from clew.base.ids import ALPHABET
 from clew.base.records import JOB_STATES
 from clew.base.settings import VARIABLES
 from clew.base.verbs import Verbs
-from clew.cli.app import app as commands
+from clew.cli.app import tree as commands
 from clew.cli.frame import EXIT_CODES
 from clew.quality import Column, Table
 from clew.server import create_app
@@ -289,7 +289,7 @@ def leaves(tree: object, above: str = "") -> Iterator[tuple[str, object]]:
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:
-    tree = get_command(commands)
+    tree = get_command(commands())
     wrong = []
     for name, command in leaves(tree):
         text = section(f"`clew {name}`")
@@ -460,7 +460,7 @@ def test_every_open_inference_path_is_in_the_reference() -> None:
 
 
 def test_every_command_that_an_error_names_exists() -> None:
-    known = set(get_command(commands).commands)  # type: ignore[attr-defined]
+    known = set(get_command(commands()).commands)  # type: ignore[attr-defined]
     wrong = set()
     for node in nodes_of_source():
         hints = [word.value for word in getattr(node, "keywords", []) if word.arg == "hint"]

@@ -166,6 +166,11 @@ def test_no_file_is_a_wall():
     assert not long
 
 
+def test_the_example_of_the_whole_loop_fits_the_eighty_lines_that_are_promised():
+    example = SOURCE / "templates" / "late_flights" / "flights.py"
+    assert len(example.read_text().splitlines()) <= 80
+
+
 def test_every_file_says_what_it_is_for_and_what_it_does_not_know():
     silent = [
         path.relative_to(SOURCE).as_posix()

@@ -8,31 +8,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import getdoc
 from typing import NoReturn
 
 import typer
 
 from clew.base.errors import ClewError, Invalid, Unavailable
-from clew.cli import (
-    commits,
-    control,
-    data,
-    differing,
-    feeds,
-    files,
-    history,
-    keeping,
-    knowing,
-    models,
-    planning,
-    project,
-    querying,
-    questions,
-    trials,
-    triggers,
-    versions,
-    work,
-)
 from clew.cli.frame import EXIT_CODES, report_error
 
 DAILY = "Every day"
@@ -40,104 +23,126 @@ DATA = "Data"
 WORK = "Work"
 MODELS = "Models and endpoints"
 
+_HELP = {"-h", "--help"}
 INTERRUPTED = 130
 _PATIENT = (200_000, 20, 20)
 """Thresholds of the garbage collector: loading libraries makes many objects and no garbage."""
 
-app = typer.Typer(
-    name="clew",
-    help="Follow the thread: data → pipeline → model → endpoint → prediction, and back.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "init": (DAILY, "project.init"),
+    "apply": (DAILY, "work.apply"),
+    "put": (DAILY, "files.put"),
+    "get": (DAILY, "files.get"),
+    "ls": (DAILY, "data.ls"),
+    "log": (DAILY, "history.log"),
+    "diff": (DAILY, "differing.diff"),
+    "sql": (DAILY, "querying.sql"),
+    "status": (DAILY, "questions.status"),
+    "plan": (DAILY, "planning.plan"),
+    "why": (DAILY, "questions.why"),
+    "predict": (DAILY, "models.predict"),
+    "deploy": (DAILY, "models.deploy"),
+    "rollback": (DAILY, "models.rollback"),
+    "server": (DAILY, "project.server"),
+    "demo": (DAILY, "project.demo"),
+    "doctor": (DAILY, "project.doctor"),
+    "upgrade": (DAILY, "project.upgrade"),
+    "repos": (DATA, "data.repos"),
+    "create": (DATA, "data.create"),
+    "show": (DATA, "history.show"),
+    "tree": (DATA, "versions.tree"),
+    "cat": (DATA, "versions.cat"),
+    "find": (DATA, "versions.find"),
+    "profile": (DATA, "versions.profile"),
+    "merge": (DATA, "versions.merge"),
+    "append": (DATA, "commits.append"),
+    "cp": (DATA, "commits.copy"),
+    "rm": (DATA, "commits.remove"),
+    "squash": (DATA, "versions.squash"),
+    "drop": (DATA, "versions.drop"),
+    "delete": (DATA, "versions.delete"),
+    "gc": (DATA, "keeping.gc"),
+    "fsck": (DATA, "keeping.fsck"),
+    "du": (DATA, "keeping.du"),
+    "rebuild": (DATA, "keeping.rebuild"),
+    "run": (WORK, "work.run"),
+    "wait": (WORK, "work.wait"),
+    "jobs": (WORK, "work.jobs"),
+    "job": (WORK, "work.job"),
+    "logs": (WORK, "control.logs"),
+    "cancel": (WORK, "control.cancel"),
+    "pause": (WORK, "control.pause"),
+    "resume": (WORK, "control.resume"),
+    "retry": (WORK, "control.retry"),
+    "restart": (WORK, "control.restart"),
+    "sources": (WORK, "feeds.sources"),
+    "source": (WORK, "feeds.source"),
+    "triggers": (WORK, "triggers.triggers"),
+    "trigger": (WORK, "triggers.trigger"),
+    "backtest": (WORK, "triggers.backtest"),
+    "accept": (WORK, "knowing.accept"),
+    "verify": (WORK, "knowing.verify"),
+    "reproduce": (WORK, "knowing.reproduce"),
+    "experiments": (WORK, "work.experiments"),
+    "experiment": (WORK, "work.experiment"),
+    "trial": (WORK, "trials.trial"),
+    "checkpoints": (WORK, "trials.checkpoints"),
+    "prune": (WORK, "trials.prune"),
+    "fork": (WORK, "trials.fork"),
+    "continue": (WORK, "trials.continue_"),
+    "models": (MODELS, "models.models"),
+    "model": (MODELS, "models.model"),
+    "endpoints": (MODELS, "models.endpoints"),
+    "predictions": (MODELS, "models.predictions"),
+    "drift": (MODELS, "models.drift"),
+    "commit": (DATA, "commits.commit"),
+    "branch": (DATA, "versions.branch"),
+    "tag": (DATA, "versions.tag"),
+}
+"""Of each command the panel of the help that it stands in, and where in this room it is written."""
 
-for panel, name, command in (
-    (DAILY, "init", project.init),
-    (DAILY, "apply", work.apply),
-    (DAILY, "put", files.put),
-    (DAILY, "get", files.get),
-    (DAILY, "ls", data.ls),
-    (DAILY, "log", history.log),
-    (DAILY, "diff", differing.diff),
-    (DAILY, "sql", querying.sql),
-    (DAILY, "status", questions.status),
-    (DAILY, "plan", planning.plan),
-    (DAILY, "why", questions.why),
-    (DAILY, "predict", models.predict),
-    (DAILY, "deploy", models.deploy),
-    (DAILY, "rollback", models.rollback),
-    (DAILY, "server", project.server),
-    (DAILY, "demo", project.demo),
-    (DAILY, "doctor", project.doctor),
-    (DAILY, "upgrade", project.upgrade),
-    (DATA, "repos", data.repos),
-    (DATA, "create", data.create),
-    (DATA, "show", history.show),
-    (DATA, "tree", versions.tree),
-    (DATA, "cat", versions.cat),
-    (DATA, "find", versions.find),
-    (DATA, "profile", versions.profile),
-    (DATA, "merge", versions.merge),
-    (DATA, "append", commits.append),
-    (DATA, "cp", commits.copy),
-    (DATA, "rm", commits.remove),
-    (DATA, "squash", versions.squash),
-    (DATA, "drop", versions.drop),
-    (DATA, "delete", versions.delete),
-    (DATA, "gc", keeping.gc),
-    (DATA, "fsck", keeping.fsck),
-    (DATA, "du", keeping.du),
-    (DATA, "rebuild", keeping.rebuild),
-    (WORK, "run", work.run),
-    (WORK, "wait", work.wait),
-    (WORK, "jobs", work.jobs),
-    (WORK, "job", work.job),
-    (WORK, "logs", control.logs),
-    (WORK, "cancel", control.cancel),
-    (WORK, "pause", control.pause),
-    (WORK, "resume", control.resume),
-    (WORK, "retry", control.retry),
-    (WORK, "restart", control.restart),
-    (WORK, "sources", feeds.sources),
-    (WORK, "source", feeds.source),
-    (WORK, "triggers", triggers.triggers),
-    (WORK, "trigger", triggers.trigger),
-    (WORK, "backtest", triggers.backtest),
-    (WORK, "accept", knowing.accept),
-    (WORK, "verify", knowing.verify),
-    (WORK, "reproduce", knowing.reproduce),
-    (WORK, "experiments", work.experiments),
-    (WORK, "experiment", work.experiment),
-    (WORK, "trial", trials.trial),
-    (WORK, "checkpoints", trials.checkpoints),
-    (WORK, "prune", trials.prune),
-    (WORK, "fork", trials.fork),
-    (WORK, "continue", trials.continue_),
-    (MODELS, "models", models.models),
-    (MODELS, "model", models.model),
-    (MODELS, "endpoints", models.endpoints),
-    (MODELS, "predictions", models.predictions),
-    (MODELS, "drift", models.drift),
-):
-    app.command(name=name, rich_help_panel=panel)(command)
 
-for group_name, group in (
-    ("commit", commits.commit),
-    ("branch", versions.branch),
-    ("tag", versions.tag),
-):
-    app.add_typer(group, name=group_name, rich_help_panel=DATA)
+def tree(words: Sequence[str] | None = None) -> typer.Typer:
+    """The commands; with the ``words`` of a call, no more of them than that call asks for."""
+    app = typer.Typer(
+        name="clew",
+        help="Follow the thread: data → pipeline → model → endpoint → prediction, and back.",
+        callback=_all,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    asked = words[0] if words else ""
+    for name in (asked,) if asked in COMMANDS else COMMANDS:
+        panel, place = COMMANDS[name]
+        file, _, attribute = place.partition(".")
+        command = getattr(import_module(f"clew.cli.{file}"), attribute)
+        if words is not None and (not asked or asked in _HELP):
+            app.command(name=name, help=_said(command), rich_help_panel=panel)(_all)
+        elif isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name=name, rich_help_panel=panel)(command)
+    return app
+
+
+def _all() -> None:
+    """What has no options of its own: all of Clew, and a command of which only the name is told."""
+
+
+def _said(command: Callable[..., None] | typer.Typer) -> str:
+    return str(command.info.help if isinstance(command, typer.Typer) else getdoc(command))
 
 
 def main() -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 and up see ``EXIT_CODES``."""
     gc.set_threshold(*_PATIENT)
     try:
+        app = tree(None if "_CLEW_COMPLETE" in os.environ else sys.argv[1:])
         if "--json" in sys.argv:
-            _run_for_programs()
+            _run_for_programs(app)
         app()
     except ClewError as error:
         _end(error)
@@ -157,7 +162,7 @@ def main() -> None:
             gc.freeze()  # the process ends: what is loaded need not be searched for garbage
 
 
-def _run_for_programs() -> NoReturn:
+def _run_for_programs(app: typer.Typer) -> NoReturn:
     """Run one command; a wrong call is told as any other error, and not drawn for people."""
     try:
         sys.exit(app(prog_name="clew", standalone_mode=False))

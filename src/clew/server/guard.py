@@ -150,7 +150,7 @@ def _check_host(host: str, allowed: frozenset[str]) -> None:
 
 
 def _check_origin(request: Request, *, forms: bool) -> None:
-    """Same origin or none; a form of a page must say where it comes from."""
+    """Same origin or none; a form of a page must say where it comes from (no form can PUT)."""
     headers = request.headers
     origin = headers.get("origin")
     changes = request.method not in _SAFE

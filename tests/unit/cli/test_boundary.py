@@ -1,10 +1,13 @@
 """The end of every command: an error with a code and a next step, never a traceback."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from clew.base.records import Datum
 from clew.cli import app as cli
@@ -88,3 +91,31 @@ def test_help_loads_no_records_and_no_library_of_the_rooms():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"clew.base.records", "sqlalchemy", "pydantic", "numpy", "pyarrow", "duckdb", "msgspec"}
     assert heavy.isdisjoint(ended.stdout.split())
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_first_help_tells_each_command_as_the_whole_tree_does(words):
+    told = CliRunner().invoke(cli.tree(words), words).stdout
+    whole = CliRunner().invoke(cli.tree(), words).stdout
+    assert told == whole
+    assert set(cli.COMMANDS) <= set(told.split())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_is_itself_when_it_alone_is_loaded(name):
+    alone = CliRunner().invoke(cli.tree([name]), [name, "--help"])
+    whole = CliRunner().invoke(cli.tree(), [name, "--help"])
+    assert (alone.exit_code, alone.stdout) == (0, whole.stdout)
+
+
+def test_a_shell_completes_options_and_commands():
+    def ask(words: str) -> str:
+        at = str(len(words.split(" ")) - 1)
+        said = {"_CLEW_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": at}
+        return subprocess.run(
+            [Path(sys.executable).parent / "clew"], env={**os.environ, **said}, capture_output=True,
+            text=True, check=False,
+        ).stdout  # fmt: skip
+
+    assert "backtest" in ask("clew back").split()
+    assert "--dry-run" in ask("clew merge --dr").split()

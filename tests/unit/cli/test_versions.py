@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from clew.base.errors import ClewError
 from clew.base.settings import Settings
-from clew.cli.app import app
+from clew.cli.app import tree
 from clew.workspace import open_workspace
 
 
@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch):
     runner = CliRunner()
 
     def run(*words, code=None, input=None):
-        result = runner.invoke(app, list(words), input=input)
+        result = runner.invoke(tree(), list(words), input=input)
         if code is not None:
             assert isinstance(result.exception, ClewError), result.output
             assert result.exception.code == code
@@ -99,7 +99,7 @@ def test_a_merge_lists_conflicts_and_ends_with_1_when_asked_before(run, tmp_path
     run("branch", "create", "p/data", "dev", "--at", "main")
     run("put", "p/data", "theirs", "--path", "/a.csv", "--branch", "dev")
     run("put", "p/data", "ours", "--path", "/a.csv")
-    told = CliRunner().invoke(app, ["merge", "p/data", "dev", "--dry-run"])
+    told = CliRunner().invoke(tree(), ["merge", "p/data", "dev", "--dry-run"])
     assert (told.exit_code, "conflict" in told.output) == (1, True)
     run("merge", "p/data", "dev", code="merge.conflict")
     done = run("merge", "p/data", "dev", "--strategy", "theirs", "--json")["commit"]
@@ -145,7 +145,7 @@ def test_files_are_a_tree_and_tables_have_a_profile(run):
 
 
 def test_every_command_about_versions_has_an_example_in_its_help():
-    groups = get_command(app).commands
+    groups = get_command(tree()).commands
     words = "tree cat find profile merge append cp rm squash drop delete log show"
     named = [groups[name] for name in words.split()]
     for group in ("commit", "branch", "tag"):
