@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
 from typing import BinaryIO
-
-import msgspec
 
 from clew.base.errors import Denied, Invalid, NotFound
 from clew.base.records import Commit, FileInfo
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.repos import Repos
+from clew.server.together import Line, Wished, whole_or_each
 from clew.store import EMPTY_TREE, Entry, Store
 
 REPO = "mlflow"
@@ -28,18 +26,16 @@ _AUTHOR = "mlflow"
 _MOST_NAMED = 3
 
 
-class Wish(msgspec.Struct, kw_only=True, eq=False):
+class Wish(Wished):
     """What one request wants: files put, or all below some paths taken away.
 
     ``global_id`` and ``source`` (a run) say what it belongs to, '' where nobody knows.
     """
 
-    puts: list[Entry] = []
-    deletes: list[str] = []
+    puts: Sequence[Entry] = ()
+    deletes: Sequence[str] = ()
     global_id: str = ""
     source: str = ""
-    error: Exception | None = None
-    done: bool = False
 
 
 class Shelf:
@@ -50,9 +46,7 @@ class Shelf:
         self._repos = repos
         self._store = store
         self._lineage = lineage
-        self._queue: list[Wish] = []
-        self._mutex = Lock()
-        self._turn = Lock()
+        self._line = Line(self._work)
 
     def put(self, path: str, body: BinaryIO, *, global_id: str, source: str) -> None:
         """Keep a file; durable and committed when this returns. Reads in pieces.
@@ -64,14 +58,14 @@ class Shelf:
                 "model.of_clew", "A model version of Clew's is not written to from outside."
             )
         with self._kept(checked(path), body) as entry:
-            self._carry_out(Wish(puts=[entry], global_id=global_id, source=source))
+            self._line.carry_out(Wish(puts=[entry], global_id=global_id, source=source))
 
     def delete(self, path: str, *, global_id: str, source: str) -> None:
         """Take a file, or everything below a directory, out of the newest version."""
         tree = self._tree()
         paths = [one.path for one in self._store.entries(tree, checked(path))]
         if paths:
-            self._carry_out(Wish(deletes=paths, global_id=global_id, source=source))
+            self._line.carry_out(Wish(deletes=paths, global_id=global_id, source=source))
 
     def get(self, path: str) -> Entry:
         """The file at a path. Raises NotFound ``artifact.unknown``."""
@@ -124,43 +118,15 @@ class Shelf:
                 digest, size_bytes = writer.put(body)
             yield Entry(path=path, digest=digest, size_bytes=size_bytes)
 
-    def _carry_out(self, wish: Wish) -> None:
-        with self._mutex:
-            self._queue.append(wish)
-        with self._turn:
-            if not wish.done:
-                with self._mutex:
-                    batch, self._queue = self._queue, []
-                self._work(batch)
-        if wish.error is not None:
-            raise wish.error
-
-    def _work(self, batch: Sequence[Wish]) -> None:
+    def _work(self, batch: list[Wish]) -> None:
         by_change = defaultdict[tuple[str, str], list[Wish]](list)
         for wish in batch:
             by_change[wish.global_id, wish.source].append(wish)
-        for (global_id, source), wishes in by_change.items():
-            try:
-                self._commit(wishes, global_id, source)
-            except Exception as error:  # noqa: BLE001 - whoever asked for it raises it
-                self._one_by_one(wishes, global_id, source, error)
-            for wish in wishes:
-                wish.done = True
+        for wishes in by_change.values():
+            whole_or_each(self._commit, wishes)
 
-    def _one_by_one(
-        self, wishes: Sequence[Wish], global_id: str, source: str, error: Exception
-    ) -> None:
-        """Find out whose fault it is: such as a path that would be both file and directory."""
-        if len(wishes) == 1:
-            wishes[0].error = error
-            return
-        for wish in wishes:
-            try:
-                self._commit([wish], global_id, source)
-            except Exception as own:  # noqa: BLE001 - as above
-                wish.error = own
-
-    def _commit(self, wishes: Sequence[Wish], global_id: str, source: str) -> None:
+    def _commit(self, wishes: Sequence[Wish]) -> None:
+        """``wishes`` are of one change."""
         puts = {entry.path: entry for wish in wishes for entry in wish.puts}
         deletes = {path for wish in wishes for path in wish.deletes} - puts.keys()
         message = _message([*puts, *sorted(deletes)])
@@ -171,15 +137,15 @@ class Shelf:
             tree = writer.tree(base, puts.values(), deletes)
             writer.flush()
             if tree != base:
-                self._record(tx, tree, message, global_id, source)
+                self._record(tx, tree, message, wishes[0])
 
-    def _record(self, tx: Tx, tree: str, message: str, global_id: str, source: str) -> None:
+    def _record(self, tx: Tx, tree: str, message: str, of: Wish) -> None:
         opened: Commit = self._repos.open_commit(
-            REPO, global_id=global_id or None, message=message, author=_AUTHOR, tx=tx
+            REPO, global_id=of.global_id or None, message=message, author=_AUTHOR, tx=tx
         )
         finished = self._repos.finish(opened.id, tree, tx=tx)
-        if source:
-            self._lineage.link(tx, finished.id, [(source, "logged")])
+        if of.source:
+            self._lineage.link(tx, finished.id, [(of.source, "logged")])
 
 
 _ABOUT = "Artifacts that MLflow's clients logged."

@@ -6,6 +6,7 @@ not on Clew's own metadata: they are in another database.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -25,116 +26,61 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
 _mlflow = MetaData()
+_Kinds = Mapping[str, type[TypeEngine[Any]]]
 
-runs = Table(
+
+def _table(name: str, key: _Kinds, rest: _Kinds) -> Table:
+    """A table by the types of its columns: those of its primary key, and those beside it."""
+    of_key = [Column(column, kind, primary_key=True) for column, kind in key.items()]
+    return Table(name, _mlflow, *of_key, *(Column(column, kind) for column, kind in rest.items()))
+
+
+_TEXT: _Kinds = {"value": String}
+_OF_RUN: _Kinds = {"key": String, "run_uuid": String}
+_OF_MODEL: _Kinds = {"workspace": String, "name": String}
+_OF_VERSION: _Kinds = {**_OF_MODEL, "version": Integer}
+_MEASURED: _Kinds = {"value": Float, "timestamp": BigInteger, "step": BigInteger, "is_nan": Boolean}
+_TOLD: _Kinds = {
+    "creation_time": BigInteger,
+    "last_updated_time": BigInteger,
+    "description": String,
+}
+
+runs = _table(
     "runs",
-    _mlflow,
-    Column("run_uuid", String, primary_key=True),
-    Column("name", String),
-    Column("lifecycle_stage", String),
-    Column("artifact_uri", String),
-    Column("experiment_id", Integer),
+    {"run_uuid": String},
+    {"name": String, "lifecycle_stage": String, "artifact_uri": String, "experiment_id": Integer},
 )
-experiments = Table(
-    "experiments",
-    _mlflow,
-    Column("experiment_id", Integer, primary_key=True),
-    Column("name", String),
-    Column("lifecycle_stage", String),
+experiments = _table(
+    "experiments", {"experiment_id": Integer}, {"name": String, "lifecycle_stage": String}
 )
-metrics = Table(
-    "metrics",
-    _mlflow,
-    Column("key", String, primary_key=True),
-    Column("timestamp", BigInteger, primary_key=True),
-    Column("step", BigInteger, primary_key=True),
-    Column("run_uuid", String, primary_key=True),
-    Column("value", Float, primary_key=True),
-    Column("is_nan", Boolean, primary_key=True),
+metrics = _table("metrics", {**_OF_RUN, **_MEASURED}, {})
+latest_metrics = _table("latest_metrics", _OF_RUN, _MEASURED)
+params = _table("params", _OF_RUN, _TEXT)
+tags = _table("tags", _OF_RUN, _TEXT)
+logged_models = _table(
+    "logged_models", {"model_id": String}, {"source_run_id": String, "name": String}
 )
-latest_metrics = Table(
-    "latest_metrics",
-    _mlflow,
-    Column("key", String, primary_key=True),
-    Column("run_uuid", String, primary_key=True),
-    Column("value", Float),
-    Column("timestamp", BigInteger),
-    Column("step", BigInteger),
-    Column("is_nan", Boolean),
-)
-params = Table(
-    "params",
-    _mlflow,
-    Column("key", String, primary_key=True),
-    Column("run_uuid", String, primary_key=True),
-    Column("value", String),
-)
-tags = Table(
-    "tags",
-    _mlflow,
-    Column("key", String, primary_key=True),
-    Column("run_uuid", String, primary_key=True),
-    Column("value", String),
-)
-logged_models = Table(
-    "logged_models",
-    _mlflow,
-    Column("model_id", String, primary_key=True),
-    Column("source_run_id", String),
-    Column("name", String),
-)
-registered_models = Table(
-    "registered_models",
-    _mlflow,
-    Column("workspace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("creation_time", BigInteger),
-    Column("last_updated_time", BigInteger),
-    Column("description", String),
-)
-model_versions = Table(
+registered_models = _table("registered_models", _OF_MODEL, _TOLD)
+model_versions = _table(
     "model_versions",
-    _mlflow,
-    Column("workspace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("creation_time", BigInteger),
-    Column("last_updated_time", BigInteger),
-    Column("description", String),
-    Column("user_id", String),
-    Column("current_stage", String),
-    Column("source", String),
-    Column("storage_location", String),
-    Column("run_id", String),
-    Column("status", String),
+    _OF_VERSION,
+    {
+        **_TOLD,
+        "user_id": String,
+        "current_stage": String,
+        "source": String,
+        "storage_location": String,
+        "run_id": String,
+        "status": String,
+    },
 )
-model_version_tags = Table(
-    "model_version_tags",
-    _mlflow,
-    Column("workspace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("key", String, primary_key=True),
-    Column("value", String),
-)
-registered_model_tags = Table(
-    "registered_model_tags",
-    _mlflow,
-    Column("workspace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("key", String, primary_key=True),
-    Column("value", String),
-)
-aliases = Table(
-    "registered_model_aliases",
-    _mlflow,
-    Column("workspace", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("alias", String, primary_key=True),
-    Column("version", Integer),
-)
+model_version_tags = _table("model_version_tags", {**_OF_VERSION, "key": String}, _TEXT)
+registered_model_tags = _table("registered_model_tags", {**_OF_MODEL, "key": String}, _TEXT)
+aliases = _table("registered_model_aliases", {**_OF_MODEL, "alias": String}, {"version": Integer})
 
 # Which of some runs are there and not deleted: only those take what is logged.
 ACTIVE: Select[*tuple[Any, ...]] = select(runs.c.run_uuid).where(

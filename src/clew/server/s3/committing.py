@@ -20,6 +20,7 @@ from clew.db import Database, Tx
 from clew.repos import Repos
 from clew.server.s3.errors import S3Error
 from clew.server.s3.gathering import AUTHOR, Gatherer
+from clew.server.together import Line, Wished, whole_or_each
 from clew.store import EMPTY_TREE, Entry, Store, Writer
 
 _OPTIMISTIC = 3
@@ -45,7 +46,7 @@ Check = Callable[[Stored | None], None]
 """Raises where a condition does not hold of what is at the path now."""
 
 
-class Wish(Struct, kw_only=True, eq=False):
+class Wish(Wished):
     """What one request wants of a branch: all of it or nothing.
 
     ``check`` is asked of the path of the first put or delete. ``along`` runs in the transaction.
@@ -55,8 +56,6 @@ class Wish(Struct, kw_only=True, eq=False):
     deletes: Sequence[str] = ()
     check: Check | None = None
     along: Callable[[Tx], None] | None = None
-    error: Exception | None = None
-    done: bool = False
 
 
 class Rooms(Struct, frozen=True, kw_only=True):
@@ -106,36 +105,23 @@ class Lane:
         self._rooms = rooms
         self._repo = repo
         self._branch = branch
-        self._queue: list[Wish] = []
-        self._mutex = Lock()
-        self.turn = Lock()
+        self._line = Line(self._work)
 
     def carry_out(self, wish: Wish) -> None:
         """Return when the wish is committed or gathered. Raises what it was refused with."""
-        with self._mutex:
-            self._queue.append(wish)
-        with self.turn:
-            if not wish.done:
-                with self._mutex:
-                    batch, self._queue = self._queue, []
-                self._work(batch)
-        if wish.error is not None:
-            raise wish.error
+        self._line.carry_out(wish)
+
+    @property
+    def turn(self) -> Lock:
+        """Whoever holds it is alone on the branch."""
+        return self._line.turn
 
     def _work(self, batch: list[Wish]) -> None:
-        try:
-            if self._gatherer is not None:
-                self._gather(self._gatherer, batch)
-            else:
-                self._commit(batch)
-        except Exception as error:  # noqa: BLE001  # whoever asked for it raises it
-            if len(batch) == 1:
-                batch[0].error = error
-            else:  # such as a path that would be both a file and a directory: find out whose
-                for wish in batch:
-                    self._work([wish])
-        for wish in batch:
-            wish.done = True
+        gatherer = self._gatherer
+        if gatherer is None:
+            whole_or_each(self._commit, batch)
+        else:
+            whole_or_each(lambda some: self._gather(gatherer, some), batch)
 
     def _commit(self, batch: list[Wish]) -> None:
         rooms = self._rooms
