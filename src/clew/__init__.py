@@ -21,6 +21,7 @@ _ROOMS = {
     "trials": "authoring.trial_policies",
     "keep": "authoring.trial_policies",
     "on_log": "authoring.trial_policies",
+    "card": "authoring.cards",
     "Trial": "experiments",
     "asha": "experiments",
     "random": "experiments",

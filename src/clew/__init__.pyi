@@ -1,5 +1,6 @@
 from clew import callbacks as callbacks
 from clew.authoring import Pipeline as Pipeline
+from clew.authoring.cards import card as card
 from clew.authoring.trial_policies import keep as keep
 from clew.authoring.trial_policies import on_log as on_log
 from clew.authoring.trial_policies import trials as trials

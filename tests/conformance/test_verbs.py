@@ -109,6 +109,8 @@ CALLS = [
     wrong("fire_trigger", "not_found", "trigger.unknown", lambda w, _: w.fire_trigger("no")),
     wrong("backtest", "not_found", "trigger.unknown", lambda w, _: w.backtest("no")),
     wrong("backtest_file", "not_found", "file.unknown", lambda w, d: w.backtest_file(d.disk / "x")),
+    wrong("card", "not_found", "model.unknown", lambda w, _: w.card("p/model@9")),
+    wrong("card", "not_found", "model.unknown", lambda w, _: w.card(NOBODY)),
     wrong("source", "not_found", "source.unknown", lambda w, _: w.source("p/rows")),
     wrong("pause_source", "not_found", "source.unknown", lambda w, _: w.pause_source("no")),
     wrong("poll_source", "not_found", "source.unknown", lambda w, _: w.poll_source("no/no")),

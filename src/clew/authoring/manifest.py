@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from clew.authoring.cards import described
 from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.parameters import Parameter, Values, check_given
@@ -22,6 +23,7 @@ from clew.authoring.steps import Command, Function, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
+from clew.base.records.cards import CardText
 from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import Witness, load_module
@@ -267,9 +269,13 @@ def _source(node: Source | Cron) -> SourceDefinition:
 
 def _policy(step: Step, project: Project) -> Policy:
     written = step.options.how
+    policy = written.policy
+    if isinstance(step, Training):
+        said = described(step.training.card, step.__wrapped__)
+        policy = replace(policy, card=said if said != CardText() else None)
     if written.on_error is None:
-        return written.policy
-    return replace(written.policy, on_error=_reference(written.on_error, project))
+        return policy
+    return replace(policy, on_error=_reference(written.on_error, project))
 
 
 def _training(step: Training) -> dict[str, Any]:

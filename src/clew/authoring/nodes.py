@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 from msgspec.structs import replace
 
+from clew.authoring.cards import check_card
 from clew.authoring.checks import (
     check_limits,
     check_name,
@@ -46,6 +47,7 @@ from clew.authoring.steps import (
 )
 from clew.authoring.triggering import trigger_of
 from clew.base.ranks import Ranks, as_ranks
+from clew.base.records.cards import CardText
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
@@ -319,6 +321,7 @@ class Pipeline:
         search: SearchDefinition | None = None,
         space: Mapping[str, Any] | None = None,
         workers: int | str | Ranks | None = None,
+        card: CardText | None = None,
         name: str = "",
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
@@ -340,6 +343,8 @@ class Pipeline:
             workers: How many processes train each trial together, as ranks of one group: a number,
                 the name of a parameter of the space, or ``clew.workers(...)``. One plain process
                 without it.
+            card: What people should know of the model: ``clew.card(...)``. It changes no result,
+                so nothing is trained anew where it changes.
             name: Name of the step, if not the function's.
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
@@ -374,7 +379,12 @@ class Pipeline:
         check_parameters(options.parameters)
         over = search.over(space or {})
         training = TrainingOptions(
-            target=target, test=test, search=search, space=over, ranks=as_ranks(workers, over)
+            target=target,
+            test=test,
+            search=search,
+            space=over,
+            ranks=as_ranks(workers, over),
+            card=check_card(card),
         )
 
         def record(function: Function) -> Training:

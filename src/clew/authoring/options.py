@@ -13,6 +13,7 @@ from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import Source
 from clew.authoring.policies import Written
 from clew.base.ranks import Ranks
+from clew.base.records.cards import CardText
 from clew.experiments import Distribution, SearchDefinition
 from clew.models import HoldoutDefinition
 from clew.places import RuntimeDefinition
@@ -49,3 +50,4 @@ class TrainingOptions(Struct, frozen=True, kw_only=True):
     search: SearchDefinition
     space: Mapping[str, Distribution]
     ranks: Ranks | None = None
+    card: CardText = CardText()

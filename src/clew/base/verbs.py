@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from clew.base.address import DEFAULT_BRANCH
+from clew.base.card_verbs import CardVerbs
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.knowing_verbs import KnowingVerbs
@@ -61,6 +62,7 @@ class Verbs(
     WorkVerbs,
     TrialVerbs,
     KnowingVerbs,
+    CardVerbs,
     Protocol,
 ):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""

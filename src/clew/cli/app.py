@@ -92,6 +92,7 @@ COMMANDS = {
     "continue": (WORK, "trials.continue_"),
     "models": (MODELS, "models.models"),
     "model": (MODELS, "models.model"),
+    "card": (MODELS, "cards.card"),
     "endpoints": (MODELS, "models.endpoints"),
     "predictions": (MODELS, "models.predictions"),
     "drift": (MODELS, "models.drift"),

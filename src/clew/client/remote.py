@@ -44,6 +44,7 @@ from clew.base.records import (
 from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
 from clew.base.walking import expand
+from clew.client.cards import RemoteCards
 from clew.client.download import write_archive
 from clew.client.feeds import RemoteFeeds
 from clew.client.following import Follower
@@ -68,6 +69,7 @@ class RemoteWorkspace(
     RemoteWork,
     RemoteTrials,
     RemoteKnowing,
+    RemoteCards,
 ):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 

@@ -5,6 +5,7 @@ Knows no model and no file; gives builtins, thinned to at most 100 points a curv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,19 @@ import numpy as np
 from clew.models.metrics import CALIBRATION_BINS, Floats, Ints, Scored, calibration_bin
 
 POINTS = 100
+MOST_CLASSES = 10
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 def charts(scored: Scored) -> dict[str, Any]:
     """All charts that fit the task, by name."""
     if scored.task == "regression":
-        return {"residuals": residuals(scored)}
+        return {"residuals": residuals(scored), "predicted": predicted(scored)}
     found: dict[str, Any] = {"confusion": confusion(scored)}
+    if scored.task == "multiclass" and scored.scores is not None:
+        found |= {"roc_by_class": _by_class(scored, roc), "pr_by_class": _by_class(
+            scored, precision_recall
+        )}  # fmt: skip
     if scored.task == "binary" and scored.scores is not None:
         found |= {
             "roc": roc(scored.truth, scored.scores),
@@ -27,6 +33,27 @@ def charts(scored: Scored) -> dict[str, Any]:
             "calibration": calibration(scored.truth, scored.scores),
         }
     return found
+
+
+def _by_class(
+    scored: Scored, curve: Callable[[Floats, Floats], dict[str, list[float]]]
+) -> dict[str, dict[str, list[float]]]:
+    """A curve of each class against all others; of the most frequent ones, where many are."""
+    assert scored.scores is not None, "the caller has looked"
+    counts = np.bincount(scored.truth.astype(np.int64), minlength=len(scored.classes))
+    places = sorted(range(len(counts)), key=lambda at: (-counts[at], at))[:MOST_CLASSES]
+    return {
+        scored.classes[at]: curve((scored.truth == at).astype(np.float64), scored.scores[:, at])
+        for at in sorted(places)
+        if 0 < counts[at] < scored.rows
+    }
+
+
+def predicted(scored: Scored) -> dict[str, list[float]]:
+    """True against predicted value, of rows spread evenly over the order of the truth."""
+    order = np.argsort(scored.truth, kind="stable")
+    points = order[_thin(len(order))]
+    return {"truth": scored.truth[points].tolist(), "predicted": scored.labels[points].tolist()}
 
 
 def confusion(scored: Scored) -> dict[str, Any]:

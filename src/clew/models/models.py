@@ -18,13 +18,14 @@ from clew.base import clock
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
+from clew.base.records.cards import Trained
 from clew.compute import Call, Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import registry, tables
 from clew.models.calling import value_of
 from clew.models.definitions import EvaluationDefinition, GateDefinition
-from clew.models.layout import PREDICTIONS, PROFILE, TRAINING
+from clew.models.looking import Looking
 from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
 from clew.repos import Repos
 from clew.store import Store
@@ -39,7 +40,7 @@ def _never() -> bool:
     return False
 
 
-class Models:
+class Models(Looking):
     """Model versions with their verdicts and aliases. Thread-safe.
 
     A model is named by the repo of its training step, ``pipeline/step``. Its frozen test set is in
@@ -144,6 +145,7 @@ class Models:
         run: TrainingRun,
         snapshot_dir: str | Path,
         frame: str = "",
+        trained: Trained | None = None,
         cancelled: Callable[[], bool] = _never,
     ) -> Package:
         """The tree of a model version, made of a trial's artefact (a tree with ``/model.pkl``).
@@ -151,7 +153,8 @@ class Models:
         The signature is found by asking the model for test rows. The tree is an MLflow model with
         ``/clew/signature.json``, ``/clew/recipe.json`` (how it is asked), ``/clew/profile.json``
         and ``/clew/predictions.json`` (references for drift), ``/clew/training.json`` and
-        ``/clew/example.json`` (rows as a v2 request). Nothing is committed here.
+        ``/clew/example.json`` (rows as a v2 request), and the nine things that :meth:`things`
+        reads. Nothing is committed here.
 
         Args:
             artefact: Digest of the tree.
@@ -160,6 +163,7 @@ class Models:
             run: Where the model came from.
             snapshot_dir: The materialised project; its code is put into the pickle.
             frame: polars, pandas or numpy; '' to see it from the annotation of ``run.function``.
+            trained: What is known of the training besides.
             cancelled: As for :meth:`split`.
 
         Raises:
@@ -184,6 +188,7 @@ class Models:
             "frame": frame,
             "snapshot_dir": str(snapshot_dir),
             "function": {"file": function.file, "name": function.name} if function else None,
+            "trained": msgspec.to_builtins(trained or Trained()),
             "training": {
                 **msgspec.to_builtins(run),
                 "test_commit": test.id,
@@ -459,20 +464,6 @@ class Models:
         """All moves of the aliases of a model, newest first; nothing is ever taken out."""
         with self._db.read() as tx:
             return registry.history(tx, model)
-
-    def reference(self, ref: str) -> dict[str, Any]:
-        """``{"inputs": profile, "outputs": profile, "training": {...}}`` that a version carries.
-
-        The profiles (as :func:`clew.quality.profile` makes them) are of the rows that it learned
-        from and of its answers on test rows.
-        """
-        tree = self._tree(self.get(ref))
-        names = {"inputs": PROFILE, "outputs": PREDICTIONS, "training": TRAINING}
-        found = {}
-        for name, path in names.items():
-            entry = self._store.get(tree, path)
-            found[name] = msgspec.json.decode(self._store.read(entry.digest)) if entry else None
-        return found
 
     # ----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import polars as pl
 
 from clew.base.errors import Invalid, NotFound
 from clew.base.records import Signature
+from clew.base.records.cards import Trained
 from clew.codecs import dump_value, load_value
 from clew.compute import CallContext, Witness, load_function
 from clew.models import mlflow_format
@@ -31,6 +32,7 @@ from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
 from clew.models.loading import LoadedModel, load_model, unpickle
 from clew.models.probing import probe
+from clew.models.things import Made, files_of, some
 from clew.quality import profile
 from clew.store import EMPTY_TREE, Entry, Store
 
@@ -39,7 +41,6 @@ TEST_PATH = "/test.parquet"
 HOLDOUT_PATH = "/holdout.json"
 REPORT_PATH = "/report.json"
 PREDICTED_PATH = "/predictions.parquet"
-_PROFILED_ROWS = 20_000
 _FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": "pandas"}
 
 
@@ -81,15 +82,16 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
 
     The payload: ``store``, ``artefact`` (a tree with /model.pkl), ``train`` and ``test`` ({tree,
     paths}), ``target``, ``task``, ``frame`` ('': as ``function`` is annotated), ``snapshot_dir``,
-    ``function`` ({file, name} or None) and ``training`` (kept as /clew/training.json).
+    ``function`` ({file, name} or None), ``training`` (kept as /clew/training.json) and ``trained``
+    (what is known of the training besides).
     """
     store = _store(payload["store"])
     frame = payload["frame"] or _frame_of(payload["snapshot_dir"], payload["function"])
-    train, target = _features(store, payload["train"], payload["target"])
-    test, _ = _features(store, payload["test"], payload["target"])
+    train, train_target = _features(store, payload["train"], payload["target"])
+    test, test_target = _features(store, payload["test"], payload["target"])
     model, pickled, modules = _read_model(store, payload["artefact"], payload["snapshot_dir"])
     task = check_task(payload["task"])
-    loaded = probe(model, test, target, frame=frame, task=task, pickled=pickled)
+    loaded = probe(model, test, train_target, frame=frame, task=task, pickled=pickled)
     directory = context.scratch / "model"
     training = payload["training"]
     needed = mlflow_format.write(
@@ -110,7 +112,19 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
-    tree = _keep(store, files | _clew_files(loaded, train, test, about))
+    clew_files = _clew_files(loaded, train, test, about)
+    made = Made(
+        model=model,
+        loaded=loaded,
+        train=train,
+        train_target=train_target,
+        test=test,
+        test_target=test_target,
+        features=msgspec.json.decode(clew_files[PROFILE]),
+        predictions=msgspec.json.decode(clew_files[PREDICTIONS]),
+    )
+    kept = files_of(made, msgspec.convert(payload["trained"], Trained), needed)
+    tree = _keep(store, files | clew_files | kept)
     return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
 
 
@@ -199,7 +213,7 @@ def _clew_files(
 ) -> dict[str, bytes]:
     named = loaded.signature.frame != "numpy"
     names = [column.name for column in loaded.signature.inputs] if named else train.columns
-    outputs = loaded.predict(test.head(_PROFILED_ROWS))
+    outputs = loaded.predict(some(test))
     plain = pl.DataFrame({name: out for name, out in outputs.items() if out.ndim == 1})
     files = {
         SIGNATURE: loaded.signature,

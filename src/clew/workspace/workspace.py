@@ -51,6 +51,7 @@ from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter, Scans
 from clew.workspace import asking
 from clew.workspace.applying import Wanted, apply_files, plan_files, run_with
+from clew.workspace.cards import Cards
 from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
@@ -72,7 +73,7 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowing):
+class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowing, Cards):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

@@ -56,6 +56,7 @@ def beside(name):
 
 
 day, incoming = beside("fake_day"), beside("fake_incoming")
+fake_cards = beside("fake_cards")
 NOW, MAY, JUNE, BAD, P = day.NOW, day.MAY, day.JUNE, day.BAD, day.P
 STEPS, ago, ident, commit, job = day.STEPS, day.ago, day.ident, day.commit, day.job
 
@@ -396,6 +397,9 @@ class FakeVerbs(day.Day, incoming.Incoming):
                                                *(f"{v.model}@{a}" for a in v.aliases)):  # fmt: skip
                 return v
         raise NotFound("model.unknown", f"There is no model version {ref}.", hint="`clew ls`.")
+
+    def card(self, ref):
+        return fake_cards.card_of(self.model(ref))
 
     def verdict(self, verdict_id):
         return self._one(self.verdicts(), verdict_id, "verdict")

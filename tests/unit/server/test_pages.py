@@ -96,7 +96,12 @@ def pages(verbs, fake):
         "/models": ["champion", "refused"],
         f"/models?model={P}/model": ["champion"],
         f"/models/{verbs.versions[0].id}": ["OO is 0.164 below all", "Deploy anyway", "-0.0380"],
-        f"/models/{verbs.versions[1].id}": ["blessed", "Put this version on"],
+        f"/models/{verbs.versions[1].id}": [
+            "blessed",
+            "Put this version on",
+            "Precision and recall",
+        ],
+        f"/cards/{verbs.versions[0].id}": ["Planning.", "Not written", "ops", "&lt;b&gt;flights"],
         "/endpoints": ["49,415"],
         f"/endpoints/{P}": ["30 %", "canary", "Roll back", "dep_hour, temp", "0.84"],
         f"/drift/{fake.ident('drift')}": ["median 84 instead of 61", "0.2700"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from clew.base.records.cards import CardText
 from clew.base.records.data import CodeRef
 from clew.base.records.trial_policy import TrialPolicy
 
@@ -47,7 +48,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     ``parallel`` is how many datums run at once. Without ``every_commit`` the changes that wait
     together run once, as the newest. ``resources`` and ``placement`` (labels) are what a machine of
     a cluster must have for a datum: pairs, sorted. ``spark`` is where its Spark session is.
-    ``trials`` is how those of a training step are run and kept.
+    ``trials`` is how those of a training step are run and kept, ``card`` what its model card says.
     """
 
     priority: int = 0
@@ -62,6 +63,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     placement: tuple[tuple[str, str], ...] = ()
     spark: str = ""
     trials: TrialPolicy | None = None
+    card: CardText | None = None
 
 
 class PipelinePolicy(Struct, frozen=True, kw_only=True):

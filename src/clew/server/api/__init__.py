@@ -1,6 +1,7 @@
 """The routes of the API, one file a subject; each route is one verb."""
 
 from clew.server.api import (
+    cards,
     control,
     data,
     feeds,
@@ -34,6 +35,7 @@ for part in (
     work,
     trials,
     models,
+    cards,
     questions,
     querying,
 ):

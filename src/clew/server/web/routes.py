@@ -28,7 +28,7 @@ from clew.base.records import (
 )
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
-from clew.server.web import forms, incoming, trials
+from clew.server.web import forms, incoming, modelling, trials
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
@@ -41,6 +41,7 @@ router = APIRouter(include_in_schema=False)
 router.include_router(forms.router)
 router.include_router(trials.router)
 router.include_router(incoming.router)
+router.include_router(modelling.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000
@@ -259,9 +260,13 @@ def model(page: Shown, ref: str) -> Response:
     verdicts = [
         one for one in page.verbs.verdicts(version.model) if one.model_version == version.id
     ]
+    things = page.verbs.card(version.id).things
+    names = sorted({*things.metrics.test, *things.metrics.train, *version.metrics})
     return page.show(
         "model.html",
         version=version,
+        metrics=names,
+        **modelling.shown(things),
         verdicts=[(one, _champion(page.verbs, one)) for one in verdicts],
         endpoints=[one for one in page.verbs.endpoints() if one.model == version.model],
     )

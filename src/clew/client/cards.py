@@ -1,0 +1,21 @@
+"""The verbs for cards and comparisons, of a workspace that a server holds.
+
+Knows which route answers which verb, and nothing of how HTTP is spoken.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from clew.base.records.cards import ModelCard
+from clew.client.wire import Wire
+
+
+class RemoteCards:
+    """A part of :class:`clew.client.RemoteWorkspace`."""
+
+    _wire: Wire
+
+    def card(self, ref: str) -> ModelCard:
+        """The card of a model version, also as Markdown."""
+        return self._wire.get(f"/cards/{quote(ref)}", ModelCard)
