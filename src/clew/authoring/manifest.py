@@ -19,7 +19,7 @@ from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.parameters import Parameter, Values, check_given
 from clew.authoring.reuse import SETS_SUFFIX, Pipeline
-from clew.authoring.steps import Command, Function, Step, Training
+from clew.authoring.steps import Borrowed, Command, Function, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
@@ -199,6 +199,8 @@ def _parameter(one: Parameter, values: Values) -> ParameterInfo:
 
 def _step(step: Step, project: Project, values: Values) -> StepDefinition:
     options = step.options
+    if isinstance(step, Borrowed):
+        return _borrowed(step, project)
     command = step.command if isinstance(step, Command) else None
     defined = StepDefinition(
         name=step.name,
@@ -221,6 +223,28 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         allow=options.allow,
     )
     return _depending(defined, options.depends_on, project)
+
+
+def _borrowed(step: Borrowed, project: Project) -> StepDefinition:
+    """An experiment of Determined: every file of its context directory is its code."""
+    found, written = step.experiment, step.options.how.policy
+    name = step.__wrapped__.__name__
+    return StepDefinition(
+        name=step.name,
+        kind="determined",
+        function=CodeRef(snapshot=project.snapshot, file=project.file, name=name),
+        fingerprint=digest_of("code", project.snapshot),
+        parts={"context directory": project.snapshot},
+        runtime=_runtime(step.options.runtime, project),
+        policy=replace(written, trials=found.policy, priority=found.priority),
+        options={
+            "search": msgspec.to_builtins(found.search),
+            "space": msgspec.to_builtins(found.space),
+            "task": msgspec.to_builtins(found.task),
+        },
+        output_repo=step.repo,
+        allow=step.options.allow,
+    )
 
 
 def _depending(

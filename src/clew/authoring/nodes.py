@@ -36,6 +36,7 @@ from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
 from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.authoring.steps import (
+    Borrowed,
     Command,
     EndpointOptions,
     Function,
@@ -48,6 +49,7 @@ from clew.authoring.steps import (
 from clew.authoring.triggering import trigger_of
 from clew.base.ranks import Ranks, as_ranks
 from clew.base.records.cards import CardText
+from clew.determined import HARNESS, determined_of
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
 from clew.monitoring import DriftDefinition
@@ -398,6 +400,31 @@ class Pipeline:
             return self._add(Training(self, function, found, options, training))
 
         return record
+
+    def determined(
+        self,
+        run: Function,
+        config: Mapping[str, Any],
+        *,
+        name: str = "trials",
+        requirements: Sequence[str] = (HARNESS,),
+        python: str = "",
+    ) -> Borrowed:
+        """An experiment of Determined, as `clew det run` writes it into a file of its own.
+
+        Args:
+            run: ``clew.determined.run_task``, by that name at the top of the file.
+            config: The experiment configuration; the project is its context directory.
+            name: Name of the step.
+            requirements: Packages of the trials' environment; the harness is among them.
+            python: Version of its Python.
+
+        Raises:
+            Invalid: ``determined.config``, ``determined.unsupported``, ``pipeline.definition``.
+        """
+        runtime = runtime_of(name, requirements=requirements, python=python)
+        options = StepOptions(name=name, runtime=runtime, allow=("*",))
+        return self._add(Borrowed(self, run, options, determined_of(config)))
 
     def gate(
         self,

@@ -25,6 +25,7 @@ from clew.authoring.inputs import (
     leaves_of,
 )
 from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
+from clew.determined import Determined
 from clew.monitoring import DriftDefinition
 from clew.places import CommandDefinition
 from clew.serving import Rollout
@@ -89,6 +90,16 @@ class Training(Step):
         self.training = training
         self.gate: Function | None = None
         self.gate_options = GateOptions()
+
+
+class Borrowed(Step):
+    """An experiment of Determined: a search over trials that are programs."""
+
+    def __init__(
+        self, pipeline: Owner, function: Function, options: StepOptions, experiment: Determined
+    ) -> None:
+        super().__init__(pipeline, function, Arranged(inputs=()), options)
+        self.experiment = experiment
 
 
 class EndpointOptions(Struct, frozen=True, kw_only=True):

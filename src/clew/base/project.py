@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from clew.base.address import normal_path
 from clew.base.errors import Invalid, NotFound
 from clew.base.notebook import cells_of_file, cells_of_kernel, module_of, names_of
@@ -69,7 +71,14 @@ def project_files(file: Path) -> tuple[dict[str, Path], str]:
     return dict(sorted(found.items(), key=lambda item: item[0].encode())), path.name
 
 
-Applicable: TypeAlias = Path | str | object
+class Files(Struct, frozen=True, kw_only=True):
+    """A project that was put together in memory: its files, and which of them is applied."""
+
+    content: dict[str, bytes]
+    entry: str
+
+
+Applicable: TypeAlias = Path | str | Files | object
 """What can be applied: a file of Python, a notebook, or in a notebook a pipeline itself."""
 
 
@@ -83,6 +92,8 @@ def read_project(target: Applicable) -> tuple[dict[str, bytes], str]:
         NotFound: ``file.unknown``, ``notebook.unknown``.
         Invalid: as :func:`project_files`; ``notebook.unreadable``, ``notebook.no_pipeline``.
     """
+    if isinstance(target, Files):
+        return target.content, target.entry
     if isinstance(target, Path | str):
         file = Path(target)
         if file.suffix != ".ipynb":

@@ -90,6 +90,7 @@ COMMANDS = {
     "prune": (WORK, "trials.prune"),
     "fork": (WORK, "trials.fork"),
     "continue": (WORK, "trials.continue_"),
+    "det": (WORK, "det.det"),
     "models": (MODELS, "models.models"),
     "model": (MODELS, "models.model"),
     "card": (MODELS, "cards.card"),

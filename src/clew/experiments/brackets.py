@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from clew.base.errors import Invalid
-from clew.experiments.definitions import SearchDefinition
+from clew.experiments.definitions import BRACKETED, SearchDefinition
 
 
 class Bracket(Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ def brackets_of(definition: SearchDefinition, trials: int) -> tuple[Bracket, ...
     Raises:
         Invalid: ``search.invalid`` where there are fewer trials than brackets.
     """
-    if definition.searcher != "hyperband":
+    if definition.searcher not in BRACKETED:
         steps = rungs(definition.min_steps, definition.max_steps, definition.reduction)
         return (Bracket(first=0, trials=trials, rungs=steps),)
     eta, most = definition.reduction, definition.max_steps

@@ -52,9 +52,13 @@ class Crew:
     A thread for each run, so that a place that runs calls on the caller's thread will do as well.
     """
 
-    def __init__(self, compute: Compute, *, each: int = 1) -> None:
-        """``each``: how many processes a run is, so that all of them have a core."""
+    def __init__(self, compute: Compute, *, each: int = 1, at_most: int = 0) -> None:
+        """``each``: how many processes a run is, so that all of them have a core; ``at_most`` runs
+        go on at once (0: as many as there is room for).
+        """
         self.size = max(1, compute.size // each)
+        if at_most:
+            self.size = min(self.size, at_most)
         self._compute = compute
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="clew-trial")
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()

@@ -6,7 +6,7 @@ Knows nothing of how trials run; :mod:`clew.experiments.searchers` reads it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from msgspec import Struct, field
 
@@ -14,9 +14,13 @@ from clew.base.errors import Invalid
 from clew.experiments.conditions import Nested, check_conditions, check_constraints, flat
 from clew.experiments.spaces import Distribution, check_space
 
-SEARCHERS = ("asha", "stopping", "hyperband", "random", "grid", "single", "sampled")
+BRACKETED = ("hyperband", "hyperband-stopping")
+STOPPING = ("stopping", "hyperband-stopping")
+"""Searchers by which a trial that is not good enough at a rung is stopped for good."""
+
+SEARCHERS = ("asha", "stopping", *BRACKETED, "random", "grid", "single", "sampled")
 SAMPLERS = ("tpe", "random", "qmc", "cmaes", "gp", "nsga2")
-HALVING = ("asha", "stopping", "hyperband")
+HALVING = ("asha", "stopping", *BRACKETED)
 HALVING_SAMPLERS = ("tpe", "random", "qmc")
 """The others learn from whole trials alone, and halving leaves few of those."""
 
@@ -65,6 +69,9 @@ class SearchDefinition(Struct, frozen=True, kw_only=True):
     patience: int = 0
     min_delta: float = 0.0
     warm_start: str = ""
+
+    OPEN_END: ClassVar[int] = 2**31 - 1
+    """``max_steps`` of trials of which nobody knows how long they are: they end by themselves."""
 
     @property
     def name(self) -> str:
@@ -404,7 +411,7 @@ def checked(one: SearchDefinition) -> SearchDefinition:
 
 def _shape(one: SearchDefinition) -> Iterator[tuple[bool, str]]:
     """What must hold of its numbers, each with what is wrong where it does not."""
-    least = 0 if one.searcher in {"grid", "hyperband"} else 1
+    least = 0 if one.searcher in {"grid", *BRACKETED} else 1
     limits = (one.max_time_s, one.max_cost_s, one.patience, one.min_delta, one.population)
     modes = {one.mode, *one.objectives.values()}
     yield modes <= set(MODES), f"mode={one.mode!r} is neither min nor max"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.ranks import Ranks
 from clew.base.records import (
@@ -31,7 +32,7 @@ from clew.experiments.definitions import SearchDefinition
 from clew.experiments.forking import Fork, Forking
 from clew.experiments.journal import Journal, Order
 from clew.experiments.kept import Kept, one
-from clew.experiments.paths import CHECKPOINT_PATH, MODEL_PATH
+from clew.experiments.paths import CHECKPOINT_DIRECTORY, CHECKPOINT_PATH, MODEL_PATH
 from clew.experiments.preview import planned, preview_of
 from clew.experiments.priors import Prior, prior_of
 from clew.experiments.ranks import in_ranks, most_ranks
@@ -105,6 +106,9 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         allow: Sequence[str] = (),
         declared: Sequence[str] = (),
         heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None,
+        each: int = 1,
+        at_most: int = 0,
+        metric_optional: bool = False,
     ) -> SearchResult:
         """Search for the best parameters; returns when the search is over.
 
@@ -143,6 +147,9 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             allow: Reads that need no word, as ``clew.compute.Watch`` takes them.
             declared: Names that keys depend on already, the same way.
             heard: Told, after each run of a trial, what it read undeclared: (kind, name, where).
+            each: How many slots a trial takes, where it starts processes of its own.
+            at_most: So many trials run at once; 0 for as many as there is room for.
+            metric_optional: A trial that ends without ever having reported the metric is done.
 
         Raises:
             Conflict: ``experiment.cancelled``.
@@ -181,6 +188,9 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             priority=priority,
             start=fork.start if fork is not None else 0,
             seed=fork.seed if fork is not None else None,
+            each=each,
+            at_most=at_most,
+            metric_optional=metric_optional,
         )
         journal = Journal(self._db, self._repos, self._lineage, order)
         journal.open()
@@ -265,6 +275,11 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         with self._db.read() as tx:
             return str(one(tx, tables.TRIAL_BY_PREFIX, trial, "trial").tree)
 
+    def checkpoint_files(self, tree: str) -> list[Entry]:
+        """The files of a checkpoint that is a directory, by their paths in it."""
+        below = self._store.entries(tree, CHECKPOINT_DIRECTORY) if tree else ()
+        return [replace(one, path=one.path.removeprefix(CHECKPOINT_DIRECTORY)) for one in below]
+
     def artefact(self, tree: str) -> str:
         """A tree of the model alone, out of what a trial kept; '' where there is none."""
         return self._artefact(tree)
@@ -294,7 +309,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
     ) -> None:
         if journal.state != "running":
             journal.reopen()
-        crew = Crew(self._compute, each=most_ranks(order.ranks, order.space))
+        each = max(order.each, most_ranks(order.ranks, order.space))
+        crew = Crew(self._compute, each=each, at_most=order.at_most)
         seat = self._shares.join(order.priority, crew.size)
         search = Search(
             order,

@@ -42,7 +42,9 @@ class Order(Struct, frozen=True, kw_only=True):
     ``inputs``: {parameter, tree, paths} for ``load_value``; ``provenance``: the input commits;
     ``initial``: a tree that trial 0 starts warm from, '' for none; with ``start`` steps behind it
     and a ``seed`` of its own where it goes on with another trial. ``trials``: how many there will
-    be. Limits are of one run of a trial.
+    be. Limits are of one run of a trial. ``each``: the slots that a trial takes, ``at_most``: so
+    many run at once, 0 for no such limit; ``metric_optional``: a trial that comes to its end
+    without ever having reported the metric is done all the same.
     """
 
     job: str
@@ -71,6 +73,9 @@ class Order(Struct, frozen=True, kw_only=True):
     priority: int = 0
     start: int = 0
     seed: int | None = None
+    each: int = 1
+    at_most: int = 0
+    metric_optional: bool = False
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from clew.base.tracking import TRIAL
 from clew.compute import Call, CallError, Outcome
 from clew.experiments.controlling import CANCEL, PAUSE
 from clew.experiments.crew import Asked, Crew, Ended, News
+from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
 from clew.experiments.mending import mend
@@ -184,7 +185,8 @@ class Search:
         track.step = max(track.step, value["step"])
         if value["tree"]:
             self._journal.checkpoint(track, value["checkpoint_step"], value["tree"])
-        track.reach(self._definition, self._rules.rungs(track.number), end=not value["paused"])
+        rules = self._judged_by(track)
+        track.reach(rules, self._rules.rungs(track.number), end=not value["paused"])
         if value["paused"]:
             track.state = "paused"
             if self._is_short(track):
@@ -195,6 +197,12 @@ class Search:
         else:
             track.state = "done"
             self._journal.finish(track)
+
+    def _judged_by(self, track: Track) -> SearchDefinition:
+        """The definition; without its metric for a trial that need not have reported it."""
+        if self._order.metric_optional and not track.values:
+            return replace(self._definition, metric="")
+        return self._definition
 
     def _mend_or_fail(self, track: Track, error: CallError, log: str) -> None:
         """Another run from the latest checkpoint where that may help; else it has failed."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from clew.experiments.brackets import Bracket, brackets_of
-from clew.experiments.definitions import SearchDefinition
+from clew.experiments.definitions import STOPPING, SearchDefinition
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ def rules_of(definition: SearchDefinition, trials: int) -> Rules:
         reduction=definition.reduction,
         trials=sum(one.trials for one in brackets),
         complete_best=definition.complete_best,
-        promotes=definition.searcher != "stopping",
+        promotes=definition.searcher not in STOPPING,
     )
 
 

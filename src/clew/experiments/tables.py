@@ -29,6 +29,7 @@ from clew.base.clock import from_us
 from clew.base.errors import from_wire
 from clew.base.records import Experiment, MetricPoint, Trial
 from clew.db import Json, metadata
+from clew.experiments.definitions import SearchDefinition
 
 Rows = Select[*tuple[Any, ...]]
 
@@ -218,7 +219,7 @@ def trial_of(row: Any) -> Trial:
         checkpoint=row.checkpoint,
         seed=row.seed,
         error=row.error,
-        target=row.target,
+        target=0 if row.target == SearchDefinition.OPEN_END else row.target,
         progress=row.share,
         note=row.note,
         checkpoint_step=row.checkpoint_step,

@@ -63,8 +63,12 @@ class Port(Protocol):
         """A pickle of an object as it is now."""
         ...
 
-    def save(self, checkpoint: Checkpoint) -> bool:
-        """Keep a checkpoint now; False where it is too soon after the last one."""
+    def meta(self) -> dict[str, object]:
+        """What was kept beside the checkpoint that this run begins with."""
+        ...
+
+    def save(self, checkpoint: Checkpoint, *, now: bool = False) -> bool:
+        """Keep a checkpoint; False where that is too soon after the last one, unless ``now``."""
         ...
 
     def log(self, logged: Logged) -> None:
@@ -278,6 +282,11 @@ class Trial:
         self._step = max(self._step, self._start)
         return self._port.load()
 
+    @property
+    def restored_meta(self) -> dict[str, object]:
+        """What :meth:`checkpoint` was given beside the state that :meth:`restore` gives."""
+        return self._port.meta()
+
     def log(self, text: str) -> None:
         """Add a line to the log of this trial."""
         print(text, flush=True)  # noqa: T201 - standard output is the log of a call
@@ -325,6 +334,29 @@ class Trial:
                 hint="Write trial.progress(done / total), between 0 and 1.",
             )
         self._port.progress(float(share), text)
+
+    # for loops that Clew does not see: a program that trains ----------------------------------
+
+    @property
+    def target(self) -> int:
+        """The step at which the search decides about this trial next."""
+        return self._target
+
+    def keep_checkpoint(self) -> None:
+        """Make the latest checkpoint durable now, though its step may not be over."""
+        if self._pending is not None:
+            self._port.save(self._pending, now=True)
+            self._pending = None
+
+    def wants_pause(self) -> bool:
+        """Whether somebody wants this trial to stop where it is, at whatever step. Ask often."""
+        if not self._pausing and self._port.pausing():
+            self._pausing, self._target = True, self._step
+        return self._pausing
+
+    def finish(self) -> None:
+        """Say that training came to its end, although it was told to pause."""
+        self._pausing = False
 
     # for the worker -------------------------------------------------------------------------
 

@@ -166,9 +166,18 @@ class WorkerPort:
         with _by_value(self._payload["snapshot_dir"]):
             return self.copy(model)
 
-    def save(self, checkpoint: Checkpoint) -> bool:
+    def meta(self) -> dict[str, object]:
+        """Of the tree that this run begins with; empty where there is none."""
+        tree = self._payload["restore"]
+        entry = self.store.get(tree, META_PATH) if tree else None
+        if entry is None:
+            return {}
+        found: dict[str, object] = json.loads(self.store.read(entry.digest))["meta"]
+        return found
+
+    def save(self, checkpoint: Checkpoint, *, now: bool = False) -> bool:
         """Write a checkpoint and tell the parent, unless the last one is younger than a second."""
-        if not self.is_due():
+        if not (now or self.is_due()):
             return False
         tree = self.keep(checkpoint, None)
         self._context.send({"kind": "checkpoint", "step": checkpoint.step, "tree": tree})

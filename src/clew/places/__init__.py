@@ -9,6 +9,7 @@ from clew.places.definitions import CommandDefinition, RuntimeDefinition
 from clew.places.enclosures import require_sandbox
 from clew.places.environments import Environments
 from clew.places.images import pin_image
+from clew.places.running import surroundings
 from clew.places.scripts import parts_of, requirement_lines
 from clew.places.uv import find_python
 
@@ -24,4 +25,5 @@ __all__ = [
     "pin_image",
     "require_sandbox",
     "requirement_lines",
+    "surroundings",
 ]

@@ -117,7 +117,7 @@ def _plan(
             msgspec.convert(step.options["space"], dict[str, Distribution]),
         )
         for step in manifest.pipeline.steps
-        if step.kind == "train"
+        if "search" in step.options
     )
     return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)), searches=searches)
 

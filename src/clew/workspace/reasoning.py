@@ -18,7 +18,7 @@ SHOWN = 5
 _TICK, _SCHEDULE, _SOURCE = "clew.tick", "clew.schedule", "source"
 """Metadata of commits that nobody made by hand, as the rooms that make them write it."""
 
-_WORK = {"train": "training", "gate": "judging", "step": "job"}
+_WORK = {"train": "training", "gate": "judging", "determined": "search", "step": "job"}
 
 
 def told_of(rooms: Rooms, start: Node, nodes: Collection[Node]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from clew.serving import Serving, ServingSettings
 from clew.sources import Sources
 from clew.store import Store
 from clew.triggers import Triggers
+from clew.workspace.borrowing import DeterminedRunner
 from clew.workspace.exempting import Exempt
 from clew.workspace.lending import DatabaseLock
 from clew.workspace.references import Secrets
@@ -123,6 +124,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         {
             "train": TrainRunner(experiments, models, triggers.warm, tracking),
             "gate": GateRunner(repos, models, serving),
+            "determined": DeterminedRunner(experiments, environments, store, tracking),
         },
         remembered={"train"},
         log_dir=home / "logs",
