@@ -258,9 +258,7 @@ class Reports:
             if number is not None:
                 found[f"{before}{name}"] = number
             else:
-                self._trial.log_text(
-                    f"metrics/{before}{name}", json.dumps(value), step=steps
-                )
+                self._trial.log_text(f"metrics/{before}{name}", json.dumps(value), step=steps)
         return found
 
     def _once(self, text: str) -> None:

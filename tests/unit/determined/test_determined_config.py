@@ -118,12 +118,12 @@ def test_the_trials_of_brackets_are_shared_out_as_determined_does():
     found = searched(
         name="adaptive_asha", max_trials=128, divisor=4, max_rungs=3, max_length=64, mode="standard"
     )
-    assert rungs(found) == [(93, (4, 16, 64)), (35, (16, 64))]
+    assert rungs(found) == [(94, (4, 16, 64)), (34, (16, 64))]
 
 
 def test_few_trials_or_a_short_length_mean_fewer_rungs():
     few = searched(name="adaptive_asha", max_trials=10, time_metric="batches", max_time=100)
-    assert rungs(few) == [(6, (25, 100)), (4, (100,))]
+    assert rungs(few) == [(7, (25, 100)), (3, (100,))]
     short = searched(name="async_halving", max_trials=10, time_metric="epochs", max_time=3)
     assert rungs(short) == [(10, (3,))]
 
