@@ -206,6 +206,7 @@ ENVIRONMENT_OF_A_CHILD = {
     "experiments/usage.py",  # in a worker: which GPUs it was given
     "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
+    "determined/boot/sitecustomize.py",  # is told, in a child, where its files are
     "places/running.py",  # hands its own environment on to a program
     "places/enclosures.py",  # hands some of it on to a sandbox
     "places/uv.py",  # hands its own environment on to uv

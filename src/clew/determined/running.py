@@ -168,7 +168,8 @@ class One:
         params = values_of(trial.params, self._task.fixed, self._task.labels)
         task = f"{experiment}.{trial.number}"
         device = self._task.variables.get("cuda" if _has_gpu() else "cpu", {})
-        path = f"{self._programs}{os.pathsep}{self._shims}{os.pathsep}{os.environ.get('PATH', '')}"
+        here = surroundings({})
+        path = [str(self._programs), str(self._shims), here.get("PATH", "")]
         found = {
             "DET_MASTER": master.url,
             "DET_CLUSTER_ID": "clew",
@@ -196,7 +197,7 @@ class One:
             "PYTHONUNBUFFERED": "1",
             **device,
             "CLEW_DET_INFO": str(self._info),
-            "PATH": path,
+            "PATH": os.pathsep.join(path),
             "VIRTUAL_ENV": str(self._programs.parent),
         }
         if latest:
@@ -204,7 +205,7 @@ class One:
         before = device.get("PYTHONPATH", "")
         found["PYTHONPATH"] = f"{_BOOT}{os.pathsep}{before}" if before else str(_BOOT)
         for name in ("NO_PROXY", "no_proxy"):  # the master is here
-            found[name] = ",".join(filter(None, [os.environ.get(name, ""), _LOOPBACK]))
+            found[name] = ",".join(filter(None, [here.get(name, ""), _LOOPBACK]))
         return found
 
     def _write_info(self, variables: Mapping[str, str]) -> None:
