@@ -150,6 +150,7 @@ CALLS = [
     wrong("job", "not_found", "job.unknown", lambda w, _: w.job(NOBODY)),
     wrong("datums", "not_found", "job.unknown", lambda w, _: w.datums(NOBODY)),
     wrong("job_log", "not_found", "job.unknown", lambda w, _: w.job_log(NOBODY)),
+    wrong("retire", "not_found", "pipeline.unknown", lambda w, _: w.retire("none")),
     wrong("run", "not_found", "pipeline.unknown", lambda w, _: w.run("none")),
     wrong("run", "not_found", "step.unknown", lambda w, _: w.run("p", "none")),
     wrong("accept", "not_found", "pipeline.unknown", lambda w, _: w.accept("no", reason="x")),

@@ -237,6 +237,18 @@ class Verbs(
         """
         ...
 
+    def retire(self, pipeline: str, *, reason: str = "") -> Applied:
+        """Take a pipeline out of service: nothing runs for it any more, and its jobs are cancelled.
+
+        Its sources, triggers and monitors go. What it made stays: commits, jobs, models with their
+        lineage, and endpoints, which go on serving. To apply its file again brings it back; what
+        has not changed is skipped then.
+
+        Raises:
+            NotFound: ``pipeline.unknown``.
+        """
+        ...
+
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""
         ...

@@ -66,6 +66,7 @@ COMMANDS = {
     "du": (DATA, "keeping.du"),
     "rebuild": (DATA, "keeping.rebuild"),
     "run": (WORK, "work.run"),
+    "retire": (WORK, "work.retire"),
     "wait": (WORK, "work.wait"),
     "jobs": (WORK, "work.jobs"),
     "job": (WORK, "work.job"),

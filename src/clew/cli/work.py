@@ -106,6 +106,23 @@ def run(
     exit_unless_done(jobs)
 
 
+def retire(
+    pipeline: Annotated[str, typer.Argument(help="Name of the pipeline; name@branch of a branch.")],
+    reason: Annotated[str, typer.Option("--reason", help="Kept with its last version.")] = "",
+    json: Json = False,
+) -> None:
+    """Take a pipeline out of service: nothing runs for it any more; what it made stays.
+
+    Example: clew retire late-flights --reason "replaced by delays"
+    """
+    with workspace() as clew:
+        applied = clew.retire(pipeline, reason=reason)
+    if json:
+        print_json(applied)
+        return
+    _print_applied(applied.pipeline, applied.version, applied.changed, applied.notes)
+
+
 def wait(
     global_id: Annotated[
         str | None, typer.Argument(help="A change, or repo@ref; everything without it.")

@@ -276,6 +276,10 @@ class RemoteWorkspace(
         answer = self._wire.post(f"/pipelines/{_part(pipeline)}/run", dict[str, str], body)
         return answer["global_id"]
 
+    def retire(self, pipeline: str, *, reason: str = "") -> Applied:
+        """Take a pipeline out of service; what it made stays."""
+        return self._wire.post(f"/pipelines/{_part(pipeline)}/retire", Applied, {"reason": reason})
+
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""
         return self._wire.get("/experiments", list[Experiment], limit=limit)

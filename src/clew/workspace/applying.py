@@ -20,6 +20,7 @@ from clew.base.ids import new_id
 from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.experiments import Distribution, SearchDefinition
+from clew.pipelines import PipelineDefinition
 from clew.store import EMPTY_TREE, Entry, Overlay, Writer
 from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
@@ -78,6 +79,18 @@ def run_with(
         found = _manifests(rooms, now.snapshot, wanted, only=(name, values))
         said = ", ".join(f"{name}={value}" for name, value in parameters.items())
         return _register(rooms, found[0], message=said, author=author, global_id=global_id)
+
+
+def retire(rooms: Rooms, pipeline: str, *, reason: str, author: str) -> Applied:
+    """Register a pipeline as one without steps, sources, monitors and triggers.
+
+    Raises:
+        NotFound: ``pipeline.unknown``.
+    """
+    now = rooms.pipelines.definition(pipeline)
+    empty = PipelineDefinition(name=now.name, snapshot=now.snapshot, file=now.file)
+    said = f"retired: {reason}" if reason else "retired"
+    return _register(rooms, Manifest(pipeline=empty), message=said, author=author)
 
 
 def plan_files(

@@ -27,12 +27,12 @@ def left_out(rooms: Rooms, manifest: Manifest) -> list[str]:
     """
     name = manifest.pipeline.name
     monitors = [
-        f"The monitor of {endpoint} is not in the file any more: it is removed, its reports stay."
+        f"The monitor of {endpoint} is defined no more: it is removed, its reports stay."
         for endpoint in removed_monitors(rooms, manifest)
     ]
     kept = {endpoint.name for endpoint in manifest.endpoints}
     endpoints = [
-        f"The endpoint {endpoint.name} is not in the file any more: it is kept and goes on serving."
+        f"The endpoint {endpoint.name} is defined no more: it is kept and goes on serving."
         for endpoint in rooms.serving.endpoints(name)
         if endpoint.name not in kept
     ]

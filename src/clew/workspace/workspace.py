@@ -50,7 +50,7 @@ from clew.base.verbs import Source, Watcher
 from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter, Scans
 from clew.workspace import asking
-from clew.workspace.applying import Wanted, apply_files, plan_files, run_with
+from clew.workspace.applying import Wanted, apply_files, plan_files, retire, run_with
 from clew.workspace.cards import Cards
 from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
@@ -349,6 +349,10 @@ class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowin
                 priority=priority,
             )
         return global_id
+
+    def retire(self, pipeline: str, *, reason: str = "") -> Applied:
+        """Take a pipeline out of service; what it made stays."""
+        return retire(self.rooms, pipeline, reason=reason, author=self._author)
 
     def experiments(self, *, limit: int = 50) -> list[Experiment]:
         """Experiments, newest first."""

@@ -72,6 +72,7 @@ def test_acts_arrive_with_all_that_was_said(remote, verbs, fake):
     remote.create_repo("late/new", description="dé")
     remote.run(P, "model", reason="because")
     remote.run(P)
+    assert remote.retire(P, reason="replaced").version == 4
     job = verbs.job_list[0].id
     remote.cancel(job)
     for act in (remote.cancel_all, remote.pause, remote.resume, remote.retry):
@@ -86,6 +87,7 @@ def test_acts_arrive_with_all_that_was_said(remote, verbs, fake):
         ("create_repo", "late/new", "dé"),
         ("run", P, "model", "because"),
         ("run", P, None, ""),
+        ("retire", P, "replaced"),
         ("cancel", job),
         ("cancel_all", job),
         ("pause", job),

@@ -338,6 +338,10 @@ class FakeVerbs(day.Day, incoming.Incoming):
         self.job(job_id)
         return "reading 28,243 rows\ndone in 0.3 s\n"
 
+    def retire(self, pipeline, *, reason=""):
+        self.asked.append(("retire", pipeline, reason))
+        return Applied(pipeline=pipeline, version=4, changed=True, global_id=None)
+
     def run(self, pipeline, step=None, *, reason="", priority=None, parameters=None):
         self.asked.append(("run", pipeline, step, reason))
         return JUNE

@@ -69,8 +69,8 @@ def test_a_monitor_that_left_the_file_goes_and_an_endpoint_stays_and_both_are_to
     planned, (applied,) = workspace.plan(file)[0].notes, workspace.apply(file)
     assert planned == applied.notes
     monitor, endpoint = planned
-    assert monitor.startswith("The monitor of third is not in the file any more: it is removed")
-    assert endpoint.startswith("The endpoint third is not in the file any more: it is kept and")
+    assert monitor.startswith("The monitor of third is defined no more: it is removed")
+    assert endpoint.startswith("The endpoint third is defined no more: it is kept and")
     assert workspace.rooms.monitoring.list() == []
     assert workspace.endpoint("third").revisions[0].state == "live"
 

@@ -50,6 +50,13 @@ class RunRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetireRequest:
+    """Why a pipeline is taken out of service."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """The global id of what was started."""
 
@@ -155,6 +162,12 @@ def run(call: Asked, pipeline: str, wish: RunRequest) -> Response:
         parameters=wish.parameters,
     )
     return call.reply(Started(global_id=global_id))
+
+
+@router.post("/pipelines/{pipeline}/retire", response_model=Applied)
+def retire(call: Asked, pipeline: str, wish: RetireRequest) -> Response:
+    """Take a pipeline out of service; what it made stays."""
+    return call.reply(call.verbs.retire(pipeline, reason=wish.reason))
 
 
 @router.get("/jobs", response_model=list[Job])
