@@ -42,19 +42,20 @@ def _many(place: Path) -> list[Row]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(draw.randbytes(draw.randint(200, 5800)))
     numbers = iter(range(1000))
-    copy_s = [0.0]
 
     def put() -> float:
         home = _workspace(place / f"run{next(numbers)}")
+        _warm(source)
         spent = seconds([CLEW, "put", "bench/files", source], cwd=home)
         shutil.rmtree(home)
         return spent
 
     def copy() -> float:
         target = place / f"copy{next(numbers)}"
-        copy_s[0] = seconds(["cp", "-r", source, target], cwd=place)
+        _warm(source)
+        spent = seconds(["cp", "-r", source, target], cwd=place)
         shutil.rmtree(target)
-        return copy_s[0]
+        return spent
 
     def dvc() -> float:
         home = place / f"dvc{next(numbers)}"
@@ -65,6 +66,7 @@ def _many(place: Path) -> list[Row]:
             [*command, "config", "core.analytics", "false"], cwd=home, check=True, **QUIET
         )
         shutil.copytree(source, home / "data")
+        _warm(home / "data")
         spent = seconds([*command, "add", "data"], cwd=home)
         shutil.rmtree(home)
         return spent
@@ -75,6 +77,7 @@ def _many(place: Path) -> list[Row]:
     seconds([CLEW, "put", "bench/files", source], cwd=kept)
 
     def again() -> float:
+        _warm(source)
         return seconds([CLEW, "put", "bench/files", source], cwd=kept)
 
     def get() -> float:
@@ -102,6 +105,12 @@ def _many(place: Path) -> list[Row]:
             bar="at most 1.5 times cp -r", holds=lambda _s, ratio: ratio >= 1 / 1.5,
         ),
     ]  # fmt: skip
+
+
+def _warm(directory: Path) -> None:
+    """Read what a command will read: the system forgets cached files between the rounds."""
+    for file in directory.rglob("*.bin"):
+        file.read_bytes()
 
 
 def _large(place: Path, kind: str) -> list[Row]:
