@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -111,13 +112,7 @@ class _Early:
         started_ns, size = _HEAD.unpack_from(data)
         names = data[_HEAD.size : _HEAD.size + size].decode()
         states = bytes(data[_HEAD.size + size :])
-        return Scan(
-            root=self._root,
-            names=names.split("\0") if names else [],
-            sizes=memoryview(states).cast("Q")[1 :: STATE.size // 8].tolist(),
-            states=states,
-            started_ns=started_ns,
-        )
+        return _found(self._root, names.split("\0") if names else [], states, started_ns)
 
     def close(self) -> None:
         """Stop it."""
@@ -141,10 +136,11 @@ def _tell(found: Scan, pipe: int) -> None:
 
 def _scan(root: Path, place: str) -> Scan:
     started_ns = time.time_ns()
-    found: list[tuple[str, int, bytes]] = []
+    names: list[str] = []
+    states = bytearray()
     special: list[str] = []
     try:
-        _walk(place, "", found, special)
+        _walk(place, "", names, states, special)
     except FileNotFoundError as error:
         raise NotFound(
             "file.missing",
@@ -159,14 +155,12 @@ def _scan(root: Path, place: str) -> Scan:
         ) from error
     if special:
         raise _special(root, sorted(special))
-    found.sort()
-    return Scan(
-        root=place,
-        names=[name for name, _, _ in found],
-        sizes=[size for _, size, _ in found],
-        states=b"".join([state for _, _, state in found]),
-        started_ns=started_ns,
-    )
+    return _found(place, names, bytes(states), started_ns)
+
+
+def _found(place: str, names: list[str], states: bytes, started_ns: int) -> Scan:
+    sizes = memoryview(states).cast("Q")[1 :: STATE.size // 8].tolist()
+    return Scan(root=place, names=names, sizes=sizes, states=states, started_ns=started_ns)
 
 
 def expand(files: Mapping[str, T]) -> dict[str, T | Path]:
@@ -186,34 +180,34 @@ def expand(files: Mapping[str, T]) -> dict[str, T | Path]:
 
 
 def _walk(
-    directory: str, prefix: str, found: list[tuple[str, int, bytes]], special: list[str]
+    directory: str, prefix: str, names: list[str], states: bytearray, special: list[str]
 ) -> None:
-    below = []
+    """The files below, in the order of their paths: a directory stands where its ``name/`` does."""
     pack, is_regular = STATE.pack, stat.S_ISREG
     with os.scandir(directory) as scanned:
-        entries = list(scanned)
-        if _BAD.search("/".join([entry.name for entry in entries])):
-            raise _bad_name(prefix + next(one.name for one in entries if _BAD.search(one.name)))
-        for entry in entries:
-            name = entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if name != OWN:
-                    below.append(name)
-                continue
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                if entry.is_symlink():
-                    special.append(prefix + name)
-                continue  # removed since it was listed: as if it had never been there
-            if not is_regular(status.st_mode):
+        entries = [
+            (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry)
+            for entry in scanned
+        ]
+    if _BAD.search("".join([name for name, _ in entries])):
+        raise _bad_name(prefix + next(e.name for _, e in entries if _BAD.search(e.name)))
+    entries.sort(key=itemgetter(0))
+    for name, entry in entries:
+        if name.endswith("/"):
+            if entry.name != OWN:
+                _walk(entry.path, prefix + name, names, states, special)
+            continue
+        try:
+            status = entry.stat()
+        except FileNotFoundError:
+            if entry.is_symlink():
                 special.append(prefix + name)
-                continue
-            size = status.st_size
-            state = pack(status.st_ino, size, status.st_mtime_ns, status.st_ctime_ns)
-            found.append((prefix + name, size, state))
-    for name in below:
-        _walk(f"{directory}/{name}", f"{prefix}{name}/", found, special)
+            continue  # removed since it was listed: as if it had never been there
+        if not is_regular(status.st_mode):
+            special.append(prefix + name)
+            continue
+        names.append(prefix + name)
+        states += pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _special(root: Path, names: list[str]) -> Invalid:

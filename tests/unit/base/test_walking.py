@@ -2,8 +2,12 @@
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clew.base import walking
 from clew.base.errors import Invalid, NotFound
@@ -74,3 +78,23 @@ def test_what_was_never_asked_for_is_ended(place):
     begin_scan(place)
     end_scans()
     assert walking._begun == {}
+
+
+@given(
+    st.sets(
+        st.lists(st.sampled_from(["a", "a.b", "a-b", "a b", "é", "b", "𝄞"]), min_size=1, max_size=3)
+        .map("/".join), max_size=12,
+    )
+)  # fmt: skip
+def test_files_come_by_the_bytes_of_their_paths_whatever_stands_beside_a_directory(paths):
+    with tempfile.TemporaryDirectory() as name:
+        made = []
+        for path in sorted(paths, key=len, reverse=True):  # a directory before a file of its name
+            file = Path(name, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.is_dir():
+                file.write_bytes(path.encode())
+                made.append(path)
+        found = scan(Path(name))
+        assert found.names == sorted(made, key=str.encode)
+        assert found.sizes == [len(path.encode()) for path in found.names]
