@@ -42,7 +42,7 @@ _ROOMS = {
     "Candidate": "models",
     "holdout": "models",
     "workers": "base.ranks",
-    "gpus": "compute.gpus",
+    "gpus": "base.gpus",
     "database": "sources",
     "directory": "sources",
     "bucket": "sources",

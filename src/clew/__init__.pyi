@@ -4,10 +4,10 @@ from clew.authoring.cards import card as card
 from clew.authoring.trial_policies import keep as keep
 from clew.authoring.trial_policies import on_log as on_log
 from clew.authoring.trial_policies import trials as trials
+from clew.base.gpus import gpus as gpus
 from clew.base.ranks import workers as workers
 from clew.codecs import Codec as Codec
 from clew.codecs import codec as codec
-from clew.compute.gpus import gpus as gpus
 from clew.experiments import Trial as Trial
 from clew.experiments import asha as asha
 from clew.experiments import choice as choice

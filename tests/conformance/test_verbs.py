@@ -188,6 +188,8 @@ CALLS = [
         lambda w, _: w.continue_trial(NOBODY, steps=9),
     ),
     wrong("checkpoints", "not_found", "trial.unknown", lambda w, _: w.checkpoints(NOBODY)),
+    wrong("export_trainjob", "not_found", "model.unknown", lambda w, _: w.export_trainjob("x/y")),
+    wrong("restore_slot", "not_found", "slot.not_excluded", lambda w, _: w.restore_slot("a/b")),
     wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),
     wrong("model", "not_found", "model.unknown", lambda w, _: w.model("p/model@99")),
@@ -236,6 +238,7 @@ TAKE_NOTHING = {
     "close",
     "gc",
     "fsck",
+    "pools",
 }
 NOT_YET = {
     "abort",

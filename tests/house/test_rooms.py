@@ -201,9 +201,9 @@ ENVIRONMENT_OF_A_CHILD = {
     "compute/process.py",  # hands its own environment on to the worker
     "compute/ranks.py",  # hands its own environment on to the ranks
     "compute/rank.py",  # is told by mpirun who it is
-    "compute/gpus.py",  # CUDA_VISIBLE_DEVICES, which is the driver's
+    "base/gpus.py",  # CUDA_VISIBLE_DEVICES, which is the driver's
+    "experiments/alone.py",  # is told by torchrun who it is
     "compute/running.py",  # sets the environment of one call
-    "experiments/usage.py",  # in a worker: which GPUs it was given
     "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
     "determined/boot/sitecustomize.py",  # is told, in a child, where its files are

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 from msgspec import Struct, field
 
 from clew.authoring.checks import invalid
+from clew.base.pools import DEFAULT
 from clew.base.records.policy import Backoff, PipelinePolicy, Policy, Rate
 from clew.base.records.trial_policy import TrialPolicy
 from clew.codecs import Spark
@@ -39,8 +40,10 @@ class StepPolicy(TypedDict, total=False):
     - ``parallel``: how many datums run at once.
     - ``rate``: how many jobs may start, ``"10/h"`` (per ``s``, ``min``, ``h`` or ``d``).
     - ``every_commit``: whether each of several changes that wait runs, or only the newest.
-    - ``resources``: what a datum demands of a node of a Ray cluster: ``{"CPU": 2, "GPU": 1}``; a
-      core where it does not say.
+    - ``resources``: the slots that a datum or a trial takes of its pool: ``{"CPU": 2, "GPU": 1}``;
+      a process where it does not say. With GPUs it sees those alone. On a Ray cluster it is what
+      the node must have, which may be more (``{"TPU": 1}``).
+    - ``pool``: the resource pool (``CLEW_POOLS``) that these slots are of, the default one without.
     - ``spark``: where the session is that Spark frames live in: ``local[2]``, ``spark://HOST:7077``,
       ``sc://HOST``; all cores of the worker's machine where it does not say.
     - ``trials``: how the trials of a training step are run and kept: ``clew.trials(...)``.
@@ -57,6 +60,7 @@ class StepPolicy(TypedDict, total=False):
     every_commit: bool
     resources: Mapping[str, float]
     placement: Mapping[str, str]
+    pool: str
     spark: str
     trials: TrialPolicy
 
@@ -112,6 +116,7 @@ def policy_of(
         every_commit=given.get("every_commit", True),
         resources=_resources(name, given.get("resources") or {}),
         placement=_placement(name, given.get("placement") or {}),
+        pool=_pool(name, given.get("pool", "")),
         spark=_spark(name, given.get("spark", "")),
         trials=given.get("trials"),
     )
@@ -163,6 +168,12 @@ def _spark(name: str, address: str) -> str:
             f"spark={address!r} of {name}", "Write local[2], spark://HOST:7077 or sc://HOST:15002."
         )
     return address
+
+
+def _pool(name: str, pool: Any) -> str:
+    if not isinstance(pool, str):
+        raise invalid(f"pool={pool!r} of {name}", 'Give the name of a pool: pool="gpu".')
+    return "" if pool == DEFAULT else pool
 
 
 def _placement(name: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -32,6 +32,7 @@ def on_log(
     *,
     retry: bool = True,
     scale: Mapping[str, float] | None = None,
+    exclude_slot: bool = False,
     times: int = 3,
 ) -> LogRule:
     """What to do where a trial failed and its log (or its error) has what ``pattern`` finds.
@@ -40,21 +41,28 @@ def on_log(
         pattern: A regular expression, searched in what the run printed and in its error.
         retry: False: the trial has failed, whatever restarts are left.
         scale: Parameters to multiply before it goes on: ``{"batch_size": 0.5}``.
+        exclude_slot: Give the slot (the GPU, the node, else the process) where it was seen to no
+            trial any more, until somebody gives it back (``clew pools --restore SLOT``), and go on
+            elsewhere.
         times: How often at most the trial is tried again because of this rule.
     """
     try:
         re.compile(pattern)
     except re.error as error:
         raise invalid(f"on_log({pattern!r}) is no pattern: {error}", "See the module re.") from None
-    if retry is not bool(scale):
+    if retry is not bool(scale or exclude_slot):
         raise invalid(
-            f"on_log({pattern!r}) says not what to do", "Give retry=False, or factors to scale by."
+            f"on_log({pattern!r}) says not what to do",
+            "Give retry=False, factors to scale by, or exclude_slot=True.",
         )
     if times < 1 or any(factor <= 0 for factor in (scale or {}).values()):
         raise invalid(f"on_log({pattern!r})", "times and the factors of scale are above 0.")
-    act = "scale" if scale else "give_up"
     return LogRule(
-        pattern=pattern, act=act, factors=tuple(sorted((scale or {}).items())), times=times
+        pattern=pattern,
+        act="scale" if retry else "give_up",
+        factors=tuple(sorted((scale or {}).items())),
+        times=times,
+        exclude=exclude_slot,
     )
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from clew.base.durations import seconds
 from clew.base.errors import Invalid
+from clew.base.pools import PoolSize, read_pools
 
 CONFIG_NAME = "config.toml"
 VARIABLES = {
@@ -28,6 +29,7 @@ VARIABLES = {
     "CLEW_STORE": "where the bytes are: s3://bucket/prefix, or a directory",
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
     "CLEW_COMPUTE": "where user code runs: ray://auto, ray://HOST:10001 (default: this machine)",
+    "CLEW_POOLS": "resource pools with their slots: 'train=cpu:2,gpu:0,gpu:1; night=cpu:1'",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
     "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
     "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
@@ -51,6 +53,8 @@ class Settings:
     """How many jobs run at once."""
     keep_logs_s: float = 0.0
     """How long the log of a job that has ended is kept; 0 means for ever."""
+    pools: tuple[PoolSize, ...] = ()
+    """Resource pools; what they leave of this machine is the default one."""
     compute: str = ""
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
     autolog: bool = True
@@ -115,6 +119,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         jobs=int(jobs),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
         keep_logs_s=_span(environ.get("CLEW_KEEP_LOGS", ""), "CLEW_KEEP_LOGS"),
+        pools=read_pools(environ.get("CLEW_POOLS", "") or config.get("pools", "")),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),
@@ -195,7 +200,7 @@ def _bad_config(file: Path, what: str) -> Invalid:
     return Invalid(
         "settings.invalid",
         f"{file} cannot be read: {what}.",
-        hint="Mend it: workspace, db, store and compute are texts.",
+        hint="Mend it: workspace, db, store, compute and pools are texts.",
     )
 
 

@@ -13,9 +13,11 @@ from typing import Any, BinaryIO, Protocol
 
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.card_verbs import CardVerbs
+from clew.base.export_verbs import ExportVerbs
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.knowing_verbs import KnowingVerbs
+from clew.base.pool_verbs import PoolVerbs
 from clew.base.progress import Progress, unseen
 from clew.base.project import Applicable
 from clew.base.records import (
@@ -61,6 +63,8 @@ class Verbs(
     TriggerVerbs,
     WorkVerbs,
     TrialVerbs,
+    PoolVerbs,
+    ExportVerbs,
     KnowingVerbs,
     CardVerbs,
     Protocol,

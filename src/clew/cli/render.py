@@ -32,6 +32,7 @@ MARKS = {
     "retired": ("○", "dim"),
     "draining": ("○", "dim"),
     "blocked": ("⊘", "yellow"),
+    "excluded": ("⊘", "yellow"),
     "cancelled": ("⊘", "yellow"),
     "superseded": ("=", "dim"),
     "recovered": ("↻", "yellow"),

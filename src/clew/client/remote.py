@@ -46,10 +46,12 @@ from clew.base.verbs import Source, Watcher
 from clew.base.walking import expand
 from clew.client.cards import RemoteCards
 from clew.client.download import write_archive
+from clew.client.exporting import RemoteExporting
 from clew.client.feeds import RemoteFeeds
 from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
 from clew.client.knowing import RemoteKnowing
+from clew.client.pools import RemotePools
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
 from clew.client.trials import RemoteTrials
@@ -68,6 +70,8 @@ class RemoteWorkspace(
     RemoteTriggers,
     RemoteWork,
     RemoteTrials,
+    RemotePools,
+    RemoteExporting,
     RemoteKnowing,
     RemoteCards,
 ):

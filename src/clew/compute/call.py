@@ -5,13 +5,14 @@ Knows nothing of processes, of pipelines or of what a payload means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct, field
 
 from clew.base.errors import ClewError, Conflict, Invalid, Unavailable, from_wire
+from clew.base.records.pools import PoolInfo
 
 Message = dict[str, object]
 Listener = Callable[[Message], Message | None]
@@ -32,9 +33,11 @@ class Call(Struct, frozen=True, kw_only=True):
     how its worker process is started in place of this interpreter: the beginning of a command line,
     to which the arguments of a worker are added (see ``compute/worker.py``).
 
-    ``resources`` (``{"CPU": 2, "GPU": 1}``) and ``placement`` (labels of machines, ``{"zone":
-    "eu"}``) say where it may run, for a pool of several machines. There, a text of the payload that
-    is the address of the store or ``snapshot_dir`` is replaced by what the worker knows it by.
+    ``pool`` is the resource pool whose slots it takes ('': the default one), ``resources``
+    (``{"CPU": 2, "GPU": 1}``) how many; a call that was given GPUs sees those alone. ``placement``
+    (labels of machines, ``{"zone": "eu"}``) says where it may run, on a cluster. There, a text of
+    the payload that is the address of the store or ``snapshot_dir`` is replaced by what the worker
+    knows it by.
 
     ``prompt``: whoever listens returns at once and never waits, and is told on the thread on which
     a message came in, in place of one of its own.
@@ -51,6 +54,7 @@ class Call(Struct, frozen=True, kw_only=True):
     program: tuple[str, ...] = ()
     resources: dict[str, float] = field(default_factory=dict)
     placement: dict[str, str] = field(default_factory=dict)
+    pool: str = ""
     prompt: bool = False
 
 
@@ -93,12 +97,15 @@ class CallError(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """How a call ended: a value, or an error. ``log`` is the end of what it printed."""
+    """How a call ended: a value, or an error. ``log`` is the end of what it printed, ``slots`` are
+    the names of what it ran on.
+    """
 
     value: object
     error: CallError | None
     duration_s: float
     log: str
+    slots: tuple[str, ...] = ()
 
     def unwrap(self) -> object:
         """The value.
@@ -198,6 +205,35 @@ class Compute(Protocol):
         Raises:
             Unavailable: ``pool.closed``.
             Invalid: ``call.payload``.
+        """
+        ...
+
+    def check(self, pool: str, resources: Mapping[str, float]) -> None:
+        """Refuse what a pool could never hold, whatever runs.
+
+        Raises:
+            Invalid: ``pool.unknown``, ``pool.too_small``.
+        """
+        ...
+
+    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+        """How many calls that need ``resources`` a pool holds at a time, as far as is known now;
+        excluded slots do not count.
+
+        Raises:
+            Invalid: ``pool.unknown``.
+        """
+        ...
+
+    def pools(self) -> list[PoolInfo]:
+        """The pools with their slots, who has them, and what waits."""
+        ...
+
+    def exclude(self, slots: Mapping[str, str]) -> None:
+        """Give these slots to no call from now on, and all others again. ``slots``: why, by name.
+
+        What runs on one comes to its end. Calls that only excluded slots could hold end with
+        Unavailable ``pool.excluded``.
         """
         ...
 

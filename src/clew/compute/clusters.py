@@ -6,12 +6,17 @@ Knows addresses and terms; who runs what is for the fleet.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from clew.base.errors import Invalid, Unavailable
+from clew.base.pools import PoolSize
+from clew.base.records.pools import PoolInfo
 from clew.compute.call import Call, Listener
+from clew.compute.cluster_pools import ClusterPools
 from clew.compute.fleet import Fleet, Terms
 from clew.compute.frames import encode_or_refuse
 from clew.compute.handles import Submitted
@@ -46,9 +51,15 @@ class RayPool:
         size: int = 0,
         cache: Path | None = None,
         preload: Sequence[str] = (),
+        pools: Sequence[PoolSize] = (),
     ) -> None:
-        """``store`` is the address of the store, which must be there at the first call."""
-        self._terms = terms_of(address, size=size, log=log_dir / "ray.log", preload=tuple(preload))
+        """``store`` is the address of the store, which must be there at the first call. ``pools``
+        limit what runs at once in them.
+        """
+        terms = terms_of(address, size=size, log=log_dir / "ray.log", preload=tuple(preload))
+        self._terms = msgspec.structs.replace(terms, pools=tuple(pools))
+        self._limits = ClusterPools(pools)
+        self._excluded: dict[str, str] = {}
         self._address, self._cache = store, cache
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -81,6 +92,30 @@ class RayPool:
             raise _closed()
         return submitted
 
+    def check(self, pool: str, resources: Mapping[str, float]) -> None:
+        """Refuse what the limits of a pool forbid; the cluster itself may grow. Raises Invalid."""
+        self._limits.check(pool, resources)
+
+    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+        """How many such calls a pool holds at a time. Raises Invalid ``pool.unknown``."""
+        fleet = self._fleet
+        if fleet is None:
+            return self._limits.room(pool, resources, (), self.size)
+        return fleet.room(pool, resources)
+
+    def pools(self) -> list[PoolInfo]:
+        """The pools, with the machines of the cluster, who runs there, and what waits."""
+        fleet = self._fleet
+        return self._limits.look((), (), ()) if fleet is None else fleet.look()
+
+    def exclude(self, slots: Mapping[str, str]) -> None:
+        """Give these machines to no call from now on, and all others again."""
+        with self._lock:
+            self._excluded = dict(slots)
+            fleet = self._fleet
+        if fleet is not None:
+            fleet.exclude(slots)
+
     def close(self) -> None:
         """End all calls as cancelled and all lanes; returns when they are gone. Idempotent."""
         with self._lock:
@@ -95,6 +130,7 @@ class RayPool:
                 raise _closed()
             if self._fleet is None:
                 self._fleet = Fleet(self._terms, self._attached)
+                self._fleet.pools.exclude(self._excluded)
                 self._fleet.thread.start()
             return self._fleet
 

@@ -70,10 +70,11 @@ def _matches(wanted: str, found: str | None) -> bool:
 
 def shown(machines: Iterable[Machine]) -> str:
     """What machines have, for people."""
-    return "; ".join(_line(machine) for machine in machines) or "no machines"
+    return "; ".join(shown_one(machine) for machine in machines) or "no machines"
 
 
-def _line(machine: Machine) -> str:
+def shown_one(machine: Machine) -> str:
+    """What one has."""
     things = [
         f"{name}: {amount:g}"
         for name, amount in sorted(machine.resources.items())

@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import tarfile
+import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from clew.base.ids import new_id
 from clew.compute.frames import decode, encode
 
 Identity = tuple[str, int, int]
+_ARCHIVES = 4
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -105,3 +107,31 @@ def lay_out(archive: bytes, target: Path) -> None:
         temporary.rename(target)
     except OSError:  # another lane was first: its copy is the same
         shutil.rmtree(temporary)
+
+
+class Code(msgspec.Struct):
+    """Snapshots of users' projects as archives, for lanes that cannot see the directory."""
+
+    _names: dict[str, str] = msgspec.field(default_factory=dict)
+    _archives: dict[str, bytes] = msgspec.field(default_factory=dict)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+
+    def allow(self, directory: str) -> None:
+        """From now on lanes may have it."""
+        if directory not in self._names:
+            self._names[directory] = ""
+
+    def of(self, directory: str, *, name_only: bool) -> bytes:
+        """The archive, or its name. Raises FileNotFoundError for what no call has named."""
+        with self._lock:
+            name = self._names.get(directory)
+            if name is None:
+                raise FileNotFoundError(directory)
+            if name and name_only:
+                return name.encode()
+            archive = self._archives.get(directory) or bundle(directory)
+            self._archives[directory] = archive
+            while len(self._archives) > _ARCHIVES:
+                del self._archives[next(iter(self._archives))]
+            self._names[directory] = name = name_of(archive)
+            return name.encode() if name_only else archive

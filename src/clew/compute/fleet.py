@@ -12,9 +12,10 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +23,17 @@ import msgspec
 from msgspec import Struct, field
 
 from clew import __version__
+from clew.base.clock import now
 from clew.base.errors import ClewError, Unavailable
+from clew.base.pools import PoolSize
+from clew.base.records.pools import PoolInfo
 from clew.compute.bridge import Bridge, refusal
 from clew.compute.bridge_frames import FromBridge, Gone, Heard, Joined, Machines, Refused
-from clew.compute.call import CallError
+from clew.compute.cluster_pools import ClusterPools, Runs, node_slot
 from clew.compute.demands import Demand, Machine, demand_of, room_for, shown
-from clew.compute.elsewhere import bundle, identity, name_of
-from clew.compute.frames import NOTHING, Answer, Done, Said
+from clew.compute.elsewhere import Code, identity
+from clew.compute.endings import refused, without_value
+from clew.compute.frames import Answer, Said
 from clew.compute.handles import Couriers, Submitted
 from clew.compute.lane_frames import (
     Begin,
@@ -53,7 +58,6 @@ _BIRTHS = 3
 """After so many lanes that could not start, one after the other, the calls for them are told so."""
 _PAUSE_S = 1.0
 _CARRIERS = 8
-_ARCHIVES = 4
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -69,6 +73,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     wait_s: float = 60.0
     preload: tuple[str, ...] = ()
     log: Path = Path("ray.log")
+    pools: tuple[PoolSize, ...] = ()
 
 
 class _Lane(Struct, eq=False):
@@ -77,6 +82,7 @@ class _Lane(Struct, eq=False):
     since: float
     ready: Hello | None = None
     call: Submitted | None = None
+    begun: datetime = field(default_factory=now)
     stopping: float | None = None
     snapshot: str | None = None
     affinity: str = ""
@@ -100,6 +106,7 @@ class Fleet:
 
     def __init__(self, terms: Terms, store: Callable[[], Store]) -> None:
         self.couriers = Couriers(_CARRIERS)
+        self.pools = ClusterPools(terms.pools)
         self._terms = terms
         self._open_store = store
         self._acts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -117,7 +124,7 @@ class Fleet:
         self._trouble: dict[Demand, _Trouble] = {}
         self._numbers = itertools.count()
         self._wishes = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="clew-wish")
-        self._code = _Code()
+        self._code = Code()
         self.thread = threading.Thread(target=self._run, name="clew-fleet", daemon=True)
 
     # from any thread ------------------------------------------------------------------------
@@ -128,6 +135,25 @@ class Fleet:
         if self._terms.size:
             return self._terms.size
         return max(1, int(sum(machine.resources.get("CPU", 0.0) for machine in self._machines)))
+
+    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+        """How many such calls a pool holds at a time."""
+        return self.pools.room(pool, resources, self._machines, self.size)
+
+    def look(self) -> list[PoolInfo]:
+        """The pools as they are now."""
+        running = [
+            Runs(call=lane.call.call, node=lane.ready.node, since=lane.begun)
+            for lane in list(self._lanes.values())
+            if lane.call is not None and lane.ready is not None
+        ]
+        waiting = [entry[2].call for entry in list(self._queue)]
+        return self.pools.look(self._machines, running, waiting)
+
+    def exclude(self, slots: Mapping[str, str]) -> None:
+        """Give these machines to nobody; idle lanes there are given up."""
+        if self.pools.exclude(slots):
+            self.tell(self._leave_excluded)
 
     def tell(self, act: Callable[[], None]) -> bool:
         """Have ``act`` run on the thread; False where that has ended."""
@@ -238,11 +264,11 @@ class Fleet:
             self._unjoined(Unavailable("ray.unreachable", told, hint=hint), lasting=False)
 
     def _unjoined(self, error: Unavailable, *, lasting: bool) -> None:
-        now = time.monotonic()
+        now_s = time.monotonic()
         self._refused = error
-        self._away_since = self._away_since or now
-        self._join_at = now + _PAUSE_S
-        if lasting or now - self._away_since >= self._terms.wait_s:
+        self._away_since = self._away_since or now_s
+        self._join_at = now_s + _PAUSE_S
+        if lasting or now_s - self._away_since >= self._terms.wait_s:
             self._fail(lambda _demand: True, error)
         self._joined.set()
 
@@ -250,13 +276,14 @@ class Fleet:
         """End calls of the queue with an error that is not theirs."""
         for entry in [e for e in self._queue if which(demand_of(e[2].call))]:
             self._queue.remove(entry)
-            entry[2].finish(refused(entry[2].call.label, error))
+            entry[2].finish(refused(error, entry[2].call.label))
 
     # lanes ----------------------------------------------------------------------------------
 
     def _assign(self) -> None:
-        for demand in dict.fromkeys(demand_of(entry[2].call) for entry in self._queue):
-            waiting = [entry for entry in self._queue if demand_of(entry[2].call) == demand]
+        ready = self._ready()
+        for demand in dict.fromkeys(demand_of(entry[2].call) for entry in ready):
+            waiting = [entry for entry in ready if demand_of(entry[2].call) == demand]
             idle = [one for one in self._lanes.values() if _is_idle(one) and one.demand == demand]
             while waiting and idle:
                 entry, lane = _match(waiting, idle)
@@ -267,22 +294,46 @@ class Fleet:
             if waiting:
                 self._reach_out(demand, len(waiting))
 
+    def _ready(self) -> list[tuple[int, int, Submitted]]:
+        """What of the queue may run now as far as the limits of pools go, in order."""
+        running = [lane.call.call for lane in self._lanes.values() if lane.call is not None]
+        found = []
+        for entry in list(self._queue):
+            call = entry[2].call
+            try:
+                if self.pools.holds_back(call, running):
+                    continue
+            except ClewError as error:
+                self._queue.remove(entry)
+                entry[2].finish(refused(error, call.label))
+                continue
+            found.append(entry)
+            if call.pool:
+                running.append(call)
+        return found
+
+    def _leave_excluded(self) -> None:
+        for lane in [one for one in self._lanes.values() if _is_idle(one)]:
+            if lane.ready is not None and not self.pools.may_have(lane.ready.node):
+                self._remove(lane)
+
     def _share(self) -> None:
         """Where calls of a demand have waited long for a first lane, others make room for it."""
-        now = time.monotonic()
+        now_s = time.monotonic()
         served = {lane.demand for lane in self._lanes.values() if lane.ready is not None}
         for starved in list(self._lanes.values()):
-            if starved.demand in served or now - starved.since < _STARVED_S:
+            if starved.demand in served or now_s - starved.since < _STARVED_S:
                 continue
             idle = [one for one in self._lanes.values() if _is_idle(one)]
             if idle:
                 self._remove(min(idle, key=lambda lane: lane.used))
-                starved.since = now
+                starved.since = now_s
                 return
 
     def _give(self, submitted: Submitted, lane: _Lane) -> None:
         call = submitted.call
-        lane.call = submitted
+        lane.call, lane.begun = submitted, now()
+        submitted.slots = (node_slot(lane.ready.node),) if lane.ready and lane.ready.node else ()
         lane.snapshot = call.snapshot_dir
         lane.affinity = submitted.affinity
         lane.used = next(self._numbers)
@@ -295,7 +346,7 @@ class Fleet:
         if self._bridge is None or not self._joined.is_set():
             self._join()
             return
-        room = room_for(demand, self._machines)
+        room = room_for(demand, self.pools.allowed(self._machines))
         trouble = self._trouble.setdefault(demand, _Trouble())
         if not room:
             self._without_room(demand, trouble)
@@ -310,9 +361,14 @@ class Fleet:
             self._start(demand)
 
     def _without_room(self, demand: Demand, trouble: _Trouble) -> None:
-        now = time.monotonic()
-        trouble.since = trouble.since or now
-        if now - trouble.since < self._terms.wait_s:
+        now_s = time.monotonic()
+        trouble.since = trouble.since or now_s
+        excluded = self.pools.refusal(demand, self._machines)
+        if excluded is not None:
+            self._fail(lambda other: other == demand, excluded)
+            trouble.since = None
+            return
+        if now_s - trouble.since < self._terms.wait_s:
             return  # a cluster that grows by itself sees the lane that waits
         error = Unavailable(
             "ray.resources",
@@ -338,7 +394,8 @@ class Fleet:
             preload=self._terms.preload,
         )
         self._lanes[lane.number] = lane
-        self._bridge.open(lane.number, demand, msgspec.msgpack.encode(greeting))
+        wanted = self.pools.on_allowed(demand, self._machines)
+        self._bridge.open(lane.number, wanted, msgspec.msgpack.encode(greeting))
 
     def _tell(self, lane: _Lane, frame: bytes) -> None:
         if self._bridge is not None:
@@ -361,6 +418,8 @@ class Fleet:
                 lane.since = time.monotonic()
                 if call is not None:
                     call.finish(frame)
+                if lane.ready is not None and not self.pools.may_have(lane.ready.node):
+                    self._remove(lane)
 
     def _welcome(self, lane: _Lane, hello: Hello) -> None:
         if hello.error is not None:
@@ -369,6 +428,9 @@ class Fleet:
             self._stillborn(lane.demand, f"{error['message']} {error['hint']}", error["code"])
             return
         self._trouble.pop(lane.demand, None)
+        if not self.pools.may_have(hello.node):
+            self._remove(lane)
+            return
         lane.ready, lane.since = hello, time.monotonic()
 
     def _said(self, lane: _Lane, said: Said) -> None:
@@ -397,15 +459,15 @@ class Fleet:
     # ends -----------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        now = time.monotonic()
+        now_s = time.monotonic()
         lanes = list(self._lanes.values())
         for lane in lanes:
-            if lane.stopping is not None and now - lane.stopping > _STOP_S:
+            if lane.stopping is not None and now_s - lane.stopping > _STOP_S:
                 self._remove(lane)
                 self._finish_lost(lane, "")
-            elif _is_idle(lane) and now - lane.since > self._terms.idle_s:
+            elif _is_idle(lane) and now_s - lane.since > self._terms.idle_s:
                 self._remove(lane)
-        crowded = [lane for lane in lanes if lane.ready is None and now - lane.since > _CROWDED_S]
+        crowded = [lane for lane in lanes if lane.ready is None and now_s - lane.since > _CROWDED_S]
         for lane in lanes:
             if _is_idle(lane) and any(lane.demand != other.demand for other in crowded):
                 self._remove(lane)
@@ -481,34 +543,6 @@ class Fleet:
         self._joined.set()
 
 
-class _Code(Struct):
-    """Snapshots of users' projects as archives, for lanes that cannot see the directory."""
-
-    _names: dict[str, str] = field(default_factory=dict)
-    _archives: dict[str, bytes] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def allow(self, directory: str) -> None:
-        """From now on lanes may have it."""
-        if directory not in self._names:
-            self._names[directory] = ""
-
-    def of(self, directory: str, *, name_only: bool) -> bytes:
-        """The archive, or its name. Raises FileNotFoundError for what no call has named."""
-        with self._lock:
-            name = self._names.get(directory)
-            if name is None:
-                raise FileNotFoundError(directory)
-            if name and name_only:
-                return name.encode()
-            archive = self._archives.get(directory) or bundle(directory)
-            self._archives[directory] = archive
-            while len(self._archives) > _ARCHIVES:
-                del self._archives[next(iter(self._archives))]
-            self._names[directory] = name = name_of(archive)
-            return name.encode() if name_only else archive
-
-
 def _is_idle(lane: _Lane) -> bool:
     return lane.ready is not None and lane.call is None
 
@@ -532,19 +566,3 @@ def _match(
 
 def _warmth(submitted: Submitted, lane: _Lane) -> tuple[bool, bool, int]:
     return lane.snapshot is not None, lane.affinity == submitted.affinity, lane.used
-
-
-def without_value(kind: str, message: str, *, hint: str = "") -> Done:
-    """The end of a call by us."""
-    return Done(
-        NOTHING, CallError(kind=kind, message=message, code=f"call.{kind}", hint=hint), 0, ""
-    )
-
-
-def refused(label: str, error: ClewError) -> Done:
-    """The end of a call that could not begin."""
-    told = CallError(
-        kind="clew", message=f"{label}: {error.message}", code=error.code, hint=error.hint,
-        family=error.kind, type=type(error).__name__,
-    )  # fmt: skip
-    return Done(NOTHING, told, 0, "")

@@ -1,94 +1,21 @@
-"""The GPUs of this machine: which there are, what they hold, and who has them now.
+"""Who has the GPUs of this machine now: locks that the system lets go when their holder ends.
 
-Reads ``nvidia-smi``, which comes with every driver; knows no library of any framework.
+Knows files; which GPUs there are is for :mod:`clew.base.gpus`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from clew.base.errors import Unavailable
+from clew.base.gpus import Gpu, gpus
 
-FIELDS = ("index", "uuid", "name", "memory.total", "memory.used", "utilization.gpu")
-_TIMEOUT_S = 20
 _AGAIN_S = 0.2
-_MIB = 1 << 20
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-
-
-class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU as it was a moment ago. ``load`` is the share of time it worked, None if unknown."""
-
-    index: int
-    uuid: str
-    name: str
-    memory_bytes: int
-    used_bytes: int
-    load: float | None = None
-
-
-def gpus(environment: Mapping[str, str] | None = None) -> list[Gpu]:
-    """Those that this process may use (``CUDA_VISIBLE_DEVICES``), in that order; none is no error.
-
-    A slice of a GPU (MIG) that the variable names counts as one, with what its GPU says.
-    """
-    known = os.environ if environment is None else environment
-    wanted = known.get(VISIBLE)
-    if wanted is not None and not _names(wanted):
-        return []
-    program = shutil.which("nvidia-smi")
-    return [] if program is None else visible(read_gpus(_ask(program)), wanted)
-
-
-def read_gpus(text: str) -> list[Gpu]:
-    """What ``nvidia-smi --query-gpu=… --format=csv,noheader,nounits`` printed.
-
-    Lines that are not of a GPU (warnings of the driver, GPUs that have fallen off) are passed over.
-    """
-    found = []
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(FIELDS) or not cells[0].isdigit():
-            continue
-        total, used, load = (_number(cell) for cell in cells[3:])
-        found.append(
-            Gpu(
-                index=int(cells[0]),
-                uuid=cells[1],
-                name=cells[2],
-                memory_bytes=int((total or 0) * _MIB),
-                used_bytes=int((used or 0) * _MIB),
-                load=None if load is None else load / 100,
-            )
-        )
-    return found
-
-
-def visible(found: Sequence[Gpu], wanted: str | None) -> list[Gpu]:
-    """Those that ``CUDA_VISIBLE_DEVICES`` names: numbers, (beginnings of) ids, up to the first
-    that is not there, as CUDA reads it. All of them where it is not set.
-    """
-    if wanted is None:
-        return list(found)
-    chosen: list[Gpu] = []
-    for name in _names(wanted):
-        if name.startswith("MIG-"):
-            chosen += [msgspec.structs.replace(one, uuid=name) for one in found[:1]]
-            continue
-        one = next((gpu for gpu in found if _is(gpu, name)), None)
-        if one is None:
-            break
-        chosen.append(one)
-    return chosen
 
 
 class Lease:
@@ -123,7 +50,6 @@ def lease(
     Raises:
         Unavailable: ``gpus.too_few`` where there are not so many.
     """
-    places = directory or Path(tempfile.gettempdir(), f"clew-gpus-{os.getuid()}")
     if not count:
         return Lease({})
     found = among()
@@ -133,44 +59,27 @@ def lease(
             f"{count} GPUs are wanted, and {len(found)} are here.",
             hint="Ask for fewer, or look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
         )
-    places.mkdir(mode=0o700, exist_ok=True)
-    while True:
-        held: dict[int, Gpu] = {}
-        for gpu in found:
-            descriptor = _lock(places / gpu.uuid.replace("/", "-"))
-            if descriptor is not None:
-                held[descriptor] = gpu
-            if len(held) == count:
-                return Lease(held)
-        Lease(held).close()
+    while (held := lease_now(count, found, directory=directory)) is None:
         time.sleep(_AGAIN_S)
+    return held
 
 
-def _ask(program: str) -> str:
-    command = [program, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""  # a driver that hangs has no GPUs to give
-    return told.stdout if told.returncode == 0 else ""
-
-
-def _names(wanted: str) -> list[str]:
-    return [name.strip() for name in wanted.split(",") if name.strip() not in {"", "-1"}]
-
-
-def _is(gpu: Gpu, name: str) -> bool:
-    return gpu.index == int(name) if name.isdigit() else gpu.uuid.startswith(name)
-
-
-def _number(cell: str) -> float | None:
-    """``[N/A]`` and its kind are no number."""
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+def lease_now(count: int, among: Sequence[Gpu], *, directory: Path | None = None) -> Lease | None:
+    """Hold ``count`` of these GPUs, the first that are free; None where others have too many."""
+    places = directory or Path(tempfile.gettempdir(), f"clew-gpus-{os.getuid()}")
+    places.mkdir(mode=0o700, exist_ok=True)
+    held: dict[int, Gpu] = {}
+    for gpu in among if count else ():
+        descriptor = _lock(places / gpu.uuid.replace("/", "-"))
+        if descriptor is not None:
+            held[descriptor] = gpu
+        if len(held) == count:
+            return Lease(held)
+    lease = Lease(held)
+    if not count:
+        return lease
+    lease.close()
+    return None
 
 
 def _lock(path: Path) -> int | None:

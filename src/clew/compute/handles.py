@@ -26,6 +26,7 @@ from clew.compute.frames import (
     encode_or_refuse,
 )
 from clew.compute.running import describe
+from clew.compute.slots import Grant
 
 Act = Callable[[], None]
 MOST_WAITING = 1000
@@ -87,6 +88,9 @@ class Submitted:
     ) -> None:
         self.call = call
         self.affinity = ""
+        self.grant: Grant | None = None
+        """The slots that it runs on."""
+        self.slots: tuple[str, ...] = ()
         self.overtaken = 0
         self._id = new_id()
         self._payload = payload
@@ -145,9 +149,10 @@ class Submitted:
     def run_frame(self) -> Run:
         """What to send to a worker."""
         call = self.call
-        return Run(
-            self._id, call.entry, call.label, call.snapshot_dir, call.environment, self._payload
-        )
+        given = call.environment
+        if self.grant is not None and self.grant.gpus:
+            given = {**given, **self.grant.environment}
+        return Run(self._id, call.entry, call.label, call.snapshot_dir, given, self._payload)
 
     def heard(self, said: Said, answer: Callable[[Answer], object]) -> None:
         """A message came: hand it to the listener, and its answer to ``answer``."""
@@ -222,7 +227,9 @@ class Submitted:
         assert end is not None
         error = end.error or self._listener_error
         value = decode(end.value) if error is None else None
-        return Outcome(value=value, error=error, duration_s=end.duration_s, log=end.log)
+        return Outcome(
+            value=value, error=error, duration_s=end.duration_s, log=end.log, slots=self.slots
+        )
 
 
 def answer_of(listener: Listener | None, said: Said, label: str) -> Answer:

@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from clew.base.errors import Unavailable, from_wire
+from clew.base.records.pools import PoolInfo
 from clew.compute.call import Call, CallError, Listener
 from clew.compute.frames import NOTHING, Answer, Done, Said, decode, encode_or_refuse
 from clew.compute.handles import Couriers, Submitted, answer_of, listener_error
@@ -58,6 +59,21 @@ class InlinePool:
                 )
             submitted.finish(self._run(submitted, on_message))
         return submitted
+
+    def check(self, pool: str, resources: Mapping[str, float]) -> None:
+        """Everything runs here."""
+
+    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+        """One."""
+        del pool, resources
+        return self.size
+
+    def pools(self) -> list[PoolInfo]:
+        """None that anybody would have to share."""
+        return []
+
+    def exclude(self, slots: Mapping[str, str]) -> None:
+        """There is nowhere else to go."""
 
     def close(self) -> None:
         """Refuse further calls."""

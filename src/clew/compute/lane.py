@@ -24,9 +24,10 @@ import msgspec
 
 from clew import __version__
 from clew.base.errors import ClewError, Conflict, Unavailable
-from clew.compute.call import Call, CallError
+from clew.compute.call import Call
 from clew.compute.elsewhere import identity, is_same, lay_out, translated
-from clew.compute.frames import NOTHING, Answer, Done, Said
+from clew.compute.endings import refused, without_value
+from clew.compute.frames import Answer, Done, Said
 from clew.compute.handles import Couriers, Submitted
 from clew.compute.lane_frames import (
     Begin,
@@ -56,9 +57,10 @@ class Lane:
     """Runs calls one at a time for an engine far away, which talks to it by ``hear`` and ``tell``.
 
     Both are called from several threads. Never raises: what is wrong here is in its first frame.
+    ``node`` is what the cluster calls this machine.
     """
 
-    def __init__(self, greeting: bytes) -> None:
+    def __init__(self, greeting: bytes, node: str = "") -> None:
         told = msgspec.msgpack.decode(greeting, type=Greeting)
         self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._heard_at = time.monotonic()
@@ -78,7 +80,7 @@ class Lane:
             wrong = error if isinstance(error, ClewError) else _no_room(error)
             self._say(Hello(socket.gethostname(), False, wrong.to_wire()))
             return
-        self._say(Hello(socket.gethostname(), self._direct, None))
+        self._say(Hello(socket.gethostname(), self._direct, None, node))
         threading.Thread(target=self._watch, name="clew-lane-watch", daemon=True).start()
 
     def _settle(self, told: Greeting, root: Path) -> None:
@@ -149,7 +151,7 @@ class Lane:
             _check_program(begin)
             directory = self._directory(run.snapshot_dir)
         except ClewError as error:  # the engine is gone, or the disk of this machine is full
-            self._say(_could_not(run.label, error))
+            self._say(refused(error, run.label))
             return
         names = self._names | {run.snapshot_dir: directory} if run.snapshot_dir else self._names
         call = Call(
@@ -165,7 +167,8 @@ class Lane:
         carried = _Carried(run.call_id, call, translated(run.payload, names), self._said, self._end)
         with self._lock:
             if run.call_id in self._stopped:
-                self._say(_cancelled(run.label))
+                message = f"{run.label} was cancelled in the queue."
+                self._say(without_value("cancelled", message))
                 return
             self._calls[run.call_id] = carried
             self._pool.carry(carried)
@@ -305,17 +308,3 @@ def _no_room(error: OSError) -> Unavailable:
         f"{socket.gethostname()} has no place for a worker: {error}.",
         hint="Check the directory for temporary files on that node (TMPDIR).",
     )
-
-
-def _could_not(label: str, error: ClewError) -> Done:
-    told = CallError(
-        kind="clew", message=f"{label}: {error.message}", code=error.code, hint=error.hint,
-        family=error.kind, type=type(error).__name__,
-    )  # fmt: skip
-    return Done(NOTHING, told, 0.0, "")
-
-
-def _cancelled(label: str) -> Done:
-    message = f"{label} was cancelled in the queue."
-    error = CallError(kind="cancelled", message=message, code="call.cancelled")
-    return Done(NOTHING, error, 0.0, "")

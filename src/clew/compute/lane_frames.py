@@ -50,11 +50,15 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag="reply"):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
-    """From the lane, first: where it is, or why it can do nothing (an error in wire form)."""
+    """From the lane, first: where it is, or why it can do nothing (an error in wire form).
+
+    ``node``: what the cluster calls the machine, '' where that is not known.
+    """
 
     host: str
     direct: bool
     error: dict[str, str] | None
+    node: str = ""
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True, tag="wish"):

@@ -6,14 +6,14 @@ Knows nothing of what calls do. One thread owns all state of the workers; others
 from __future__ import annotations
 
 import bisect
+import heapq
 import itertools
 import selectors
 import shutil
-import signal
 import socket
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,18 +21,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from clew.base.errors import Unavailable
-from clew.compute.call import Call, CallError, Listener
-from clew.compute.frames import NOTHING, Answer, Done, Ready, Said, ToWorker, encode_or_refuse
+from clew.base.errors import ClewError, Unavailable
+from clew.base.pools import PoolSize, with_default
+from clew.base.records.pools import PoolInfo
+from clew.compute.call import Call, Listener
+from clew.compute.endings import cut_off, how, refused, without_value
+from clew.compute.frames import Answer, Done, Ready, Said, ToWorker, encode_or_refuse
 from clew.compute.handles import Couriers, Submitted
 from clew.compute.process import Worker, environment_of_workers
 from clew.compute.scratch import ScratchSpace
+from clew.compute.slots import Ledger
 
 _LOOK_AHEAD = 8
 """So many calls deep a worker looks for one it is warm for, and so often a call is overtaken."""
 _MEMORY_EVERY_S = 0.05
 _LOG_EVERY_S = 1.0
 _FAREWELL_S = 0.5
+_AGAIN_S = 0.2
+"""How often it is looked whether a GPU is free that others on this machine have."""
+
+Queue = list[tuple[int, int, Submitted]]
 
 
 class ProcessPool:
@@ -42,7 +50,8 @@ class ProcessPool:
     each worker while it runs. ``environment`` is that of this process unless given; libraries with
     thread pools get an equal share of the cores, unless it says otherwise. A new worker imports
     the modules ``preload`` before its first call. Workers end with this process, however it ends.
-    See :class:`clew.compute.Compute` for the law.
+    ``pools`` share the slots of this machine; without them there is one, with ``size`` processes
+    and all GPUs. See :class:`clew.compute.Compute` for the law.
     """
 
     def __init__(
@@ -53,8 +62,10 @@ class ProcessPool:
         *,
         environment: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
+        pools: Sequence[PoolSize] = (),
     ) -> None:
-        self._size = max(1, size)
+        self._ledger = Ledger(with_default(pools, max(1, size)))
+        self._size = self._ledger.size
         self._places = (scratch, log_dir)
         self._environment = environment_of_workers(environment, self._size)
         self._preload = tuple(preload)
@@ -96,6 +107,25 @@ class ProcessPool:
         """End a call of :meth:`carry` as cancelled, if it has not ended."""
         self._running().cancel(submitted)
 
+    def check(self, pool: str, resources: Mapping[str, float]) -> None:
+        """Refuse what a pool could never hold. Raises Invalid."""
+        self._ledger.check(pool, resources)
+
+    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+        """How many such calls a pool holds at a time. Raises Invalid ``pool.unknown``."""
+        return self._ledger.room(pool, resources)
+
+    def pools(self) -> list[PoolInfo]:
+        """The pools with their slots, who has them, and what waits."""
+        dispatcher = self._dispatcher
+        return self._ledger.look([] if dispatcher is None else dispatcher.waiting())
+
+    def exclude(self, slots: Mapping[str, str]) -> None:
+        """Give these slots to no call from now on, and all others again."""
+        dispatcher = self._dispatcher
+        if self._ledger.exclude(slots) and dispatcher is not None:
+            dispatcher.tell(lambda: None)  # it looks at its queue again
+
     def close(self) -> None:
         """End all calls as cancelled and all workers; returns when they are gone. Idempotent."""
         with self._lock:
@@ -121,7 +151,9 @@ class ProcessPool:
                 raise _closed()
             if self._dispatcher is None:
                 space = ScratchSpace(*self._places)
-                self._dispatcher = _Dispatcher(self._size, space, self._environment, self._preload)
+                self._dispatcher = _Dispatcher(
+                    self._ledger, space, self._environment, self._preload
+                )
                 self._dispatcher.thread.start()
             return self._dispatcher
 
@@ -134,14 +166,15 @@ class _Dispatcher:
 
     def __init__(
         self,
-        size: int,
+        ledger: Ledger,
         space: ScratchSpace,
         environment: Mapping[str, str],
         preload: tuple[str, ...],
     ) -> None:
         self.thread = threading.Thread(target=self._run, name="clew-dispatcher", daemon=True)
-        self.couriers = Couriers(size)
-        self._size = size
+        self.couriers = Couriers(ledger.size)
+        self._size = ledger.size
+        self._ledger = ledger
         self._space = space
         self._environment = environment
         self._preload = preload
@@ -154,7 +187,7 @@ class _Dispatcher:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_in, selectors.EVENT_READ, self._hear_commands)
         self._workers: list[Worker] = []
-        self._queue: list[tuple[int, int, Submitted]] = []
+        self._queues: dict[tuple[str, bool], Queue] = defaultdict(list)
         self._numbers = itertools.count()
         self._next_look = 0.0
         self._stopping = False
@@ -198,6 +231,8 @@ class _Dispatcher:
     def _patience(self) -> float | None:
         """How long the thread may sleep, at most."""
         running = [w for w in self._workers if w.started is not None]
+        if self._ledger.contended and any(self._queues.values()):
+            return _AGAIN_S
         if not running:
             return None
         wait = _MEMORY_EVERY_S if any(w.gauge for w in running) else _LOG_EVERY_S
@@ -213,8 +248,15 @@ class _Dispatcher:
             self._commands.popleft()()
 
     def enqueue(self, submitted: Submitted) -> None:
-        """Put a call in the queue, behind those of its priority."""
-        bisect.insort(self._queue, (-submitted.call.priority, next(self._numbers), submitted))
+        """Put a call in the queue of its pool, behind those of its priority."""
+        need = self._ledger.need(submitted.call)
+        queue = self._queues[need.pool, need.gpus > 0]
+        bisect.insort(queue, (-submitted.call.priority, next(self._numbers), submitted))
+
+    def waiting(self) -> list[Call]:
+        """What waits, in the order in which it will begin; from any thread."""
+        queues = [list(queue) for queue in list(self._queues.values())]
+        return [entry[2].call for entry in heapq.merge(*queues, key=lambda one: one[:2])]
 
     def start_ahead(self) -> None:
         """Have a worker, if there is none; where it cannot start, the first call says so."""
@@ -228,10 +270,11 @@ class _Dispatcher:
             if worker.call is submitted:
                 self._end_call(worker, "cancelled", f"{label} was cancelled while it ran.")
                 return
-        waiting = [entry for entry in self._queue if entry[2] is submitted]
-        for entry in waiting:
-            self._queue.remove(entry)
-            submitted.finish(_without_value("cancelled", f"{label} was cancelled in the queue."))
+        for queue in self._queues.values():
+            for entry in [entry for entry in queue if entry[2] is submitted]:
+                queue.remove(entry)
+                message = f"{label} was cancelled in the queue."
+                submitted.finish(without_value("cancelled", message))
 
     def _stop(self) -> None:
         self._stopping = True
@@ -239,21 +282,52 @@ class _Dispatcher:
     # workers --------------------------------------------------------------------------------
 
     def _assign(self) -> None:
-        while self._queue:
-            idle = [worker for worker in self._workers if worker.call is None]
-            if len(self._workers) - len(idle) >= self._size:
-                return
-            index, worker = self._match(idle)
-            submitted = self._queue.pop(index)[2]
-            for _, _, overtaken in self._queue[:index]:
-                overtaken.overtaken += 1
-            self._give(submitted, worker)
+        for pool in {name for name, _ in self._queues}:
+            queues = [self._queues[key] for key in ((pool, False), (pool, True))]
+            while queues := [queue for queue in queues if queue]:
+                queue = min(queues, key=lambda one: one[0][:2])
+                lack = self._begin_first(queue)
+                if lack == "cpu":
+                    break  # nobody behind the first may take what it waits for
+                if lack:
+                    queues.remove(queue)  # who needs no GPU need not wait for one
 
-    def _match(self, idle: list[Worker]) -> tuple[int, Worker | None]:
-        """Which call of the queue goes to which worker (None: a new one)."""
-        for index, (priority, _, submitted) in enumerate(self._queue[:_LOOK_AHEAD]):
-            if priority != self._queue[0][0]:
+    def _begin_first(self, queue: Queue) -> str:
+        """Begin a call of a queue, the first or one near it; else what the first waits for."""
+        first = queue[0][2]
+        try:
+            lack = self._ledger.lack(self._ledger.need(first.call))
+        except ClewError as error:
+            queue.pop(0)
+            first.finish(refused(error, first.call.label))
+            return ""
+        if lack:
+            return lack
+        idle = [worker for worker in self._workers if worker.call is None]
+        index, worker = self._match(queue, idle)
+        submitted = queue[index][2]
+        grant = self._ledger.take(self._ledger.need(submitted.call), submitted.call.label)
+        if grant is None:
+            return "gpu"
+        submitted.grant, submitted.slots = grant, grant.slots
+        del queue[index]
+        for _, _, overtaken in queue[:index]:
+            overtaken.overtaken += 1
+        self._give(submitted, worker)
+        return ""
+
+    def _match(self, queue: Queue, idle: list[Worker]) -> tuple[int, Worker | None]:
+        """Which call of a queue, the first of which can begin, goes to which worker (None: a new
+        one).
+        """
+        first = queue[0][2].call
+        if first.resources.get("GPU"):
+            return 0, None  # what a process has touched of a GPU it holds until it ends
+        for index, (priority, _, submitted) in enumerate(queue[:_LOOK_AHEAD]):
+            if priority != queue[0][0]:
                 break
+            if submitted.call.resources != first.resources:
+                continue
             program = submitted.call.program
             able = [w for w in idle if w.program == program]
             fitting = [w for w in able if w.snapshot in {None, submitted.call.snapshot_dir}]
@@ -262,7 +336,7 @@ class _Dispatcher:
             can_start = self._can_start(program)
             if can_start or submitted.overtaken >= _LOOK_AHEAD:
                 return index, None if can_start else min(able, key=lambda w: w.used)
-        program = self._queue[0][2].call.program
+        program = first.program
         return 0, min((w for w in idle if w.program == program), key=lambda w: w.used)
 
     def _can_start(self, program: tuple[str, ...]) -> bool:
@@ -275,7 +349,7 @@ class _Dispatcher:
                 worker = self._start_worker(submitted.call.program)
             except OSError as error:
                 message = f"No worker process could be started for {submitted.call.label}: {error}."
-                submitted.finish(_without_value("died", message))
+                self._finish(submitted, without_value("died", message))
                 return
         worker.call = submitted
         worker.snapshot = submitted.call.snapshot_dir
@@ -339,7 +413,16 @@ class _Dispatcher:
         call, worker.call = worker.call, None
         worker.end_clock()
         if call is not None:
-            call.finish(done)
+            if call.slots and call.call.resources.get("GPU"):
+                self._remove(worker)
+            self._finish(call, done)
+
+    def _finish(self, call: Submitted, done: Done) -> None:
+        """A call that was begun has ended: its slots are for others."""
+        grant, call.grant = call.grant, None
+        if grant is not None:
+            self._ledger.give_back(grant)
+        call.finish(done)
 
     def _said(self, worker: Worker, said: Said) -> None:
         call = worker.call
@@ -396,15 +479,17 @@ class _Dispatcher:
         call, duration_s = worker.call, worker.end_clock()
         assert call is not None
         _, log = self._remove(worker)
-        call.finish(_without_value(kind, message, hint=hint, duration_s=duration_s, log=log))
+        done = without_value(kind, message, hint=hint, duration_s=duration_s, log=log)
+        self._finish(call, done)
 
     def _died(self, worker: Worker) -> None:
         call, duration_s = worker.call, worker.end_clock()
         ended = worker.ended_within(_FAREWELL_S)  # the pipe ends a moment before the process
         status, log = self._remove(worker)
         if call is not None:
-            message, hint = _how(status, call.call.label) if ended else _cut_off(call.call.label)
-            call.finish(_without_value("died", message, hint=hint, duration_s=duration_s, log=log))
+            message, hint = how(status, call.call.label) if ended else cut_off(call.call.label)
+            done = without_value("died", message, hint=hint, duration_s=duration_s, log=log)
+            self._finish(call, done)
 
     def _remove(self, worker: Worker) -> tuple[int, str]:
         self._workers.remove(worker)
@@ -420,8 +505,8 @@ class _Dispatcher:
             self._ended = True
         while self._commands:  # calls that were submitted in the last moment are in the queue too
             self._commands.popleft()()
-        for _, _, submitted in self._queue:
-            submitted.finish(_without_value("cancelled", f"{submitted.call.label}: pool closed."))
+        for _, _, submitted in itertools.chain(*self._queues.values()):
+            submitted.finish(without_value("cancelled", f"{submitted.call.label}: pool closed."))
         for worker in [w for w in self._workers if w.call is not None]:
             label = worker.call.call.label if worker.call else ""
             self._end_call(worker, "cancelled", f"{label} ran when the pool was closed.")
@@ -458,37 +543,6 @@ def _remove_all(scratch: Path) -> None:
 def _warmth(submitted: Submitted, worker: Worker) -> tuple[bool, bool, int]:
     """How much of what a call needs a worker has loaded; a fresh one has nothing."""
     return worker.snapshot is not None, worker.affinity == submitted.affinity, worker.used
-
-
-def _without_value(
-    kind: str, message: str, *, hint: str = "", duration_s: float = 0.0, log: str = ""
-) -> Done:
-    error = CallError(kind=kind, message=message, code=f"call.{kind}", hint=hint)
-    return Done(NOTHING, error, duration_s, log)
-
-
-def _how(status: int, label: str) -> tuple[str, str]:
-    """What to say of a process that ended with ``status`` in the middle of a call, and a hint."""
-    if status >= 0:
-        how = f"ended with exit code {status}"
-        return f"The process of {label} {how}.", "Return from the function instead of exiting."
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    if -status == signal.SIGKILL:
-        return (
-            f"The process of {label} was killed by {name}, likely out of memory.",
-            "Work on smaller pieces, or run fewer workers at a time.",
-        )
-    return f"The process of {label} was killed by {name}.", "Its log may say where it crashed."
-
-
-def _cut_off(label: str) -> tuple[str, str]:
-    return (
-        f"The process of {label} lost the pipe to its pool.",
-        "Do not close or write to descriptors that your code did not open.",
-    )
 
 
 def _closed() -> Unavailable:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from clew.compute.gpus import VISIBLE, Gpu
+from clew.base.gpus import VISIBLE, Gpu
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")

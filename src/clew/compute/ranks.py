@@ -26,17 +26,19 @@ from typing import Any, Protocol
 import msgspec
 
 from clew.base.errors import ClewError, Unavailable
+from clew.base.gpus import Gpu, gpus
 from clew.base.ids import new_id
 from clew.base.ranks import Ranks
 from clew.compute.call import CallContext, CallError, Message
 from clew.compute.family import MARK, end_group, end_marked
 from clew.compute.frames import NOTHING, Answer, Done, Ready, Run, Said, decode, encode_or_refuse
-from clew.compute.gpus import Gpu, gpus, lease
+from clew.compute.gpus import lease
 from clew.compute.ports import Reservation
 from clew.compute.rank import HOME, TOKEN
 from clew.compute.rank_links import Door, Guest, Link
 from clew.compute.rank_variables import Meeting, Seat, variables
 from clew.compute.running import Told, find_entry
+from clew.compute.slots import GRANTED
 
 GRACE_S = 5.0
 """A rank that raises may do so because another has died: so long is waited to see that."""
@@ -258,6 +260,8 @@ class Group:
 
     def _gpus(self) -> list[Gpu]:
         """Those of this group until it ends; all ranks have some, or none has."""
+        if GRANTED in os.environ:
+            return gpus()
         size, each = self._orders.size, self._orders.ranks.gpus
         if each is None:
             each = 1 if len(gpus()) >= size else 0

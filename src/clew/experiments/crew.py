@@ -5,9 +5,11 @@ Knows nothing of searches: it carries calls out and brings messages in.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -46,19 +48,41 @@ class Ended(Struct, frozen=True):
 News = Said | Asked | Ended
 
 
+class Berth(Struct, frozen=True, kw_only=True):
+    """What runs have of their pool: so many at a time; ``slots`` in all of the ``kind`` that is
+    shared (GPUs where runs need some, else processes), of which a run takes ``each``.
+    """
+
+    runs: int
+    kind: str
+    slots: int
+    each: int
+
+
+def berth_in(compute: Compute, pool: str, resources: Mapping[str, float]) -> Berth:
+    """The berth of runs that need ``resources``.
+
+    Raises:
+        Invalid: ``pool.unknown``.
+    """
+    gpus = math.ceil(resources.get("GPU", 0))
+    one: dict[str, float] = {"GPU": 1.0} if gpus else {}
+    runs = max(1, compute.room(pool, resources))
+    each = gpus or max(1, math.ceil(resources.get("CPU", 1)))
+    slots = max(runs * each, compute.room(pool, one))
+    return Berth(runs=runs, kind=f"{pool}/{'gpu' if gpus else 'cpu'}", slots=slots, each=each)
+
+
 class Crew:
     """As many runs at a time as compute has room for. Use as a context: leaving ends all runs.
 
     A thread for each run, so that a place that runs calls on the caller's thread will do as well.
     """
 
-    def __init__(self, compute: Compute, *, each: int = 1, at_most: int = 0) -> None:
-        """``each``: how many processes a run is, so that all of them have a core; ``at_most`` runs
-        go on at once (0: as many as there is room for).
-        """
-        self.size = max(1, compute.size // each)
-        if at_most:
-            self.size = min(self.size, at_most)
+    def __init__(self, compute: Compute, berth: Berth, *, at_most: int = 0) -> None:
+        """``at_most`` runs go on at once (0: as many as there is room for)."""
+        self.berth = berth
+        self.size = min(berth.runs, at_most) if at_most else berth.runs
         self._compute = compute
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="clew-trial")
         self._inbox: queue.SimpleQueue[News] = queue.SimpleQueue()

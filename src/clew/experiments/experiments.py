@@ -21,13 +21,14 @@ from clew.base.records import (
     SearchPreview,
     Trial,
 )
+from clew.base.records.pools import PoolInfo
 from clew.base.records.trial_policy import TrialPolicy
 from clew.compute import Call, Compute
 from clew.db import Database
 from clew.experiments import tables
 from clew.experiments.checkpoints import Checkpoints
 from clew.experiments.controlling import Controls
-from clew.experiments.crew import Crew
+from clew.experiments.crew import Crew, berth_in
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.forking import Fork, Forking
 from clew.experiments.journal import Journal, Order
@@ -35,10 +36,11 @@ from clew.experiments.kept import Kept, one
 from clew.experiments.paths import CHECKPOINT_DIRECTORY, CHECKPOINT_PATH, MODEL_PATH
 from clew.experiments.preview import planned, preview_of
 from clew.experiments.priors import Prior, prior_of
-from clew.experiments.ranks import in_ranks, most_ranks
+from clew.experiments.ranks import Holds, in_ranks, most_ranks, needed
 from clew.experiments.samplers import Sampler
 from clew.experiments.search import Search
 from clew.experiments.shares import Shares
+from clew.experiments.slots import Slots
 from clew.experiments.spaces import Distribution, Space
 from clew.experiments.studies import Told, importances
 from clew.lineage import Lineage
@@ -63,7 +65,7 @@ class SearchResult(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
-class Experiments(Kept, Checkpoints, Controls, Forking):
+class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
     """Searches over trials of users' functions. Thread-safe; any number of searches may go on."""
 
     def __init__(
@@ -75,6 +77,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         self._lineage = lineage
         self._compute = compute
         self._shares = Shares()
+        self._looked: list[PoolInfo] = []
         self._importances: dict[str, list[Importance]] = {}
 
     def search(
@@ -98,6 +101,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         placement: Mapping[str, str] | None = None,
         policy: TrialPolicy | None = None,
         ranks: Ranks | None = None,
+        pool: str = "",
         fork: Fork | None = None,
         priority: int = 0,
         cancelled: Callable[[], bool] = lambda: False,
@@ -133,7 +137,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
                 trial 0: a warm start. '' for a start from scratch.
             timeout_s: Seconds after which one run of a trial is stopped (the trial has failed).
             memory_bytes: Bytes of memory above which it is.
-            resources: What a trial demands of a machine, where there are several.
+            resources: How many slots a trial takes: of processes (``CPU``) and ``GPU``.
+            pool: The resource pool whose slots; '' for the default one.
             placement: Labels that the machine must have.
             ranks: How many processes train each trial together; None for one, as a plain call.
             environment: Variables that are set for the trials; ``{trial}`` is the id of each.
@@ -176,9 +181,10 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             initial=initial,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
-            resources=resources or {},
+            resources={**({"CPU": float(each)} if each > 1 else {}), **(resources or {})},
             placement=placement or {},
             ranks=ranks,
+            pool=pool,
             environment=environment or {},
             parameters=parameters or {},
             allow=tuple(allow),
@@ -197,6 +203,17 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
         if journal.state != "done":
             self._run(order, journal, cancelled, progress)
         return self._result(journal.id)
+
+    def check_pool(
+        self, pool: str, resources: Mapping[str, float], ranks: Ranks | None, space: Space
+    ) -> None:
+        """Refuse trials that their pool could never hold.
+
+        Raises:
+            Invalid: ``pool.unknown``, ``pool.too_small``.
+        """
+        gpus = 0 if ranks is None or ranks.gpus is None else ranks.gpus * most_ranks(ranks, space)
+        self._compute.check(pool, {**({"GPU": float(gpus)} if gpus else {}), **resources})
 
     def preview(
         self, pipeline: str, step: str, definition: SearchDefinition, space: Space
@@ -265,7 +282,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
 
         Raises Invalid ``ranks.invalid``.
         """
-        return in_ranks(call, ranks, params)
+        return in_ranks(call, ranks, params, holds=self._holds(call.pool))
 
     def learned(self, trial: str) -> str:
         """The tree of the last checkpoint or the model of a trial, '' where it kept none.
@@ -309,9 +326,15 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
     ) -> None:
         if journal.state != "running":
             journal.reopen()
-        each = max(order.each, most_ranks(order.ranks, order.space))
-        crew = Crew(self._compute, each=each, at_most=order.at_most)
-        seat = self._shares.join(order.priority, crew.size)
+        most = most_ranks(order.ranks, order.space)
+        resources = needed(order.ranks, most, order.resources, self._holds(order.pool))
+        crew = Crew(
+            self._compute,
+            berth_in(self._compute, order.pool, resources),
+            at_most=order.at_most,
+        )
+        berth = crew.berth
+        seat = self._shares.join(order.priority, crew.size, of=berth.kind, each=berth.each)
         search = Search(
             order,
             journal,
@@ -319,6 +342,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             self._sampler(order, journal.prior),
             seat,
             store=self._store.address,
+            holds=self._holds(order.pool),
+            excluded=self.tell_excluded,
             cancelled=cancelled,
             progress=progress,
         )
@@ -326,6 +351,9 @@ class Experiments(Kept, Checkpoints, Controls, Forking):
             search.run()
         finally:
             seat.leave()
+
+    def _holds(self, pool: str) -> Holds:
+        return lambda resources: self._compute.room(pool, resources)
 
     def _sampler(self, order: Order, experiment: str | None) -> Sampler:
         """The sampler of a search, with what it is given of an earlier one."""

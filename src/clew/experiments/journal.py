@@ -25,6 +25,7 @@ from clew.db import Database, Tx, fact
 from clew.experiments import tables, trial_tables
 from clew.experiments.checkpoints import held, resumable, retire
 from clew.experiments.definitions import SearchDefinition
+from clew.experiments.slots import exclude, excluded_by
 from clew.experiments.spaces import Space
 from clew.experiments.tracks import Track, further
 from clew.lineage import Lineage
@@ -70,6 +71,7 @@ class Order(Struct, frozen=True, kw_only=True):
     heard: Callable[[Sequence[Sequence[str]]], None] = lambda _: None
     policy: TrialPolicy = field(default_factory=TrialPolicy)
     ranks: Ranks | None = None
+    pool: str = ""
     priority: int = 0
     start: int = 0
     seed: int | None = None
@@ -93,6 +95,7 @@ class _Page(Struct):
     rewound: list[Track] = field(default_factory=list)
     files: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     usage: list[dict[str, Any]] = field(default_factory=list)
+    excluded: list[tuple[Track, dict[str, Any]]] = field(default_factory=list)
     events: list[tuple[str, Track]] = field(default_factory=list)
 
 
@@ -210,6 +213,18 @@ class Journal:
         track.ended_us = to_us(now())
         self._note("trial.ended", track)
 
+    def exclude(self, track: Track, slots: Sequence[str], pattern: str, reason: str) -> None:
+        """No trial gets these slots from now on, because of what this one printed."""
+        self._page.tracks[track.number] = track
+        track.excluded += slots
+        for slot in slots:
+            row = {
+                "id": new_id(), "slot": slot, "pattern": pattern, "reason": reason,
+                "trial": track.id, "experiment": self.id, "global_id": self._order.global_id,
+                "since_us": to_us(now()),
+            }  # fmt: skip
+            self._page.excluded.append((track, row))
+
     def wishes(self) -> dict[int, str]:
         """What people want of trials, by number: pause or cancel."""
         with self._db.read() as tx:
@@ -315,6 +330,11 @@ class Journal:
             self._excess += len(committed)
         self._write_points(tx, page)
         trial_tables.write(tx, list(page.files.values()), page.usage)
+        if page.excluded:
+            exclude(tx, [row for _, row in page.excluded])
+        for track, row in page.excluded:
+            told = {name: row[name] for name in ("slot", "pattern", "reason")}
+            self._emit("slot.excluded", row["slot"], {"trial": track.id, **told})
         for kind, track in page.events:
             self._emit(kind, track.id, _about(track))
         tx.emit_all(self._facts)
@@ -466,7 +486,10 @@ def _until(track: Track, rows: dict[_Key, dict[str, Any]]) -> dict[_Key, dict[st
 
 def _detail(track: Track) -> dict[str, object]:
     """What lineage says of a trial."""
-    return {"params": track.values_now(), "state": track.state, "value": track.value}
+    found: dict[str, object] = {
+        "params": track.values_now(), "state": track.state, "value": track.value
+    }  # fmt: skip
+    return {**found, "excluded": list(track.excluded)} if track.excluded else found
 
 
 def _about(track: Track) -> dict[str, object]:
@@ -492,6 +515,7 @@ def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[
         for name in others:
             if name in row.metrics:
                 latest[row.trial][name] = _number(row.metrics[name])
+    excluded = excluded_by(tx, experiment)
     return [
         Track(
             id=row.id,
@@ -516,6 +540,7 @@ def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[
             tries=row.tries,
             error=row.error,
             log=row.log,
+            excluded=excluded[row.id],
             started_us=row.started_us,
             ended_us=row.ended_us,
         )

@@ -6,6 +6,7 @@ Knows the policy and one trial; nothing of how it is sent off again.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,6 +22,8 @@ OF_TRIALS = frozenset({"raised", "timeout", "memory", "died"})
 """Failures that another try of the same trial may survive."""
 
 RESTARTS = "restarts"
+_OF_RANK = re.compile(r"\[?[Rr]ank (\d+)\b")
+"""How lines of a group's log, and its errors, name the rank that they are of."""
 
 
 class Mended(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,16 +31,31 @@ class Mended(msgspec.Struct, frozen=True, kw_only=True):
 
     again: bool
     why: str
+    excluded: tuple[str, ...] = ()
+    """Slots that nobody should get any more."""
+    pattern: str = ""
 
 
-def mend(policy: TrialPolicy, track: Track, error: CallError, log: str) -> Mended:
-    """Decide, and note on the trial what that uses up and changes."""
+def mend(
+    policy: TrialPolicy,
+    track: Track,
+    error: CallError,
+    log: str,
+    *,
+    slots: Sequence[str] = (),
+    ranks: int = 1,
+) -> Mended:
+    """Decide, and note on the trial what that uses up and changes.
+
+    ``slots``: what it ran on, an equal part for each of ``ranks``.
+    """
     if error.kind in {"clew", "cancelled"}:
         return Mended(again=False, why="nothing that another try would survive")
     # Not the traceback: it shows the lines of the source, whatever they say.
-    rule = _rule(policy, f"{log}\n{error.message}")
+    text = f"{log}\n{error.message}"
+    rule = _rule(policy, text)
     if rule is not None:
-        return _by_rule(rule, track)
+        return _by_rule(rule, track, _seen_on(rule, text, slots, ranks))
     track.deaths += error.kind == "died"
     track.losses += error.kind == "lost"
     allowed = {"died": track.deaths < DEATHS_ALLOWED, "lost": track.losses < LOSSES_ALLOWED}
@@ -55,7 +73,19 @@ def _rule(policy: TrialPolicy, text: str) -> LogRule | None:
     return next((rule for rule in policy.on_log if re.search(rule.pattern, text)), None)
 
 
-def _by_rule(rule: LogRule, track: Track) -> Mended:
+def _seen_on(rule: LogRule, text: str, slots: Sequence[str], ranks: int) -> tuple[str, ...]:
+    """The slots where the pattern was seen: those of the rank in whose line it is, else all."""
+    found = re.search(rule.pattern, text)
+    assert found is not None
+    line = text[text.rfind("\n", 0, found.start()) + 1 : found.end()]
+    told = _OF_RANK.match(line)
+    rank, each = int(told[1]) if told else 0, len(slots) // ranks
+    if told is None or not each or rank >= ranks:
+        return tuple(slots)
+    return tuple(slots[rank * each : (rank + 1) * each])
+
+
+def _by_rule(rule: LogRule, track: Track, slots: tuple[str, ...]) -> Mended:
     if rule.act == "give_up":
         return Mended(again=False, why=f"its log has {rule.pattern!r}")
     used = track.tries.get(rule.pattern, 0)
@@ -64,12 +94,18 @@ def _by_rule(rule: LogRule, track: Track) -> Mended:
         for name, factor in rule.factors
         if name in track.values_now()
     }
-    if used >= rule.times or None in scaled.values() or (rule.act == "scale" and not scaled):
+    nothing_new = not scaled and not (rule.exclude and slots)
+    if used >= rule.times or None in scaled.values() or nothing_new:
         return Mended(again=False, why=f"its log still has {rule.pattern!r}")
     track.tries[rule.pattern] = used + 1
     track.changed.update(scaled)
-    said = ", ".join(f"{name}={value}" for name, value in scaled.items())
-    return Mended(again=True, why=f"its log has {rule.pattern!r}, so with {said}")
+    excluded = slots if rule.exclude else ()
+    said = ", ".join(
+        [*(f"with {name}={value}" for name, value in scaled.items()),
+         *(f"not on {slot}" for slot in excluded)]
+    )  # fmt: skip
+    why = f"its log has {rule.pattern!r}, so {said}"
+    return Mended(again=True, why=why, excluded=excluded, pattern=rule.pattern)
 
 
 def scaled_by(value: object, factor: float) -> object:

@@ -26,8 +26,17 @@ _CONDUCTOR = "clew.experiments.ranks:TrialConductor"
 Reply = Callable[[dict[str, object]], None]
 
 
+Holds = Callable[[Mapping[str, float]], int]
+"""How many calls that need this the pool could hold."""
+
+
 def in_ranks(
-    call: Call, ranks: Ranks | None, params: Mapping[str, object], *, attempt: int = 0
+    call: Call,
+    ranks: Ranks | None,
+    params: Mapping[str, object],
+    *,
+    attempt: int = 0,
+    holds: Holds = lambda _: 0,
 ) -> Call:
     """The call of a trial as it is, or as one that several ranks carry out together.
 
@@ -36,8 +45,10 @@ def in_ranks(
     if ranks is None:
         return call
     size = ranks.of(dict(params))
+    resources = needed(ranks, size, call.resources, holds)
+    each = int(resources.get("GPU", 0)) // size
     orders = {
-        "ranks": msgspec.to_builtins(ranks),
+        "ranks": msgspec.to_builtins(msgspec.structs.replace(ranks, gpus=each)),
         "size": size,
         "label": call.label,
         "entry": _RANK,
@@ -56,9 +67,26 @@ def in_ranks(
         environment=call.environment,
         priority=call.priority,
         program=call.program,
-        resources={"CPU": float(size), **call.resources},
+        resources=resources,
         placement=call.placement,
+        pool=call.pool,
     )
+
+
+def needed(
+    ranks: Ranks | None, size: int, resources: Mapping[str, float], holds: Holds
+) -> dict[str, float]:
+    """What a trial of so many ranks takes of its pool: a process each, and GPUs.
+
+    Where nobody says how many GPUs, one each if the pool has so many, else none.
+    """
+    if ranks is None:
+        return dict(resources)
+    each = ranks.gpus
+    if each is None:
+        each = 1 if "GPU" not in resources and holds({"GPU": float(size)}) else 0
+    gpus = {"GPU": float(size * each)} if each else {}
+    return {"CPU": float(size), **gpus, **resources}
 
 
 def most_ranks(ranks: Ranks | None, space: Mapping[str, Any]) -> int:

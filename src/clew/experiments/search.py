@@ -28,7 +28,7 @@ from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
 from clew.experiments.mending import mend
 from clew.experiments.pareto import front
-from clew.experiments.ranks import in_ranks
+from clew.experiments.ranks import Holds, in_ranks
 from clew.experiments.samplers import Sampler
 from clew.experiments.searchers import (
     WAIT,
@@ -75,6 +75,8 @@ class Search:
         seat: Seat,
         *,
         store: str,
+        holds: Holds,
+        excluded: Callable[[], None],
         cancelled: Callable[[], bool],
         progress: Callable[[int, int], None],
     ) -> None:
@@ -87,6 +89,9 @@ class Search:
         self._could_use = True
         """Whether it had something to do with more slots, when it decided last."""
         self._store = store
+        self._holds = holds
+        self._tell_excluded = excluded
+        self._excludes = False
         self._cancelled = cancelled
         self._tell = progress
         self._definition = order.definition
@@ -179,7 +184,7 @@ class Search:
             self._drop(track)
             return
         if outcome.error is not None:
-            self._mend_or_fail(track, outcome.error, outcome.log)
+            self._mend_or_fail(track, outcome.error, outcome)
             return
         value: Any = outcome.value
         track.step = max(track.step, value["step"])
@@ -204,9 +209,15 @@ class Search:
             return replace(self._definition, metric="")
         return self._definition
 
-    def _mend_or_fail(self, track: Track, error: CallError, log: str) -> None:
+    def _mend_or_fail(self, track: Track, error: CallError, outcome: Outcome) -> None:
         """Another run from the latest checkpoint where that may help; else it has failed."""
-        mended = mend(self._order.policy, track, error, log)
+        ranks = self._order.ranks
+        size = 1 if ranks is None else ranks.of(track.values_now())
+        policy, log, slots = self._order.policy, outcome.log, outcome.slots
+        mended = mend(policy, track, error, log, slots=slots, ranks=size)
+        if mended.excluded:
+            self._journal.exclude(track, mended.excluded, mended.pattern, error.message)
+            self._excludes = True
         if not mended.again:
             self._fail(track, error)
             return
@@ -259,7 +270,8 @@ class Search:
         """
         before, size = self._share, self._crew.size
         wants = size if self._could_use else len(self._running)
-        self._share, outranked = self._seat.ask(size, wants)
+        share, outranked = self._seat.ask(self._crew.berth.slots, wants)
+        self._share = min(share, size)
         going = [self._tracks[number] for number in sorted(self._running)]
         staying = [track for track in going if not track.held]
         for track in staying[self._share :] if outranked else ():
@@ -461,6 +473,9 @@ class Search:
         self._tell(max(expected_steps(self._rules), done), done)
 
     def _act(self) -> None:
+        if self._excludes:
+            self._tell_excluded()
+            self._excludes = False
         for asked, target in self._answers:
             asked.reply.set_result({"target": target})
         self._answers.clear()
@@ -503,8 +518,12 @@ class Search:
             },
             resources=dict(order.resources),
             placement=dict(order.placement),
+            pool=order.pool,
+            priority=order.priority,
         )
-        return in_ranks(call, order.ranks, track.values_now(), attempt=track.deaths)
+        return in_ranks(
+            call, order.ranks, track.values_now(), attempt=track.deaths, holds=self._holds
+        )
 
     # looking --------------------------------------------------------------------------------
 

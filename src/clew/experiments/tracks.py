@@ -58,6 +58,8 @@ class Track(Struct, kw_only=True):
     """Parameters that are others than those it was tried with: what a rule over logs made them."""
     tries: dict[str, int] = field(default_factory=dict)
     """How often it was tried again, by what allowed it."""
+    excluded: list[str] = field(default_factory=list)
+    """Slots that nobody gets because of what it printed."""
     held: str = ""
     """Why the search does not decide about it: ``asked`` (paused by hand) or ``due`` (to go on)."""
     deaths: int = 0

@@ -1,13 +1,11 @@
 """What a trial uses of its machine, sampled while it runs: cores, memory, GPUs.
 
-Knows /proc and nvidia-smi; where either is missing, what it would tell is left out.
+Knows /proc, and who asks nvidia-smi; where either is missing, what it would tell is left out.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clew.base.clock import now, to_us
+from clew.base.gpus import gpus
 
 FIRST_S = 2.0
 EVERY_S = 5.0
@@ -22,9 +21,6 @@ LONGEST_S = 60.0
 """The first sample, the pause between two, and how long that grows in a long training."""
 
 _GROWS_AFTER = 100
-_ASK_GPU = ("--query-gpu=index,utilization.gpu,memory.used", "--format=csv,noheader,nounits")
-_PATIENCE_S = 2.0
-_MIB = 1 << 20
 
 
 class Sampling:
@@ -56,7 +52,7 @@ class Sampling:
         while not self._over.wait(pause_s(taken)):
             before = usage(before)
             taken += 1
-            values = before.values | gpus()
+            values = before.values | gpu_values()
             self._send({"kind": "usage", "at_us": to_us(now()), "values": values})
 
 
@@ -86,35 +82,13 @@ def usage(before: Usage | None) -> Usage:
     return Usage(at_s, busy_s, values)
 
 
-def gpus() -> dict[str, float]:
+def gpu_values() -> dict[str, float]:
     """``gpu0_percent`` and ``gpu0_memory_bytes`` of each GPU that this process may use."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return {}
-    try:
-        said = subprocess.run(
-            [program, *_ASK_GPU], capture_output=True, text=True, timeout=_PATIENCE_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return read_gpus(said.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def read_gpus(text: str, visible: str | None) -> dict[str, float]:
-    """The values of what nvidia-smi prints: lines of index, percent, MiB; of visible GPUs alone."""
-    wanted = None if visible is None else {one.strip() for one in visible.split(",")}
-    if wanted is not None and not all(one.isdigit() for one in wanted):
-        wanted = None if wanted != {""} else wanted  # names of GPUs cannot be told apart here
     found: dict[str, float] = {}
-    for line in text.splitlines():
-        index, _, rest = (part.strip() for part in line.partition(","))
-        percent, _, memory = (part.strip() for part in rest.partition(","))
-        if wanted is not None and index not in wanted:
-            continue
-        if percent.isdigit():
-            found[f"gpu{index}_percent"] = float(percent)
-        if memory.isdigit():
-            found[f"gpu{index}_memory_bytes"] = float(memory) * _MIB
+    for gpu in gpus():
+        if gpu.load is not None:
+            found[f"gpu{gpu.index}_percent"] = round(100 * gpu.load, 1)
+        found[f"gpu{gpu.index}_memory_bytes"] = float(gpu.used_bytes)
     return found
 
 

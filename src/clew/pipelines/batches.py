@@ -283,6 +283,7 @@ class Batches:
             priority=PRIORITY + place.priority,
             resources=step.demand(),
             placement=dict(step.policy.placement),
+            pool=step.policy.pool,
             prompt=True,
         )
 

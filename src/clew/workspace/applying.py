@@ -26,6 +26,7 @@ from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
 from clew.workspace.leaving import left_out, removed_monitors
 from clew.workspace.placing import placed
+from clew.workspace.pools import check_pools
 from clew.workspace.rooms import Rooms
 from clew.workspace.supposing import Supposed, supposed_trees, with_environments
 
@@ -52,7 +53,7 @@ def apply_files(
     Raises:
         Invalid: ``pipeline.import`` with the user's traceback, ``pipeline.none``,
             ``pipeline.definition``, ``parameter.unknown``, ``parameter.value``,
-            ``parameter.missing``.
+            ``parameter.missing``, ``pool.unknown``, ``pool.too_small``.
     """
     with rooms.store.lease():  # until rows name the snapshot
         snapshot = rooms.snapshots.keep(files)
@@ -165,7 +166,7 @@ def _manifests(
     assert isinstance(outcome.value, list)
     return [
         _on_branch(rooms, replace(one, pipeline=placed(rooms, one.pipeline, directory)), wanted)
-        for one in read_manifests(outcome.value)
+        for one in check_pools(rooms, read_manifests(outcome.value))
     ]
 
 

@@ -18,6 +18,8 @@ from clew.workspace.rooms import Rooms
 
 SLOW_ROUND_S = 0.5
 IDLE_WAIT_S = 0.2
+NOTE_EVERY_S = 1.0
+"""How often others are told who uses the slots; who is quicker tells nothing."""
 TRIGGERS_S = 0.05
 """How late at most triggers look at what happened: events come in bursts."""
 
@@ -42,10 +44,12 @@ class Engine:
         self._triggers_at = 0.0
         self._owed = False
         self._feeding: Feeding | None = None
+        self._noted_at = time.monotonic()
         self._acting = Acting(rooms, served=served)
 
     def recover(self) -> None:
         """Take up what an engine that died has left."""
+        self._rooms.experiments.tell_excluded()
         self._rooms.pipelines.recover()
         drop_old_logs(self._rooms)
 
@@ -129,6 +133,10 @@ class Engine:
         self._acting.tend()
         if self._feeding is not None:
             self._feeding.tend()
+        rooms.experiments.tell_excluded()  # people may have given some back, in another process
+        if self._slow_at - self._noted_at >= NOTE_EVERY_S:
+            self._noted_at = self._slow_at
+            rooms.experiments.note_pools()
         busy = rooms.pipelines.ticks.tick()
         busy |= rooms.serving.tick()
         busy |= rooms.serving.collect() > 0

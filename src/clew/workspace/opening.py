@@ -49,7 +49,13 @@ def _pool(settings: Settings) -> ProcessPool | RayPool:
     """Where user code runs."""
     home = settings.home
     if not settings.compute:
-        return ProcessPool(settings.worker_count, home / "scratch", home / "logs", preload=PRELOAD)
+        return ProcessPool(
+            settings.worker_count,
+            home / "scratch",
+            home / "logs",
+            preload=PRELOAD,
+            pools=settings.pools,
+        )
     if not settings.compute.startswith(("ray://", "ray+gcs://")):
         raise Invalid(
             "settings.invalid",
@@ -64,4 +70,5 @@ def _pool(settings: Settings) -> ProcessPool | RayPool:
         size=settings.workers,
         cache=home / "cache" / "store",
         preload=PRELOAD,
+        pools=settings.pools,
     )

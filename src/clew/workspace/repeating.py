@@ -42,10 +42,10 @@ def train_again(rooms: Rooms, row: Any, commit: Commit) -> Reproduction:
     """
     made = rooms.pipelines.knowing.origin(row)
     step = rooms.pipelines.knowing.definition(made)
-    trial, version = _trial(rooms, made), _version(rooms, made, step)
+    trial, version = trial_of(rooms, made), _version(rooms, made, step)
     told: Told = {}
     with rooms.store.lease():
-        split = _split(rooms, made, step, version)
+        split = split_of(rooms, made, step, version)
         outcome = _run(rooms, step, trial, split, told)
         error = outcome.error.message if outcome.error is not None else ""
         value = outcome.value if isinstance(outcome.value, dict) else {}
@@ -85,13 +85,14 @@ def _run(rooms: Rooms, step: StepDefinition, trial: Any, split: Split, told: Tol
     """The trial, on its own; what it reports is put into ``told``."""
     call = Call(
         entry=ENTRY,
-        payload=_payload(rooms, step, trial, split),
+        payload=payload_of(rooms, step, trial, split),
         label=f"trial {trial.number} of {step.name}, once more",
         timeout_s=step.timeout_s,
         memory_bytes=step.memory_bytes,
         snapshot_dir=str(rooms.snapshots.directory(step.function.snapshot)),
         resources=step.demand(),
         placement=dict(step.policy.placement),
+        pool=step.policy.pool,
     )
     call = rooms.experiments.together(call, ranks_of(step.options), trial.params)
 
@@ -110,7 +111,7 @@ def _version(rooms: Rooms, row: Any, step: StepDefinition) -> ModelVersion:
     return found
 
 
-def _split(rooms: Rooms, row: Any, step: StepDefinition, version: ModelVersion) -> Split:
+def split_of(rooms: Rooms, row: Any, step: StepDefinition, version: ModelVersion) -> Split:
     """The rows that the training had: all but those of the test set that was frozen then."""
     parameter, commit_id = next(iter(row.inputs.items()))
     features = rooms.repos.commit_by_id(commit_id)
@@ -168,7 +169,8 @@ def _on_test(
     )
 
 
-def _trial(rooms: Rooms, row: Any) -> Any:
+def trial_of(rooms: Rooms, row: Any) -> Any:
+    """The trial that made the model of a job."""
     wanted = row.extra.get("trial")
     found = rooms.experiments.get(row.extra["experiment"]) if wanted else None
     trial = next((one for one in found.trials if one.id == wanted), None) if found else None
@@ -181,7 +183,7 @@ def _gone(what: str) -> Conflict:
     return Conflict("reproduce.gone", what, hint="Reproduce a newer job: clew jobs")
 
 
-def _payload(rooms: Rooms, step: StepDefinition, trial: Any, split: Split) -> dict[str, object]:
+def payload_of(rooms: Rooms, step: StepDefinition, trial: Any, split: Split) -> dict[str, object]:
     """What the winning trial was called with."""
     parameter = step.inputs[0].parameter
     search = msgspec.convert(step.options["search"], SearchDefinition)

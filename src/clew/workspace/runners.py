@@ -78,6 +78,7 @@ class TrainRunner:
             resources=step.demand(),
             placement=dict(step.policy.placement),
             policy=step.policy.trials,
+            pool=step.policy.pool,
             ranks=ranks_of(step.options),
             fork=self._experiments.fork_of(job.id),
             priority=job.priority,

@@ -56,9 +56,11 @@ from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
+from clew.workspace.exporting import Exporting
 from clew.workspace.feeds import Feeds
 from clew.workspace.keeping import Keeping
 from clew.workspace.knowing import Knowing
+from clew.workspace.pools import Pools
 from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.reacting import Reacting
@@ -73,7 +75,9 @@ FOLLOW_S = 0.5
 SCANS = "cache/scans"
 
 
-class Workspace(Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Knowing, Cards):
+class Workspace(
+    Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Pools, Exporting, Knowing, Cards
+):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
     ``serves`` is set by a server: then the engine runs elsewhere in the process, and :meth:`wait`

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clew.base.errors import Unavailable
-from clew.compute.gpus import Gpu, gpus, lease, read_gpus, visible
+from clew.base.gpus import Gpu, gpus, read_gpus, visible
+from clew.compute.gpus import lease
 from clew.compute.rank_variables import Meeting, Seat, variables
 
 # Written in the format of nvidia-smi: one H200; a workstation, one of whose two cards does
@@ -90,7 +91,8 @@ def test_the_program_is_asked_and_its_failure_is_no_gpu(
 HOLDER = """
 import sys
 from pathlib import Path
-from clew.compute.gpus import Gpu, lease
+from clew.base.gpus import Gpu
+from clew.compute.gpus import lease
 cards = [Gpu(index=n, uuid=f"GPU-{n}", name="A", memory_bytes=0, used_bytes=0) for n in range(3)]
 held = lease(2, among=lambda: cards, directory=Path(sys.argv[1]))
 print([one.index for one in held.gpus], flush=True)

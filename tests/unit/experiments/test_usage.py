@@ -7,25 +7,26 @@ from typing import Any
 
 import pytest
 
+from clew.base.gpus import Gpu
 from clew.experiments import single, usage
 
-SAID = "0, 37, 1024\n1, [N/A], 12\n2, 0, 0\n"
+
+def gpu(index: int, load: float | None) -> Gpu:
+    return Gpu(
+        index=index, uuid=f"GPU-{index}", name="A", memory_bytes=1 << 32, used_bytes=1 << 30,
+        load=load,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("visible", "names"),
-    [
-        (None, {f"gpu{n}_memory_bytes" for n in range(3)} | {"gpu0_percent", "gpu2_percent"}),
-        ("2", {"gpu2_percent", "gpu2_memory_bytes"}),
-        ("0,1", {"gpu0_percent", "gpu0_memory_bytes", "gpu1_memory_bytes"}),
-        ("", set()),
-    ],
-)
-def test_of_gpus_the_visible_ones_count(visible: str | None, names: set[str]) -> None:
-    found = usage.read_gpus(SAID, visible)
-    assert set(found) == names
-    assert found.get("gpu0_memory_bytes", 1 << 30) == 1 << 30
-    assert found.get("gpu0_percent", 37) == 37
+def test_of_each_visible_gpu_there_is_its_load_where_it_tells_it_and_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(usage, "gpus", lambda: [gpu(0, 0.37), gpu(2, None)])
+    assert usage.gpu_values() == {
+        "gpu0_percent": 37.0,
+        "gpu0_memory_bytes": float(1 << 30),
+        "gpu2_memory_bytes": float(1 << 30),
+    }
 
 
 def test_processor_time_and_memory_are_those_of_the_process_and_below() -> None:
@@ -51,13 +52,13 @@ def test_a_trial_has_samples_and_its_page_of_them(
     for name in ("FIRST_S", "EVERY_S"):
         monkeypatch.setattr(usage, name, 0.001)
     enough = threading.Event()
-    sampled = usage.gpus
+    sampled = usage.gpu_values
 
-    def gpus() -> dict[str, float]:
+    def gpu_values() -> dict[str, float]:
         enough.set()
         return sampled() | {"gpu0_percent": 50.0}
 
-    monkeypatch.setattr(usage, "gpus", gpus)
+    monkeypatch.setattr(usage, "gpu_values", gpu_values)
     monkeypatch.setattr(threading, "clew_enough", enough, raising=False)
     house.write("""
         import threading

@@ -48,7 +48,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     ``parallel`` is how many datums run at once. Without ``every_commit`` the changes that wait
     together run once, as the newest. ``resources`` and ``placement`` (labels) are what a machine of
     a cluster must have for a datum: pairs, sorted. ``spark`` is where its Spark session is.
-    ``trials`` is how those of a training step are run and kept, ``card`` what its model card says.
+    ``pool`` names the resource pool that it takes slots of, '' the default one. ``trials`` is how
+    those of a training step are run and kept, ``card`` what its model card says.
     """
 
     priority: int = 0
@@ -62,6 +63,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     resources: tuple[tuple[str, float], ...] = ()
     placement: tuple[tuple[str, str], ...] = ()
     spark: str = ""
+    pool: str = ""
     trials: TrialPolicy | None = None
     card: CardText | None = None
 

@@ -24,13 +24,15 @@ class LogRule(Struct, frozen=True, kw_only=True):
     """What to do where a run that failed has printed (or raised) what ``pattern`` finds.
 
     ``act``: ``give_up`` (no other try) or ``scale`` (the parameters of ``factors`` are multiplied,
-    and it is tried again, up to ``times`` times, also beyond the restarts of the policy).
+    where there are some, and it is tried again, up to ``times`` times, also beyond the restarts of
+    the policy). ``exclude``: no trial gets the slot any more where it was seen.
     """
 
     pattern: str
     act: str
     factors: tuple[tuple[str, float], ...] = ()
     times: int = 3
+    exclude: bool = False
 
 
 class TrialPolicy(Struct, frozen=True, kw_only=True):

@@ -79,6 +79,21 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index("events_by_change", "events", ["global_id", "seq"])
     op.create_table(
+        "excluded_slots",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("slot", sa.Text(), nullable=False),
+        sa.Column("pattern", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("trial", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.Column("restored_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_excluded_slots_experiment"), "excluded_slots", ["experiment"])
+    op.create_index(op.f("ix_excluded_slots_slot"), "excluded_slots", ["slot"])
+    op.create_table(
         "experiments",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
@@ -347,6 +362,13 @@ def upgrade(op: Operations) -> None:
         "pipelines",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "pool_looks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("pools", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(

@@ -18,10 +18,19 @@ from clew.base.records import Event, Node
 
 _TONES = {
     "good": ("✓", ("done", "finished", "blessed", "live", "clear", "added", "passed", "active")),
-    "busy": ("▸", ("running", "canary", "loading", "open", "changed", "polling")),
-    "idle": ("·", ("waiting", "pending", "paused", "draining", "candidate", "skipped", "skip")),
-    "quiet": ("–", ("retired", "cancelled", "blocked", "stopped", "superseded", "deleted")),
-    "warn": ("!", ("refused", "overridden", "rolled_back", "drift", "quarantined", "recovered")),
+    "busy": ("▸", ("running", "used", "canary", "loading", "open", "changed", "polling")),
+    "idle": (
+        "·",
+        ("free", "waiting", "pending", "paused", "draining", "candidate", "skipped", "skip"),
+    ),
+    "quiet": (
+        "–",
+        ("elsewhere", "retired", "cancelled", "blocked", "stopped", "superseded", "deleted"),
+    ),
+    "warn": (
+        "!",
+        ("excluded", "refused", "overridden", "rolled_back", "drift", "quarantined", "recovered"),
+    ),
     "bad": ("✕", ("failed", "aborted", "error", "failing")),
 }
 _STATES = {state: (tone, icon) for tone, (icon, states) in _TONES.items() for state in states}
