@@ -63,6 +63,15 @@ told["bytes"] = (Path(local) / "deep" / "b.bin").stat().st_size
 told["other_value"] = refused(client.log_param, first, "lr", "7")
 told["our_tag"] = refused(client.set_tag, first, "clew.global_id", "mine")
 
+@mlflow.trace(name="asked")
+def asked():
+    return mlflow.get_current_active_span().trace_id
+
+trace = asked()
+mlflow.flush_trace_async_logging()
+told["spans"] = [one.info.trace_id for one in client.search_traces(["1"], "span.name = 'asked'")]
+told["trace"] = trace
+
 client.create_registered_model("free")
 version = client.create_model_version("free", f"runs:/{first}/files", run_id=first)
 client.set_registered_model_alias("free", "champion", version.version)
@@ -145,6 +154,10 @@ def test_artifacts_go_through_the_server_alone(told, place):
     assert told["bytes"] == 1_280_000
     kept = place.json("ls", f"mlflow:/1/{told['run']}/artifacts/notes")
     assert [one["path"].rpartition("/")[2] for one in kept] == ["a.json", "hello.txt"]
+
+
+def test_spans_are_found_by_what_they_are(told):
+    assert told["spans"] == [told["trace"]]
 
 
 def test_errors_are_mlflows_own_or_say_what_clew_keeps(told):

@@ -45,13 +45,14 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
 client = mlflow.MlflowClient()
+out, sys.stdout = sys.stdout, sys.stderr  # MLflow prints addresses of runs
 ended, lock = threading.Event(), threading.Lock()
 names = ("one", "batch", "file")
 runs = {name: client.create_run("0", run_name=name).info.run_id for name in names}
 
 def tell(*what):
     with lock:
-        print(json.dumps(what), flush=True)
+        print(json.dumps(what), file=out, flush=True)
 
 def one(n):
     client.log_metric(runs["one"], "loss", n * 0.5, timestamp=1000 + n, step=n)
@@ -98,21 +99,22 @@ class Client:
         program = directory / "client.py"
         program.write_text(CLIENT)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("CLEW_", "MLFLOW_"))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-W", "ignore", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(directory / "client.log").open("wb"),
-            text=True,
-            cwd=directory,
-            env=kept
-            | {
-                "MLFLOW_TRACKING_URI": url,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-                "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
-            },
-        )
+        environ = kept | {
+            "MLFLOW_TRACKING_URI": url,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+        }
+        with (directory / "client.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-W", "ignore", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=directory,
+                env=environ,
+            )
         self.runs: dict[str, str] = {}
         self.had: dict[str, dict[int, str]] = {}
         self._count = 0
@@ -146,8 +148,14 @@ class Client:
         """It makes an end of what it does, and ends."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        self._process.wait(120)
-        self._reader.join()
+        try:
+            self._process.wait(120)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            self._process.wait()
+            self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
 

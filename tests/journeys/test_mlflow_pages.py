@@ -82,7 +82,7 @@ def test_after_the_login_the_pages_show_experiments_and_the_curve_of_a_run(page,
     page.goto(f"{server.url}/mlflow/")
     assert "/login" in page.url
     page.fill("input[name=token]", TOKEN)
-    page.click("button[type=submit]")
+    page.get_by_role("button", name="Log in").click()
     page.get_by_text("night flights").first.wait_for()
     page.goto(f"{server.url}/mlflow/#/experiments/{experiment}/runs/{run}/model-metrics")
     page.get_by_text("owl").first.wait_for()

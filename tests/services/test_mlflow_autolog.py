@@ -47,6 +47,7 @@ PROGRAMS = {
     "lightgbm.train({'max_depth': 2, 'objective': 'binary', 'verbose': -1}, data, 5,"
     " valid_sets=[data])\n",
     "pytorch": """
+mlflow.pytorch.autolog(silent=True)
 import torch, lightning
 class Model(lightning.LightningModule):
     def __init__(self):

@@ -18,7 +18,7 @@ PREFIX = "/mlflow"
 INSIDE = "/mlflow/in/"
 """Behind it comes the id of what a client runs in (a job, a trial), then MLflow's paths as ever."""
 
-Kind = Literal["call", "artifact", "page", "home"]
+Kind = Literal["call", "artifact", "page", "home", "version"]
 
 _API = re.compile(r"/(?:ajax-)?api/([23])\.0/(mlflow|mlflow-artifacts)/(.*)", re.DOTALL)
 _CARRIED = {
@@ -28,14 +28,17 @@ _CARRIED = {
         | {"unified-traces", "upload-artifact"}
     ),
     "3": frozenset(
-        {"assessments", "datasets", "get-trace-artifact", "label-schemas", "server-info", "traces"}
-        | {"ui-telemetry"}
+        {"assessments", "datasets", "get-trace-artifact", "issues", "label-schemas"}
+        | {"review-queues", "scorers", "server-info", "traces", "ui-telemetry"}
     ),
 }
-_NOT_HERE = frozenset({"runs/create-promptlab-run"})
+_NOT_HERE = frozenset({"issues/invoke", "runs/create-promptlab-run", "scorers/online-config"})
+"""Calls of families that are carried: these would run something on the server."""
 _ARTIFACTS = "mlflow-artifacts/artifacts"
 _PAGES = ("/static-files/", "/get-artifact", "/model-versions/get-artifact", "/graphql")
-_PLAIN = frozenset({"/health", "/version", "/v1/traces"})
+_PLAIN = frozenset({"/health", "/v1/traces"})
+_AT_THE_ROOT = frozenset({"/version", "/v1/traces"})
+"""A client asks for the version to learn whether spans go where they can be searched for."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +58,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def is_mlflow(path: str) -> bool:
     """Whether a path of this server is one of MLflow's."""
     return path.startswith(("/mlflow", "/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/")) or (
-        path == "/v1/traces"
+        path in _AT_THE_ROOT
     )
 
 
@@ -77,6 +80,8 @@ def read_path(path: str) -> Asked:
         return _api(match, inner, context)
     if inner == "/":
         return Asked(kind="home", path=f"{PREFIX}/", context=context)
+    if inner == "/version":
+        return Asked(kind="version", path=f"{PREFIX}{inner}", context=context)
     if inner in _PLAIN or inner.startswith(_PAGES):
         return Asked(kind="page", path=f"{PREFIX}{inner}", context=context)
     if inner.startswith(("/gateway", "/assistant", "/ajax-api", "/api")):
@@ -103,7 +108,7 @@ def _fenced(path: str) -> Invalid:
     return Invalid(
         "mlflow.fenced",
         f"This server does not carry {path}: of MLflow it has experiments, runs, artifacts, "
-        "datasets, logged models, the model registry and traces.",
+        "datasets, logged models, the model registry, prompts, scorers and traces.",
         hint="Gateway, assistant, jobs, webhooks, MCP and scorers that run on the server need "
         "MLflow's own server beside this one.",
     )

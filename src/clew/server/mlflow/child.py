@@ -5,6 +5,7 @@ Knows processes and one socket; nothing of what is asked.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -71,11 +72,7 @@ class Child:
             _log.warning("MLflow ended with %s; starting it again", self._process.returncode)
         self._end()
         if any(importlib.util.find_spec(name) is None for name in ("mlflow", "flask")):
-            raise Unavailable(
-                "extra.missing",
-                "MLflow inside needs mlflow, which is not installed where the server runs.",
-                hint='Install it there: pip install "clew[standard]"',
-            )
+            raise _missing()
         # Not below the home: the path of a Unix socket has 107 bytes at most.
         self._directory = tempfile.mkdtemp(prefix="clew-mlflow-")
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +109,28 @@ class Child:
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = ""
+
+
+def version() -> str:
+    """That of the MLflow that is, or would be, behind the door. Starts nothing.
+
+    A client asks once, for three seconds at most: without an answer it takes us for an old server.
+
+    Raises:
+        Unavailable: ``extra.missing``.
+    """
+    try:
+        return importlib.metadata.version("mlflow")
+    except importlib.metadata.PackageNotFoundError:
+        raise _missing() from None
+
+
+def _missing() -> Unavailable:
+    return Unavailable(
+        "extra.missing",
+        "MLflow inside needs mlflow, which is not installed where the server runs.",
+        hint='Install it there: pip install "clew[standard]"',
+    )
 
 
 def _inherited() -> dict[str, str]:

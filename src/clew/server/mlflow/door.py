@@ -14,14 +14,14 @@ from collections.abc import Callable
 import anyio.to_thread
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from clew.base.errors import ClewError, Denied
 from clew.server.mlflow.answers import JSON, answer, refusal
 from clew.server.mlflow.artifacts import Artifacts
 from clew.server.mlflow.asked import Asked, is_mlflow, read_path
-from clew.server.mlflow.child import Child
+from clew.server.mlflow.child import Child, version
 from clew.server.mlflow.grounds import Grounds
 from clew.server.mlflow.hot import read_hot, touches_kept
 from clew.server.mlflow.own import Own
@@ -108,6 +108,8 @@ class Door:
     async def _answer(self, request: Request, asked: Asked) -> Response:
         if asked.kind == "home" and (asked.context or request.url.path == "/mlflow"):
             return RedirectResponse("/mlflow/", 307)
+        if asked.kind == "version":
+            return PlainTextResponse(version())
         place = await self._ready()
         if asked.kind == "artifact":
             return await self._artifacts(request, asked.artifact)

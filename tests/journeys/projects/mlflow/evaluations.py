@@ -2,7 +2,7 @@
 
 import mlflow
 from mlflow.genai import datasets
-from mlflow.genai.scorers import scorer
+from mlflow.genai.scorers import Guidelines, scorer
 
 client = mlflow.MlflowClient()
 
@@ -58,6 +58,20 @@ def flow(see):
     see(
         "deleted",
         lambda: mlflow.genai.delete_scorer(name="same", experiment_id=experiment, version="all"),
+    )
+    polite = Guidelines(name="polite", guidelines="Be polite.", model="openai:/some")
+    see("a guideline", lambda: polite.register(name="polite", experiment_id=experiment).name)
+    see(
+        "guidelines",
+        lambda: [one.name for one in mlflow.genai.list_scorers(experiment_id=experiment)],
+    )
+    see(
+        "the guideline",
+        lambda: mlflow.genai.get_scorer(name="polite", experiment_id=experiment).name,
+    )
+    see(
+        "it goes",
+        lambda: mlflow.genai.delete_scorer(name="polite", experiment_id=experiment, version="all"),
     )
     see("the set goes", lambda: datasets.delete_dataset(dataset_id=found.dataset_id))
     see("it is gone", lambda: datasets.get_dataset(dataset_id=found.dataset_id))

@@ -12,6 +12,7 @@ import runpy
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -21,6 +22,7 @@ _IDS = [
     (re.compile(r"\btr-[0-9a-f]{32}\b"), "TRACE"),
     (re.compile(r"\bm-[0-9a-f]{32}\b"), "MODEL"),
     (re.compile(r"\bd-[0-9a-f]{32}\b"), "DATASET"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b"), "UUID"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "RUN"),
     (re.compile(r"\b1[0-9]{12}\b"), "TIME"),
     (re.compile(r"http://127\.0\.0\.1:\d+"), "SERVER"),
@@ -47,7 +49,8 @@ def main(out: str, *flows: str) -> None:
         mlflow.set_experiment(name)
         with tempfile.TemporaryDirectory() as place:
             os.chdir(place)
-            runpy.run_path(str(Path(__file__).parent / f"{name}.py"))["flow"](see)
+            flow = runpy.run_path(str(Path(__file__).parent / f"{name}.py"))["flow"]
+            see("the end", partial(flow, see))
             while mlflow.active_run():
                 mlflow.end_run()
             os.chdir("/")

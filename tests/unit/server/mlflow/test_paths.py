@@ -32,6 +32,8 @@ def test_artifacts_have_the_path_of_their_file():
         "/api/2.0/mlflow/runs/create-promptlab-run",
         "/ajax-api/2.0/mlflow/gateway-proxy",
         "/ajax-api/3.0/mlflow/scorer/invoke",
+        "/ajax-api/3.0/mlflow/issues/invoke",
+        "/ajax-api/3.0/mlflow/scorers/online-config",
         "/api/3.0/mlflow/prompt-optimization/jobs",
         "/api/2.0/mlflow-artifacts/mpu/create/a",
         "/api/2.0/mlflow-artifacts/presigned/a",
@@ -51,6 +53,17 @@ def test_families_that_are_not_carried_are_fenced(path):
 )
 def test_paths_of_clew_are_not_mlflows(path):
     assert not is_mlflow(path)
+
+
+@pytest.mark.parametrize("path", ["/version", "/v1/traces"])
+def test_a_client_finds_at_the_root_what_it_asks_for_there(path):
+    assert is_mlflow(path)
+    assert read_path(path).path == f"/mlflow{path}"
+
+
+@pytest.mark.parametrize("call", ["scorers/register", "issues/search", "review-queues/list"])
+def test_what_only_keeps_rows_is_carried(call):
+    assert read_path(f"/api/3.0/mlflow/{call}").call == call
 
 
 def test_an_unknown_page_is_none():
