@@ -49,6 +49,7 @@ ROWS = b"x,y\n" + b"".join(b"%d,%d\n" % (n, n % 2) for n in range(40))
 NOBODY = "00000000zzzzzzzz"
 """An id that nothing has."""
 
+MANY = "abcdefghijklmnopqrstuvwxyz"
 VOID = {"polars": ""}
 MADE = {"p/copy:/a": b"1"}
 NOWHERE = {"p/none:/a": b"1"}
@@ -78,6 +79,12 @@ class Wrong:
     kind: str
     code: str
     call: Callable[[Any, World], object]
+
+
+def step(w: Any) -> str:
+    """A job that trains nothing."""
+    found: str = next(job.id for job in w.jobs() if job.kind == "step")
+    return found
 
 
 def wrong(verb: str, kind: str, code: str, call: Callable[[Any, World], object]) -> Wrong:
@@ -111,6 +118,12 @@ CALLS = [
     wrong("backtest_file", "not_found", "file.unknown", lambda w, d: w.backtest_file(d.disk / "x")),
     wrong("card", "not_found", "model.unknown", lambda w, _: w.card("p/model@9")),
     wrong("card", "not_found", "model.unknown", lambda w, _: w.card(NOBODY)),
+    wrong("compare_runs", "invalid", "compare.few", lambda w, _: w.compare_runs([])),
+    wrong("compare_runs", "invalid", "compare.few", lambda w, d: w.compare_runs([d.version] * 2)),
+    wrong("compare_runs", "invalid", "compare.kind", lambda w, d: w.compare_runs([d.job, step(w)])),
+    wrong("compare_runs", "not_found", "model.unknown", lambda w, _: w.compare_runs(["p@1", "y"])),
+    wrong("compare_runs", "not_found", "why.unknown", lambda w, d: w.compare_runs([d.job, NOBODY])),
+    wrong("compare_runs", "invalid", "compare.many", lambda w, _: w.compare_runs(list(MANY))),
     wrong("source", "not_found", "source.unknown", lambda w, _: w.source("p/rows")),
     wrong("pause_source", "not_found", "source.unknown", lambda w, _: w.pause_source("no")),
     wrong("poll_source", "not_found", "source.unknown", lambda w, _: w.poll_source("no/no")),

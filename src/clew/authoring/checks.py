@@ -72,6 +72,24 @@ def check_signature(function: Callable[..., Any], values: int, named: tuple[str,
         )
 
 
+def check_feasible(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """The function itself, if it can be asked whether a trial is feasible.
+
+    Raises:
+        Invalid: ``pipeline.definition``.
+    """
+    if function is None:
+        return None
+    hint = "Write def fits(params, metrics): return metrics['latency_ms'] <= 5"
+    if not callable(function):
+        raise invalid(f"feasible={function!r} is no function", hint)
+    try:
+        inspect.signature(function).bind({}, {})
+    except TypeError as error:
+        raise invalid(f"feasible={function.__name__} cannot be asked: {error}", hint) from None
+    return function
+
+
 def refuse_environment(name: str, how: Mapping[str, Any]) -> None:
     """A training has the environment of the server: there its models are judged and served."""
     asked = next((one for one in ("requirements", "python") if how.get(one)), None)

@@ -218,7 +218,7 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         memory_bytes=options.memory_bytes,
         version=options.version,
         policy=_policy(step, project),
-        options=_training(step) if isinstance(step, Training) else _result(step),
+        options=_training(step, project) if isinstance(step, Training) else _result(step),
         output_repo=step.repo,
         allow=options.allow,
     )
@@ -302,7 +302,7 @@ def _policy(step: Step, project: Project) -> Policy:
     return replace(policy, on_error=_reference(written.on_error, project))
 
 
-def _training(step: Training) -> dict[str, Any]:
+def _training(step: Training, project: Project) -> dict[str, Any]:
     test = step.training.test
     evaluation = EvaluationDefinition(
         target=step.training.target,
@@ -313,7 +313,18 @@ def _training(step: Training) -> dict[str, Any]:
         "space": msgspec.to_builtins(dict(step.training.space)),
         "evaluation": msgspec.to_builtins(evaluation),
         **_ranks(step),
+        **_feasible(step, project),
     }
+
+
+def _feasible(step: Training, project: Project) -> dict[str, Any]:
+    """Where the feasibility function stands, and a digest of its code: both count."""
+    function = step.training.feasible
+    if function is None:
+        return {}
+    reference = _reference(function, project)
+    found = fingerprint(project.directory, reference.file, reference.name)
+    return {"feasible": {"file": reference.file, "name": reference.name, "code": found.digest}}
 
 
 def _ranks(step: Training) -> dict[str, Any]:

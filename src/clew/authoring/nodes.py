@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from clew.authoring.cards import check_card
 from clew.authoring.checks import (
+    check_feasible,
     check_limits,
     check_name,
     check_parameters,
@@ -323,6 +324,7 @@ class Pipeline:
         search: SearchDefinition | None = None,
         space: Mapping[str, Any] | None = None,
         workers: int | str | Ranks | None = None,
+        feasible: Function | None = None,
         card: CardText | None = None,
         name: str = "",
         timeout_s: float | None = None,
@@ -345,6 +347,9 @@ class Pipeline:
             workers: How many processes train each trial together, as ranks of one group: a number,
                 the name of a parameter of the space, or ``clew.workers(...)``. One plain process
                 without it.
+            feasible: A function of (params, metrics) that says which trials may win, by what they
+                reported so far: True, or a number that is not above 0, for those that may. Numbers
+                above 0 say how far from it a trial is, which guides the search.
             card: What people should know of the model: ``clew.card(...)``. It changes no result,
                 so nothing is trained anew where it changes.
             name: Name of the step, if not the function's.
@@ -387,6 +392,7 @@ class Pipeline:
             space=over,
             ranks=as_ranks(workers, over),
             card=check_card(card),
+            feasible=check_feasible(feasible),
         )
 
         def record(function: Function) -> Training:

@@ -5,7 +5,8 @@ Knows the records of the rooms below; what nodes there are is for ``nodes``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -51,3 +52,4 @@ class TrainingOptions(Struct, frozen=True, kw_only=True):
     space: Mapping[str, Distribution]
     ranks: Ranks | None = None
     card: CardText = CardText()
+    feasible: Callable[..., Any] | None = None

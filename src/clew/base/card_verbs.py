@@ -5,9 +5,11 @@ A part of ``clew.base.verbs.Verbs``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from clew.base.records.cards import ModelCard
+from clew.base.records.comparing import Comparison
 
 
 class CardVerbs(Protocol):
@@ -18,5 +20,14 @@ class CardVerbs(Protocol):
 
         With the nine things that are kept of it. Raises NotFound ``model.unknown``, Invalid
         ``ref.ambiguous``.
+        """
+        ...
+
+    def compare_runs(self, subjects: Sequence[str]) -> Comparison:
+        """Runs side by side, against the first: parameters, metrics, data, code, packages.
+
+        Each subject is a trial, a model version (``model@3``), an experiment (its best trial) or
+        the job of a training. Raises Invalid ``compare.few``, ``compare.many``, ``compare.kind``,
+        Conflict ``id.ambiguous``, NotFound ``why.unknown``, ``model.unknown``.
         """
         ...

@@ -97,6 +97,7 @@ COMMANDS = {
     "export": (MODELS, "exporting.export"),
     "model": (MODELS, "models.model"),
     "card": (MODELS, "cards.card"),
+    "compare": (MODELS, "cards.compare"),
     "endpoints": (MODELS, "models.endpoints"),
     "predictions": (MODELS, "models.predictions"),
     "drift": (MODELS, "models.drift"),

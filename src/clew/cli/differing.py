@@ -57,7 +57,7 @@ def diff(
         return
     out = console()
     for one in found:
-        _print_file(out, one, stat=stat)
+        print_file(out, one, stat=stat)
     if not found:
         out.print("[dim]Nothing differs.[/]")
 
@@ -78,7 +78,8 @@ def _chosen(path: str, among: list[str]) -> bool:
     )
 
 
-def _print_file(out: Console, found: FileDiff, *, stat: bool) -> None:
+def print_file(out: Console, found: FileDiff, *, stat: bool) -> None:
+    """A file that differs; without ``stat``, also how."""
     line = Text.assemble(render.state(found.kind), f" {found.path}  ")
     line.append(_sizes(found), style="dim")
     line.append(f"  {_counts(found)}".rstrip())

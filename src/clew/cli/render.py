@@ -37,6 +37,7 @@ MARKS = {
     "superseded": ("=", "dim"),
     "recovered": ("↻", "yellow"),
     "refused": ("✗", "yellow"),
+    "infeasible": ("⊘", "yellow"),
     "overridden": ("!", "yellow"),
     "rolled_back": ("↩", "yellow"),
     "failed": ("✗", "red"),

@@ -282,7 +282,8 @@ def experiment(
     worst = float("inf")
     sign = -1 if found.experiment.mode == "max" else 1
     ranked = sorted(
-        found.trials, key=lambda t: (-t.step, worst if t.value is None else sign * t.value)
+        found.trials,
+        key=lambda t: (bool(t.breaches), -t.step, worst if t.value is None else sign * t.value),
     )
     names = sorted({name for trial in found.trials for name in trial.params})
     render.table(
@@ -292,7 +293,7 @@ def experiment(
             (
                 t.number,
                 render.ident(t.id),
-                render.state(t.state),
+                render.state("infeasible" if t.breaches else t.state),
                 t.step,
                 render.number(t.value),
                 *(render.number(t.params.get(name)) for name in names),

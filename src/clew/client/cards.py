@@ -5,9 +5,11 @@ Knows which route answers which verb, and nothing of how HTTP is spoken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from clew.base.records.cards import ModelCard
+from clew.base.records.comparing import Comparison
 from clew.client.wire import Wire
 
 
@@ -19,3 +21,7 @@ class RemoteCards:
     def card(self, ref: str) -> ModelCard:
         """The card of a model version, also as Markdown."""
         return self._wire.get(f"/cards/{quote(ref)}", ModelCard)
+
+    def compare_runs(self, subjects: Sequence[str]) -> Comparison:
+        """Runs side by side: parameters, metrics, data, code, packages."""
+        return self._wire.get("/runs/compare", Comparison, run=list(subjects))

@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -43,10 +44,13 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "abs": abs, "min": min, "max": max, "log": math.log, "log2": math.log2, "log10": math.log10,
     "sqrt": math.sqrt,
 }  # fmt: skip
+METRICS = "metrics:"
+"""In front of the name of a metric in the names of a rule, where it says that it is one."""
+
 _SHAPES = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp,
-    ast.Compare, ast.Name, ast.Attribute, ast.Constant, ast.Tuple, ast.List, ast.Call, ast.Load,
-    *_COMPARE, *_COUNT,
+    ast.Compare, ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Tuple, ast.List,
+    ast.Call, ast.Load, *_COMPARE, *_COUNT,
 )  # fmt: skip
 
 
@@ -105,15 +109,20 @@ def check_conditions(space: Space) -> None:
 
 
 def check_constraints(constraints: Iterable[str], space: Space) -> None:
-    """Refuse a rule that cannot be asked, or that speaks of something not in the space.
+    """Refuse a rule that cannot be asked, or that misspells a parameter.
+
+    What is in no space is a metric that trials report.
 
     Raises:
         Invalid: ``constraint.invalid``.
     """
     for text in constraints:
-        unknown = sorted(_names(_parsed(text)) - set(space))
-        if unknown:
-            raise _refused(text, f"there is no parameter {', '.join(unknown)}")
+        for name in sorted(names_of(parsed(text)) - set(space)):
+            near = get_close_matches(name, space, 1, 0.75)
+            if near:
+                raise refused(text, f"there is no parameter {name}; did you mean {near[0]}?")
+            if "." in name and not name.startswith(METRICS):
+                raise refused(text, f"there is no parameter {name}")
 
 
 def is_feasible(constraints: Iterable[str], params: Mapping[str, object]) -> bool:
@@ -123,67 +132,84 @@ def is_feasible(constraints: Iterable[str], params: Mapping[str, object]) -> boo
         Invalid: ``constraint.invalid`` where a rule compares what cannot be compared.
     """
     for text in constraints:
-        tree = _parsed(text)
-        if not _names(tree) <= set(params):
+        tree = parsed(text)
+        if not names_of(tree) <= set(params):
             continue
         try:
-            if not _value(tree.body, params):
+            if not value_of(tree.body, params):
                 return False
         except (ZeroDivisionError, OverflowError, ValueError):
             return False  # there is no such number: log(0), 1 / 0
         except TypeError as error:
-            raise _refused(text, str(error)) from None
+            raise refused(text, str(error)) from None
     return True
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str) -> ast.Expression:
+def parsed(text: str) -> ast.Expression:
+    """A rule as a tree of what rules may say. Raises Invalid ``constraint.invalid``."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError):
-        raise _refused(text, "it is no expression") from None
+        raise refused(text, "it is no expression") from None
     for node in ast.walk(tree):
         called = isinstance(node, ast.Call) and (
             not isinstance(node.func, ast.Name) or node.func.id not in _CALLS or node.keywords
         )
-        if called or not isinstance(node, _SHAPES):
-            raise _refused(text, f"{ast.unparse(node)!r} is more than a rule may say")
+        indexed = isinstance(node, ast.Subscript) and not _metric_named(node)
+        if called or indexed or not isinstance(node, _SHAPES):
+            raise refused(text, f"{ast.unparse(node)!r} is more than a rule may say")
     return tree
 
 
-def _names(tree: ast.Expression) -> set[str]:
-    """Parameters that a rule speaks of; of a dotted name, the whole."""
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+def _metric_named(node: ast.Subscript) -> str:
+    """The name in ``metrics["val/loss"]``; '' for anything else."""
+    is_plain = isinstance(node.value, ast.Name) and node.value.id == "metrics"
+    name = node.slice.value if is_plain and isinstance(node.slice, ast.Constant) else ""
+    return name if isinstance(name, str) else ""
+
+
+def names_of(tree: ast.Expression) -> set[str]:
+    """Parameters and metrics that a rule speaks of; of a dotted name, the whole."""
+    inner = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)
+    }
+    named = {
+        METRICS + _metric_named(node) for node in ast.walk(tree) if isinstance(node, ast.Subscript)
+    }
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return {
+    return named | {
         ast.unparse(node)
         for node in ast.walk(tree)
         if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner | called
     }
 
 
-def _value(node: ast.AST, params: Mapping[str, object]) -> Any:  # noqa: PLR0911  one for a shape
+def value_of(node: ast.AST, params: Mapping[str, object]) -> Any:  # noqa: PLR0911  one for a shape
+    """What a part of a rule is worth with these values by name. Raises TypeError."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name | ast.Attribute):
         return params[ast.unparse(node)]
+    if isinstance(node, ast.Subscript):
+        return params[METRICS + _metric_named(node)]
     if isinstance(node, ast.Tuple | ast.List):
-        return [_value(one, params) for one in node.elts]
+        return [value_of(one, params) for one in node.elts]
     if isinstance(node, ast.BoolOp):
-        met = (_value(one, params) for one in node.values)
+        met = (value_of(one, params) for one in node.values)
         return all(met) if isinstance(node.op, ast.And) else any(met)
     if isinstance(node, ast.UnaryOp):
-        value = _value(node.operand, params)
+        value = value_of(node.operand, params)
         return not value if isinstance(node.op, ast.Not) else -value
     if isinstance(node, ast.BinOp):
-        left, right = _value(node.left, params), _value(node.right, params)
+        left, right = value_of(node.left, params), value_of(node.right, params)
         if not all(isinstance(one, int | float) for one in (left, right)):
             raise TypeError(f"{ast.unparse(node)} does not count with numbers")
         return _COUNT[type(node.op)](left, right)
     if isinstance(node, ast.Call):
-        return _CALLS[ast.unparse(node.func)](*(_value(one, params) for one in node.args))
+        return _CALLS[ast.unparse(node.func)](*(value_of(one, params) for one in node.args))
     assert isinstance(node, ast.Compare), node
-    values = [_value(one, params) for one in (node.left, *node.comparators)]
+    values = [value_of(one, params) for one in (node.left, *node.comparators)]
     pairs = zip(node.ops, values, values[1:], strict=False)
     return all(_COMPARE[type(op)](left, right) for op, left, right in pairs)
 
@@ -199,11 +225,12 @@ def _absolute(one: Distribution, prefix: str, here: set[str]) -> Distribution:
     return msgspec.structs.replace(one, conditions=tuple(map(named, one.conditions)))
 
 
-def _refused(text: str, why: str) -> Invalid:
+def refused(text: str, why: str) -> Invalid:
+    """A rule that cannot be asked, and why."""
     return Invalid(
         "constraint.invalid",
         f"The rule {text!r} cannot be asked: {why}.",
-        hint="Compare parameters and numbers: 'depth * width <= 512', 'loss != \"hinge\"'.",
+        hint="Compare parameters, metrics and numbers: 'depth * width <= 512', 'latency_ms <= 5'.",
     )
 
 

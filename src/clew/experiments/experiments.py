@@ -33,6 +33,7 @@ from clew.experiments.definitions import SearchDefinition
 from clew.experiments.forking import Fork, Forking
 from clew.experiments.journal import Journal, Order
 from clew.experiments.kept import Kept, one
+from clew.experiments.measuring import FEASIBLE
 from clew.experiments.paths import CHECKPOINT_DIRECTORY, CHECKPOINT_PATH, MODEL_PATH
 from clew.experiments.preview import planned, preview_of
 from clew.experiments.priors import Prior, prior_of
@@ -102,6 +103,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
         policy: TrialPolicy | None = None,
         ranks: Ranks | None = None,
         pool: str = "",
+        feasible: Mapping[str, str] | None = None,
         fork: Fork | None = None,
         priority: int = 0,
         cancelled: Callable[[], bool] = lambda: False,
@@ -141,6 +143,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             pool: The resource pool whose slots; '' for the default one.
             placement: Labels that the machine must have.
             ranks: How many processes train each trial together; None for one, as a plain call.
+            feasible: ``file`` and ``name`` of a function of (params, metrics) that says which
+                trials may win; what it gives is reported as the metric ``infeasibility``.
             environment: Variables that are set for the trials; ``{trial}`` is the id of each.
             priority: Of searches that go on at once, one with a higher one has the slots that it
                 wants; trials of others pause at their next step, and go on when slots are free.
@@ -165,6 +169,8 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
         """
         if fork is not None:
             definition, space, initial = fork.definition, fork.space, fork.tree or initial
+        if feasible and FEASIBLE not in definition.constraints:
+            definition = replace(definition, constraints=(*definition.constraints, FEASIBLE))
         space = definition.over(space)
         order = Order(
             job=job,
@@ -191,6 +197,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             declared=tuple(declared),
             heard=heard,
             policy=policy or TrialPolicy(),
+            feasible=feasible,
             priority=priority,
             start=fork.start if fork is not None else 0,
             seed=fork.seed if fork is not None else None,

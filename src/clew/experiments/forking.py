@@ -5,7 +5,7 @@ Knows rows and definitions; who makes the job that carries a plan out is above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from clew.db import Database, Tx
 from clew.experiments import tables, trial_tables
 from clew.experiments.definitions import SearchDefinition, checked
 from clew.experiments.kept import one
+from clew.experiments.measuring import FEASIBLE, measured
 from clew.experiments.spaces import Distribution, check_space, choice
 
 
@@ -138,6 +139,7 @@ def _continuation(row: Any, whole: Any, steps: int) -> Fork:
                 min_steps=steps,
                 seed=told.seed,
                 max_failures=0.0,
+                constraints=measured(told, msgspec.convert(whole.space, dict[str, Distribution])),
             )
         ),
         space={name: choice(value) for name, value in (row.params | row.changed).items()},
@@ -149,6 +151,8 @@ def _continuation(row: Any, whole: Any, steps: int) -> Fork:
 
 def _definition(before: Mapping[str, object], changes: Mapping[str, object]) -> SearchDefinition:
     values = {**before, **changes}
+    # What a feasibility function adds is added anew, as the step has one now.
+    values["constraints"] = [rule for rule in _texts(values["constraints"]) if rule != FEASIBLE]
     if before["min_steps"] == before["max_steps"]:  # nothing is halved, and that stays so
         values["min_steps"] = changes.get("min_steps", values["max_steps"])
     unknown = sorted(values.keys() - set(SearchDefinition.__struct_fields__))
@@ -162,6 +166,10 @@ def _definition(before: Mapping[str, object], changes: Mapping[str, object]) -> 
             f"This search cannot run: {error}.",
             hint="Give fields of a search: trials, max_steps, sampler, seed, …",
         ) from None
+
+
+def _texts(given: object) -> list[object]:
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
 
 
 def _distribution(name: str, value: object) -> Distribution:

@@ -26,8 +26,9 @@ from clew.experiments import tables, trial_tables
 from clew.experiments.checkpoints import held, resumable, retire
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.slots import exclude, excluded_by
+from clew.experiments.measuring import measured
 from clew.experiments.spaces import Space
-from clew.experiments.tracks import Track, further
+from clew.experiments.tracks import Track, measured_names, watched
 from clew.lineage import Lineage
 from clew.repos import Repos
 
@@ -72,6 +73,7 @@ class Order(Struct, frozen=True, kw_only=True):
     policy: TrialPolicy = field(default_factory=TrialPolicy)
     ranks: Ranks | None = None
     pool: str = ""
+    feasible: Mapping[str, str] | None = None
     priority: int = 0
     start: int = 0
     seed: int | None = None
@@ -138,7 +140,7 @@ class Journal:
             if row is not None:
                 self.id, self.state = row.id, row.state
                 self.prior, self._spent_s = row.prior, row.spent_s
-                self.tracks = _load_tracks(tx, row.id, self._order.definition)
+                self.tracks = _load_tracks(tx, row.id, self._order)
         if row is None:
             self._begin()
 
@@ -439,8 +441,8 @@ class Journal:
 
 
 _CHANGING = [
-    "state", "step", "target", "value", "rungs", "checkpoint", "checkpoint_step", "tree", "share",
-    "note", "changed", "tries", "error", "log", "ended_us", "busy_s",
+    "state", "step", "target", "value", "rungs", "breaches", "checkpoint", "checkpoint_step",
+    "tree", "share", "note", "changed", "tries", "error", "log", "ended_us", "busy_s",
 ]  # fmt: skip
 
 
@@ -460,6 +462,7 @@ def _row(track: Track, experiment: str, global_id: str) -> dict[str, Any]:
         "target": track.target,
         "value": track.value,
         "rungs": track.rungs,
+        "breaches": track.breaches,
         "checkpoint": track.checkpoint,
         "checkpoint_step": track.checkpoint_step,
         "tree": track.tree,
@@ -505,8 +508,10 @@ def _about(track: Track) -> dict[str, object]:
     }
 
 
-def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[Track]:
-    metric, others = definition.metric, further(definition)
+def _load_tracks(tx: Tx, experiment: str, order: Order) -> list[Track]:
+    metric, others = order.definition.metric, watched(order.definition, order.space)
+    rules = measured(order.definition, order.space)
+    needs = measured_names(order.definition, order.space)
     values: dict[str, dict[int, float]] = defaultdict(dict)
     latest: dict[str, dict[str, float]] = defaultdict(dict)
     for row in tx.execute(tables.POINTS_OF_EXPERIMENT, {"experiment": experiment}):
@@ -525,6 +530,9 @@ def _load_tracks(tx: Tx, experiment: str, definition: SearchDefinition) -> list[
             noted=row.noted,
             busy_s=row.busy_s,
             others=latest[row.id],
+            rules=rules,
+            needs=needs,
+            breaches=row.breaches,
             seed=row.seed,
             state=row.state,
             step=row.step,

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from clew.experiments.conditions import active, is_feasible
 from clew.experiments.definitions import SearchDefinition
+from clew.experiments.measuring import amounts, measured, violation
 from clew.experiments.spaces import Distribution, Space, last_value, same
 from clew.experiments.studies import Told
 
@@ -30,6 +31,7 @@ class Prior(Struct, frozen=True, kw_only=True):
 def prior_of(definition: SearchDefinition, space: Space, rows: Sequence[Any]) -> Prior:
     """Of the rows of an earlier search's trials, those that lie in this space."""
     sign = -1.0 if definition.mode == "max" else 1.0
+    rules = measured(definition, space)
     found = [
         (row, sign * row.rungs[-1])
         for row in rows
@@ -48,11 +50,20 @@ def prior_of(definition: SearchDefinition, space: Space, rows: Sequence[Any]) ->
                     state="done" if row.state == "done" else "paused",
                     step=row.step,
                     loss=loss,
+                    breaches=amounts(row.breaches[-1], rules) if row.breaches else (),
                 )
                 for row, loss in found
             )
         )
-    ranked = sorted(found, key=lambda one: (-len(one[0].rungs), one[1], one[0].number))
+    ranked = sorted(
+        found,
+        key=lambda one: (
+            bool(one[0].breaches) and violation(one[0].breaches[-1]) > 0,
+            -len(one[0].rungs),
+            one[1],
+            one[0].number,
+        ),
+    )
     first: list[Mapping[str, object]] = []
     for row, _ in ranked:
         if row.params not in first:

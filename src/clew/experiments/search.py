@@ -26,6 +26,7 @@ from clew.experiments.crew import Asked, Crew, Ended, News
 from clew.experiments.definitions import SearchDefinition
 from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
+from clew.experiments.measuring import measured
 from clew.experiments.mending import mend
 from clew.experiments.pareto import front
 from clew.experiments.ranks import Holds, in_ranks
@@ -37,12 +38,13 @@ from clew.experiments.searchers import (
     best,
     expected_steps,
     goes_on,
+    nearest,
     next_action,
     rules_of,
 )
 from clew.experiments.shares import Seat
 from clew.experiments.spaces import trial_seed
-from clew.experiments.tracks import Track, further
+from clew.experiments.tracks import Track, measured_names, watched
 
 PATIENCE_S = 0.1
 """How long a reported point may wait to be written, and a cancel to be noticed."""
@@ -97,7 +99,8 @@ class Search:
         self._definition = order.definition
         self._sampler = sampler
         self._rules = rules_of(order.definition, order.trials)
-        self._further = further(order.definition)
+        self._watched = watched(order.definition, order.space)
+        self._measured = measured(order.definition, order.space)
         self._tracks = journal.tracks
         definition = order.definition
         limits = (definition.max_time_s, definition.max_cost_s, definition.patience)
@@ -168,7 +171,7 @@ class Search:
             track.reach(self._definition, self._rules.rungs(track.number), end=False)
         elif news.message["kind"] == "report":
             step, metrics = news.message["step"], news.message["metrics"]
-            others = {name: metrics[name] for name in self._further if name in metrics}
+            others = {name: metrics[name] for name in self._watched if name in metrics}
             track.report(step, metrics.get(self._definition.metric), others)
             self._journal.report(track, step, metrics)
         elif news.message["kind"] == "undeclared":
@@ -402,6 +405,8 @@ class Search:
             bracket=self._rules.bracket_number(number),
             params=chosen.params,
             noted=chosen.noted,
+            rules=self._measured,
+            needs=measured_names(self._definition, order.space),
             seed=order.seed if goes_on and order.seed is not None else drawn,
             step=order.start if goes_on else 0,
             checkpoint_step=order.start if goes_on else 0,
@@ -441,8 +446,7 @@ class Search:
         self._running[number] = until_s
 
     def _is_flat(self) -> bool:
-        losses = [min(one.losses, default=None) for one in self._progress()]
-        return is_flat(self._definition, losses)
+        return is_flat(self._definition, [_best_loss(one) for one in self._progress()])
 
     def _is_cut_short(self) -> bool:
         """Whether a budget is used up and there is a model to show for it."""
@@ -504,6 +508,7 @@ class Search:
             "parameters": dict(order.parameters),
             "allow": list(order.allow),
             "declared": list(order.declared),
+            "feasible": dict(order.feasible) if order.feasible else None,
             "restore": track.tree or (order.initial if track.number == 0 else ""),
         }
         call = Call(
@@ -540,11 +545,11 @@ class Search:
         return None if leader is None else self._tracks[leader.number]
 
     def _front(self) -> list[str]:
-        if not self._further:
+        if not self._definition.objectives:
             return []
         whole = [
             one for one in self._progress()
-            if one.state == "done" and math.isfinite(one.losses[-1])
+            if one.state == "done" and one.is_feasible and math.isfinite(one.losses[-1])
         ]  # fmt: skip
         found = front([(one.losses[-1], *one.others) for one in whole])
         return [self._tracks[whole[index].number].id for index in found]
@@ -555,6 +560,9 @@ class Search:
             return leader
         if all(track.state == "cancelled" for track in self._tracks):
             raise _cancelled(self._order.name)
+        near = nearest(self._progress(), self._rules)
+        if near is not None:
+            raise _infeasible(self._order.name, self._measured, self._tracks, near.number)
         failed = [track for track in self._tracks if track.state == "failed"]
         if failed:
             raise _failed(self._order.name, failed, self._rules.trials)
@@ -580,4 +588,29 @@ def _failed(name: str, failed: Sequence[Track], trials: int) -> Invalid:
         "experiment.failed",
         f"{len(failed)} of {trials} trials of {name} failed. Trial {first.number}: {summary}",
         hint=traceback or "Look at the log of that trial.",
+    )
+
+
+def _best_loss(one: Progress) -> float | None:
+    """Of rungs at which it was feasible; infinite where there is none, None before the first."""
+    if not one.losses:
+        return None
+    ranks = [one.rank(rung) for rung in range(len(one.losses))]
+    return min((loss for violation, loss in ranks if violation <= 0), default=math.inf)
+
+
+def _infeasible(name: str, rules: Sequence[str], tracks: Sequence[Track], near: int) -> Invalid:
+    """No trial keeps the rules over what was measured: that is the answer of the search."""
+    judged = [track for track in tracks if track.breaches and track.state != "failed"]
+    broken = {
+        rule: sum(1 for track in judged if track.breaches[-1].get(rule, 0.0) != 0) for rule in rules
+    }
+    told = "; ".join(f"{rule} is broken by {count}" for rule, count in broken.items() if count)
+    closest = tracks[near]
+    at = ", ".join(f"{key} = {value:.6g}" for key, value in sorted(closest.others.items()))
+    return Invalid(
+        "experiment.infeasible",
+        f"None of {len(judged)} trials of {name} keeps all constraints: {told}. The nearest is "
+        f"trial {closest.number}, with {at}.",
+        hint="Loosen a constraint, widen the space, or search longer; its trials are kept.",
     )

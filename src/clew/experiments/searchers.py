@@ -50,13 +50,26 @@ class Progress(Struct, frozen=True, kw_only=True):
 
     ``losses[k]`` is its loss at rung k (smaller is better; ``inf`` is the worst and is never
     promoted). ``state``: running, paused (waits at its rung with a checkpoint), done or failed.
-    ``others``: the losses by further objectives.
+    ``others``: the losses by further objectives. ``violations[k]``: how far from feasible it was
+    at rung k, 0 where it kept all rules; empty where there are none.
     """
 
     number: int
     losses: tuple[float, ...]
     state: str
     others: tuple[float, ...] = ()
+    violations: tuple[float, ...] = ()
+
+    def rank(self, rung: int) -> tuple[float, float]:
+        """Its place at a rung, smaller is better: what is feasible goes before what is not, and
+        what is nearer to it before what is further (Deb 2000); then by the loss.
+        """
+        return (self.violations[rung] if self.violations else 0.0, self.losses[rung])
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it kept all rules at the last rung that it reached."""
+        return not self.violations or self.violations[-1] <= 0
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -114,18 +127,30 @@ def goes_on(rules: Rules, trials: Sequence[Progress], number: int) -> bool:
     if not math.isfinite(trial.losses[rung]) or rung + 1 >= len(rules.rungs(number)):
         return False
     within = _within(rules.bracket(number), trials)
-    seen = [one.losses[rung] for one in within if rung < len(one.losses)]
-    better = sum(loss < trial.losses[rung] for loss in seen)
+    seen = [one.rank(rung) for one in within if rung < len(one.losses)]
+    better = sum(rank < trial.rank(rung) for rank in seen)
     return better < max(len(seen) // rules.reduction, 1)
 
 
 def best(trials: Iterable[Progress], rules: Rules | None = None) -> Progress | None:
-    """The best of those that got furthest; of equals, the one that is better by the further
-    objectives, then the one with the lower number. So it is on the Pareto front.
+    """The best of the feasible trials that got furthest; of equals, the one that is better by the
+    further objectives, then the one with the lower number. So it is on the Pareto front.
 
-    None where no trial that did not fail has a finite loss. With ``rules`` of several brackets,
-    furthest is counted in steps, else in rungs.
+    None where no feasible trial that did not fail has a finite loss. With ``rules`` of several
+    brackets, furthest is counted in steps, else in rungs.
     """
+    return _leader((trial for trial in trials if trial.is_feasible), rules)
+
+
+def nearest(trials: Iterable[Progress], rules: Rules | None = None) -> Progress | None:
+    """The trial that is nearest to feasible; None where all are, or none has a finite loss."""
+    far = [one for one in trials if not one.is_feasible and one.state != "failed"]
+    known = [one for one in far if one.losses and math.isfinite(one.losses[-1])]
+    least = min((one.violations[-1] for one in known), default=0.0)
+    return _leader((one for one in known if one.violations[-1] <= least), rules)
+
+
+def _leader(trials: Iterable[Progress], rules: Rules | None) -> Progress | None:
     found, rank = None, None
     several = rules is not None and len(rules.brackets) > 1
     for trial in trials:
@@ -191,7 +216,7 @@ def _promotion(rules: Rules, bracket: Bracket, trials: Sequence[Progress]) -> Ac
             top = heapq.nsmallest(
                 len(seen) // rules.reduction,
                 seen,
-                key=lambda trial: (trial.losses[rung], trial.number),
+                key=lambda trial: (*trial.rank(rung), trial.number),
             )
             for trial in top:
                 if _waits_at(trial, rung):
@@ -206,7 +231,7 @@ def _within(bracket: Bracket, trials: Sequence[Progress]) -> Sequence[Progress]:
 
 
 def _complete_best(rules: Rules, trials: Sequence[Progress]) -> Action:
-    leader = best(trials, rules)
+    leader = best(trials, rules) or nearest(trials, rules)
     if leader is None or not rules.complete_best:
         return FINISHED
     rung = len(leader.losses) - 1

@@ -19,17 +19,20 @@ from msgspec import Struct, field
 
 from clew.base.errors import Unavailable
 from clew.experiments.definitions import SearchDefinition
+from clew.experiments.measuring import measured
 from clew.experiments.spaces import Distribution, Space, is_active, last_value, ordered, same
 
 _EXTRAS = {"cmaes": "cmaes", "torch": "gp"}
 _BEGUN = datetime(2020, 1, 1, tzinfo=UTC)  # samplers ask for the order of trials, not for times
 _STUDY = 0
+_CONSTRAINTS = "constraints"
 MOST_POPULATION, LEAST_POPULATION, GENERATIONS = 50, 4, 5
 
 
 class Told(Struct, frozen=True, kw_only=True):
     """What a sampler learns of one earlier trial.
 
+    ``breaches``: by how much it broke each rule over what was measured (above 0 is infeasible).
     ``state``: running, paused, done or failed; ``loss`` (smaller is better, None before the first
     rung) after ``step`` steps; ``others``: the losses by the further objectives. ``noted``: what
     the sampler itself wants to know of it again.
@@ -41,6 +44,7 @@ class Told(Struct, frozen=True, kw_only=True):
     loss: float | None
     others: tuple[float, ...] = ()
     noted: Mapping[str, object] = field(default_factory=dict)
+    breaches: tuple[float, ...] = ()
 
 
 class Adviser:
@@ -52,6 +56,7 @@ class Adviser:
         self._definition = definition
         self._space = space
         self._names = ordered(space)
+        self._rules = len(measured(definition, space))
         self._optuna = _optuna(definition.sampler)
         self._kinds = {name: _distribution(self._optuna, one) for name, one in space.items()}
         self._rows = _Rows(self._optuna, max(1, len(definition.objectives)))
@@ -120,9 +125,16 @@ class Adviser:
             params=params,
             distributions={name: self._kinds[name] for name in names},
             user_attrs={},
-            system_attrs=dict(told.noted),
+            system_attrs=dict(told.noted) | self._constraints(told, state == states.RUNNING),
             intermediate_values=between,
         )
+
+    def _constraints(self, told: Told, runs: bool) -> dict[str, object]:
+        """What Optuna keeps of constraints with a trial; a rule of which nothing is known holds."""
+        if not self._rules or runs:
+            return {}
+        known = told.breaches if len(told.breaches) == self._rules else (0.0,) * self._rules
+        return {_CONSTRAINTS: known}
 
     def _first_point(self) -> Any:
         """A trial that shows a sequence which parameters there are."""
@@ -137,9 +149,12 @@ class Adviser:
         samplers, definition = self._optuna.samplers, self._definition
         # What Optuna calls experimental, our own tests hold in place.
         warnings.filterwarnings("ignore", category=self._optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message=".*constraints_func.*", category=FutureWarning)
         conditional = any(one.conditions for one in self._space.values())
+        # Optuna asks the function of trials that it ran itself; ours bring their answers along.
+        ruled: dict[str, Any] = {"constraints_func": _kept} if self._rules else {}
         if definition.sampler == "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, group=conditional)
+            return samplers.TPESampler(seed=seed, multivariate=True, group=conditional, **ruled)
         if definition.sampler == "cmaes":
             return samplers.CmaEsSampler(
                 seed=seed,
@@ -152,8 +167,13 @@ class Adviser:
                 independent_sampler=samplers.RandomSampler(seed=seed),
             )  # fmt: skip
         if definition.sampler == "gp":
-            return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-        return samplers.NSGAIISampler(seed=seed, population_size=population(definition))
+            return samplers.GPSampler(seed=seed, warn_independent_sampling=False, **ruled)
+        return samplers.NSGAIISampler(seed=seed, population_size=population(definition), **ruled)
+
+
+def _kept(trial: Any) -> Sequence[float]:
+    found: Sequence[float] = trial.system_attrs.get(_CONSTRAINTS, ())
+    return found
 
 
 def population(definition: SearchDefinition) -> int:

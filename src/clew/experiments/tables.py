@@ -77,6 +77,7 @@ trials = Table(
     Column("target", Integer, nullable=False),  # the step that its run is going to, or went to
     Column("value", Float),
     Column("rungs", Json, nullable=False),  # the metric at each rung reached; null: not finite
+    Column("breaches", Json, nullable=False),  # by how much each rule was broken, at each rung
     Column("checkpoint", Text),  # the commit
     Column("checkpoint_step", Integer, nullable=False),
     Column("tree", Text, nullable=False),  # of that commit
@@ -195,6 +196,7 @@ def experiment_of(row: Any) -> Experiment:
         prior=row.prior,
         ended_by=row.ended_by,
         sampler=row.definition["sampler"],
+        constraints=tuple(row.definition.get("constraints", ())),
     )
 
 
@@ -226,7 +228,12 @@ def trial_of(row: Any) -> Trial:
         bracket=row.bracket,
         busy_s=row.busy_s,
         restarts=sum(row.tries.values()),
+        breaches=_broken(row.breaches[-1]) if row.breaches else {},
     )
+
+
+def _broken(found: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {rule: amount for rule, amount in found.items() if amount != 0}
 
 
 def point_of(row: Any) -> MetricPoint:

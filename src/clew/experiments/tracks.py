@@ -13,7 +13,16 @@ from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.experiments.definitions import SearchDefinition
+from clew.experiments.measuring import (
+    Breaches,
+    amounts,
+    breaches,
+    measured,
+    metrics_of,
+    violation,
+)
 from clew.experiments.searchers import Progress
+from clew.experiments.spaces import Space
 from clew.experiments.studies import Told
 
 _SEEN_AS = {"stopped": "paused", "cancelled": "failed"}
@@ -23,8 +32,8 @@ _SEEN_AS = {"stopped": "paused", "cancelled": "failed"}
 class Track(Struct, kw_only=True):
     """One trial in memory. ``rungs`` are values of the metric, NaN where there was none to trust.
 
-    ``target`` is the step its run goes to. All else but ``deaths`` and ``losses`` are columns of
-    ``trials``.
+    ``target`` is the step its run goes to. All else but ``deaths``, ``losses``, ``rules`` and
+    ``needs`` are columns of ``trials``.
     """
 
     id: str
@@ -54,6 +63,12 @@ class Track(Struct, kw_only=True):
     """Seconds that workers spent on it."""
     others: dict[str, float] = field(default_factory=dict)
     """The latest values of further objectives."""
+    rules: tuple[str, ...] = ()
+    """Constraints over what it measures."""
+    needs: tuple[str, ...] = ()
+    """The metrics that they name."""
+    breaches: list[Breaches] = field(default_factory=list)
+    """By how much each of them was broken, at each rung."""
     changed: dict[str, object] = field(default_factory=dict)
     """Parameters that are others than those it was tried with: what a rule over logs made them."""
     tries: dict[str, int] = field(default_factory=dict)
@@ -124,12 +139,14 @@ class Track(Struct, kw_only=True):
             if missing:
                 raise _no_metric(missing[0], self.number, min(steps, self.step or 1))
             self.rungs.append(value)
+            self.breaches.append(self._breaches(min(steps, self.step or 1)))
 
     def fail(self, rungs: tuple[int, ...]) -> None:
         """Count as the worst at the rung that it was on its way to (as in Determined's ASHA)."""
         self.state = "failed"
         if len(self.rungs) < len(rungs):
             self.rungs.append(math.nan)
+            self.breaches.append({})
 
     def cancel(self, rungs: tuple[int, ...]) -> None:
         """End without a result; what it reported stays, and it is never the best."""
@@ -159,6 +176,7 @@ class Track(Struct, kw_only=True):
             losses=tuple(_losses(definition.mode, self.rungs)),
             state="running" if self.held and state == "paused" else state,
             others=self._other_losses(definition),
+            violations=tuple(map(violation, self.breaches)) if self.rules else (),
         )
 
     def _tell(self, definition: SearchDefinition, rungs: tuple[int, ...]) -> Told:
@@ -173,7 +191,19 @@ class Track(Struct, kw_only=True):
             loss=losses[-1] if losses else None,
             others=self._other_losses(definition),
             noted=self.noted,
+            breaches=amounts(self.breaches[-1], self.rules) if self.breaches else (),
         )
+
+    def _breaches(self, step: int) -> Breaches:
+        """How it keeps the rules over what it measures, by what it reported last.
+
+        Raises:
+            Invalid: ``trial.metric_missing``.
+        """
+        missing = next((name for name in self.needs if name not in self.others), None)
+        if missing is not None:
+            raise _no_metric(missing, self.number, step)
+        return breaches(self.rules, self.params, self.others)
 
     def _other_losses(self, definition: SearchDefinition) -> tuple[float, ...]:
         wanted = further(definition)
@@ -182,6 +212,17 @@ class Track(Struct, kw_only=True):
         return tuple(
             _losses(definition.objectives[name], [self.others[name]])[0] for name in wanted
         )
+
+
+def watched(definition: SearchDefinition, space: Space) -> set[str]:
+    """Names of metrics beside the first that decide: further objectives, and those of rules."""
+    return {*further(definition), *measured_names(definition, space)}
+
+
+def measured_names(definition: SearchDefinition, space: Space) -> tuple[str, ...]:
+    """Names of the metrics that rules name, sorted."""
+    rules = measured(definition, space)
+    return tuple(sorted({name for rule in rules for name in metrics_of(rule, space)}))
 
 
 def further(definition: SearchDefinition) -> list[str]:

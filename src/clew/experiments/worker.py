@@ -27,6 +27,7 @@ import cloudpickle
 from clew.base.errors import Invalid
 from clew.codecs import annotations_of, load_value
 from clew.compute import CallContext, Witness, load_function
+from clew.experiments.judging import Judge
 from clew.experiments.logged import Logged
 from clew.experiments.paths import (
     CHECKPOINT_DIRECTORY,
@@ -52,7 +53,8 @@ def run_trial(payload: dict[str, Any], context: CallContext) -> dict[str, object
     The payload: ``store`` (path), ``snapshot_dir``, ``file``, ``name`` of the function, ``inputs``
     [{parameter, tree, paths}], ``trial`` {id, number, params, seed, start, target, max_steps},
     ``restore`` (the tree that :meth:`Trial.restore` reads, '' for none); and what it gets by name
-    (``parameters``), may read without a word (``allow``) and has ``declared``.
+    (``parameters``), may read without a word (``allow``) and has ``declared``; ``feasible``
+    ({file, name} of a feasibility function, or None).
 
     The tree that comes back has /checkpoint.pkl or files below /checkpoint/ (what restore gives),
     /model.pkl where that is not the returned model, or the trial is done, and /meta.json; it is ''
@@ -74,6 +76,10 @@ def train(
     )
     with witness.importing(payload["file"]):
         function = load_function(payload["snapshot_dir"], payload["file"], payload["name"])
+    if given := payload.get("feasible"):
+        with witness.importing(given["file"]):
+            rule = load_function(payload["snapshot_dir"], given["file"], given["name"])
+        port.judge_by(Judge(rule, trial.params))
     arguments = _arguments(function, payload, trial, port)
     try:
         with Sampling(context.send):
@@ -105,9 +111,16 @@ class WorkerPort:
         """A directory of this run alone."""
         self._folders = 0
         self._pulse_at_s = time.monotonic()
+        self._judge: Judge | None = None
+
+    def judge_by(self, judge: Judge) -> None:
+        """Have each report say how far from feasible the trial is."""
+        self._judge = judge
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Send it; the parent batches."""
+        if self._judge is not None:
+            metrics = self._judge.with_answer(metrics)
         self._context.send({"kind": "report", "step": step, "metrics": metrics})
 
     def reached(self, step: int) -> int:

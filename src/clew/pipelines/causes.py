@@ -39,6 +39,21 @@ def causes_of(tools: Tools, job_id: str) -> list[Cause]:
                 {"pipeline": row.pipeline, "step": row.step},
             ).first()
         )
+    return _between(tools, before, row)
+
+
+def between(tools: Tools, old_job: str, new_job: str) -> list[Cause] | None:
+    """What is different in a job from another, also of another step; None where either's data or
+    definition is not known any more.
+    """
+    with tools.db.read() as tx:
+        old, new = (tx.execute(tables.JOB, {"id": one}).first() for one in (old_job, new_job))
+    if any(row is None or row.version is None or cut_of(tools, row) is None for row in (old, new)):
+        return None
+    return _between(tools, old, new)
+
+
+def _between(tools: Tools, before: Any, row: Any) -> list[Cause]:
     new, old = cut_of(tools, row), cut_of(tools, before) if before is not None else None
     if new is None or old is None:
         return []

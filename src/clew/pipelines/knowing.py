@@ -10,9 +10,11 @@ from typing import Any
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.records import Commit
+from clew.base.records.knowing import Cause
 from clew.db import Tx
 from clew.pipelines import registry, tables
 from clew.pipelines.batches import Broken, Interrupted
+from clew.pipelines.causes import between
 from clew.pipelines.cutting import matching
 from clew.pipelines.definitions import StepDefinition
 from clew.pipelines.environment import changed_packages, environment_now
@@ -108,6 +110,22 @@ class Knowing:
                 hint="Name a job, or a commit of a step's output.",
             )
         return row
+
+    def made_by(self, job_id: str) -> tuple[StepDefinition, dict[str, str]] | None:
+        """The step as a job ran it, and the commits that it read, by input; None before it began.
+
+        Of a job of a plugged kind that only repeated another, that one's.
+        """
+        with self._tools.db.read() as tx:
+            row = tx.execute(tables.JOB, {"id": job_id}).first()
+        if row is None or row.version is None:
+            return None
+        row = self.origin(row)
+        return self.definition(row), {name: id for name, id in row.inputs.items() if id}
+
+    def between(self, old_job: str, new_job: str) -> list[Cause] | None:
+        """What is different in a job from another; None where that is not known any more."""
+        return between(self._tools, old_job, new_job)
 
     def origin(self, row: Any) -> Any:
         """The job that did the work which another of a plugged kind only repeated; else itself."""

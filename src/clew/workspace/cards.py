@@ -6,7 +6,7 @@ Knows which room to ask for what; how a card reads is for ``card_text``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import asdict, replace
 
@@ -14,8 +14,10 @@ from clew.base import clock
 from clew.base.errors import NotFound
 from clew.base.records import ModelVersion
 from clew.base.records.cards import CardText, ModelCard, NineThings, SourceCommit
+from clew.base.records.comparing import Comparison
 from clew.workspace.card_text import markdown_of
 from clew.workspace.rooms import Rooms
+from clew.workspace.side_by_side import compare_runs
 
 MOST_COMMITS = 500
 """So many commits are looked at for the raw data behind a model."""
@@ -42,6 +44,10 @@ class Cards:
             made_at=clock.now(),
         )
         return replace(card, markdown=markdown_of(card))
+
+    def compare_runs(self, subjects: Sequence[str]) -> Comparison:
+        """Runs side by side."""
+        return compare_runs(self.rooms, subjects)
 
 
 def things_of(rooms: Rooms, version: ModelVersion) -> NineThings:

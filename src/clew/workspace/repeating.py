@@ -206,6 +206,7 @@ def payload_of(rooms: Rooms, step: StepDefinition, trial: Any, split: Split) -> 
         "parameters": step.parameters,
         "allow": list(step.allow),
         "declared": list(step.depends),
+        "feasible": step.options.get("feasible"),
     }
 
 

@@ -80,6 +80,7 @@ class TrainRunner:
             policy=step.policy.trials,
             pool=step.policy.pool,
             ranks=ranks_of(step.options),
+            feasible=step.options.get("feasible"),
             fork=self._experiments.fork_of(job.id),
             priority=job.priority,
             cancelled=run.cancelled,

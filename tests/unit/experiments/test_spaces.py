@@ -111,12 +111,13 @@ def test_a_rule_holds_or_not(rule: str, params: dict[str, object], holds: bool) 
 @pytest.mark.parametrize(
     "rule",
     [
-        "a +", "c < 1", "__import__('os')", "a.__class__", "[x for x in a]", "open('x')",
-        "lambda: 1", "a if b else 1", "max(a, key=b)", "",
+        "a +", "depht < 1", "a.b < 1", "__import__('os')", "a.__class__", "[x for x in a]",
+        "open('x')", "a['b'] < 1", "metrics[0] < 1", "lambda: 1",
+        "a if b else 1", "max(a, key=b)", "",
     ],
 )  # fmt: skip
 def test_a_rule_that_says_more_than_rules_may_is_refused(rule: str) -> None:
-    space = {"a": uniform(0, 1), "b": uniform(0, 1)}
+    space = {"a": uniform(0, 1), "b": uniform(0, 1), "depth": uniform(0, 1)}
     with pytest.raises(Invalid) as refused:
         asha(metric="loss", trials=2, constraints=[rule]).over(space)
     assert refused.value.code == "constraint.invalid"

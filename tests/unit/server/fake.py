@@ -405,6 +405,9 @@ class FakeVerbs(day.Day, incoming.Incoming):
     def card(self, ref):
         return fake_cards.card_of(self.model(ref))
 
+    def compare_runs(self, subjects):
+        return fake_cards.comparison_of(self.detail.trials[: len(subjects)])
+
     def verdict(self, verdict_id):
         return self._one(self.verdicts(), verdict_id, "verdict")
 

@@ -1,7 +1,7 @@
 """A card by hand, with something of each kind, for the pages that draw it."""
 
 from clew.base.clock import now
-from clew.base.records import CodeRef
+from clew.base.records import CodeRef, ColumnChange, FileDiff, RowChange, TableDiff
 from clew.base.records.cards import (
     CardText,
     Coefficient,
@@ -20,6 +20,15 @@ from clew.base.records.cards import (
     Tensor,
     Weight,
 )
+from clew.base.records.comparing import (
+    ComparedCode,
+    ComparedData,
+    ComparedRow,
+    ComparedRun,
+    Comparison,
+    DataPair,
+)
+from clew.base.records.knowing import Cause
 
 CURVE = {"false_positive_rate": [0.0, 0.1, 1.0], "true_positive_rate": [0.0, 0.8, 1.0]}
 CHARTS = {
@@ -43,6 +52,43 @@ def card_of(version):
         made_at=now(),
         markdown=f"# Model card: {version.model} version {version.version}\n",
     )
+
+
+def comparison_of(trials):
+    """Of trials that differ in everything."""
+    runs = tuple(
+        ComparedRun(
+            subject=one.id, kind="trial", id=one.id, title=f"trial {one.number}", trial=one.id,
+            experiment=one.experiment, job=one.id, model_version=None, global_id=one.global_id,
+            state=one.state, seed=one.seed, steps=one.step, busy_s=1.0, feasible=at == 0,
+        )
+        for at, one in enumerate(trials)
+    )  # fmt: skip
+    rows = (ComparedRow(name="depth", values=tuple(range(len(runs))), differs=True),)
+    same = (ComparedRow(name="polars", values=("2.1",) * len(runs), differs=False),)
+    change = RowChange(kind="removed", key={}, old={"carrier": "UA"}, new={})
+    table = TableDiff(
+        old_rows=9, new_rows=8, added=0, removed=1, changed=0, key=(), cells={}, numbers=(),
+        columns=(ColumnChange(name="gate", kind="added", old="", new="VARCHAR"),),
+        sample=(change,),
+    )  # fmt: skip
+    file = FileDiff(path="/flights.parquet", kind="changed", old=None, new=None, table=table)
+    diff = "--- then\n+++ now\n@@ -1 +1 @@\n-    depth = 1\n+    depth = 2"
+    return Comparison(
+        runs=runs,
+        parameters=rows,
+        metrics=(),
+        configuration=(),
+        environment=same,
+        data=(
+            ComparedData(
+                role="features", repo="p/clean", commits=tuple(one.id for one in trials),
+                pairs=(DataPair(run=1, changed=1, files=(file,)),),
+            ),
+        ),
+        code=(ComparedCode(run=1, causes=(Cause(kind="code", name="m.py:fit", diff=diff),)),),
+        notes=("trial 1 is infeasible.",),
+    )  # fmt: skip
 
 
 def things_of(version):

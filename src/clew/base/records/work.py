@@ -232,6 +232,8 @@ class Experiment(Struct, frozen=True, kw_only=True):
     ended_by: str = ""
     """``time``, ``cost`` or ``flat``, where that ended it before its last trial."""
     sampler: str = ""
+    constraints: tuple[str, ...] = ()
+    """Rules over parameters and over metrics that trials measure."""
 
 
 class JobCount(Struct, frozen=True, kw_only=True):
@@ -281,6 +283,9 @@ class Trial(Struct, frozen=True, kw_only=True):
     """Seconds that workers spent on it."""
     restarts: int = 0
     """How often it went on from its checkpoint after a failure."""
+    breaches: dict[str, float | None] = field(default_factory=dict)
+    """Constraints over measured metrics that it broke at its last rung, and by how much (None: it
+    could not be measured); empty: it is feasible."""
 
 
 class MetricPoint(Struct, frozen=True, kw_only=True):

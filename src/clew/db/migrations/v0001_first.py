@@ -614,6 +614,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("target", sa.Integer(), nullable=False),
         sa.Column("value", sa.Float(), nullable=True),
         sa.Column("rungs", sa.Text(), nullable=False),
+        sa.Column("breaches", sa.Text(), nullable=False),
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("checkpoint_step", sa.Integer(), nullable=False),
         sa.Column("tree", sa.Text(), nullable=False),

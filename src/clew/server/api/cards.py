@@ -5,11 +5,13 @@ Thin over the verbs; knows nothing of how a card is made.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from fastapi import Query
 from fastapi.responses import PlainTextResponse, Response
 
 from clew.base.records.cards import ModelCard
+from clew.base.records.comparing import Comparison
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -23,3 +25,12 @@ def card(call: Asked, ref: str, format: Literal["json", "markdown"] = "json") ->
     if format == "markdown":
         return PlainTextResponse(found.markdown, media_type="text/markdown")
     return call.reply(found)
+
+
+@router.get("/runs/compare", response_model=Comparison)
+def compare_runs(
+    call: Asked,
+    run: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+) -> Response:
+    """Runs side by side: parameters, metrics, data, code, packages; `run` once for each."""
+    return call.reply(call.verbs.compare_runs(run))

@@ -28,7 +28,7 @@ from clew.base.records import (
 )
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
-from clew.server.web import forms, incoming, modelling, pools, trials
+from clew.server.web import comparing, forms, incoming, modelling, pools, trials
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
@@ -43,6 +43,7 @@ router.include_router(trials.router)
 router.include_router(incoming.router)
 router.include_router(modelling.router)
 router.include_router(pools.router)
+router.include_router(comparing.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000
@@ -209,7 +210,13 @@ def experiment(page: Shown, experiment_id: str) -> Response:
     sign = -1 if detail.experiment.mode == "max" else 1
     board = sorted(
         detail.trials,
-        key=lambda t: (t.state == "failed", t.value is None, sign * (t.value or 0.0), t.number),
+        key=lambda t: (
+            t.state == "failed",
+            bool(t.breaches),
+            t.value is None,
+            sign * (t.value or 0.0),
+            t.number,
+        ),
     )
     return page.show(
         "experiment.html",

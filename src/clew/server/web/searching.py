@@ -87,8 +87,10 @@ def history(detail: ExperimentDetail) -> Plot | None:
         value = float(one.value or 0.0)
         if best is not None:
             line.append((x(one.number), y(best)))
-        best = value if best is None else better(best, value)
-        line.append((x(one.number), y(best)))
+        if not one.breaches:  # what is infeasible is the best of nothing
+            best = value if best is None else better(best, value)
+        if best is not None:
+            line.append((x(one.number), y(best)))
     last = trials[-1].number
     marks = sorted({0, last, *range(0, last, max(1, math.ceil(last / 8)))})
     return Plot(

@@ -29,7 +29,10 @@ _TONES = {
     ),
     "warn": (
         "!",
-        ("excluded", "refused", "overridden", "rolled_back", "drift", "quarantined", "recovered"),
+        (
+            "excluded", "infeasible", "refused", "overridden", "rolled_back", "drift",
+            "quarantined", "recovered",
+        ),  # fmt: skip
     ),
     "bad": ("✕", ("failed", "aborted", "error", "failing")),
 }
