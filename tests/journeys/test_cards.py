@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +51,7 @@ def table(rows: int, extra: str = "") -> bytes:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A workspace with two versions: others words between, then other code and other rows."""
+    """A workspace with three versions: of other code, then also of other rows; other words in between."""
     disk = tmp_path_factory.mktemp("cards")
     file = disk / "p.py"
     near = open_workspace(Settings(home=disk / ".clew", workers=1), create=True)
@@ -124,7 +123,7 @@ def test_the_best_keeps_the_rule_and_the_function_and_is_made_again(both):
 
 
 def test_versions_differ_in_rows_columns_and_lines_of_code(both):
-    found = both["near"].compare_runs(["p/model@1", "p/model@2"])
+    found = both["near"].compare_runs(["p/model@1", "p/model@3"])
     features = next(one for one in found.data if one.role == "features")
     table = features.pairs[0].files[0].table
     assert (table.old_rows, table.new_rows) == (60, 50)
@@ -150,7 +149,7 @@ def test_trials_of_one_search_have_the_same_data_and_code(both):
 
 def test_a_server_says_the_same(both):
     near, far = both["near"], both["far"]
-    asked = ["p/model@1", "p/model@2"]
+    asked = ["p/model@1", "p/model@3"]
     assert far.compare_runs(asked) == near.compare_runs(asked)
-    cards = [one.card("p/model@2") for one in (near, far)]
+    cards = [one.card("p/model@3") for one in (near, far)]
     assert cards[0] == replace(cards[1], made_at=cards[0].made_at)
