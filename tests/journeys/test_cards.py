@@ -51,7 +51,7 @@ def table(rows: int, extra: str = "") -> bytes:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A workspace with three versions: of other code, then also of other rows; other words in between."""
+    """Three versions: of other code, then also of other rows; other words in between."""
     disk = tmp_path_factory.mktemp("cards")
     file = disk / "p.py"
     near = open_workspace(Settings(home=disk / ".clew", workers=1), create=True)
