@@ -25,8 +25,8 @@ from clew.db import Database, Tx, fact
 from clew.experiments import tables, trial_tables
 from clew.experiments.checkpoints import held, resumable, retire
 from clew.experiments.definitions import SearchDefinition
-from clew.experiments.slots import exclude, excluded_by
 from clew.experiments.measuring import measured
+from clew.experiments.slots import exclude, excluded_by
 from clew.experiments.spaces import Space
 from clew.experiments.tracks import Track, measured_names, watched
 from clew.lineage import Lineage

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from clew.base.clock import now, to_us
-from clew.base.errors import ClewError, Conflict, Invalid
+from clew.base.errors import ClewError, Invalid
 from clew.base.ids import new_id
 from clew.base.tracking import TRIAL
 from clew.compute import Call, CallError, Outcome
@@ -28,6 +28,7 @@ from clew.experiments.journal import Journal, Order
 from clew.experiments.limits import is_flat, spent
 from clew.experiments.measuring import measured
 from clew.experiments.mending import mend
+from clew.experiments.outcomes import best_loss, cancelled, failed_search, infeasible
 from clew.experiments.pareto import front
 from clew.experiments.ranks import Holds, in_ranks
 from clew.experiments.samplers import Sampler
@@ -143,7 +144,7 @@ class Search:
     def _turn(self, news: Sequence[News]) -> None:
         """Take in, decide, write, act."""
         if self._cancelled():
-            raise _cancelled(self._order.name)
+            raise cancelled(self._order.name)
         for one in news:
             self._hear(one)
         asking = [one for one in news if isinstance(one, Asked)]
@@ -233,13 +234,13 @@ class Search:
         if error.kind == "clew":  # other parameters would meet the same
             raise error.to_error()
         if error.kind == "cancelled":
-            raise _cancelled(self._order.name)
+            raise cancelled(self._order.name)
         self._failures += 1
         track.fail(self._rules.rungs(track.number))
         self._journal.finish(track)
         failed = [one for one in self._tracks if one.state == "failed"]
         if len(failed) > self._definition.max_failures * self._rules.trials:
-            raise _failed(self._order.name, failed, self._rules.trials)
+            raise failed_search(self._order.name, failed, self._rules.trials)
 
     # wishes ---------------------------------------------------------------------------------
 
@@ -310,7 +311,7 @@ class Search:
     def _resume(self) -> None:
         """The first turn: trials that were on their way when the search broke off, then others."""
         if self._cancelled():
-            raise _cancelled(self._order.name)
+            raise cancelled(self._order.name)
         for track in self._tracks:
             if track.state == "running" or (track.state == "stopped" and self._is_short(track)):
                 self._send(track, track.target)
@@ -446,7 +447,7 @@ class Search:
         self._running[number] = until_s
 
     def _is_flat(self) -> bool:
-        return is_flat(self._definition, [_best_loss(one) for one in self._progress()])
+        return is_flat(self._definition, [best_loss(one) for one in self._progress()])
 
     def _is_cut_short(self) -> bool:
         """Whether a budget is used up and there is a model to show for it."""
@@ -559,58 +560,15 @@ class Search:
         if leader is not None:
             return leader
         if all(track.state == "cancelled" for track in self._tracks):
-            raise _cancelled(self._order.name)
+            raise cancelled(self._order.name)
         near = nearest(self._progress(), self._rules)
         if near is not None:
-            raise _infeasible(self._order.name, self._measured, self._tracks, near.number)
+            raise infeasible(self._order.name, self._measured, self._tracks, near.number)
         failed = [track for track in self._tracks if track.state == "failed"]
         if failed:
-            raise _failed(self._order.name, failed, self._rules.trials)
+            raise failed_search(self._order.name, failed, self._rules.trials)
         raise Invalid(
             "experiment.failed",
             f"No trial of {self._order.name} reported a finite {self._definition.metric!r}.",
             hint="Narrow the space, or report another metric.",
         )
-
-
-def _cancelled(name: str) -> Conflict:
-    return Conflict(
-        "experiment.cancelled",
-        f"The search of {name} was cancelled.",
-        hint="Run the step again when you want its model.",
-    )
-
-
-def _failed(name: str, failed: Sequence[Track], trials: int) -> Invalid:
-    first = failed[0]
-    summary, _, traceback = first.error.partition("\n")
-    return Invalid(
-        "experiment.failed",
-        f"{len(failed)} of {trials} trials of {name} failed. Trial {first.number}: {summary}",
-        hint=traceback or "Look at the log of that trial.",
-    )
-
-
-def _best_loss(one: Progress) -> float | None:
-    """Of rungs at which it was feasible; infinite where there is none, None before the first."""
-    if not one.losses:
-        return None
-    ranks = [one.rank(rung) for rung in range(len(one.losses))]
-    return min((loss for violation, loss in ranks if violation <= 0), default=math.inf)
-
-
-def _infeasible(name: str, rules: Sequence[str], tracks: Sequence[Track], near: int) -> Invalid:
-    """No trial keeps the rules over what was measured: that is the answer of the search."""
-    judged = [track for track in tracks if track.breaches and track.state != "failed"]
-    broken = {
-        rule: sum(1 for track in judged if track.breaches[-1].get(rule, 0.0) != 0) for rule in rules
-    }
-    told = "; ".join(f"{rule} is broken by {count}" for rule, count in broken.items() if count)
-    closest = tracks[near]
-    at = ", ".join(f"{key} = {value:.6g}" for key, value in sorted(closest.others.items()))
-    return Invalid(
-        "experiment.infeasible",
-        f"None of {len(judged)} trials of {name} keeps all constraints: {told}. The nearest is "
-        f"trial {closest.number}, with {at}.",
-        hint="Loosen a constraint, widen the space, or search longer; its trials are kept.",
-    )

@@ -30,9 +30,15 @@ _TONES = {
     "warn": (
         "!",
         (
-            "excluded", "infeasible", "refused", "overridden", "rolled_back", "drift",
-            "quarantined", "recovered",
-        ),  # fmt: skip
+            "excluded",
+            "infeasible",
+            "refused",
+            "overridden",
+            "rolled_back",
+            "drift",
+            "quarantined",
+            "recovered",
+        ),
     ),
     "bad": ("✕", ("failed", "aborted", "error", "failing")),
 }
