@@ -76,12 +76,10 @@ class _Look:
         if id(one) in self._seen or depth > _DEPTH or isinstance(one, type):
             return
         self._seen.add(id(one))
-        if callable(getattr(one, "state_dict", None)) and _is(one, "torch"):
+        if callable(getattr(one, "get_weights", None)) and hasattr(one, "layers"):
+            self._keras(one, path)  # which may be a module of PyTorch too
+        elif callable(getattr(one, "state_dict", None)) and _is(one, "torch"):
             self._module(one, path)
-        elif callable(getattr(one, "get_weights", None)) and hasattr(one, "layers"):
-            self._network = True
-            for weight in one.weights:
-                self._array(_join(path, str(getattr(weight, "path", weight.name))), weight)
         elif _is(one, "xgboost") and hasattr(one, "get_score"):
             self._xgboost(one)
         elif _is(one, "lightgbm") and hasattr(one, "feature_importance"):
@@ -187,17 +185,21 @@ class _Look:
 
     def _xgboost(self, booster: Any) -> None:
         self._facts["rounds"] = float(booster.num_boosted_rounds())
-        self._facts["trees"] = float(len(booster.get_dump()) if _is_small(booster) else math.nan)
-        gains = booster.get_score(importance_type="total_gain") if _has_trees(booster) else {}
-        for name, count in booster.get_score(importance_type="weight").items():
-            if gains:
-                self._split(self._named(name), int(count), float(gains.get(name, 0.0)))
-            else:
-                values = count if isinstance(count, list) else [count]
+        weights = booster.get_score(importance_type="weight")
+        if not _has_trees(booster):
+            for name, given in weights.items():
+                values = given if isinstance(given, list) else [given]
                 self._coefficients += [
                     Coefficient(feature=self._named(name), value=float(value)) for value in values
                 ]
-        self._count += sum(n for n, _ in self._splits.values())
+                self._count += len(values)
+            return
+        if _is_small(booster):
+            self._facts["trees"] = float(len(booster.get_dump()))
+        gains = booster.get_score(importance_type="total_gain")
+        for name, count in weights.items():
+            self._split(self._named(name), int(count), float(gains.get(name, 0.0)))
+            self._count += int(count)
 
     def _lightgbm(self, booster: Any) -> None:
         self._facts["trees"] = float(booster.num_trees())
@@ -208,6 +210,12 @@ class _Look:
             if count:
                 self._split(self._feature(at), int(count), float(gain))
         self._count += int(np.sum(splits))
+
+    def _keras(self, model: Any, path: str) -> None:
+        self._network = True
+        for weight in model.weights:
+            self._array(_join(path, str(getattr(weight, "path", weight.name))), weight)
+        self._facts[_join(path, "layers")] = float(len(model.layers))
 
     def _module(self, module: Any, path: str) -> None:
         self._network = True
