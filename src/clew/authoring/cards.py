@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from clew.authoring.checks import invalid
-from clew.base.records.cards import CardText
+from clew.base.records.card_words import CardText
 
 
 def card(

@@ -23,7 +23,7 @@ from clew.authoring.steps import Borrowed, Command, Function, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
-from clew.base.records.cards import CardText
+from clew.base.records.card_words import CardText
 from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import Witness, load_module

@@ -49,7 +49,7 @@ from clew.authoring.steps import (
 )
 from clew.authoring.triggering import trigger_of
 from clew.base.ranks import Ranks, as_ranks
-from clew.base.records.cards import CardText
+from clew.base.records.card_words import CardText
 from clew.determined import HARNESS, determined_of
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition

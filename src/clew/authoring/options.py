@@ -14,7 +14,7 @@ from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import Source
 from clew.authoring.policies import Written
 from clew.base.ranks import Ranks
-from clew.base.records.cards import CardText
+from clew.base.records.card_words import CardText
 from clew.experiments import Distribution, SearchDefinition
 from clew.models import HoldoutDefinition
 from clew.places import RuntimeDefinition

@@ -6,10 +6,11 @@ A part of ``clew.base.verbs.Verbs``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from clew.base.records.cards import ModelCard
-from clew.base.records.comparing import Comparison
+if TYPE_CHECKING:
+    from clew.base.records.cards import ModelCard
+    from clew.base.records.comparing import Comparison
 
 
 class CardVerbs(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,7 +18,6 @@ from clew.base import clock
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
-from clew.base.records.cards import Trained
 from clew.compute import Call, Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
@@ -29,6 +28,9 @@ from clew.models.looking import Looking
 from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
 from clew.repos import Repos
 from clew.store import Store
+
+if TYPE_CHECKING:
+    from clew.base.records.cards import Trained
 
 TEST_SUFFIX = ".test"
 GATE_SUFFIX = ".gate"
@@ -188,7 +190,7 @@ class Models(Looking):
             "frame": frame,
             "snapshot_dir": str(snapshot_dir),
             "function": {"file": function.file, "name": function.name} if function else None,
-            "trained": msgspec.to_builtins(trained or Trained()),
+            "trained": msgspec.to_builtins(trained) if trained else {},
             "training": {
                 **msgspec.to_builtins(run),
                 "test_commit": test.id,

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from clew.base.records import Check
-from clew.base.records.cards import CardText, ModelCard
+from clew.base.records.card_words import CardText
+from clew.base.records.cards import ModelCard
 
 SHOWN = 15
 """So many features, coefficients and columns are listed."""

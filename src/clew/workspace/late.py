@@ -8,19 +8,34 @@ from typing import TYPE_CHECKING
 from clew.base.doors import on_demand
 
 if TYPE_CHECKING:
+    from clew.workspace.card_making import card_of
     from clew.workspace.comparing import compare, compared
     from clew.workspace.querying import into, table, to_file
+    from clew.workspace.side_by_side import compare_runs
+    from clew.workspace.trained import trained_of
 
-__all__ = ["compare", "compared", "into", "table", "to_file"]
+__all__ = [
+    "card_of",
+    "compare",
+    "compare_runs",
+    "compared",
+    "into",
+    "table",
+    "to_file",
+    "trained_of",
+]
 
 __getattr__ = on_demand(
     __name__,
     {
+        "card_of": "card_making",
         "compare": "comparing",
+        "compare_runs": "side_by_side",
         "compared": "comparing",
         "into": "querying",
         "table": "querying",
         "to_file": "querying",
+        "trained_of": "trained",
     },
     package="clew.workspace",
 )

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import msgspec
 
 from clew.base.records import MetricPoint
-from clew.base.records.cards import CardText, Configuration, Runtime, Span, Trained
+from clew.base.records.card_words import CardText
+from clew.base.records.cards import Configuration, Runtime, Span, Trained
 from clew.base.records.trials import TrialDetail, UsageSample
 from clew.experiments import Experiments
 from clew.models import EvaluationDefinition

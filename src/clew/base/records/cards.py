@@ -10,27 +10,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from clew.base.records.card_words import CardText
 from clew.base.records.data import CodeRef
 from clew.base.records.models import ModelVersion, Verdict
-
-
-class CardText(Struct, frozen=True, kw_only=True):
-    """What people say of a model; no key counts it, so nothing runs anew where it changes.
-
-    The sections are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
-    """
-
-    description: str = ""
-    """By itself, the docstring of the training function."""
-    intended_use: str = ""
-    out_of_scope: str = ""
-    factors: str = ""
-    limits: str = ""
-    ethics: str = ""
-    recommendations: str = ""
-    owners: tuple[str, ...] = ()
-    license: str = ""
-    links: tuple[str, ...] = ()
 
 
 class Span(Struct, frozen=True, kw_only=True):

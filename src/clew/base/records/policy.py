@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from clew.base.records.cards import CardText
+from clew.base.records.card_words import CardText
 from clew.base.records.data import CodeRef
 from clew.base.records.trial_policy import TrialPolicy
 

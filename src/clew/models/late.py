@@ -1,0 +1,19 @@
+"""What few processes ask of this room, loaded when somebody does.
+
+Knows names only.
+"""
+
+from typing import TYPE_CHECKING
+
+from clew.base.doors import on_demand
+
+if TYPE_CHECKING:
+    from clew.models.reading import reference_in, text_in, things_in
+
+__all__ = ["reference_in", "text_in", "things_in"]
+
+__getattr__ = on_demand(
+    __name__,
+    {"reference_in": "reading", "text_in": "reading", "things_in": "reading"},
+    package="clew.models",
+)
