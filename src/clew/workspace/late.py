@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from clew.workspace.comparing import compare, compared
     from clew.workspace.querying import into, table, to_file
     from clew.workspace.side_by_side import compare_runs
-    from clew.workspace.trained import trained_of
 
 __all__ = [
     "card_of",
@@ -22,7 +21,6 @@ __all__ = [
     "into",
     "table",
     "to_file",
-    "trained_of",
 ]
 
 __getattr__ = on_demand(
@@ -35,7 +33,6 @@ __getattr__ = on_demand(
         "into": "querying",
         "table": "querying",
         "to_file": "querying",
-        "trained_of": "trained",
     },
     package="clew.workspace",
 )

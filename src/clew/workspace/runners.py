@@ -21,7 +21,7 @@ from clew.models import EvaluationDefinition, GateDefinition, Models, TrainingRu
 from clew.pipelines import RunResult, StepDefinition, StepRun
 from clew.repos import Repos
 from clew.serving import Serving
-from clew.workspace import late
+from clew.workspace import at_training
 from clew.workspace.deploying import deploy_version
 
 
@@ -109,7 +109,7 @@ class TrainRunner:
             evaluation=evaluation,
             run=training,
             snapshot_dir=run.snapshot_dir,
-            trained=late.trained_of(self._experiments, found.trial.id, step),
+            trained=at_training.trained_of(self._experiments, found.trial.id, step),
             cancelled=run.cancelled,
         )
 
