@@ -169,7 +169,7 @@ class One:
         task = f"{experiment}.{trial.number}"
         device = self._task.variables.get("cuda" if _has_gpu() else "cpu", {})
         here = surroundings({})
-        path = [str(self._programs), str(self._shims), here.get("PATH", "")]
+        path = [str(self._shims), str(self._programs), here.get("PATH", "")]
         found = {
             "DET_MASTER": master.url,
             "DET_CLUSTER_ID": "clew",
