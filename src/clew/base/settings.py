@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from clew.base.durations import seconds
 from clew.base.errors import Invalid
-from clew.base.pools import PoolSize, read_pools
 
 CONFIG_NAME = "config.toml"
 VARIABLES = {
@@ -53,8 +52,8 @@ class Settings:
     """How many jobs run at once."""
     keep_logs_s: float = 0.0
     """How long the log of a job that has ended is kept; 0 means for ever."""
-    pools: tuple[PoolSize, ...] = ()
-    """Resource pools; what they leave of this machine is the default one."""
+    pools: str = ""
+    """Resource pools with their slots, as ``clew.base.pools`` reads them."""
     compute: str = ""
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
     autolog: bool = True
@@ -119,7 +118,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         jobs=int(jobs),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
         keep_logs_s=_span(environ.get("CLEW_KEEP_LOGS", ""), "CLEW_KEEP_LOGS"),
-        pools=read_pools(environ.get("CLEW_POOLS", "") or config.get("pools", "")),
+        pools=environ.get("CLEW_POOLS", "") or config.get("pools", ""),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from clew.base.errors import Invalid
+from clew.base.pools import read_pools
 from clew.base.settings import Settings
 from clew.compute import ProcessPool
 
@@ -54,7 +55,7 @@ def _pool(settings: Settings) -> ProcessPool | RayPool:
             home / "scratch",
             home / "logs",
             preload=PRELOAD,
-            pools=settings.pools,
+            pools=read_pools(settings.pools),
         )
     if not settings.compute.startswith(("ray://", "ray+gcs://")):
         raise Invalid(
@@ -70,5 +71,5 @@ def _pool(settings: Settings) -> ProcessPool | RayPool:
         size=settings.workers,
         cache=home / "cache" / "store",
         preload=PRELOAD,
-        pools=settings.pools,
+        pools=read_pools(settings.pools),
     )

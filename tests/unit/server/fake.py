@@ -61,7 +61,7 @@ NOW, MAY, JUNE, BAD, P = day.NOW, day.MAY, day.JUNE, day.BAD, day.P
 STEPS, ago, ident, commit, job = day.STEPS, day.ago, day.ident, day.commit, day.job
 
 
-class FakeVerbs(day.Day, incoming.Incoming):
+class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
     """Keeps `Verbs` and the two verbs of a server; remembers what it was asked to do."""
 
     def __init__(self, empty=False):

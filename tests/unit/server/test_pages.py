@@ -88,6 +88,14 @@ def pages(verbs, fake):
         f"/jobs/{verbs.job_list[1].id}": ["7/16", "Cancel"],
         "/experiments": ["asha", "roc_auc"],
         f"/experiments/{verbs.detail.experiment.id}": ["Leaderboard", "rung 0", "∞", "max_depth"],
+        "/pools": [
+            "1 of 2 CPU, 0 of 2 GPU",
+            "trial 4 of",
+            "Xid 79",
+            "Give back",
+            "2 wait",
+            "elsewhere",
+        ],
         "/triggers": ["schedule 0 3 * * *", "2 of 3 rows", "the schedule's", "Sources"],
         f"/triggers/{P}/enough": ["Resume", "Fire now", "3 rows came to", "trains model"],
         f"/triggers/{P}/nightly": ["Pause", "no step clean", "Next look"],
@@ -198,6 +206,15 @@ def test_search_takes_any_id_to_its_page(url, verbs, fake):
     assert goes(P) == f"/endpoints/{P}"
     assert goes(verbs.versions[1].id[:8]) == f"/models/{verbs.versions[1].id}"
     assert goes(verbs.prediction_list[0].id) == f"/why/{verbs.prediction_list[0].id}"
+
+
+def test_an_excluded_slot_is_given_back_from_its_page(url, verbs):
+    with httpx2.Client(base_url=url, headers={"Origin": url}, trust_env=False) as http:
+        answer = http.post("/pools/restore", data={"slot": "train/gpu:1"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/pools")
+        assert verbs.restored == ("train/gpu:1",)
+        assert "Give back" not in read(url, "/pools").text
+        assert http.post("/pools/restore", data={"slot": "train/gpu:1"}).status_code == 404
 
 
 def test_triggers_and_sources_are_paused_resumed_and_set_off_from_their_pages(url, verbs):
