@@ -93,6 +93,13 @@ def test_help_loads_no_records_and_no_library_of_the_rooms():
     assert heavy.isdisjoint(ended.stdout.split())
 
 
+def test_a_workspace_loads_no_library_of_tables_before_somebody_asks_for_rows():
+    code = "import sys, clew.workspace.workspace; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "pyarrow", "duckdb", "polars", "pandas", "optuna", "clew.base.records.cards"}
+    assert heavy.isdisjoint(ended.stdout.split())
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_the_first_help_tells_each_command_as_the_whole_tree_does(words):
     told = CliRunner().invoke(cli.tree(words), words).stdout
