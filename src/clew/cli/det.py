@@ -81,7 +81,7 @@ def run(
 
 
 def _begin(clew: Verbs, files: object, pipeline: str) -> str:
-    """A new experiment: by what has changed, else because it was asked for. Its change."""
+    """A new experiment; its change."""
     applied = clew.apply(files, message="clew det run")
     started = next((one.global_id for one in applied if one.global_id), None)
     return started or clew.run(pipeline, reason="clew det run")

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from clew.base.errors import Invalid, NotFound
+from clew.base.ids import new_id
 from clew.base.project import Files
 from clew.determined.configuring import determined_of
 from clew.determined.definitions import CONFIG, ENTRY, HARNESS
@@ -25,7 +26,7 @@ MOST_BYTES = 95 << 20
 _REQUIREMENTS = "requirements.txt"
 _SKIPPED = frozenset({".git", "__pycache__", ".clew"})
 _TEXT = '''\
-"""Written by `clew det run`: the experiment whose configuration stands beside this file."""
+"""Written by `clew det run` ({run}): the experiment whose configuration stands beside this."""
 
 import json
 from pathlib import Path
@@ -72,6 +73,7 @@ def project_of(
     lines = [HARNESS, *own, *requirements]
     files[CONFIG] = json.dumps(given, indent=1, sort_keys=True, default=str).encode()
     files[ENTRY] = _TEXT.format(
+        run=new_id(),  # each call is an experiment of its own
         name=found.name,
         description=found.description,
         config=CONFIG,

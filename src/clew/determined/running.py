@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from clew.base.gpus import VISIBLE, gpus
 from clew.determined.definitions import CONFIG, ENTRY, INVALID_HP, Task
 from clew.determined.hyperparameters import values_of
 from clew.determined.master import Master
@@ -167,7 +168,7 @@ class One:
         number, experiment = number_of(trial.id), number_of(self._experiment)
         params = values_of(trial.params, self._task.fixed, self._task.labels)
         task = f"{experiment}.{trial.number}"
-        device = self._task.variables.get("cuda" if _has_gpu() else "cpu", {})
+        device = self._task.variables.get("cuda" if slots and gpus() else "cpu", {})
         here = surroundings({})
         path = [str(self._shims), str(self._programs), here.get("PATH", "")]
         found = {
@@ -202,6 +203,8 @@ class One:
         }
         if latest:
             found["DET_LATEST_CHECKPOINT"] = latest
+        if not slots:
+            found[VISIBLE] = ""
         before = device.get("PYTHONPATH", "")
         found["PYTHONPATH"] = f"{_BOOT}{os.pathsep}{before}" if before else str(_BOOT)
         for name in ("NO_PROXY", "no_proxy"):  # the master is here
@@ -242,7 +245,7 @@ class One:
             "cluster": cluster,
             "trial": trial,
             "rendezvous": rendezvous,
-            "resources": {"gpu_uuids": []},
+            "resources": {"gpu_uuids": [one.uuid for one in gpus()][: self._task.slots]},
         }
         for name, content in files.items():
             (self._info / f"{name}.json").write_text(json.dumps(content))
@@ -257,10 +260,6 @@ class One:
 def _meeting(slots: int) -> dict[str, Any]:
     """Where the one container of a trial is."""
     return {"addresses": [_LOOPBACK], "rank": 0, "slots": [slots]}
-
-
-def _has_gpu() -> bool:
-    return shutil.which("nvidia-smi") is not None
 
 
 @contextmanager

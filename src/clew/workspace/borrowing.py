@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from clew.base.gpus import gpus
+from clew.base.ranks import Ranks
 from clew.base.tracking import TRIAL, Tracking
 from clew.determined import OPEN_END, Task
 from clew.experiments import Distribution, Experiments, SearchDefinition
@@ -76,6 +78,7 @@ class DeterminedRunner:
                 "experiment": job.id,
             },
             allow=step.allow,
+            ranks=seat_of(task, len(gpus())),
             each=max(1, task.slots),
             at_most=task.at_most,
             metric_optional=not task.halves,
@@ -101,6 +104,17 @@ class DeterminedRunner:
             digest, size = writer.put(msgspec.json.encode(about, order="sorted"))
             own = Entry(path=ABOUT, digest=digest, size_bytes=size)
             return writer.tree(EMPTY_TREE, [*files, own])
+
+
+def seat_of(task: Task, there: int) -> Ranks | None:
+    """Where there are GPUs, a slot is one: the run of a trial holds so many, and sees no others.
+
+    Its program starts the processes: here it is a group of one.
+
+    Raises:
+        Unavailable: ``gpus.too_few``, when it starts, where there are fewer.
+    """
+    return Ranks(count=1, gpus=task.slots) if there and task.slots else None
 
 
 def lasting(task: Task, steps: int) -> Task:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from clew.base.ids import new_id
+from clew.base.ranks import Ranks
 from clew.base.records import CodeRef
+from clew.compute import Compute
 from clew.compute.inline import InlinePool
 from clew.db import Database
 from clew.determined import determined_of
@@ -88,7 +90,15 @@ class Cluster:
         """The trials' program."""
         (self.project / "train.py").write_text(textwrap.dedent(program))
 
-    def run(self, *, grace_s: float | None = None, **config: Any) -> Any:
+    def on(self, compute: Compute) -> Cluster:
+        """The same, with its trials there."""
+        lineage = Lineage(self.db)
+        found = Experiments(self.db, self.repos, self.store, lineage, compute)
+        return replace(self, experiments=found)
+
+    def run(
+        self, *, grace_s: float | None = None, ranks: Ranks | None = None, **config: Any
+    ) -> Any:
         """Search as a configuration says."""
         found = determined_of({"entrypoint": "python3 train.py", **config})
         task = found.task
@@ -111,6 +121,7 @@ class Cluster:
                 "experiment": "experiment",
             },
             policy=found.policy,
+            ranks=ranks,
             allow=("*",),
             metric_optional=not task.halves,
         )

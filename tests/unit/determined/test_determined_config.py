@@ -7,7 +7,7 @@ The numbers of rungs and brackets are those of Determined's own tests and source
 import pytest
 
 from clew.base.errors import Invalid
-from clew.determined import OPEN_END, determined_of, read_config
+from clew.determined import OPEN_END, determined_of, project_of, projects, read_config
 from clew.determined.hyperparameters import values_of
 from clew.experiments.brackets import brackets_of
 from clew.experiments.spaces import grid_points
@@ -272,3 +272,34 @@ def test_what_is_no_configuration_is_refused(tmp_path, text):
     with pytest.raises(Invalid) as caught:
         read_config(file)
     assert caught.value.code == "determined.config"
+
+
+def test_a_project_is_the_context_directory_without_what_detignore_names(tmp_path):
+    code = tmp_path / "code"
+    for name in ("train.py", "lib/net.py", "data/big.bin", "notes.md", ".git/HEAD", "keep.bin"):
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text(name)
+    (code / ".detignore").write_text("# large\ndata/\n*.bin\n!keep.bin\n/notes.md\n")
+    (code / "requirements.txt").write_text("numpy\n")
+    (tmp_path / "experiment.yaml").write_text(
+        "name: digits\nentrypoint: python3 train.py\nsearcher: {name: single, metric: loss}\n"
+    )
+    found = project_of(tmp_path / "experiment.yaml", code, requirements=["polars"])
+    assert set(found.files.content) == {
+        ".detignore", "clew_experiment.json", "clew_experiment.py", "keep.bin", "lib/net.py",
+        "requirements.txt", "train.py",
+    }  # fmt: skip
+    entry = found.files.content[found.files.entry].decode()
+    assert "['determined==0.38.1', '-r requirements.txt', 'polars']" in entry
+    again = project_of(tmp_path / "experiment.yaml", code)
+    assert again.files.content[again.files.entry] != found.files.content[found.files.entry]
+
+
+def test_a_context_directory_may_not_be_too_large(tmp_path, monkeypatch):
+    (tmp_path / "experiment.yaml").write_text(
+        "entrypoint: python3 train.py\nsearcher: {name: single, metric: loss}\n"
+    )
+    monkeypatch.setattr(projects, "MOST_BYTES", 10)
+    with pytest.raises(Invalid) as caught:
+        project_of(tmp_path / "experiment.yaml", tmp_path)
+    assert caught.value.code == "determined.context"

@@ -6,11 +6,15 @@ The programs speak the API by HTTP; the real harness does in ``tests/services``.
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clew.base.errors import Invalid
+from clew.base.ranks import Ranks
+from clew.compute import ProcessPool
 from clew.determined import running
 from clew.experiments import search, worker
 
@@ -308,3 +312,22 @@ def test_a_startup_hook_goes_first_and_cannot_change_the_environment(cluster: An
     ).log
     assert "hook there" in log
     assert "would change an environment that other trials share" in log
+
+
+def test_a_trial_that_holds_gpus_is_a_group_of_one(cluster: Any, tmp_path: Path) -> None:
+    cluster.write("""
+        from speaks import *
+        print("devices", repr(os.environ.get("CUDA_VISIBLE_DEVICES")))
+        first = int((PLACE / LATEST / "state").read_text()) if LATEST else 0
+        for step in range(first + 1, 4):
+            report("validation", step, {"loss": 1 / step})
+            save(f"at-{step}", step, str(step))
+            if step == 2 and not LATEST:
+                sys.exit(1)
+        assert not preempted()
+    """)
+    with closing(ProcessPool(1, tmp_path / "pool", tmp_path / "logs")) as pool:
+        found = cluster.on(pool).run(searcher=SINGLE, ranks=Ranks(count=1, gpus=0))
+    assert points(cluster, found.trial.id) == {n: {"loss": 1 / n} for n in (1, 2, 3)}
+    assert found.trial.restarts == 1
+    assert cluster.detail(found.trial.id).log.count("devices ''") == 2

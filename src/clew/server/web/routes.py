@@ -175,7 +175,11 @@ def jobs(page: Shown, pipeline: str = "", state: str = "") -> Response:
 def job(page: Shown, job_id: str) -> Response:
     """A job with its datums, the evidence of what was refused, and its log."""
     found = page.verbs.job(job_id)
-    caused = page.verbs.change(found.global_id) if found.kind in {"train", "gate"} else None
+    caused = (
+        page.verbs.change(found.global_id)
+        if found.kind in {"train", "gate", "determined"}
+        else None
+    )
     return page.show(
         "job.html",
         job=found,
