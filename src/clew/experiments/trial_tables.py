@@ -129,7 +129,7 @@ def file_of(row: Any) -> TrialFile:
 
 def sample_of(row: Any) -> UsageSample:
     """The record of a row."""
-    return UsageSample(at=from_us(row.at_us), values=row._mapping["values"])
+    return UsageSample(at=from_us(row.at_us), values=row.values)
 
 
 def checkpoint_of(row: Any, kept_for: Sequence[str]) -> CheckpointInfo:

@@ -73,3 +73,5 @@ def test_a_trial_has_samples_and_its_page_of_them(
     assert detail.usage[0].values["gpu0_percent"] == 50.0
     assert detail.usage[0].values["memory_bytes"] > 0
     assert [one.at for one in detail.usage] == sorted(one.at for one in detail.usage)
+    for _ in range(2):  # the database answers what it was asked before in another way
+        assert house.experiments(inline).detail(result.trial.id) == detail
