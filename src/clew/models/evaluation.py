@@ -64,7 +64,11 @@ class Slices(Struct, frozen=True, kw_only=True):
 
 def evaluate(model: LoadedModel, features: pl.DataFrame, truth: pl.Series) -> Evaluated:
     """Ask a model for all rows and compare with the truth."""
-    outputs = check_outputs(model.predict(features), features.height)
+    return judged(model, check_outputs(model.predict(features), features.height), truth)
+
+
+def judged(model: LoadedModel, outputs: Outputs, truth: pl.Series) -> Evaluated:
+    """What a model has answered already, compared with the truth."""
     scored = score(model.signature, truth.to_list(), outputs)
     return Evaluated(model=model, outputs=outputs, scored=scored, metrics=metrics_of(scored))
 

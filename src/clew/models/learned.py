@@ -21,6 +21,7 @@ MOST = 100
 
 _DEPTH = 6
 _TREES = 5000
+_PIECE = 1 << 22
 _LEAF = -1
 
 
@@ -232,12 +233,7 @@ class _Look:
         if numbers.dtype.kind not in "fiu" or not numbers.size:
             return
         self._count += numbers.size
-        found = numbers.astype(np.float64, copy=False)
-        whole = found[np.isfinite(found)]
-        told = (np.linalg.norm(whole), whole.mean(), whole.std(), whole.min(), whole.max()) if len(
-            whole
-        ) else (None,) * 5  # fmt: skip
-        norm, mean, std, low, high = (None if one is None else _finite(float(one)) for one in told)
+        norm, mean, std, low, high = _looks(numbers)
         self._tensors.append(
             Tensor(
                 name=path, shape=tuple(map(int, numbers.shape)),
@@ -360,6 +356,26 @@ def _numbers(value: Any) -> np.ndarray[Any, np.dtype[Any]]:
         return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     except (TypeError, ValueError, RuntimeError):
         return np.empty(0)
+
+
+def _looks(numbers: np.ndarray[Any, np.dtype[Any]]) -> tuple[float | None, ...]:
+    """Norm, mean, deviation, least and most of the finite numbers; piece by piece, as an array may
+    be as large as the memory allows.
+    """
+    flat = numbers.reshape(-1)
+    count, total, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
+    for start in range(0, len(flat), _PIECE):
+        piece = flat[start : start + _PIECE].astype(np.float64)
+        piece = piece[np.isfinite(piece)]
+        if len(piece):
+            count, total = count + len(piece), total + float(piece.sum())
+            squares += float(piece @ piece)
+            low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+    if not count:
+        return (None,) * 5
+    mean = total / count
+    deviation = math.sqrt(max(0.0, squares / count - mean * mean))
+    return tuple(_finite(one) for one in (math.sqrt(squares), mean, deviation, low, high))
 
 
 def _finite(value: float) -> float | None:

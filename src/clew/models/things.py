@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,7 +26,8 @@ from clew.base.records.cards import (
     Weight,
 )
 from clew.models.curves import charts
-from clew.models.evaluation import Evaluated, evaluate
+from clew.models.evaluation import Evaluated, evaluate, judged
+from clew.models.frames import Array
 from clew.models.layout import (
     CARD,
     CHARTS,
@@ -38,7 +40,7 @@ from clew.models.layout import (
     SUMMARY,
 )
 from clew.models.learned import deviations_of, learned_by, own_importances, settings_of
-from clew.models.loading import LoadedModel
+from clew.models.loading import LoadedModel, Outputs
 from clew.models.permuting import permuted
 from clew.quality import profile
 
@@ -47,6 +49,10 @@ MOST_FEATURES = 60
 
 SEEN_ROWS = 20_000
 """Metrics and charts are of so many rows at most, spread evenly over all."""
+
+LEAST_ROWS = 200
+TRAIN_S = 2.0
+"""About how long the model may be asked about rows that it learned from."""
 
 _T = TypeVar("_T")
 
@@ -64,6 +70,10 @@ class Made(Struct, frozen=True, kw_only=True):
     """The profile of the training rows."""
     predictions: dict[str, Any]
     """The profile of its answers on test rows."""
+    outputs: Outputs
+    """Those answers: on :func:`some` of the test rows."""
+    outputs_s: float
+    """How long it took to give them."""
 
 
 def some(rows: pl.DataFrame, most: int = SEEN_ROWS) -> pl.DataFrame:
@@ -122,28 +132,31 @@ def _try(what: str, notes: list[str], make: Callable[[], _T], otherwise: _T) -> 
 
 def _on_test(made: Made, notes: list[str]) -> tuple[Evaluated | None, dict[str, Any]]:
     """How the model does on the frozen test rows, and the charts of that."""
-    labelled = made.test_target.is_not_null()
-    rows = some(made.test.with_columns(made.test_target).filter(labelled))
-    if not rows.height:
+    truth = some(made.test_target.to_frame()).to_series()
+    known = truth.is_not_null().to_numpy()
+    if not known.any():
         notes.append("The test set has no row with a known target: no metrics, no charts.")
         return None, {}
-    target = made.test_target.name
-    found = _try(
-        "metrics on the test rows", notes,
-        lambda: evaluate(made.loaded, rows.drop(target), rows[target]), None,
-    )  # fmt: skip
+    found = _try("metrics on the test rows", notes, partial(_judged, made, truth, known), None)
     if found is None:
         return None, {}
-    if rows.height < int(labelled.sum()):
-        notes.append(f"Metrics and charts are of {rows.height:,} of the test rows, spread evenly.")
+    if len(truth) < made.test.height:
+        notes.append(f"Metrics and charts are of {len(truth):,} of the test rows, spread evenly.")
     return found, _try("charts", notes, lambda: charts(found.scored), {})
+
+
+def _judged(made: Made, truth: pl.Series, known: Array) -> Evaluated:
+    """Its answers on the test rows whose target is known."""
+    outputs = {name: values[known] for name, values in made.outputs.items()}
+    return judged(made.loaded, outputs, truth.drop_nulls())
 
 
 def _metrics(made: Made, test: Evaluated | None) -> Metrics:
     known = Metrics() if test is None else Metrics(test=test.metrics, test_rows=test.scored.rows)
     target = made.train_target.name
     labelled = made.train.with_columns(made.train_target).drop_nulls(target)
-    rows = some(labelled)
+    a_row_s = made.outputs_s / max(1, min(SEEN_ROWS, made.test.height))
+    rows = some(labelled, max(LEAST_ROWS, min(SEEN_ROWS, int(TRAIN_S / max(a_row_s, 1e-9)))))
     if not rows.height:
         return known
     train = evaluate(made.loaded, rows.drop(target), rows[target])

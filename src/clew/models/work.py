@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,7 +31,7 @@ from clew.models.cutting import cut
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
-from clew.models.loading import LoadedModel, load_model, unpickle
+from clew.models.loading import LoadedModel, Outputs, load_model, unpickle
 from clew.models.probing import probe
 from clew.models.things import Made, files_of, some
 from clew.quality import profile
@@ -112,7 +113,10 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
-    clew_files = _clew_files(loaded, train, test, about)
+    begun_s = time.perf_counter()
+    outputs = loaded.predict(some(test))
+    outputs_s = time.perf_counter() - begun_s
+    clew_files = _clew_files(loaded, train, test, outputs, about)
     made = Made(
         model=model,
         loaded=loaded,
@@ -122,6 +126,8 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         test_target=test_target,
         features=msgspec.json.decode(clew_files[PROFILE]),
         predictions=msgspec.json.decode(clew_files[PREDICTIONS]),
+        outputs=outputs,
+        outputs_s=outputs_s,
     )
     kept = files_of(made, msgspec.convert(payload["trained"], Trained), needed)
     tree = _keep(store, files | clew_files | kept)
@@ -209,11 +215,14 @@ def _take_result(candidate: Candidate, name: str, result: object) -> None:
 
 
 def _clew_files(
-    loaded: LoadedModel, train: pl.DataFrame, test: pl.DataFrame, training: dict[str, Any]
+    loaded: LoadedModel,
+    train: pl.DataFrame,
+    test: pl.DataFrame,
+    outputs: Outputs,
+    training: dict[str, Any],
 ) -> dict[str, bytes]:
     named = loaded.signature.frame != "numpy"
     names = [column.name for column in loaded.signature.inputs] if named else train.columns
-    outputs = loaded.predict(some(test))
     plain = pl.DataFrame({name: out for name, out in outputs.items() if out.ndim == 1})
     files = {
         SIGNATURE: loaded.signature,
