@@ -291,6 +291,8 @@ class _Dispatcher:
                     break  # nobody behind the first may take what it waits for
                 if lack:
                     queues.remove(queue)  # who needs no GPU need not wait for one
+        for worker in [one for one in self._workers if one.devices and one.call is None]:
+            self._remove(worker)  # what it has touched of its GPUs it holds until it ends
 
     def _begin_first(self, queue: Queue) -> str:
         """Begin a call of a queue, the first or one near it; else what the first waits for."""
@@ -303,18 +305,28 @@ class _Dispatcher:
             return ""
         if lack:
             return lack
-        idle = [worker for worker in self._workers if worker.call is None]
+        idle = [one for one in self._workers if one.call is None and not one.devices]
         index, worker = self._match(queue, idle)
         submitted = queue[index][2]
         grant = self._ledger.take(self._ledger.need(submitted.call), submitted.call.label)
         if grant is None:
             return "gpu"
         submitted.grant, submitted.slots = grant, grant.slots
+        if grant.gpus:
+            worker = self._warm_on(grant.devices, submitted)
         del queue[index]
         for _, _, overtaken in queue[:index]:
             overtaken.overtaken += 1
         self._give(submitted, worker)
         return ""
+
+    def _warm_on(self, devices: str, submitted: Submitted) -> Worker | None:
+        """A process that has done another part of the same work on these GPUs, and was kept."""
+        call = submitted.call
+        wanted = (devices, call.label, call.snapshot_dir, call.program)
+        kept = [one for one in self._workers if one.call is None and one.devices]
+        same = [w for w in kept if (w.devices, w.label, w.snapshot, w.program) == wanted]
+        return same[0] if same else None
 
     def _match(self, queue: Queue, idle: list[Worker]) -> tuple[int, Worker | None]:
         """Which call of a queue, the first of which can begin, goes to which worker (None: a new
@@ -322,7 +334,7 @@ class _Dispatcher:
         """
         first = queue[0][2].call
         if first.resources.get("GPU"):
-            return 0, None  # what a process has touched of a GPU it holds until it ends
+            return 0, None  # the grant decides
         for index, (priority, _, submitted) in enumerate(queue[:_LOOK_AHEAD]):
             if priority != queue[0][0]:
                 break
@@ -412,10 +424,13 @@ class _Dispatcher:
     def _done(self, worker: Worker, done: Done) -> None:
         call, worker.call = worker.call, None
         worker.end_clock()
-        if call is not None:
-            if call.slots and call.call.resources.get("GPU"):
-                self._remove(worker)
-            self._finish(call, done)
+        if call is None:
+            return
+        if call.grant is not None and call.grant.gpus:
+            worker.devices, worker.label = call.grant.devices, call.call.label
+            if done.error is not None:
+                self._remove(worker)  # who knows what it has left there
+        self._finish(call, done)
 
     def _finish(self, call: Submitted, done: Done) -> None:
         """A call that was begun has ended: its slots are for others."""

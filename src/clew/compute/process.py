@@ -72,6 +72,9 @@ class Worker:
         self.call: Submitted | None = None
         self.snapshot: str | None = None
         self.affinity = ""
+        self.devices = ""
+        """The GPUs that it has run on, and what it did there: it is for more of that alone."""
+        self.label = ""
         self.ready = False
         self.started: float | None = None
         self.deadline: float | None = None

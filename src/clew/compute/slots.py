@@ -57,8 +57,16 @@ class Grant(Struct, frozen=True, kw_only=True):
         """What the call sees: its GPUs alone."""
         if not self.gpus:
             return {}
-        names = ",".join(_device(gpu) for gpu in self.gpus)
-        return {VISIBLE: names, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", GRANTED: names}
+        return {
+            VISIBLE: self.devices,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            GRANTED: self.devices,
+        }
+
+    @property
+    def devices(self) -> str:
+        """Its GPUs, as CUDA names them; '' for none."""
+        return ",".join(_device(gpu) for gpu in self.gpus)
 
 
 class _Pool(Struct):

@@ -131,16 +131,16 @@ class Driver:
         self.pool = pool
         self.project = project
         self.began: list[str] = []
-        self._gates: dict[str, threading.Event] = {}
+        self._gates: dict[str, threading.Event] = {}  # labels may come again
         self._arrived = threading.Semaphore(0)
 
     def submit(self, one: Call) -> Handle:
-        self._gates[one.label] = threading.Event()
+        gate = self._gates.setdefault(one.label, threading.Event())
 
         def hold(_message: object) -> dict[str, object]:
             self.began.append(one.label)
             self._arrived.release()
-            self._gates[one.label].wait()
+            gate.wait()
             return {}
 
         return self.pool.submit(msgspec.structs.replace(one, snapshot_dir=str(self.project)), hold)
@@ -207,6 +207,21 @@ def test_calls_with_gpus_see_their_own_in_processes_of_their_own(
     cpu: Any = plain.result().unwrap()
     assert cpu[0] is None
     assert (pool := driver.pool.pools()[0]).used_gpus == pool.used_cpus == 0
+
+
+def test_parts_of_one_work_share_a_process_on_their_gpu_and_another_work_has_its_own(
+    machine: Callable[..., Driver],
+) -> None:
+    driver = machine(2, 1)
+    first = driver.submit(call("batches", gpus=1))
+    driver.wait_for(1)
+    second, other = (driver.submit(call(name, gpus=1)) for name in ("batches", "trial"))
+    plain = driver.submit(call("plain"))  # it begins: those before it are in the queue
+    driver.wait_for(1)
+    driver.let_go_all()
+    pids: list[Any] = [one.result().unwrap()[1] for one in (first, second, other, plain)]  # type: ignore[index]
+    assert pids[0] == pids[1]
+    assert len(set(pids)) == 3
 
 
 def test_who_waits_for_a_gpu_holds_up_nobody_who_needs_none(
