@@ -120,4 +120,10 @@ def _print_data(out: Console, data: ComparedData, names: list[str]) -> None:
         counts = f"+{pair.added} -{pair.removed} ~{pair.changed} files"
         out.print(f"  {names[0]} → {names[pair.run]}: {pair.note or counts}")
         for file in pair.files:
-            print_file(out, file, stat=False)
+            print_file(out, file, stat=True)
+            for column in file.table.columns if file.table else ():
+                types = " → ".join(kind for kind in (column.old, column.new) if kind)
+                out.print(Text(f"      column {column.name} {column.kind}  {types}", style="dim"))
+        if pair.files:
+            sides = [f"{data.repo}@{short(data.commits[at])}" for at in (0, pair.run)]
+            out.print(f"    [dim]row by row: clew diff {sides[0]} {sides[1]}[/]")
