@@ -77,6 +77,8 @@ version = client.create_model_version("free", f"runs:/{first}/files", run_id=fir
 client.set_registered_model_alias("free", "champion", version.version)
 told["free"] = client.get_model_version_by_alias("free", "champion").version
 told["version_tags"] = version.tags
+told["our_tag_of_a_version"] = refused(
+    client.set_model_version_tag, "free", version.version, "clew.global_id", "mine")
 json.dump(told, open(sys.argv[1], "w"))
 """
 
@@ -162,7 +164,8 @@ def test_spans_are_found_by_what_they_are(told):
 
 def test_errors_are_mlflows_own_or_say_what_clew_keeps(told):
     assert "INVALID_PARAMETER_VALUE: Changing param values" in told["other_value"]
-    assert "PERMISSION_DENIED: The tag 'clew.global_id' is kept" in told["our_tag"]
+    for what in ("our_tag", "our_tag_of_a_version"):
+        assert "PERMISSION_DENIED: The tag 'clew.global_id' is kept" in told[what]
 
 
 def test_a_run_is_in_lineage_under_its_global_id(told, place):
@@ -171,7 +174,8 @@ def test_a_run_is_in_lineage_under_its_global_id(told, place):
     assert (found["subject"]["kind"], found["subject"]["title"]) == ("run", "first")
     assert found["subject"]["global_id"] == global_id
     commits = place.json("log", "mlflow")
-    assert {global_id} == {one["global_id"] for one in commits}  # its artifacts are of its change
+    mine = {one["global_id"] for one in commits if told["run"] in one["message"]}
+    assert mine == {global_id}, "its artifacts are of its change"
 
 
 def test_a_model_of_mlflows_own_is_free_and_in_lineage(told, place):

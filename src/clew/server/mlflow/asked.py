@@ -23,7 +23,8 @@ Kind = Literal["call", "artifact", "page", "home", "version"]
 _API = re.compile(r"/(?:ajax-)?api/([23])\.0/(mlflow|mlflow-artifacts)/(.*)", re.DOTALL)
 _CARRIED = {
     "2": frozenset(
-        {"artifacts", "experiments", "get-trace-artifact", "get-online-trace-details"}
+        {"artifacts", "experiments", "gateway-proxy", "get-trace-artifact"}
+        | {"get-online-trace-details"}
         | {"logged-models", "metrics", "model-versions", "registered-models", "runs", "traces"}
         | {"unified-traces", "upload-artifact"}
     ),

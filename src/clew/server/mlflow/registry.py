@@ -76,6 +76,7 @@ class Registry:
         self.refresh()
         given = _body(body)
         name = str(given.get("name", ""))
+        _check_kept(call, str(given.get("key", "")))
         model = self._names.get(name, "")
         if model:
             decided = self._of_clew(method, call, given, model)
@@ -135,12 +136,6 @@ class Registry:
             stage = str(given.get("stage", "")).lower()
             if stage in _STAGES:
                 self._check_blessed(model, str(given.get("version", "")), stage)
-        elif call.endswith("-tag") and str(given.get("key", "")).startswith(KEPT):
-            raise Denied(
-                "mlflow.kept",
-                f"The tag {given.get('key')!r} is kept by Clew.",
-                hint="Name yours otherwise.",
-            )
         return None
 
     def _move(self, model: str, alias: str, version: str) -> Decided:
@@ -270,6 +265,13 @@ def _alias_row(one: ModelVersion, alias: str) -> dict[str, object]:
 
 def _ms(at: Any) -> int:
     return clock.to_us(at) // 1000
+
+
+def _check_kept(call: str, key: str) -> None:
+    if call.endswith("-tag") and key.startswith(KEPT):
+        raise Denied(
+            "mlflow.kept", f"The tag {key!r} is kept by Clew.", hint="Name yours otherwise."
+        )
 
 
 def _body(body: bytes) -> dict[str, Any]:

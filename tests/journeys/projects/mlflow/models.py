@@ -175,6 +175,7 @@ def logged_models(see, experiment, logged):
     outside = mlflow.create_external_model(name="outside", params={"where": "there"})
     see("outside", lambda: str(client.get_logged_model(outside.model_id).status))
     see("active", lambda: mlflow.set_active_model(name="agent").name)
+    mlflow.clear_active_model()
     for text in (
         "name = 'model'",
         "name LIKE 'p%'",

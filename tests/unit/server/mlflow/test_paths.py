@@ -30,7 +30,6 @@ def test_artifacts_have_the_path_of_their_file():
         "/api/3.0/mlflow/mcp-servers",
         "/api/2.0/mlflow/webhooks",
         "/api/2.0/mlflow/runs/create-promptlab-run",
-        "/ajax-api/2.0/mlflow/gateway-proxy",
         "/ajax-api/3.0/mlflow/scorer/invoke",
         "/ajax-api/3.0/mlflow/issues/invoke",
         "/ajax-api/3.0/mlflow/scorers/online-config",
@@ -64,6 +63,11 @@ def test_a_client_finds_at_the_root_what_it_asks_for_there(path):
 @pytest.mark.parametrize("call", ["scorers/register", "issues/search", "review-queues/list"])
 def test_what_only_keeps_rows_is_carried(call):
     assert read_path(f"/api/3.0/mlflow/{call}").call == call
+
+
+def test_the_pages_ask_for_a_gateway_that_is_empty():
+    """MLflow answers so without one to pass requests to, and the environment names none."""
+    assert read_path("/ajax-api/2.0/mlflow/gateway-proxy").call == "gateway-proxy"
 
 
 def test_an_unknown_page_is_none():
