@@ -173,7 +173,7 @@ class Verbs(
 
     def plan(
         self,
-        file: Applicable,
+        file: Applicable | None = None,
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
@@ -183,11 +183,12 @@ class Verbs(
     ) -> list[Plan]:
         """What :meth:`apply` would run, skip and delete, and why, with the likely cost.
 
+        Without a ``file``: what the pipelines would that are registered on the branch.
         Of what might be besides: ``put`` maps ``repo[@branch]:/path`` to what would be committed
         there (a Path may be a directory), ``delete`` names such places that would go, ``packages``
         has versions of distributions that would be installed (``python`` among them). Nothing of
-        it is kept. Raises as :meth:`apply`; Invalid ``plan.place``, ``plan.package``, Denied
-        ``repo.derived``.
+        it is kept. Raises as :meth:`apply`; Invalid ``plan.place``, ``plan.package``,
+        ``plan.file``, Denied ``repo.derived``.
         """
         ...
 

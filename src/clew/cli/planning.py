@@ -17,7 +17,7 @@ from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid, NotFound
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
-from clew.cli.work import File, OnBranch, values_of
+from clew.cli.work import OnBranch, values_of
 
 if TYPE_CHECKING:
     from clew.base.records import Plan, SearchPreview, StepCost
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SHOWN = 50
 _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*===?\s*([^\s;,\\]+)")
 
+AnyFile = Annotated[
+    Path | None,
+    typer.Argument(help="Python file that defines pipelines; those registered without it."),
+]
 Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +58,7 @@ Sets = Annotated[
 
 
 def plan(
-    file: File,
+    file: AnyFile = None,
     set_: Sets = None,
     branch: OnBranch = DEFAULT_BRANCH,
     put: Places = None,
@@ -65,7 +69,7 @@ def plan(
 ) -> None:
     """What apply, new data or other packages would run, skip and delete, and why; changes nothing.
 
-    Example: clew plan flights.py --put late-flights/flights:/2013-07.parquet=july.parquet
+    Example: clew plan --put late-flights/flights:/2013-07.parquet=july.parquet
     """
     places = dict(map(_place, put or ()))
     packages = dict(_pinned(requirements)) if requirements else {}

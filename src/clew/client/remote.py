@@ -201,7 +201,7 @@ class RemoteWorkspace(
 
     def plan(
         self,
-        file: Applicable,
+        file: Applicable | None = None,
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
@@ -213,7 +213,7 @@ class RemoteWorkspace(
 
         What is supposed to be put travels, and is kept nowhere.
         """
-        files, entry = read_project(file)
+        files, entry = ({}, "") if file is None else read_project(file)
         data = expand(put or {})
         check_sources(data)
         return self._wire.upload(

@@ -75,7 +75,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def project(body: BinaryIO, entry: str) -> Upload:
-    """An uploaded project, if the entry is among its files.
+    """An uploaded project, if the entry is among its files; nothing of code where there is none.
 
     Raises:
         Invalid: ``project.no_entry``, ``project.too_large``, ``archive.unreadable``.
@@ -88,7 +88,7 @@ def project(body: BinaryIO, entry: str) -> Upload:
             f"The uploaded project has more than {MAX_TOTAL_BYTES >> 20} MiB.",
             hint="Keep data out of the directory of the code: commit it with `clew put`.",
         )
-    if entry not in own:
+    if entry not in own and (entry or own):
         raise Invalid(
             "project.no_entry",
             f"{entry} is not among the {len(own)} files of the upload.",

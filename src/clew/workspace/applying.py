@@ -5,7 +5,7 @@ The user's file is imported in a worker only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ NOTHING = Supposed()
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What of a project is applied: a file of it, with values of parameters, on a branch."""
+    """What of a project is applied: a file of it, with values of parameters, on a branch.
+
+    Without an ``entry`` the pipelines that are registered are meant.
+    """
 
     entry: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -72,14 +75,10 @@ def run_with(
         NotFound: ``pipeline.unknown``.
         Invalid: as :func:`apply_files`.
     """
-    now = rooms.pipelines.definition(pipeline)
-    name, _, branch = pipeline.partition("@")
-    wanted = Wanted(entry=now.file, branch=branch or DEFAULT_BRANCH)
-    values = {one.name: one.value for one in now.parameters} | dict(parameters)
     with rooms.store.lease():
-        found = _manifests(rooms, now.snapshot, wanted, only=(name, values))
+        found = _registered(rooms, pipeline, parameters)
         said = ", ".join(f"{name}={value}" for name, value in parameters.items())
-        return _register(rooms, found[0], message=said, author=author, global_id=global_id)
+        return _register(rooms, found, message=said, author=author, global_id=global_id)
 
 
 def retire(rooms: Rooms, pipeline: str, *, reason: str, author: str) -> Applied:
@@ -104,6 +103,32 @@ def plan_files(
     with rooms.store.lease():
         snapshot = rooms.snapshots.keep(files)
         manifests = _manifests(rooms, snapshot, wanted)
+    return _plans(rooms, manifests, supposed)
+
+
+def plan_registered(rooms: Rooms, wanted: Wanted, supposed: Supposed) -> list[Plan]:
+    """What the registered pipelines of a branch would run, skip and delete if it were so.
+
+    Raises:
+        Invalid: ``plan.file`` for values of parameters; what ``supposing`` raises.
+    """
+    if wanted.parameters:
+        raise Invalid(
+            "plan.file",
+            "Values of parameters are those of one file, and none is named.",
+            hint="Name the file of the pipeline: clew plan FILE --set NAME=VALUE.",
+        )
+    names = [
+        one.name
+        for one in rooms.pipelines.list()
+        if one.steps and (one.name.partition("@")[2] or DEFAULT_BRANCH) == wanted.branch
+    ]
+    with rooms.store.lease():
+        manifests = [_registered(rooms, name, {}) for name in names]
+    return _plans(rooms, manifests, supposed)
+
+
+def _plans(rooms: Rooms, manifests: Sequence[Manifest], supposed: Supposed) -> list[Plan]:
     sources = {one.repo for manifest in manifests for one in manifest.pipeline.sources}
     overlay = rooms.store.overlay()
     trees = supposed_trees(rooms, overlay, supposed, sources)
@@ -134,6 +159,15 @@ def _plan(
         if "search" in step.options
     )
     return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)), searches=searches)
+
+
+def _registered(rooms: Rooms, pipeline: str, parameters: Mapping[str, Any]) -> Manifest:
+    """A pipeline as it is, but for the values of some parameters."""
+    now = rooms.pipelines.definition(pipeline)
+    name, _, branch = pipeline.partition("@")
+    wanted = Wanted(entry=now.file, branch=branch or DEFAULT_BRANCH)
+    values = {one.name: one.value for one in now.parameters} | dict(parameters)
+    return _manifests(rooms, now.snapshot, wanted, only=(name, values))[0]
 
 
 def _manifests(

@@ -50,7 +50,14 @@ from clew.base.verbs import Source, Watcher
 from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter, Scans
 from clew.workspace import asking
-from clew.workspace.applying import Wanted, apply_files, plan_files, retire, run_with
+from clew.workspace.applying import (
+    Wanted,
+    apply_files,
+    plan_files,
+    plan_registered,
+    retire,
+    run_with,
+)
 from clew.workspace.cards import Cards
 from clew.workspace.closed import gone
 from clew.workspace.deploying import deploy_by_hand
@@ -216,7 +223,7 @@ class Workspace(
 
     def plan(
         self,
-        file: Applicable,
+        file: Applicable | None = None,
         *,
         parameters: Mapping[str, Any] | None = None,
         branch: str = DEFAULT_BRANCH,
@@ -225,7 +232,7 @@ class Workspace(
         packages: Mapping[str, str] | None = None,
     ) -> list[Plan]:
         """What :meth:`apply` would do, also of what is only supposed."""
-        files, entry = read_project(file)
+        files, entry = ({}, "") if file is None else read_project(file)
         return self.plan_files(
             files,
             entry,
@@ -250,6 +257,8 @@ class Workspace(
         """What :meth:`apply_files` would do, also of what is only supposed."""
         wanted = Wanted(entry=entry, parameters=parameters or {}, branch=branch)
         supposed = Supposed(put=put or {}, delete=delete, packages=packages or {})
+        if not entry:
+            return plan_registered(self.rooms, wanted, supposed)
         return plan_files(self.rooms, files, wanted, supposed)
 
     def wait(

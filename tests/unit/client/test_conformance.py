@@ -205,6 +205,8 @@ def test_what_is_supposed_travels_with_a_plan_and_stays_out_of_the_project(remot
     files = {"flights.py": b"import clew"}
     gone = [f"{P}/flights:/june.csv"]
     assert verbs.asked[-1] == ("plan_files", files, put, gone, {"polars": "9.9"})
+    remote.plan(put={"late/new:/a": b"1"})
+    assert verbs.asked[-1] == ("plan_files", {}, {"late/new:/a": b"1"}, [], {})
 
 
 @pytest.mark.parametrize(

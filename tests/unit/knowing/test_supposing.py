@@ -157,3 +157,15 @@ def test_a_requirements_file_gives_the_versions_that_it_pins(tmp_path):
     with pytest.raises(ClewError) as wrong:
         dict(planning._pinned(file))
     assert wrong.value.code == "plan.package"
+
+
+def test_without_a_file_the_registered_pipelines_are_planned(made):
+    change = {"p/raw:/a.txt": b"9", "p/raw:/c.txt": b"3"}
+    _, named = planned(made, put=change)
+    (plan,) = made.clew.plan(put=change)
+    assert (plan.pipeline, plan.datums, plan.costs) == ("p", named.datums, named.costs)
+    assert not plan.new_version
+    assert made.clew.plan(branch="other") == []
+    with pytest.raises(ClewError, match="none is named") as refused:
+        made.clew.plan(parameters={"sign": "?"})
+    assert refused.value.code == "plan.file"

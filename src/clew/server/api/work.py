@@ -67,7 +67,7 @@ class Started:
 async def apply(
     request: Request,
     call: Asked,
-    entry: str,
+    entry: Annotated[str, Query(min_length=1)],
     message: str = "",
     parameters: Values = "{}",
     branch: str = DEFAULT_BRANCH,
@@ -87,12 +87,12 @@ async def apply(
 async def plan(
     request: Request,
     call: Asked,
-    entry: str,
+    entry: str = "",
     parameters: Values = "{}",
     branch: str = DEFAULT_BRANCH,
     packages: Packages = "{}",
 ) -> Response:
-    """What applying a file would run, skip and delete, and why.
+    """What applying a file would run, skip and delete, and why; the registered pipelines without.
 
     Files of the archive below ``.clew-supposed/`` (``.clew-supposed/repo@branch:/path``) are data
     that is planned with, as if it were committed.
