@@ -40,6 +40,10 @@ class Hears(Protocol):
         """Metrics of a group after so many steps (None: they have no steps)."""
         ...
 
+    def storage(self, config: Mapping[str, Any]) -> None:
+        """Where the program saves its checkpoints: as it was told, or as it says itself."""
+        ...
+
     def checkpoint(self, uuid: str, metadata: Mapping[str, Any]) -> None:
         """A checkpoint is whole in its directory; it must be durable when this returns."""
         ...
@@ -164,7 +168,8 @@ def _error(message: str) -> dict[str, Any]:
 
 
 @_route("POST", "/api/v1/runs/start")
-def _start(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _start(master: Master, asked: Asked) -> Any:
+    master.hears.storage(asked.body.get("checkpointStorage") or {})
     return {"storageId": 1}
 
 

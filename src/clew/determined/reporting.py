@@ -45,7 +45,7 @@ class Reports:
     def __init__(self, trial: Trial, task: Task, checkpoints: Path) -> None:
         self._trial = trial
         self._task = task
-        self._checkpoints = checkpoints
+        self._checkpoints = self._saved = checkpoints
         self._lock = threading.RLock()  # a trial is spoken to by one thread at a time
         self._preempt = threading.Event()
         self._held: list[tuple[int, dict[str, float]]] = []
@@ -84,6 +84,17 @@ class Reports:
                 self._take_batches(group, steps, batches)
                 self._take(steps, numbers)
 
+    def storage(self, config: Mapping[str, Any]) -> None:
+        """A program may give ``core.init()`` a place of its own: a directory is read there; what is
+        in a bucket stays there, and Clew keeps that it is.
+        """
+        if config.get("type") == "directory":
+            self._saved = Path(str(config["container_path"]))
+        elif config.get("type") == "shared_fs":
+            self._saved = Path(str(config["host_path"]), str(config.get("storage_path") or ""))
+        elif config:
+            self._once(f"checkpoints stay in {config.get('type')}: their files are not kept here.")
+
     def checkpoint(self, uuid: str, metadata: Mapping[str, Any]) -> None:
         """Keep it; where its step follows from a validation that is yet to come, then."""
         with self._lock:
@@ -98,7 +109,7 @@ class Reports:
     def metadata_of(self, uuid: str) -> Mapping[str, Any] | None:
         """As the harness has written it."""
         with suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads((self._checkpoints / uuid / METADATA).read_text())
+            found: dict[str, Any] = json.loads((self._saved / uuid / METADATA).read_text())
             return found
         return None
 
@@ -236,10 +247,13 @@ class Reports:
             self._keep(waiting, waiting.steps if self._same else (found or [self._trial.step])[-1])
 
     def _keep(self, one: _Checkpoint, step: int) -> None:
-        source = self._checkpoints / one.uuid
+        source = self._saved / one.uuid
         uuid, completed = one.uuid, one.steps
         with self._trial.checkpoint(step=step, uuid=uuid, steps_completed=completed) as folder:
-            shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+            else:
+                (folder / METADATA).write_text(json.dumps(one.metadata))
         self._trial.keep_checkpoint()
 
     def _take_batches(self, group: str, steps: int, batches: list[Mapping[str, Any]]) -> None:

@@ -156,7 +156,7 @@ def _plan(
             msgspec.convert(step.options["space"], dict[str, Distribution]),
         )
         for step in manifest.pipeline.steps
-        if "search" in step.options
+        if step.kind == "train"
     )
     return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)), searches=searches)
 

@@ -331,3 +331,28 @@ def test_a_trial_that_holds_gpus_is_a_group_of_one(cluster: Any, tmp_path: Path)
     assert points(cluster, found.trial.id) == {n: {"loss": 1 / n} for n in (1, 2, 3)}
     assert found.trial.restarts == 1
     assert cluster.detail(found.trial.id).log.count("devices ''") == 2
+
+
+def test_checkpoints_of_a_place_that_the_program_chose_are_kept_too(
+    cluster: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "own" / "one").mkdir(parents=True)
+    (tmp_path / "own" / "one" / "state").write_text("saved")
+    cluster.write(f"""
+        from speaks import *
+        place = {{"type": "shared_fs", "host_path": {str(tmp_path / "own")!r}}}
+        for storage, uuid in ((place, "one"), ({{"type": "s3", "bucket": "b"}}, "two")):
+            assert call("POST", "/api/v1/runs/start", {{"checkpointStorage": storage}})[0] == 200
+            body = {{"uuid": uuid, "metadata": {{"steps_completed": len(uuid + storage["type"])}}}}
+            assert call("POST", "/api/v1/checkpoints", body)[0] == 200
+    """)
+    storage = {"save_trial_latest": 2}
+    found = cluster.run(searcher=SINGLE, checkpoint_storage=storage)
+    kept = [one.commit for one in cluster.experiments.checkpoints(found.experiment)]
+    held = [
+        {entry.path for entry in cluster.repos.entries(cluster.repos.commit_by_id(one))}
+        for one in kept
+    ]
+    assert {"/checkpoint/state"} in [one & {"/checkpoint/state"} for one in held]
+    assert {"/checkpoint/metadata.json", "/meta.json"} in held
+    assert "checkpoints stay in s3" in cluster.detail(found.trial.id).log
