@@ -27,7 +27,7 @@ ONE_FILE_ONLY = {
     "sqlite3": {"db/sqlite.py"},
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
-    "ray": {"compute/ray.py"},
+    "ray": {"compute/ray.py", "compute/ray_train.py"},  # two processes
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
     "pyspark": {"codecs/spark.py"},
     "fsspec": {"sdk/filesystem.py"},
@@ -199,6 +199,9 @@ ENVIRONMENT_OF_A_CHILD = {
     "compute/auditing.py",  # hears, in a worker, what user code asks the environment for
     "pipelines/definitions.py",  # variables that a step depends on, as its workers have them
     "compute/process.py",  # hands its own environment on to the worker
+    "compute/spreading.py",  # hands the environment of a node on to its ranks
+    "compute/ray_train.py",  # tells Ray Train which of its versions is meant
+    "compute/ray.py",  # tells what it starts where it is
     "compute/ranks.py",  # hands its own environment on to the ranks
     "compute/rank.py",  # is told by mpirun who it is
     "base/gpus.py",  # CUDA_VISIBLE_DEVICES, which is the driver's

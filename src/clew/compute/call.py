@@ -37,7 +37,7 @@ class Call(Struct, frozen=True, kw_only=True):
     (``{"CPU": 2, "GPU": 1}``) how many; a call that was given GPUs sees those alone. ``placement``
     (labels of machines, ``{"zone": "eu"}``) says where it may run, on a cluster. There, a text of
     the payload that is the address of the store or ``snapshot_dir`` is replaced by what the worker
-    knows it by.
+    knows it by. ``beside``: what it takes of other machines of the cluster, besides.
 
     ``prompt``: whoever listens returns at once and never waits, and is told on the thread on which
     a message came in, in place of one of its own.
@@ -55,6 +55,7 @@ class Call(Struct, frozen=True, kw_only=True):
     resources: dict[str, float] = field(default_factory=dict)
     placement: dict[str, str] = field(default_factory=dict)
     pool: str = ""
+    beside: dict[str, float] = field(default_factory=dict)
     prompt: bool = False
 
 
@@ -216,9 +217,15 @@ class Compute(Protocol):
         """
         ...
 
-    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+    @property
+    def spreads(self) -> bool:
+        """Whether the ranks of one call may be on several machines."""
+        ...
+
+    def room(self, pool: str, resources: Mapping[str, float], ranks: int = 1) -> int:
         """How many calls that need ``resources`` a pool holds at a time, as far as is known now;
-        excluded slots do not count.
+        excluded slots do not count. ``ranks``: in so many parts, which may be on several machines
+        where the place ``spreads`` them.
 
         Raises:
             Invalid: ``pool.unknown``.

@@ -50,17 +50,22 @@ class ClusterPools:
             raise too_small(size.name, size.cpus, len(size.gpus), resources)
 
     def room(
-        self, pool: str, resources: Mapping[str, float], machines: Sequence[Machine], size: int
+        self,
+        pool: str,
+        resources: Mapping[str, float],
+        machines: Sequence[Machine],
+        size: int,
+        ranks: int = 1,
     ) -> int:
         """How many such calls a pool holds at a time; by cores alone where no machine is known."""
         limit = self._size(pool)
         cpus, gpus = amounts(resources)
-        demand = Demand(tuple(sorted({"CPU": 1.0, **resources}.items())))
-        known = room_for(demand, self.allowed(machines))
+        demand = Demand(tuple(sorted(of_one(resources, ranks).items())))
+        known = room_for(demand, self.allowed(machines)) // ranks
         room = known if machines else size // cpus * (not gpus)
         if limit is not None:
             room = min(room, limit.cpus // cpus, *([len(limit.gpus) // gpus] if gpus else []))
-        return min(room, size)
+        return min(room, max(1, size // ranks))
 
     def allowed(self, machines: Iterable[Machine]) -> list[Machine]:
         """Those that nobody has excluded."""
@@ -94,10 +99,10 @@ class ClusterPools:
         size = self._size(call.pool)
         if size is None:
             return False
-        cpus, gpus = amounts(call.resources)
+        cpus, gpus = amounts(call.beside or call.resources)
         for other in running:
             if (other.pool or DEFAULT) == size.name:
-                more = amounts(other.resources)
+                more = amounts(other.beside or other.resources)
                 cpus, gpus = cpus + more[0], gpus + more[1]
         return cpus > size.cpus or gpus > len(size.gpus)
 
@@ -113,7 +118,7 @@ class ClusterPools:
         """All pools as they are; machines are slots of the default one."""
         waits: dict[str, list[Waiting]] = {}
         for call in waiting:
-            cpus, gpus = amounts(call.resources)
+            cpus, gpus = amounts(call.beside or call.resources)
             one = Waiting(label=call.label, priority=call.priority, cpus=cpus, gpus=gpus)
             waits.setdefault(call.pool or DEFAULT, []).append(one)
         return [self._info(name, machines, running, waits.get(name, [])) for name in self.names]
@@ -122,7 +127,7 @@ class ClusterPools:
         self, name: str, machines: Sequence[Machine], running: Iterable[Runs], waits: list[Waiting]
     ) -> PoolInfo:
         here = [one for one in running if (one.call.pool or DEFAULT) == name]
-        used = [amounts(one.call.resources) for one in here]
+        used = [amounts(one.call.beside or one.call.resources) for one in here]
         size = self._sizes.get(name)
         cpus = sum(int(one.resources.get("CPU", 0)) for one in machines)
         gpus = sum(int(one.resources.get("GPU", 0)) for one in machines)
@@ -147,6 +152,12 @@ class ClusterPools:
         if name != DEFAULT and name not in self._sizes:
             raise unknown_pool(name, self.names)
         return self._sizes.get(name)
+
+
+def of_one(resources: Mapping[str, float], ranks: int) -> dict[str, float]:
+    """What one of so many ranks needs, of what they need together."""
+    given = {"CPU": float(ranks), **resources}
+    return {name: n / ranks if name in {"CPU", "GPU"} else n for name, n in given.items()}
 
 
 def node_slot(id: str) -> str:

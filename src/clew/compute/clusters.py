@@ -96,12 +96,17 @@ class RayPool:
         """Refuse what the limits of a pool forbid; the cluster itself may grow. Raises Invalid."""
         self._limits.check(pool, resources)
 
-    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+    @property
+    def spreads(self) -> bool:
+        """Ray Train starts ranks on all nodes."""
+        return True
+
+    def room(self, pool: str, resources: Mapping[str, float], ranks: int = 1) -> int:
         """How many such calls a pool holds at a time. Raises Invalid ``pool.unknown``."""
         fleet = self._fleet
         if fleet is None:
-            return self._limits.room(pool, resources, (), self.size)
-        return fleet.room(pool, resources)
+            return self._limits.room(pool, resources, (), self.size, ranks)
+        return fleet.room(pool, resources, ranks)
 
     def pools(self) -> list[PoolInfo]:
         """The pools, with the machines of the cluster, who runs there, and what waits."""

@@ -136,9 +136,9 @@ class Fleet:
             return self._terms.size
         return max(1, int(sum(machine.resources.get("CPU", 0.0) for machine in self._machines)))
 
-    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+    def room(self, pool: str, resources: Mapping[str, float], ranks: int) -> int:
         """How many such calls a pool holds at a time."""
-        return self.pools.room(pool, resources, self._machines, self.size)
+        return self.pools.room(pool, resources, self._machines, self.size, ranks)
 
     def look(self) -> list[PoolInfo]:
         """The pools as they are now."""
@@ -200,6 +200,8 @@ class Fleet:
         if not self._queue and not self._lanes:
             return None
         busy = self._queue or any(lane.stopping for lane in self._lanes.values())
+        if any(lane.call is not None and lane.call.call.beside for lane in self._lanes.values()):
+            return _CROWDED_S
         return 0.25 if busy else min(5.0, self._terms.idle_s / 2)
 
     def enqueue(self, submitted: Submitted) -> None:
@@ -461,11 +463,14 @@ class Fleet:
     def _check(self) -> None:
         now_s = time.monotonic()
         lanes = list(self._lanes.values())
+        spreading = any(lane.call is not None and lane.call.call.beside for lane in lanes)
+        # ranks of a call want the machines that idle lanes hold
+        patience_s = min(_CROWDED_S, self._terms.idle_s) if spreading else self._terms.idle_s
         for lane in lanes:
             if lane.stopping is not None and now_s - lane.stopping > _STOP_S:
                 self._remove(lane)
                 self._finish_lost(lane, "")
-            elif _is_idle(lane) and now_s - lane.since > self._terms.idle_s:
+            elif _is_idle(lane) and now_s - lane.since > patience_s:
                 self._remove(lane)
         crowded = [lane for lane in lanes if lane.ready is None and now_s - lane.since > _CROWDED_S]
         for lane in lanes:

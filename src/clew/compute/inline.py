@@ -63,9 +63,14 @@ class InlinePool:
     def check(self, pool: str, resources: Mapping[str, float]) -> None:
         """Everything runs here."""
 
-    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+    @property
+    def spreads(self) -> bool:
+        """It is one process."""
+        return False
+
+    def room(self, pool: str, resources: Mapping[str, float], ranks: int = 1) -> int:
         """One."""
-        del pool, resources
+        del pool, resources, ranks
         return self.size
 
     def pools(self) -> list[PoolInfo]:

@@ -111,8 +111,14 @@ class ProcessPool:
         """Refuse what a pool could never hold. Raises Invalid."""
         self._ledger.check(pool, resources)
 
-    def room(self, pool: str, resources: Mapping[str, float]) -> int:
+    @property
+    def spreads(self) -> bool:
+        """It is one machine."""
+        return False
+
+    def room(self, pool: str, resources: Mapping[str, float], ranks: int = 1) -> int:
         """How many such calls a pool holds at a time. Raises Invalid ``pool.unknown``."""
+        del ranks
         return self._ledger.room(pool, resources)
 
     def pools(self) -> list[PoolInfo]:

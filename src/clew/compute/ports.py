@@ -1,12 +1,18 @@
-"""A free port that stays free until the process it is for takes it.
+"""A free port that stays free until the process it is for takes it; what network it is on.
 
 Knows sockets; knows nothing of ranks.
 """
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import sys
 from contextlib import suppress
+
+_SIOCGIFADDR = 0x8915
+"""Linux: asks an interface for its address."""
 
 
 class Reservation:
@@ -25,6 +31,20 @@ class Reservation:
     def close(self) -> None:
         """Give it back. Idempotent."""
         self._socket.close()
+
+
+def interface_of(address: str) -> str:
+    """The network interface of this machine that has an IPv4 address; '' where none is found."""
+    if sys.platform != "linux":
+        return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # an interface without such an address
+                asked = struct.pack("256s", name.encode()[:15])
+                told = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, asked)
+                if socket.inet_ntoa(told[20:24]) == address:
+                    return name
+    return ""
 
 
 def _dual() -> socket.socket | None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
+from clew.base.gpus import Gpu
 from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
 
 _CHUNK = 1 << 16
@@ -26,13 +27,32 @@ _MOST_CHUNKS = 64
 """So much of what a rank printed is taken at a time: others have their turn too."""
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a rank is, on a cluster; empty where all are on one machine.
+
+    ``address`` and ``interface`` are those by which other nodes reach it; ``ports`` are reserved
+    there, for a meeting of all and for a server of its own. ``store`` is the address of the store
+    there, ``gpus`` are those that it was given.
+    """
+
+    node: str = ""
+    address: str = ""
+    interface: str = ""
+    ports: tuple[int, int] = (0, 0)
+    store: str = ""
+    gpus: tuple[Gpu, ...] = ()
+
+
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """What a rank says on each of its two connections. ``use``: ``frames`` or ``output``."""
+    """What a rank says on each of its two connections. ``use``: ``frames`` or ``output``; or
+    ``store``, on a connection for requests of a store.
+    """
 
     token: str
     rank: int
     use: str
     host: str = ""
+    place: Place = Place()
 
 
 class Link:
@@ -153,14 +173,23 @@ class Link:
 class Door:
     """A port where ranks that mpirun starts come in, each by two connections."""
 
-    def __init__(self, host: str, come: Callable[[int, socket.socket, int, str], None]) -> None:
-        """``come`` is told of each rank: its number, its frames, its output and its machine."""
+    def __init__(
+        self,
+        host: str,
+        come: Callable[[Hello, socket.socket, int], None],
+        errand: Callable[[socket.socket], None] | None = None,
+    ) -> None:
+        """``come`` is told of each rank: what it said, its frames and its output. ``errand`` gets
+        connections for requests of a store.
+        """
         self.token = secrets.token_hex(32)
         self._come = come
+        self._errand = errand
         self._listening = socket.create_server((host, 0))
         self._listening.setblocking(False)
         self._guests: list[Guest] = []
         self._halves: dict[int, dict[str, Guest]] = {}
+        self._said: dict[tuple[int, str], Hello] = {}
 
     @property
     def port(self) -> int:
@@ -190,16 +219,25 @@ class Door:
         if not hmac.compare_digest(hello.token, self.token) or hello.use not in {
             "frames",
             "output",
+            "store",
         }:
             guest.connection.close()
             return True
+        if hello.use == "store":
+            if self._errand is None:
+                guest.connection.close()
+            else:
+                self._errand(guest.connection)
+            return True
         halves = self._halves.setdefault(hello.rank, {})
         halves[hello.use] = guest
+        self._said[hello.rank, hello.use] = hello
         if len(halves) == 2:
             del self._halves[hello.rank]
             output = os.dup(halves["output"].connection.fileno())
             halves["output"].connection.close()
-            self._come(hello.rank, halves["frames"].connection, output, hello.host)
+            told = self._said[hello.rank, "frames"]
+            self._come(told, halves["frames"].connection, output)
         return True
 
     def close(self) -> None:

@@ -42,6 +42,22 @@ class Meeting(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
 
 
+def seats(nodes: Sequence[str]) -> list[Seat]:
+    """For each rank, whose nodes are told in their order, where it sits."""
+    order = list(dict.fromkeys(nodes))
+    return [
+        Seat(
+            rank=rank,
+            size=len(nodes),
+            local=nodes[:rank].count(node),
+            beside=nodes.count(node),
+            node=order.index(node),
+            nodes=len(order),
+        )
+        for rank, node in enumerate(nodes)
+    ]
+
+
 def variables(
     seat: Seat,
     meeting: Meeting,
@@ -49,17 +65,19 @@ def variables(
     given: Mapping[str, str],
     gpus: Sequence[Gpu] = (),
     isolated: bool = False,
+    interface: str = "",
 ) -> dict[str, str]:
     """The environment of one rank. ``given``: what is set already; wishes in it stay.
 
     ``gpus``: those of this node's ranks, an equal share for each; the ranks see all of them, and
     ``LOCAL_RANK`` is the first of its own, unless they are ``isolated``. None: no CUDA at all.
+    ``interface``: the network by which ranks on other machines reach this one.
     """
     return {
         **_torch(seat, meeting),
         "TF_CONFIG": _tensorflow(seat, meeting),
         **_cuda(seat, gpus, isolated),
-        **_machine(seat, meeting, given),
+        **_machine(seat, meeting, given, interface),
     }
 
 
@@ -101,11 +119,14 @@ def _cuda(seat: Seat, gpus: Sequence[Gpu], isolated: bool) -> dict[str, str]:
     return {VISIBLE: ",".join(names), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def _machine(seat: Seat, meeting: Meeting, given: Mapping[str, str]) -> dict[str, str]:
+def _machine(
+    seat: Seat, meeting: Meeting, given: Mapping[str, str], interface: str
+) -> dict[str, str]:
     """On one machine ranks meet on its loopback, whatever its name resolves to."""
     chosen = {}
-    if meeting.host == "127.0.0.1":
-        chosen = {name: _LOOPBACK for name in _INTERFACES if name not in given}
+    network = _LOOPBACK if meeting.host == "127.0.0.1" else interface
+    if network:
+        chosen = {name: network for name in _INTERFACES if name not in given}
     for name in _THREADS:
         share = given.get(name, "")
         chosen[name] = str(max(1, int(share) // seat.beside)) if share.isdigit() else "1"

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -30,19 +30,30 @@ from clew.base.gpus import Gpu, gpus
 from clew.base.ids import new_id
 from clew.base.ranks import Ranks
 from clew.compute.call import CallContext, CallError, Message
+from clew.compute.elsewhere import translated
 from clew.compute.family import MARK, end_group, end_marked
 from clew.compute.frames import NOTHING, Answer, Done, Ready, Run, Said, decode, encode_or_refuse
 from clew.compute.gpus import lease
 from clew.compute.ports import Reservation
 from clew.compute.rank import HOME, TOKEN
-from clew.compute.rank_links import Door, Guest, Link
-from clew.compute.rank_variables import Meeting, Seat, variables
+from clew.compute.rank_links import Door, Guest, Hello, Link, Place
+from clew.compute.rank_variables import Meeting, Seat, seats, variables
 from clew.compute.running import Told, find_entry
 from clew.compute.slots import GRANTED
+from clew.compute.spreading import (
+    STARTER,
+    cluster_here,
+    environment_of_starter,
+    serve_store,
+    travel_of,
+)
+from clew.store import Store
 
 GRACE_S = 5.0
 """A rank that raises may do so because another has died: so long is waited to see that."""
 FAREWELL_S = 1.0
+CLUSTER_FAREWELL_S = 20.0
+"""So long Ray Train may take to give its workers back, before it is ended."""
 START_S = 120.0
 """mpirun must have brought all ranks within this."""
 
@@ -81,7 +92,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of :func:`run_group`.
 
     ``entry`` is what each rank runs, ``conductor`` what makes a :class:`Conductor` of ``payload``
-    and the call's context; both are ``package.module:name``.
+    and the call's context; both are ``package.module:name``. For ranks on several machines: the
+    address of the ``store`` in their payloads, the ``environment`` of the call, and what of the
+    cluster they take together.
     """
 
     ranks: Ranks
@@ -91,6 +104,10 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     conductor: str
     snapshot_dir: str
     payload: dict[str, Any]
+    store: str = ""
+    environment: dict[str, str] = {}
+    resources: dict[str, float] = {}
+    placement: dict[str, str] = {}
     attempt: int = 0
     grace_s: float = GRACE_S
 
@@ -121,7 +138,7 @@ class Group:
         self._things = ExitStack()
         self._selector = self._things.enter_context(selectors.DefaultSelector())
         self._links: dict[int, Link] = {}
-        self._hosts: dict[int, str] = {}
+        self._places: dict[int, Place] = {}
         self._starter: subprocess.Popen[bytes] | None = None
         self._door: Door | None = None
         self._until = 0.0
@@ -160,6 +177,9 @@ class Group:
 
     def _start(self) -> None:
         launcher = self._orders.ranks.launcher
+        if launcher == "ray":
+            self._start_on_cluster()
+            return
         self._own = self._gpus()
         self._until = time.monotonic() + START_S
         if launcher == "mpi":
@@ -199,11 +219,45 @@ class Group:
             os.close(write)
         self._take(Link(rank, ours, read, process))
 
+    def _start_on_cluster(self) -> None:
+        """Have Ray Train start the ranks on its nodes, from where they come in at our door."""
+        orders = self._orders
+        relay = Store.attach(orders.store).relay() if orders.store else None
+        if relay is not None:
+            self._things.callback(relay.end)
+        door = self._open_door(
+            cluster_here()[1],
+            None if relay is None else lambda connection: serve_store(connection, relay.answer),
+        )
+        travel = travel_of(
+            size=orders.size,
+            resources=orders.resources,
+            placement=orders.placement,
+            snapshot_dir=orders.snapshot_dir,
+            store=orders.store,
+            name=f"clew-{self._context.call_id}",
+            home=f"{cluster_here()[1]}:{door.port}",
+            token=door.token,
+        )
+        self._starter = subprocess.Popen(
+            STARTER,
+            stdin=subprocess.PIPE,
+            env={**environment_of_starter(), MARK: self._mark},
+            start_new_session=True,
+        )
+        assert self._starter.stdin is not None
+        with suppress(BrokenPipeError), self._starter.stdin as told:  # else its status says so
+            told.write(msgspec.msgpack.encode(travel))
+
+    def _open_door(self, host: str, errand: Callable[[socket.socket], None] | None = None) -> Door:
+        self._door = Door(host, self._come, errand)
+        self._selector.register(self._door, selectors.EVENT_READ, self._at_the_door)
+        return self._door
+
     def _start_by(self, command: list[str], host: str = "127.0.0.1") -> None:
         """Have another program start the ranks, which come in at our door."""
-        self._door = Door(host, self._come)
-        self._selector.register(self._door, selectors.EVENT_READ, self._at_the_door)
-        home = {HOME: f"{host}:{self._door.port}", TOKEN: self._door.token}
+        door = self._open_door(host)
+        home = {HOME: f"{host}:{door.port}", TOKEN: door.token}
         self._starter = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -225,12 +279,13 @@ class Group:
             act = partial(self._spoken, guest)
             self._selector.register(guest.connection, selectors.EVENT_READ, act)
 
-    def _come(self, rank: int, connection: socket.socket, output: int, host: str) -> None:
+    def _come(self, hello: Hello, connection: socket.socket, output: int) -> None:
+        rank = hello.rank
         link = Link(rank, connection, output)
         if rank in self._links or not 0 <= rank < self._orders.size:
             link.close()
             return
-        self._hosts[rank] = host
+        self._places[rank] = hello.place
         self._take(link)
         if len(self._links) == self._orders.size:
             self._seat_all()
@@ -243,6 +298,9 @@ class Group:
     def _seat_all(self) -> None:
         """All are there: tell them where they meet and what to do."""
         orders = self._orders
+        if orders.ranks.launcher == "ray":
+            self._seat_on_cluster()
+            return
         ports = [self._things.enter_context(closing(Reservation())) for _ in range(orders.size + 1)]
         meeting = Meeting(
             run_id=self._context.call_id,
@@ -258,6 +316,26 @@ class Group:
             )
             self._tell(link, self._run_frame(rank, found))
 
+    def _seat_on_cluster(self) -> None:
+        orders, places = self._orders, [self._places[n] for n in range(self._orders.size)]
+        meeting = Meeting(
+            run_id=self._context.call_id,
+            attempt=orders.attempt,
+            host=places[0].address,
+            port=places[0].ports[0],
+            addresses=tuple(f"{one.address}:{one.ports[1]}" for one in places),
+        )
+        for seat in seats([place.node for place in places]):
+            place = places[seat.rank]
+            beside = [one for one in places if one.node == place.node]
+            found = variables(
+                seat, meeting, given=os.environ, gpus=[gpu for one in beside for gpu in one.gpus],
+                isolated=orders.ranks.isolated, interface=place.interface,
+            )  # fmt: skip
+            names = {orders.store: place.store} if place.store else {}
+            frame = self._run_frame(seat.rank, {**orders.environment, **found}, names)
+            self._tell(self._links[seat.rank], frame)
+
     def _gpus(self) -> list[Gpu]:
         """Those of this group until it ends; all ranks have some, or none has."""
         if GRANTED in os.environ:
@@ -267,7 +345,10 @@ class Group:
             each = 1 if len(gpus()) >= size else 0
         return self._things.enter_context(closing(lease(size * each))).gpus
 
-    def _run_frame(self, rank: int, environment: dict[str, str]) -> Run:
+    def _run_frame(
+        self, rank: int, environment: dict[str, str], names: Mapping[str, str] = {}
+    ) -> Run:
+        """``names``: what texts of the payload are on the rank's machine."""
         orders = self._orders
         label = f"rank {rank} of {orders.label}"
         payload = self._conductor.payload_of(rank)
@@ -277,7 +358,7 @@ class Group:
             label,
             orders.snapshot_dir,
             environment,
-            encode_or_refuse(payload, "call.payload", f"The payload of {label}"),
+            translated(encode_or_refuse(payload, "call.payload", f"The payload of {label}"), names),
         )
 
     # hearing --------------------------------------------------------------------------------
@@ -358,13 +439,22 @@ class Group:
         """Whether to give up: a rank has raised and none has died, or who starts them has ended."""
         if self._raised is not None and time.monotonic() - self._raised[0] >= self._orders.grace_s:
             self._fail()
-        if self._starter is None or len(self._links) == self._orders.size:
+        if self._starter is None:
             return
         status = self._starter.poll()
+        if len(self._links) == self._orders.size:
+            if status and self._orders.ranks.launcher == "ray" and self._raised is None:
+                self._lost()
+            return
         late = self._orders.ranks.launcher == "mpi" and time.monotonic() > self._until
         if status is None and not late:
             return
         here = len(self._links)
+        if self._orders.ranks.launcher == "ray":
+            message = f"Ray Train ended with {status} when {here} of {self._orders.size} ranks of "
+            message += f"{self._orders.label} were there."
+            hint = 'Its log says why; every node needs pip install "clew[ray]".'
+            raise Told(CallError(kind="died", message=message, code="ranks.died", hint=hint))
         how = f"ended with {status}" if status is not None else f"took more than {START_S:g} s"
         raise Unavailable(
             "ranks.start",
@@ -381,6 +471,13 @@ class Group:
         hint = f"It printed last:\n{tail}" if tail else "It printed nothing before."
         raise Told(CallError(kind="died", message=message, code="ranks.died", hint=hint))
 
+    def _lost(self) -> None:
+        """Ray Train gave up: a node is gone with its ranks, of which nothing may ever be heard."""
+        self._print_all()
+        left = [link for link in self._links.values() if not link.ended]
+        if left:
+            self._died(left[0])
+
     def _fail(self) -> None:
         assert self._raised is not None
         _, rank, error = self._raised
@@ -393,6 +490,8 @@ class Group:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(link.frames)
             link.hang_up()
+        if self._orders.ranks.launcher == "ray":
+            until += CLUSTER_FAREWELL_S
         for process in self._processes():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))

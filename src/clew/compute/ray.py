@@ -34,6 +34,7 @@ from clew.compute.bridge_frames import (
 from clew.compute.demands import Machine
 from clew.compute.frames import HEADER_BYTES, body_bytes
 from clew.compute.lane import HEAR_S, Lane
+from clew.compute.spreading import CLUSTER
 
 LOOK_S = 2.0
 SILENT_S = 4 * HEAR_S
@@ -50,7 +51,9 @@ class OnNode(Lane):
     def __init__(self, greeting: bytes) -> None:
         import ray  # noqa: PLC0415 - an extra, and this class is for Ray's own processes
 
-        super().__init__(greeting, ray.get_runtime_context().get_node_id())
+        here = ray.get_runtime_context()
+        os.environ[CLUSTER] = f"{here.gcs_address} {ray.util.get_node_ip_address()}"
+        super().__init__(greeting, here.get_node_id())
 
 
 class _Actor:

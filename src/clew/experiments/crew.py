@@ -59,15 +59,15 @@ class Berth(Struct, frozen=True, kw_only=True):
     each: int
 
 
-def berth_in(compute: Compute, pool: str, resources: Mapping[str, float]) -> Berth:
-    """The berth of runs that need ``resources``.
+def berth_in(compute: Compute, pool: str, resources: Mapping[str, float], ranks: int = 1) -> Berth:
+    """The berth of runs that need ``resources``, each in so many ``ranks``.
 
     Raises:
         Invalid: ``pool.unknown``.
     """
     gpus = math.ceil(resources.get("GPU", 0))
     one: dict[str, float] = {"GPU": 1.0} if gpus else {}
-    runs = max(1, compute.room(pool, resources))
+    runs = max(1, compute.room(pool, resources, ranks))
     each = gpus or max(1, math.ceil(resources.get("CPU", 1)))
     slots = max(runs * each, compute.room(pool, one))
     return Berth(runs=runs, kind=f"{pool}/{'gpu' if gpus else 'cpu'}", slots=slots, each=each)

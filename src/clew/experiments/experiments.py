@@ -289,7 +289,9 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
 
         Raises Invalid ``ranks.invalid``.
         """
-        return in_ranks(call, ranks, params, holds=self._holds(call.pool))
+        return in_ranks(
+            call, ranks, params, holds=self._holds(call.pool), spreads=self._compute.spreads
+        )
 
     def learned(self, trial: str) -> str:
         """The tree of the last checkpoint or the model of a trial, '' where it kept none.
@@ -337,7 +339,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
         resources = needed(order.ranks, most, order.resources, self._holds(order.pool))
         crew = Crew(
             self._compute,
-            berth_in(self._compute, order.pool, resources),
+            berth_in(self._compute, order.pool, resources, most),
             at_most=order.at_most,
         )
         berth = crew.berth
@@ -350,6 +352,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             seat,
             store=self._store.address,
             holds=self._holds(order.pool),
+            spreads=self._compute.spreads,
             excluded=self.tell_excluded,
             cancelled=cancelled,
             progress=progress,
@@ -360,7 +363,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             seat.leave()
 
     def _holds(self, pool: str) -> Holds:
-        return lambda resources: self._compute.room(pool, resources)
+        return lambda resources, parts: self._compute.room(pool, resources, parts)
 
     def _sampler(self, order: Order, experiment: str | None) -> Sampler:
         """The sampler of a search, with what it is given of an earlier one."""

@@ -26,8 +26,8 @@ _CONDUCTOR = "clew.experiments.ranks:TrialConductor"
 Reply = Callable[[dict[str, object]], None]
 
 
-Holds = Callable[[Mapping[str, float]], int]
-"""How many calls that need this the pool could hold."""
+Holds = Callable[[Mapping[str, float], int], int]
+"""How many calls that need this, in so many parts, the pool could hold."""
 
 
 def in_ranks(
@@ -36,25 +36,33 @@ def in_ranks(
     params: Mapping[str, object],
     *,
     attempt: int = 0,
-    holds: Holds = lambda _: 0,
+    holds: Holds = lambda _resources, _parts: 0,
+    spreads: bool = False,
 ) -> Call:
     """The call of a trial as it is, or as one that several ranks carry out together.
 
-    ``attempt``: how often ranks of the trial have died. Raises Invalid ``ranks.invalid``.
+    ``attempt``: how often ranks of the trial have died. ``spreads``: they may be on several
+    machines of a cluster, if nobody else (mpirun) starts them. Raises Invalid ``ranks.invalid``.
     """
     if ranks is None:
         return call
     size = ranks.of(dict(params))
     resources = needed(ranks, size, call.resources, holds)
     each = int(resources.get("GPU", 0)) // size
+    spread = spreads and size > 1 and ranks.launcher == "processes"
+    ranks = msgspec.structs.replace(ranks, gpus=each, launcher="ray" if spread else ranks.launcher)
     orders = {
-        "ranks": msgspec.to_builtins(msgspec.structs.replace(ranks, gpus=each)),
+        "ranks": msgspec.to_builtins(ranks),
         "size": size,
         "label": call.label,
         "entry": _RANK,
         "conductor": _CONDUCTOR,
         "snapshot_dir": call.snapshot_dir,
         "payload": {**call.payload, "size": size},
+        "store": call.payload["store"],
+        "environment": call.environment,
+        "resources": resources if spread else {},
+        "placement": call.placement if spread else {},
         "attempt": attempt,
     }
     return Call(
@@ -67,9 +75,10 @@ def in_ranks(
         environment=call.environment,
         priority=call.priority,
         program=call.program,
-        resources=resources,
+        resources={"CPU": 0.0} if spread else resources,  # the launcher only listens
         placement=call.placement,
         pool=call.pool,
+        beside=resources if spread else {},
     )
 
 
@@ -84,7 +93,7 @@ def needed(
         return dict(resources)
     each = ranks.gpus
     if each is None:
-        each = 1 if "GPU" not in resources and holds({"GPU": float(size)}) else 0
+        each = 1 if "GPU" not in resources and holds({"GPU": float(size)}, size) else 0
     gpus = {"GPU": float(size * each)} if each else {}
     return {"CPU": float(size), **gpus, **resources}
 

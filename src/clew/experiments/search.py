@@ -79,6 +79,7 @@ class Search:
         *,
         store: str,
         holds: Holds,
+        spreads: bool,
         excluded: Callable[[], None],
         cancelled: Callable[[], bool],
         progress: Callable[[int, int], None],
@@ -93,6 +94,7 @@ class Search:
         """Whether it had something to do with more slots, when it decided last."""
         self._store = store
         self._holds = holds
+        self._spreads = spreads
         self._tell_excluded = excluded
         self._excludes = False
         self._cancelled = cancelled
@@ -528,7 +530,12 @@ class Search:
             priority=order.priority,
         )
         return in_ranks(
-            call, order.ranks, track.values_now(), attempt=track.deaths, holds=self._holds
+            call,
+            order.ranks,
+            track.values_now(),
+            attempt=track.deaths,
+            holds=self._holds,
+            spreads=self._spreads,
         )
 
     # looking --------------------------------------------------------------------------------
