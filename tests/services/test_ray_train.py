@@ -1,10 +1,11 @@
-"""Ranks on two real Ray nodes, started by Ray Train; one of them is killed."""
+"""Ranks on two real Ray nodes, started by Ray Train; one of them is killed, or its node is."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def disturbed(trial, step):
     {trouble}
 
 
-@p.train(rows, target="y", test=clew.holdout(0.2), workers=2, resources={{"CPU": 4}},
-         search=clew.single(metric="loss", max_steps=8, seed=5){policy})
+@p.train(rows, target="y", test=clew.holdout(0.2), workers={workers}, resources={{"CPU": {cpus}}},
+         search=clew.single(metric="loss", max_steps=8, seed=5))
 def model(data: pl.DataFrame, trial: clew.Trial):
     import torch
     import torch.distributed as dist
@@ -67,8 +68,9 @@ def model(data: pl.DataFrame, trial: clew.Trial):
         net.load_state_dict(saved)
     ddp = DistributedDataParallel(net)
     steps = torch.optim.SGD(ddp.parameters(), lr=0.05)
-    x = torch.tensor(data["x"].to_numpy()[trial.rank::2], dtype=torch.float32)[:, None]
-    y = torch.tensor(data["y"].to_numpy()[trial.rank::2], dtype=torch.float32)[:, None]
+    own = slice(trial.rank, None, trial.world_size)
+    x = torch.tensor(data["x"].to_numpy()[own], dtype=torch.float32)[:, None]
+    y = torch.tensor(data["y"].to_numpy()[own], dtype=torch.float32)[:, None]
     print("rank", trial.rank, "on", os.environ["NODE"], os.environ["GROUP_RANK"],
           os.environ["LOCAL_RANK"])
     for step in trial.steps():
@@ -80,13 +82,16 @@ def model(data: pl.DataFrame, trial: clew.Trial):
         steps.step()
         total = loss.detach().clone()
         dist.all_reduce(total)
-        trial.report(step, loss=total.item() / 2)
+        trial.report(step, loss=total.item() / trial.world_size)
         trial.checkpoint(net.state_dict())
     dist.destroy_process_group()
     return Line(net.weight.item())
 """
 DEATH = """if trial.rank == 1 and step == 5 and once("killed"):
         os.kill(os.getpid(), signal.SIGKILL)"""
+STAND = """if os.environ["NODE"] == "doomed" and step == 5 and once("stands"):
+        while True:
+            signal.pause()"""
 ROWS = b"x,y\n" + b"".join(b"%f,%f\n" % (n / 50, 3 * n / 50) for n in range(100))
 
 
@@ -105,10 +110,10 @@ def workspace(home: Path, address: str) -> Iterator[Any]:
         found.close()
 
 
-def train(place: Any, directory: Path, trouble: str = "return", policy: str = "") -> Any:
+def train(place: Any, directory: Path, trouble: str = "return", workers: int = 2) -> Any:
     signs = directory / "signs"
     signs.mkdir(exist_ok=True)
-    text = PIPELINE.format(signs=str(signs), trouble=trouble, policy=policy)
+    text = PIPELINE.format(signs=str(signs), trouble=trouble, workers=workers, cpus=2 * workers)
     place.apply_files({"team.py": text.encode()}, "team.py")
     place.put("team/rows", {"/rows.csv": ROWS})
     place.wait()
@@ -160,3 +165,34 @@ def test_ranks_that_reach_the_store_through_their_launcher_learn_the_same(
     with workspace(tmp_path, f"{ray_cluster.address}?store=relay") as place:
         trial = train(place, tmp_path)
     assert losses(trial) == pytest.approx(calm, abs=1e-6)
+
+
+def test_a_node_that_dies_takes_its_rank_along_and_the_training_goes_on_with_another(
+    ray_cluster: Any, tmp_path: Path
+) -> None:
+    doomed = ray_cluster.add("doomed")
+    sign, over = tmp_path / "signs" / "stands", threading.Event()
+
+    def kill() -> None:
+        while not sign.exists():
+            if over.wait(0.05):
+                return
+        doomed.kill()
+        ray_cluster.add("heir")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with workspace(tmp_path, ray_cluster.address) as place:
+            trial = train(place, tmp_path, STAND, workers=3)
+    finally:
+        over.set()
+        killer.join()
+        for node in [one for one in ray_cluster.nodes if one.name in {"doomed", "heir"}]:
+            ray_cluster.nodes.remove(node)
+            node.stop()
+    assert sign.exists()
+    losses(trial)
+    assert "; on after step " in trial.log
+    said = [line for line in trial.log.splitlines() if " on heir " in line]
+    assert said, trial.log
