@@ -126,7 +126,12 @@ def determined_of(config: Mapping[str, Any]) -> Determined:
         name=_name(config),
         description=str(config.get("description") or ""),
         task=Task(
-            config={**_DEFAULTS, **config, "resources": {**resources, "slots_per_trial": slots}},
+            config={
+                **_DEFAULTS,
+                **config,
+                "resources": {**resources, "slots_per_trial": slots},
+                "searcher": {"smaller_is_better": True, **searcher},
+            },
             fixed=found.fixed,
             labels=found.labels,
             entrypoint=entrypoint,

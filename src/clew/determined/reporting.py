@@ -26,6 +26,7 @@ from clew.experiments import Trial
 
 VALIDATION = "validation"
 UUID = "uuid"
+STEPS = "steps_completed"
 METADATA = "metadata.json"
 """A file of every checkpoint: the harness keeps there what was given with it."""
 
@@ -57,6 +58,8 @@ class Reports:
         self._told: set[str] = set()
         self.wants_on = False
         """Whether the program said that it ends because it was preempted."""
+        self.completed = 0
+        """Steps behind the checkpoint that the run begins with."""
         self.reason = ""
         """Why it said that it ends early."""
 
@@ -165,7 +168,9 @@ class Reports:
         folder = self._trial.restore()
         if folder is None:
             return ""
-        uuid = str(self._trial.restored_meta.get(UUID) or uuid4())
+        meta = self._trial.restored_meta
+        self.completed = int(str(meta.get(STEPS, 0)))
+        uuid = str(meta.get(UUID) or uuid4())
         Path(folder).replace(self._checkpoints / uuid)
         return uuid
 

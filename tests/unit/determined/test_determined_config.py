@@ -229,6 +229,7 @@ def test_the_harness_gets_the_configuration_with_what_determined_would_fill_in()
     assert config["data"] == {"url": "x"}
     assert config["min_checkpoint_period"] == {"batches": 0}
     assert config["resources"]["slots_per_trial"] == 1
+    assert config["searcher"]["smaller_is_better"] is True
 
 
 def test_variables_may_depend_on_the_device():

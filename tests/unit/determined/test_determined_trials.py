@@ -111,6 +111,7 @@ def test_a_trial_that_fails_goes_on_from_its_latest_checkpoint(cluster: Any) -> 
         from speaks import *
         steps = int((PLACE / LATEST / "state").read_text()) if LATEST else 0
         print("begins", steps, LATEST)
+        assert int(os.environ["DET_STEPS_COMPLETED"]) == steps
         for step in range(steps + 1, 5):
             report("validation", step, {"loss": 1 / step})
             if step == 2:
