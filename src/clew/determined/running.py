@@ -198,6 +198,7 @@ class One:
             "PYTHONUNBUFFERED": "1",
             **device,
             "CLEW_DET_INFO": str(self._info),
+            "CLEW_DET_CODE": str(self._project),
             "PATH": os.pathsep.join(path),
             "VIRTUAL_ENV": str(self._programs.parent),
         }

@@ -34,6 +34,11 @@ def _show_files(module: ModuleType) -> None:
             function.__defaults__ = (str(Path(os.environ["CLEW_DET_INFO"], file)),)
 
 
+def _show_code(module: ModuleType) -> None:
+    """Trainers put the code of the trial into their checkpoints."""
+    vars(module)["MANAGED_TRAINING_MODEL_COPY"] = os.environ["CLEW_DET_CODE"]
+
+
 def _do_without_events(module: ModuleType) -> None:
     """Event files need TensorFlow or PyTorch, which every image of Determined has."""
     found = module.get_metric_writer
@@ -48,7 +53,11 @@ def _do_without_events(module: ModuleType) -> None:
     vars(module)["get_metric_writer"] = get_metric_writer
 
 
-_ACTS = {"determined._info": _show_files, "determined.tensorboard": _do_without_events}
+_ACTS = {
+    "determined._info": _show_files,
+    "determined.constants": _show_code,
+    "determined.tensorboard": _do_without_events,
+}
 
 
 class _Finder:
