@@ -1,59 +1,68 @@
 """Logging over HTTP as training does it: hot calls of MLflow against stock `mlflow server`.
 
 Both on SQLite, both as they start without options; each request has a step of its own, so that each
-makes a row. The servers run one at a time, in turn, and answer both calls while they run: a start
-takes longer than a measurement. The client is raw asyncio streams in a process of its own (load
-that MLflow's client cannot make: it spends milliseconds on a call).
+makes a row. Both run all the while, since a start takes longer than a measurement, and are asked in
+turn. The client is raw asyncio streams in a process of its own (load that MLflow's client cannot
+make: it spends milliseconds on a call). Stock MLflow starts four workers:
+it is asked with one too.
 """
 
 import contextlib
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
-from measure import Row, more_is_better
+from measure import Row, more_is_better, paired
 
 from rows.predict import CLEW, _free_port, _get, _process, _until
 
 ROUNDS = 3
-SECONDS = 4.0
-WARM_S = 1.0
-CONNECTIONS = 16
-BARS = {"log-metric": 8, "log-batch": 1}
-"""How many times the requests of stock MLflow are asked of each call."""
+SECONDS = 2.0
+WARM_S = 0.5
+BARS = {
+    "mlflow_log_metric": ("log-metric", 16, 8),
+    "mlflow_log_metric_alone": ("log-metric", 1, 1),
+    "mlflow_log_batch": ("log-batch", 16, 1),
+}
+"""The call of each row, over how many connections, and how many times stock MLflow is asked."""
 CLIENT = Path(__file__).parents[1] / "mlflow_load.py"
-STOCK = Path(sys.executable).parent / "mlflow"
+MLFLOW = Path(sys.executable).parent / "mlflow"
+STOCK = "mlflow server"
+PEERS = {STOCK: (), "mlflow server --workers 1": ("--workers", "1")}
 
 
 def measure_rows() -> list[Row]:
-    figures = defaultdict(list)
-    with tempfile.TemporaryDirectory() as name:
-        for _ in range(ROUNDS):
-            for start in (_clew, _stock):
-                with start(Path(name)) as url:
-                    for call in BARS:
-                        figures[start, call].append(_throughput(url, call))
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = [stack.enter_context(_clew(place))]
+        urls += [stack.enter_context(_stock(place, *options)) for options in PEERS.values()]
+        return [row for name in BARS for row in _rows(name, urls)]
+
+
+def _rows(name: str, urls: list[str]) -> list[Row]:
+    call, connections, least = BARS[name]
+    asks = [partial(_throughput, url, call, connections) for url in urls]
+    ours, *theirs = paired(ROUNDS, *asks)
     return [
         more_is_better(
-            f"mlflow_{call.replace('-', '_')}",
-            statistics.median(figures[_clew, call]),
+            name,
+            ours,
             "req/s",
-            "mlflow server",
-            statistics.median(figures[_stock, call]),
+            peer,
+            found,
             rounds=ROUNDS,
-            bar=f"at least {least} times",
-            holds=lambda _, ratio, least=least: ratio >= least,
+            bar=f"at least {least if peer == STOCK else 1} times",
+            holds=lambda _, ratio, least=least if peer == STOCK else 1: ratio >= least,
         )
-        for call, least in BARS.items()
+        for peer, found in zip(PEERS, theirs, strict=True)
     ]
 
 
-def _throughput(url: str, call: str) -> float:
-    command = [sys.executable, CLIENT, url, call, str(CONNECTIONS)]
+def _throughput(url: str, call: str, connections: int) -> float:
+    command = [sys.executable, CLIENT, url, call, str(connections)]
     subprocess.run([*command, str(WARM_S)], check=True, stdout=subprocess.DEVNULL)
     done = subprocess.run([*command, str(SECONDS)], check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
@@ -62,9 +71,8 @@ def _throughput(url: str, call: str) -> float:
 @contextlib.contextmanager
 def _clew(place: Path):
     home = place / "clew"
-    if not home.exists():
-        home.mkdir()
-        subprocess.run([CLEW, "init", "--bare"], cwd=home, check=True, stdout=subprocess.DEVNULL)
+    home.mkdir()
+    subprocess.run([CLEW, "init", "--bare"], cwd=home, check=True, stdout=subprocess.DEVNULL)
     note = home / ".clew" / "server.json"
     with _process([CLEW, "server", "--port", "0", "--serving-port", "0"], home):
         url = _until(lambda: json.loads(note.read_text())["url"])
@@ -73,11 +81,12 @@ def _clew(place: Path):
 
 
 @contextlib.contextmanager
-def _stock(place: Path):
-    home, port = place / "stock", _free_port()
-    home.mkdir(exist_ok=True)
+def _stock(place: Path, *options: str):
+    home, port = place / "-".join(["stock", *options]), _free_port()
+    home.mkdir()
     store = f"sqlite:///{home / 'mlflow.db'}"
-    with _process([STOCK, "server", "--port", port, "--backend-store-uri", store], home):
+    command = [MLFLOW, "server", "--port", port, "--backend-store-uri", store, *options]
+    with _process(command, home):
         url = f"http://127.0.0.1:{port}"
         _until(lambda: _get(_list(url)))
         yield url
