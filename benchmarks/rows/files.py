@@ -86,6 +86,7 @@ def _many(place: Path) -> list[Row]:
         shutil.rmtree(target)
         return spent
 
+    _warm(source)
     again()
     (again_s,) = paired(AGAIN, again)
     get_s, cp2_s = paired(ROUNDS, get, copy)
@@ -110,7 +111,10 @@ def _many(place: Path) -> list[Row]:
 
 
 def _warm(directory: Path) -> None:
-    """Read what a command will read: the system forgets cached files between the rounds."""
+    """What rounds before have written is on the disk, and what a command will read is in memory:
+    the system forgets cached files between the rounds.
+    """
+    os.sync()
     for file in directory.rglob("*"):
         if file.is_file():
             file.read_bytes()
