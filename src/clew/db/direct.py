@@ -345,7 +345,7 @@ class Direct:
             raw.commit()
 
     def _roll_back(self, connection: Connection, raw: Raw) -> None:
-        if connection.in_transaction():
+        if connection.get_transaction() is not None:  # also one whose commit has failed
             connection.rollback()
         if raw.in_transaction:
             raw.rollback()

@@ -94,13 +94,17 @@ class Engine:
 
     def run_until_idle(self, done: Callable[[], bool], stop: threading.Event) -> None:
         """Work until ``done`` says so and nothing is left to do at once."""
+        looked = False  # rooms that look now and then have had a turn since anything was done
         while not stop.is_set():
             seen = self._rooms.db.events.last()
             if self.round(whole=True):
+                looked = False
                 continue
-            if done() and not self._slow_turns() and not self._acting.busy:
-                self._acting.close()
-                return
+            if done():  # a question that such a turn has begun is awaited; the next one is not
+                looked = (looked and not self._acting.busy) or not self._slow_turns()
+                if looked and not self._acting.busy:
+                    self._acting.close()
+                    return
             self._rooms.db.events.wait(seen, IDLE_WAIT_S)
 
     def close(self) -> None:

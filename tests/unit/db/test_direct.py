@@ -122,6 +122,24 @@ def test_a_broken_rule_is_the_same_error_each_time_and_undoes_the_whole_transact
         assert names(db) == []
 
 
+def test_a_commit_that_fails_leaves_nothing_behind_for_the_next_transaction(db):
+    with db.begin() as tx:
+        tx.execute(sa.text("create table parents (id integer primary key)"))
+        tx.execute(
+            sa.text(
+                "create table children (parent integer references parents (id) "
+                "deferrable initially deferred)"
+            )
+        )
+    for _ in range(3):
+        with pytest.raises(sa.exc.IntegrityError), db.begin() as tx:  # SQLAlchemy's way
+            tx.execute(sa.text("insert into children values (7)"))
+        with db.begin() as tx:
+            assert tx.execute(sa.text("select count(*) from children")).scalar() == 0
+            tx.execute(ADD, row(f"n{len(names(db))}"))
+    assert len(names(db)) == 3
+
+
 def test_statements_of_both_ways_are_one_transaction(db):
     def both(*, fails):
         with db.begin() as tx:
