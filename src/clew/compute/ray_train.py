@@ -47,7 +47,7 @@ def main() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray  # noqa: PLC0415 - an extra, and slow to import
     from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - as above
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # noqa: PLC0415
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # noqa: PLC0415 - ditto
 
     logging.getLogger("ray").setLevel(logging.WARNING)
     ray.init(

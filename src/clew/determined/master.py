@@ -209,7 +209,7 @@ def _trial(master: Master, asked: Asked) -> Any:
 
 
 @_route("GET", "/api/v1/experiments/{experiment}/searcher/best_searcher_validation_metric")
-def _best(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _best(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     best, _ = master.hears.validated()
     if best is None:
         raise Missing("There is no validation yet.")
@@ -224,7 +224,7 @@ def _set_metadata(master: Master, asked: Asked) -> Any:
 
 
 @_route("GET", "/api/v1/runs/{run}/metadata")
-def _metadata(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _metadata(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     return {"metadata": master.notes}
 
 
@@ -269,19 +269,19 @@ def _preemption(master: Master, asked: Asked) -> Any:
 
 
 @_route("POST", "/api/v1/allocations/{allocation}/signals/ack_preemption")
-def _acknowledge(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _acknowledge(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     master.hears.acknowledged()
 
 
 @_route("GET", "/api/v1/allocations/{allocation}/resources/{resources}/rendezvous")
-def rendezvous(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def rendezvous(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     """Where the containers of a trial meet: there is one, this machine."""
     return {"rendezvousInfo": dict(master.about)}
 
 
 @_route("POST", "/api/v1/allocations/{allocation}/acceleratorData")
 @_route("POST", "/api/v1/trial-source-info")
-def _taken(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _taken(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     return {}
 
 
@@ -301,12 +301,12 @@ def _alert(master: Master, asked: Asked) -> Any:
 
 
 @_route("GET", "/api/v1/me")
-def _me(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _me(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     return {"user": {"id": 1, "username": "clew", "admin": False, "active": True}}
 
 
 @_route("GET", "/api/v1/master")
-def _about(master: Master, asked: Asked) -> Any:  # noqa: ARG001
+def _about(master: Master, asked: Asked) -> Any:  # noqa: ARG001 - a route
     return {"version": "0.38.1", "clusterId": "clew", "clusterName": "clew", "masterId": "clew"}
 
 
