@@ -17,6 +17,7 @@ import typer
 
 from clew.base.errors import ClewError, Invalid, Unavailable
 from clew.cli.frame import EXIT_CODES, report_error
+from clew.cli.helping import Sections
 
 DAILY = "Every day"
 DATA = "Data"
@@ -115,7 +116,8 @@ def tree(words: Sequence[str] | None = None) -> typer.Typer:
         help="Follow the thread: data → pipeline → model → endpoint → prediction, and back.",
         callback=_all,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        cls=Sections,
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=True,
         context_settings={"help_option_names": ["-h", "--help"]},

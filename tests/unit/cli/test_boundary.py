@@ -100,12 +100,18 @@ def test_a_workspace_loads_no_library_of_tables_before_somebody_asks_for_rows():
     assert heavy.isdisjoint(ended.stdout.split())
 
 
+PANELS = (cli.DAILY, cli.DATA, cli.WORK, cli.MODELS)
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_the_first_help_tells_each_command_as_the_whole_tree_does(words):
-    told = CliRunner().invoke(cli.tree(words), words).stdout
-    whole = CliRunner().invoke(cli.tree(), words).stdout
+    told = CliRunner().invoke(cli.tree(words), words).output
+    whole = CliRunner().invoke(cli.tree(), words).output
     assert told == whole
     assert set(cli.COMMANDS) <= set(told.split())
+    assert [line for line in told.splitlines() if line in {f"{panel}:" for panel in PANELS}] == [
+        f"{panel}:" for panel in PANELS
+    ]
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
