@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import delete, select, update
 
 from clew.base.clock import now, to_us
 from clew.db import Tx
 from clew.serving import tables
-from clew.serving.stats import Counts
+from clew.serving.stats import Counts, Work
 
 ALIVE_S = 15.0
 BEAT_S = 3.0
@@ -44,6 +47,7 @@ def register(tx: Tx, process: str, url: str) -> None:
             "url": url,
             "started_us": now_us(),
             "beat_us": now_us(),
+            "gauges": {},
         },
     )
 
@@ -62,10 +66,22 @@ def _forget(tx: Tx, process: str) -> None:
     tx.execute(delete(loads).where(loads.c.process == process, loads.c.error != LOADING))
 
 
-def beat(tx: Tx, process: str) -> None:
-    """A process is alive."""
+def beat(tx: Tx, process: str, gauges: Mapping[str, float] | None = None) -> None:
+    """A process is alive, and has this now."""
     table = tables.serving_processes
-    tx.execute(update(table).where(table.c.id == process).values(beat_us=now_us()))
+    values = {"beat_us": now_us(), **({} if gauges is None else {"gauges": dict(gauges)})}
+    tx.execute(update(table).where(table.c.id == process).values(values))
+
+
+def gauges(tx: Tx, but: str) -> list[dict[str, float]]:
+    """What each process that is alive last told that it has, without one of them."""
+    return [row.gauges for row in alive(tx) if row.id != but]
+
+
+def unloaded(tx: Tx, revision: str, process: str) -> None:
+    """A process has a revision no more."""
+    table = tables.revision_loads
+    tx.execute(delete(table).where(table.c.revision == revision, table.c.process == process))
 
 
 def alive(tx: Tx) -> list[Any]:
@@ -110,6 +126,14 @@ def loads(tx: Tx, revision: str) -> dict[str, str]:
     return {row.process: row.error for row in tx.execute(query)}
 
 
+def held(tx: Tx) -> dict[str, int]:
+    """Revision → how many processes that are alive have it in memory."""
+    table = tables.revision_loads
+    alive_ids = {row.id for row in alive(tx)}
+    rows = tx.execute(select(table).where(table.c.error == ""))
+    return dict(Counter(row.revision for row in rows if row.process in alive_ids))
+
+
 def deaths(tx: Tx, revision: str) -> int:
     """How many processes died while they loaded a revision, since it was last in memory."""
     table = tables.revision_loads
@@ -130,9 +154,9 @@ def add_counts(tx: Tx, process: str, counts: Mapping[tuple[str, str], Counts]) -
         total = totals(tx, revision) + more
         tx.upsert(
             tables.revision_totals,
-            [{**row, **_row_of(total)}],
+            [{**row, **_row_of(total), "work": msgspec.to_builtins(total.work, str_keys=True)}],
             key=["revision"],
-            refresh=tables.COUNTS,
+            refresh=[*tables.COUNTS, "work"],
         )
 
 
@@ -146,13 +170,13 @@ def totals(tx: Tx, revision: str) -> Counts:
     """All that a revision ever answered."""
     table = tables.revision_totals
     row = tx.execute(select(table).where(table.c.revision == revision)).first()
-    return _counts_of(row) if row else Counts()
+    return _total_of(row) if row else Counts()
 
 
 def all_totals(tx: Tx) -> dict[tuple[str, str], Counts]:
     """All that was ever answered, by (endpoint, revision)."""
     rows = tx.execute(select(tables.revision_totals))
-    return {(row.endpoint, row.revision): _counts_of(row) for row in rows}
+    return {(row.endpoint, row.revision): _total_of(row) for row in rows}
 
 
 def since(tx: Tx, revision: str, at_us: int) -> Counts:
@@ -163,6 +187,10 @@ def since(tx: Tx, revision: str, at_us: int) -> Counts:
 
 def _row_of(counts: Counts) -> dict[str, Any]:
     return {name: getattr(counts, name) for name in tables.COUNTS}
+
+
+def _total_of(row: Any) -> Counts:
+    return replace(_counts_of(row), work=msgspec.convert(row.work, Work, str_keys=True))
 
 
 def _counts_of(row: Any) -> Counts:

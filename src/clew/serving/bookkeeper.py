@@ -23,7 +23,7 @@ _log = logging.getLogger("clew.serving")
 
 
 class Bookkeeper:
-    """Writes the counts of one serving process. ``totals``: those of all, as last read."""
+    """Writes the counts of one serving process. ``gauges``: what it has now. Thread-safe."""
 
     def __init__(
         self,
@@ -32,14 +32,15 @@ class Bookkeeper:
         *,
         process: str,
         url: str,
-        loaded: Callable[[], Sequence[Runtime]],
+        seen: Callable[[], Sequence[Runtime]],
+        gauges: Callable[[], dict[str, float]],
     ) -> None:
         self._db, self._rollouts, self._process, self._url = db, rollouts, process, url
-        self._loaded = loaded
+        self._seen, self._gauges = seen, gauges
+        self._lock = threading.Lock()
         self._written: dict[Runtime, Counts] = {}
         self._beat_s = 0.0
         self._prune_s = time.monotonic()
-        self.totals: dict[tuple[str, str], Counts] = {}
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
 
@@ -54,17 +55,26 @@ class Bookkeeper:
         """Write what is left and tell that this process serves no more."""
         self._closed.set()
         self._thread.join()
-        self._write()
+        self.write()
         with self._db.begin() as tx:
             accounts.leave(tx, self._process)
 
     def _run(self) -> None:
         while not self._closed.wait(INTERVAL_S):
             try:
-                self._write()
+                self.write()
                 self._rollouts.tick()
             except ClewError as error:
                 _log.error("the counts cannot be written: %s", error)
+
+    def write(self) -> None:
+        """Write what was answered until now, so that whoever reads the rows sees it.
+
+        Raises:
+            Unavailable: the rows cannot be written; what was answered is kept for the next time.
+        """
+        with self._lock:
+            self._write()
 
     def _write(self) -> None:
         news = self._news()
@@ -72,31 +82,29 @@ class Bookkeeper:
         if not news and now_s - self._beat_s < accounts.BEAT_S:
             return
         with self._db.begin() as tx:
-            accounts.beat(tx, self._process)
+            accounts.beat(tx, self._process, self._gauges())
             accounts.add_counts(tx, self._process, self._sums(news))
             if now_s - self._prune_s > _PRUNE_S:
                 accounts.prune(tx)
                 self._prune_s = now_s
-            self.totals = accounts.all_totals(tx)
         self._beat_s = now_s
         self._written.update(news)
 
     def _news(self) -> dict[Runtime, Counts]:
         """Runtimes that have answered since the last time, with their counts so far."""
-        loaded = set(self._loaded())
-        for runtime in [each for each in self._written if each not in loaded]:
-            if not runtime.waiting and runtime.account.requests == self._written[runtime].requests:
+        seen = set(self._seen())
+        for runtime in seen:
+            self._written.setdefault(runtime, Counts())
+        for runtime in self._written.keys() - seen:
+            if not runtime.waiting and runtime.account.snapshot() == self._written[runtime]:
                 del self._written[runtime]
-        counts = {runtime: runtime.account.snapshot() for runtime in loaded | self._written.keys()}
-        return {
-            runtime: now
-            for runtime, now in counts.items()
-            if now.requests != self._written.get(runtime, Counts()).requests
-        }
+        counts = {runtime: runtime.account.snapshot() for runtime in self._written}
+        return {runtime: now for runtime, now in counts.items() if now != self._written[runtime]}
 
     def _sums(self, news: dict[Runtime, Counts]) -> dict[tuple[str, str], Counts]:
-        return {
-            (runtime.identity.endpoint, runtime.identity.revision): now
-            - self._written.get(runtime, Counts())
-            for runtime, now in news.items()
-        }
+        """What is new, by endpoint and revision (which may have been unloaded and loaded again)."""
+        sums: dict[tuple[str, str], Counts] = {}
+        for runtime, now in news.items():
+            key = runtime.identity.endpoint, runtime.identity.revision
+            sums[key] = sums.get(key, Counts()) + (now - self._written[runtime])
+        return sums

@@ -6,9 +6,11 @@ expected.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -20,8 +22,10 @@ from clew.serving.tensors import (
     DATATYPES,
     FLOATS,
     INTEGERS,
+    NUMPY,
     Array,
     InputError,
+    element,
     from_raw,
     of_arrow,
 )
@@ -69,6 +73,8 @@ class Tensor(Struct, frozen=True):
 
 
 def _flatten(tensor: Tensor) -> list[object]:
+    if tensor.datatype == "BF16":
+        raise InputError(f"Input {tensor.name!r}: BF16 has no form in JSON; send raw bytes.")
     data = tensor.data
     if not isinstance(data, list):
         raise InputError(f"Input {tensor.name!r}: data must be a list.")
@@ -273,6 +279,8 @@ class ColumnsContract:
     def instances(self, rows: list[object]) -> tuple[Values, int]:
         """Checked columns from v1 instances: an object, or a list in order, for each row."""
         names = [rule.name for rule in self.rules]
+        if len(names) == 1 and all(_bare(row) for row in rows):
+            return self.table(rows)
         for row in rows:
             if isinstance(row, dict):
                 if row.keys() != self.names:
@@ -287,9 +295,38 @@ class ColumnsContract:
         ]
         columns = zip(*table, strict=True)
         return {
-            rule.name: rule.check(list(column))
+            rule.name: rule.check(_decoded(list(column)))
             for rule, column in zip(self.rules, columns, strict=True)
         }, len(rows)
+
+    def table(self, inputs: object) -> tuple[Values, int]:
+        """Checked columns from v1 inputs: a list for each name, or of the only column."""
+        if not isinstance(inputs, dict):
+            if len(self.rules) > 1:
+                raise InputError(
+                    f"'inputs' must be an object with {_list(rule.name for rule in self.rules)}."
+                )
+            inputs = {self.rules[0].name: inputs}
+        self._check_names(inputs)
+        columns = {name: _column(name, values) for name, values in inputs.items()}
+        lengths = {len(values) for values in columns.values()}
+        if lengths == {0} or len(lengths) > 1:
+            raise InputError("Each of the 'inputs' needs the same number of rows, at least one.")
+        return {rule.name: rule.check(columns[rule.name]) for rule in self.rules}, lengths.pop()
+
+    def whole(self, raw: memoryview) -> Tensor:
+        """The only tensor that a model takes, from its bytes alone (text: one element)."""
+        if len(self.rules) > 1:
+            if self.matrix is not None:
+                return self.matrix.whole(raw)
+            raise InputError(
+                "Raw bytes alone are for a model with one input; this one takes "
+                f"{_list(rule.name for rule in self.rules)}."
+            )
+        rule = self.rules[0]
+        if rule.datatype == "BYTES":
+            return Tensor(rule.name, "BYTES", (1,), None, memoryview(element(bytes(raw))))
+        return _whole(rule.name, rule.datatype, raw, ())
 
     def stack(self, parts: Sequence[Values]) -> Values:
         """Several requests' columns as one; as a matrix where all of them are."""
@@ -393,6 +430,18 @@ class MatrixContract:
         tensor = Tensor("instances", self.datatype, shape, rows, None)
         return self._matrix(tensor.flat(), shape, "instances"), len(rows)
 
+    def table(self, inputs: object) -> tuple[Values, int]:
+        """The checked matrix from v1 inputs: a list of rows, also under a name."""
+        if isinstance(inputs, dict) and len(inputs) == 1:
+            (inputs,) = inputs.values()
+        if not isinstance(inputs, list) or not inputs:
+            raise InputError(f"'inputs' must be a list of rows: {self}.")
+        return self.instances(inputs)
+
+    def whole(self, raw: memoryview) -> Tensor:
+        """The matrix from its bytes alone."""
+        return _whole(self.name, self.datatype, raw, (self.width,))
+
     def stack(self, parts: Sequence[Values]) -> Values:
         """Several requests' rows as one matrix."""
         return parts[0] if len(parts) == 1 else np.concatenate(cast(Sequence[Array], parts))
@@ -420,6 +469,45 @@ Contract = ColumnsContract | MatrixContract
 def contract_of(signature: Signature) -> Contract:
     """The contract of a signature."""
     return MatrixContract(signature) if signature.frame == "numpy" else ColumnsContract(signature)
+
+
+def _bare(row: object) -> bool:
+    """Whether an instance is a value by itself."""
+    return row.keys() == {"b64"} if isinstance(row, dict) else not isinstance(row, list)
+
+
+def _column(name: str, values: object) -> list[object]:
+    """The values of a v1 column: a list, or one of lists with one value each."""
+    if not isinstance(values, list):
+        raise InputError(f"Input {name!r} must be a list with a value for each row.")
+    if values and all(isinstance(value, list) and len(value) == 1 for value in values):
+        values = [cast(list[object], value)[0] for value in values]
+    return _decoded(values)
+
+
+def _decoded(values: list[object]) -> list[object]:
+    """Values of v1, where text may be written as ``{"b64": "…"}``."""
+    if dict not in set(map(type, values)):
+        return values
+    return [_from_b64(value) if isinstance(value, dict) else value for value in values]
+
+
+def _from_b64(value: dict[str, object]) -> object:
+    try:
+        return b64decode(str(value["b64"]), validate=True).decode() if len(value) == 1 else value
+    except KeyError:
+        return value
+    except ValueError:
+        raise InputError("A value in base64 is not UTF-8 text in base64.") from None
+
+
+def _whole(name: str, datatype: str, raw: memoryview, tail: tuple[int, ...]) -> Tensor:
+    size = np.dtype(NUMPY[datatype]).itemsize * prod(tail)
+    if len(raw) == 0 or len(raw) % size:
+        raise InputError(
+            f"Input {name!r}: a row of {datatype} is {size} bytes, but the body has {len(raw)}."
+        )
+    return Tensor(name, datatype, (len(raw) // size, *tail), None, raw)
 
 
 def _matrix_of(signature: Signature) -> MatrixContract | None:

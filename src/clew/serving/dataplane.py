@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 from msgspec import Struct
 
-from clew.base.errors import Invalid
+from clew.base.errors import ClewError, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol
 from clew.serving.contract import Values
-from clew.serving.protocol import V1, V2, Outputs, Wire
+from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
 from clew.serving.router import Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
 from clew.serving.spool import Record, Spool, frame
@@ -88,6 +88,7 @@ class Route(Struct, dict=True):
     arms: Sequence[tuple[Runtime, int]]
     log: bool = True
     max_queue: int = 1024
+    unloaded: bool = False
 
     def __post_init__(self) -> None:
         self.router = Router(self.arms)
@@ -117,7 +118,6 @@ class DataPlane:
     ) -> None:
         self.routes: Mapping[str, Route] = {}
         self.log_failures = 0
-        self.overloads = 0
         self.in_flight = 0
         self._loop = loop
         self._spool = spool
@@ -157,9 +157,9 @@ class DataPlane:
                 self._schedule()
                 return
         if runtime is None:
-            call.reply(_not_there(route, call.version))
+            call.reply(not_there(route, call.version))
         elif runtime.waiting >= route.max_queue:
-            self.overloads += 1
+            runtime.account.overloads += 1
             call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
         else:
             self._accept(call, runtime)
@@ -218,20 +218,32 @@ class DataPlane:
 
     def _answer(self, runtime: Runtime, outcomes: _Outcomes, cost_s: float) -> None:
         runtime.cost_s += (cost_s - runtime.cost_s) * 0.2
-        for calls, outputs in outcomes:
+        account = runtime.account
+        for calls, outputs, begun_s, ready_s, ended_s in outcomes:
             runtime.waiting -= len(calls)
             self.in_flight -= len(calls)
             if isinstance(outputs, Exception):
                 for call in calls:
                     self._fail(call, runtime, outputs)
                 continue
+            answering_s = time.perf_counter()
             at, nan = 0, has_nan(outputs)
             for call in calls:
                 stop = at + call.rows
                 if nan and nan_rows(outputs, at, stop):
-                    runtime.account.nans += 1
+                    account.nans += 1
                 self._succeed(call, runtime, outputs, at, stop)
                 at = stop
+            took = account.execute(
+                len(calls),
+                at,
+                len(calls) * begun_s - sum([call.begun_s for call in calls]),
+                ready_s - begun_s,
+                ended_s - ready_s,
+            )
+            output_s = time.perf_counter() - answering_s
+            took[3] += output_s
+            account.output_s += len(calls) * output_s
 
     def _succeed(self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int) -> None:
         prediction_id = self._ids.next()
@@ -265,7 +277,10 @@ class DataPlane:
 
     def _keep(self, call: Call, runtime: Runtime, answer: Answer, error: str) -> None:
         latency_s = time.perf_counter() - call.begun_s
-        runtime.account.add(latency_s)
+        account = runtime.account
+        account.add(latency_s)
+        if answer.status != 200:
+            account.fail(latency_s)
         if call.log and self._spool is not None:
             answer.logged = True
             self._frames.append(_frame(call, answer, runtime.identity, latency_s, error))
@@ -296,7 +311,8 @@ class DataPlane:
         self._threads.shutdown()
 
 
-_Outcomes = list[tuple[list[Call], Outputs | Exception]]
+_Outcomes = list[tuple[list[Call], Outputs | Exception, float, float, float]]
+"""Requests, what the model made of them, and when their batch began, was stacked, and ended."""
 
 
 def _predict(runtime: Runtime, calls: list[Call]) -> tuple[_Outcomes, float]:
@@ -307,14 +323,18 @@ def _predict(runtime: Runtime, calls: list[Call]) -> tuple[_Outcomes, float]:
 
 def _outcomes(runtime: Runtime, calls: list[Call]) -> _Outcomes:
     """Predictions of a batch. One that fails is halved until each bad request fails by itself."""
+    begun_s = ready_s = time.perf_counter()
     try:
         if len(calls) == 1:
-            return [(calls, runtime.run(calls[0].values, calls[0].rows))]
-        values = runtime.contract.stack([call.values for call in calls])
-        return [(calls, runtime.run(values, sum(call.rows for call in calls)))]
+            outputs = runtime.run(calls[0].values, calls[0].rows)
+        else:
+            values = runtime.contract.stack([call.values for call in calls])
+            ready_s = time.perf_counter()
+            outputs = runtime.run(values, sum(call.rows for call in calls))
+        return [(calls, outputs, begun_s, ready_s, time.perf_counter())]
     except Exception as error:  # noqa: BLE001 - the model is the user's code
         if len(calls) == 1:
-            return [(calls, error)]
+            return [(calls, error, begun_s, ready_s, time.perf_counter())]
     half = len(calls) // 2
     return _outcomes(runtime, calls[:half]) + _outcomes(runtime, calls[half:])
 
@@ -324,7 +344,26 @@ def refusal(status: int, message: str) -> Answer:
     return Answer(status, orjson.dumps({"error": message}))
 
 
-def _not_there(route: Route, version: str) -> Answer:
+def unloaded(name: str) -> str:
+    """What is said of an endpoint that a client has unloaded."""
+    return f"{name!r} is unloaded; load it with POST /v2/repository/models/{name}/load."
+
+
+def status_of(error: ClewError) -> int:
+    """The status of an error that is told to a client."""
+    return _STATUSES.get(error.kind, 500)
+
+
+_STATUSES = {
+    "not_found": 404, "invalid": 400, "conflict": 409, "denied": 403, "not_ready": 503,
+    "unavailable": 503,
+}  # fmt: skip
+
+
+def not_there(route: Route, version: str) -> Answer:
+    """The answer of an endpoint that has no such version, or none at all now."""
+    if route.unloaded:
+        return refusal(404, unloaded(route.name))
     if version and route.ready:
         known = ", ".join(route.versions)
         return refusal(404, f"{route.name!r} serves version {known}, not {version!r}.")
@@ -339,6 +378,8 @@ def _body(
     about = runtime.about + name + b'"}'
     if wire.kind == V1:
         return b'{"predictions":' + outputs.rows(at, stop) + about + b"}", -1
+    if wire.kind == COLUMNS:
+        return b'{"outputs":' + outputs.columns(at, stop) + about + b"}", -1
     places = outputs.chosen(wire.outputs)
     id = orjson.dumps(wire.id) if wire.id else b'"' + name + b'"'
     start = runtime.opening + id + about + b',"outputs":'

@@ -17,6 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection
 from email.utils import formatdate
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -25,11 +26,11 @@ from clew.serving.config import LIMIT_BYTES
 from clew.serving.dataplane import Answer, refusal
 
 REASONS = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found",
-    405: b"Method Not Allowed", 408: b"Request Timeout", 413: b"Content Too Large",
-    415: b"Unsupported Media Type", 429: b"Too Many Requests",
+    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden",
+    404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict",
+    413: b"Content Too Large", 415: b"Unsupported Media Type", 429: b"Too Many Requests",
     431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    503: b"Service Unavailable",
+    503: b"Service Unavailable", 504: b"Gateway Timeout",
 }  # fmt: skip
 HEAD_BYTES = 64 << 10
 PIPELINE = 64
@@ -37,7 +38,8 @@ REQUEST_S = 60.0
 IDLE_S = 75.0
 STALL_S = 60.0
 LINGER_S = 2.0
-GZIP_BYTES = 16 << 10
+ZIP_BYTES = 1 << 10
+"""Shorter answers fit into a packet or two: compressing them costs more than it saves."""
 _log = logging.getLogger("clew.serving")
 
 _WANTED = {
@@ -65,7 +67,7 @@ class Exchange:
     __slots__ = ("_connection", "answer", "bare", "keep", "old", "zipped")
 
     def __init__(
-        self, connection: Connection, *, keep: bool, old: bool, bare: bool, zipped: bool
+        self, connection: Connection, *, keep: bool, old: bool, bare: bool, zipped: bytes
     ) -> None:
         self._connection = connection
         self.keep, self.old, self.bare, self.zipped = keep, old, bare, zipped
@@ -189,7 +191,7 @@ class Connection(asyncio.Protocol):
             keep=parser.should_keep_alive(),
             old=parser.get_http_version() == "1.0",
             bare=method == b"HEAD",
-            zipped=b"gzip" in headers.get(b"accept-encoding", b""),
+            zipped=accepted(headers[b"accept-encoding"]) if b"accept-encoding" in headers else b"",
         )
         self._exchanges.append(exchange)
         self._gone = not exchange.keep
@@ -228,7 +230,7 @@ class Connection(asyncio.Protocol):
     def _break(self, answer: Answer) -> None:
         """Answer, then read no more: what follows cannot be understood."""
         self._gone = True
-        exchange = Exchange(self, keep=False, old=False, bare=False, zipped=False)
+        exchange = Exchange(self, keep=False, old=False, bare=False, zipped=b"")
         self._exchanges.append(exchange)
         exchange.reply(answer)
 
@@ -363,9 +365,9 @@ class HttpServer:
         """The bytes of an answer."""
         body = answer.body
         encoding = b""
-        if exchange.zipped and len(body) >= GZIP_BYTES:
-            body = gzip.compress(body, compresslevel=1, mtime=0)
-            encoding = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
+        if exchange.zipped and len(body) >= ZIP_BYTES:
+            body = compress(body, exchange.zipped)
+            encoding = b"content-encoding: %b\r\nvary: accept-encoding\r\n" % exchange.zipped
         parts = [
             b"HTTP/1.1 %d %b\r\n" % (answer.status, REASONS[answer.status]),
             self._now(),
@@ -428,6 +430,25 @@ def _head_length(headers: dict[bytes, bytes]) -> int:
     if not value.isdigit() or len(value) > 18:
         raise _Refused(refusal(400, "Inference-Header-Content-Length must be a whole number."))
     return int(value)
+
+
+@lru_cache(maxsize=256)
+def accepted(header: bytes) -> bytes:
+    """The content encoding that a client takes, ``gzip`` before ``deflate``; b'' for neither."""
+    weights: dict[bytes, bool] = {}
+    for part in header.lower().split(b","):
+        name, _, weight = part.partition(b";")
+        zero = weight.replace(b" ", b"").rstrip(b"0").rstrip(b".") in {b"q=", b"q=0"}
+        weights[name.strip()] = not zero
+    rest = weights.get(b"*", False)
+    return next((name for name in (b"gzip", b"deflate") if weights.get(name, rest)), b"")
+
+
+def compress(body: bytes, encoding: bytes) -> bytes:
+    """A body with its content encoding: gzip, or deflate (the zlib format, RFC 9110 §8.4.1.2)."""
+    if encoding == b"gzip":
+        return gzip.compress(body, compresslevel=1, mtime=0)
+    return zlib.compress(body, level=1)
 
 
 def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:

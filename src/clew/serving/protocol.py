@@ -17,24 +17,29 @@ import orjson
 from msgspec import Struct
 
 from clew.serving.contract import Contract, Tensor, Values, read_tensor
-from clew.serving.tensors import Array, InputError, of_numpy, to_raw
+from clew.serving.tensors import Array, InputError, of_numpy, outputs_from_raw, to_raw
 
 V1 = "v1"
 V2 = "v2"
+RAW = "raw"
+"""A v2 request that is nothing but the bytes of the only input: its JSON has the length 0."""
+COLUMNS = "columns"
+"""A v1 request in TensorFlow Serving's column format: ``inputs`` instead of ``instances``."""
 
 
 class Wire(Struct, frozen=True):
     """A request as it was sent, parsed but not yet checked against a model.
 
-    ``key`` is the request parameter ``clew-key``: requests of one key stay with one revision.
-    ``binary``: names of the outputs that are wanted as raw bytes; None means all of them.
+    ``kind``: V1, COLUMNS, V2 or RAW. ``table``: the ``instances`` or ``inputs`` of v1. ``key`` is
+    the request parameter ``clew-key``: requests of one key stay with one revision. ``binary``:
+    names of the outputs that are wanted as raw bytes; None means all of them.
     """
 
     kind: str
     id: str
     key: str
     tensors: Sequence[Tensor]
-    instances: list[object]
+    table: object
     outputs: tuple[str, ...]
     binary: frozenset[str] | None
 
@@ -47,6 +52,9 @@ def parse(kind: str, body: bytes, header_length: int | None = None) -> Wire:
     """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise InputError("Inference-Header-Content-Length is longer than the body.")
+    if header_length == 0 and kind == V2:
+        whole = Tensor("", "", (), None, memoryview(body))
+        return Wire(RAW, "", "", (whole,), None, (), None)
     message = _json(body if header_length is None else body[:header_length])
     if not isinstance(message, dict):
         raise InputError("The body must be a JSON object.")
@@ -62,9 +70,15 @@ def check(wire: Wire, contract: Contract) -> tuple[Values, int]:
     Raises:
         InputError: they are not what the model takes.
     """
+    if wire.kind == V2:
+        return contract.check(wire.tensors)
+    if wire.kind == RAW:
+        raw = wire.tensors[0].raw
+        assert raw is not None, "that is what it is made of"
+        return contract.check([contract.whole(raw)])
     if wire.kind == V1:
-        return contract.instances(wire.instances)
-    return contract.check(wire.tensors)
+        return contract.instances(cast(list[object], wire.table))
+    return contract.table(wire.table)
 
 
 def _json(head: bytes) -> object:
@@ -136,7 +150,7 @@ def _raw_size(value: object) -> int | None:
 def _wanted(
     outputs: object, parameters: Mapping[str, object]
 ) -> tuple[tuple[str, ...], frozenset[str] | None]:
-    default = bool(parameters.get("binary_data_output", False))
+    default = _flag(parameters, "binary_data_output", default=False)
     if not outputs:
         return (), None if default else frozenset()
     if not isinstance(outputs, list):
@@ -147,17 +161,40 @@ def _wanted(
         if not isinstance(name, str):
             raise InputError("'outputs' must be a list of objects with a name.")
         names.append(name)
-        if _object(cast(dict[str, object], output), "parameters").get("binary_data", default):
+        asked = _object(cast(dict[str, object], output), "parameters")
+        if wrong := [each for each in _NOT_OUTPUT if asked.get(each)]:
+            raise InputError(f"Output {name!r}: {wrong[0]!r} is an extension that is not here.")
+        if _flag(asked, "binary_data", default=default):
             binary.add(name)
     return tuple(names), frozenset(binary)
 
 
+_NOT_OUTPUT = ("classification", "shared_memory_region")
+
+
+def _flag(parameters: Mapping[str, object], name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InputError(f"The parameter {name!r} must be true or false.")
+    return value
+
+
 def _parse_v1(message: dict[str, object]) -> Wire:
-    instances = message.get("instances")
-    if not isinstance(instances, list) or not instances:
-        raise InputError("The request needs 'instances': a list with one entry for each row.")
     parameters = _object(message, "parameters")
-    return Wire(V1, _text(message, "id"), _key(parameters), (), instances, (), frozenset())
+    if _text(message, "signature_name") not in {"", "serving_default"}:
+        raise InputError("A model here has one signature: leave 'signature_name' out.")
+    said = _text(message, "id"), _key(parameters), ()
+    instances, inputs = message.get("instances"), message.get("inputs")
+    if instances is not None and inputs is not None:
+        raise InputError("The request needs 'instances' or 'inputs', not both.")
+    if inputs is not None:
+        return Wire(COLUMNS, *said, inputs, (), frozenset())
+    if not isinstance(instances, list) or not instances:
+        raise InputError(
+            "The request needs 'instances': a list with one entry for each row, or 'inputs': the "
+            "columns."
+        )
+    return Wire(V1, *said, instances, (), frozenset())
 
 
 def _object(message: Mapping[str, object], name: str) -> Mapping[str, object]:
@@ -256,12 +293,20 @@ class Outputs:
 
     def rows(self, start: int, stop: int) -> bytes:
         """The JSON list of v1 predictions: a value a row, or an object for several outputs."""
-        cut = {name: _nested(self.arrays[name][start:stop]) for name in self.names}
+        cut = self._cut(start, stop)
         if len(cut) == 1:
             return orjson.dumps(next(iter(cut.values())))
         return orjson.dumps(
             [dict(zip(cut, row, strict=True)) for row in zip(*cut.values(), strict=True)]
         )
+
+    def columns(self, start: int, stop: int) -> bytes:
+        """The JSON outputs of v1's column format: a list, or lists by name for several outputs."""
+        cut = self._cut(start, stop)
+        return orjson.dumps(next(iter(cut.values())) if len(cut) == 1 else cut)
+
+    def _cut(self, start: int, stop: int) -> dict[str, list[object]]:
+        return {name: _nested(self.arrays[name][start:stop]) for name in self.names}
 
 
 @lru_cache(maxsize=1024)
@@ -322,15 +367,20 @@ def read_outputs(body: bytes, header_length: int | None = None) -> dict[str, lis
     message = orjson.loads(body if header_length is None else body[:header_length])
     if "predictions" in message:
         return _columns_of(message["predictions"])
+    outputs = message["outputs"]
+    if isinstance(outputs, dict):  # v1's column format
+        return outputs
+    if outputs and not isinstance(outputs[0], dict):
+        return {"predictions": outputs}
     at, columns = header_length or 0, {}
-    for output in message["outputs"]:
+    for output in outputs:
         size = output.get("parameters", {}).get("binary_data_size")
         if size is None:
             array = np.array(output["data"], dtype=object)
         else:
             raw = memoryview(body)[at : at + size]
             count = int(np.prod(output["shape"]))
-            array = Tensor("", output["datatype"], (count,), None, raw).flat()  # type: ignore[assignment]
+            array = outputs_from_raw(raw, output["datatype"], count)
             at += size
         columns[output["name"]] = array.reshape(output["shape"]).tolist()
     return columns

@@ -1,26 +1,32 @@
 """The paths: which request is an inference, a question about a model, or about the server.
 
-Knows no sockets and no database. Paths of the Open Inference Protocol v2 and of v1.
+Knows no sockets and no database. Paths of the Open Inference Protocol v2, with the extensions for
+statistics, configuration and the model repository, and of v1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from urllib.parse import unquote
 
 import orjson
 from msgspec import Struct
 
-from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal
+from clew.base.errors import ClewError, Invalid
+from clew.serving import describing
+from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, refusal, status_of
+from clew.serving.desk import Desk
 from clew.serving.http import Request
 from clew.serving.protocol import V1, V2
-from clew.serving.runtime import Runtime
+from clew.serving.tensors import InputError
 
 HEALTH = (b"/v2/health/live", b"/v2/health/ready")
 """Paths for probes: they tell nothing but that, so they ask for no token."""
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
 Reply = Callable[[Answer], None]
+_log = logging.getLogger("clew.serving")
 
 
 class Target(Struct, frozen=True):
@@ -40,12 +46,15 @@ _FIXED = {
     ("metrics",): "metrics",
     ("v1", "models"): "models",
     ("v2", "models"): "models",
-    (): "live",
+    ("v2", "models", "stats"): "stats",
+    (): "root",
 }
 _OF_MODEL = {
     (): ("model", _READ),
     ("ready",): ("model_ready", _READ),
     ("infer",): ("infer", ("POST",)),
+    ("stats",): ("stats", _READ),
+    ("config",): ("config", _READ),
 }
 
 
@@ -64,19 +73,24 @@ def target_of(raw: bytes) -> Target | None:
 
 
 def _v1_model(parts: tuple[str, ...]) -> Target | None:
-    if len(parts) != 1:
+    if len(parts) not in {1, 3} or (len(parts) == 3 and parts[1] != "versions"):
         return None
-    name, colon, verb = parts[0].rpartition(":")
-    if colon and verb == "predict":
-        return Target("v1_predict", ("POST",), name)
-    return Target("v1_model", _READ, parts[0])
+    last, colon, verb = parts[-1].rpartition(":")
+    asked = bool(colon) and verb == "predict"
+    last = last if asked else parts[-1]
+    name, version = (last, "") if len(parts) == 1 else (parts[0], last)
+    if not name or (len(parts) == 3 and not version):
+        return None
+    if asked:
+        return Target("v1_predict", ("POST",), name, version)
+    return Target("v1_model", _READ, name, version)
 
 
 def _model(parts: tuple[str, ...]) -> Target | None:
-    if not parts:
+    if not parts or not parts[0]:
         return None
     name, rest, version = parts[0], parts[1:], ""
-    if rest[:1] == ("versions",) and len(rest) >= 2:
+    if rest[:1] == ("versions",) and len(rest) >= 2 and rest[1]:
         version, rest = rest[1], rest[2:]
     found = _OF_MODEL.get(rest)
     return Target(found[0], found[1], name, version) if found else None
@@ -85,7 +99,7 @@ def _model(parts: tuple[str, ...]) -> Target | None:
 def _repository(parts: tuple[str, ...]) -> Target | None:
     if parts == ("index",):
         return Target("index", ("POST", "GET"))
-    if len(parts) == 3 and parts[0] == "models" and parts[2] in {"load", "unload"}:
+    if len(parts) == 3 and parts[0] == "models" and parts[1] and parts[2] in {"load", "unload"}:
         return Target(parts[2], ("POST",), parts[1])
     return None
 
@@ -98,11 +112,12 @@ _BELOW: dict[tuple[str, ...], Callable[[tuple[str, ...]], Target | None]] = {
 
 
 class Rest:
-    """Answers requests from a data plane. ``metrics`` gives the text of ``/metrics``."""
+    """Answers requests from a data plane, and what waits for rows from a desk."""
 
-    def __init__(self, plane: DataPlane, metrics: Callable[[], str], version: str) -> None:
-        self._plane = plane
-        self._metrics = metrics
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, plane: DataPlane, desk: Desk, version: str
+    ) -> None:
+        self._loop, self._plane, self._desk = loop, plane, desk
         self._version = version
 
     def __call__(self, request: Request, reply: Reply) -> None:
@@ -116,8 +131,10 @@ class Rest:
             reply(answer)
         elif target.what in {"infer", "v1_predict"}:
             self._infer(request, target, reply)
+        elif target.what in {"metrics", "stats", "load", "unload"}:
+            self._ask(request, target, reply)
         else:
-            reply(self._tell(target))
+            reply(self._tell(request, target))
 
     def _infer(self, request: Request, target: Target, reply: Reply) -> None:
         self._plane.submit(
@@ -131,82 +148,136 @@ class Rest:
             )
         )
 
-    def _tell(self, target: Target) -> Answer:
+    # what waits for rows ------------------------------------------------------------------------
+
+    def _ask(self, request: Request, target: Target, reply: Reply) -> None:
+        try:
+            act = self._act(request, target)
+        except Invalid as error:
+            reply(refusal(400, error.message))
+            return
+        future = self._loop.run_in_executor(None, act)
+        future.add_done_callback(lambda done: reply(_outcome(done)))
+
+    def _act(self, request: Request, target: Target) -> Callable[[], Answer]:
+        desk = self._desk
+        if target.what == "metrics":
+            return lambda: Answer(200, desk.metrics().encode(), media=_PROMETHEUS)
+        if target.what == "stats":
+            return lambda: _json({"model_stats": desk.statistics(target.name, target.version)})
+        if asked := _object(request.body).get("parameters"):
+            check_parameters(target.what, asked)
+        change = desk.load if target.what == "load" else desk.unload
+
+        def changed() -> Answer:
+            change(target.name)
+            return _json({})
+
+        return changed
+
+    # what is known at once ----------------------------------------------------------------------
+
+    def _tell(self, request: Request, target: Target) -> Answer:
         routes = self._plane.routes
         if target.name:
             route = routes.get(target.name)
             if route is None:
                 return refusal(404, f"There is no endpoint {target.name!r}.")
             return _OF_ROUTE[target.what](route, target)
-        if target.what == "metrics":
-            media = "text/plain; version=0.0.4; charset=utf-8"
-            return Answer(200, self._metrics().encode(), media=media)
+        if target.what == "index":
+            return _index(request, routes.values())
+        if target.what == "ready":
+            return _ready(describing.all_ready(routes.values()))
         values: dict[str, object] = {
+            "root": {"status": "alive", "live": True},
             "live": {"live": True},
-            "server": {"name": "clew", "version": self._version, "extensions": EXTENSIONS},
-            "index": [_entry(route) for route in routes.values()],
+            "server": describing.server(self._version),
             "models": {"models": list(routes)},
         }
-        if target.what == "ready":
-            return _ready(all(route.ready for route in routes.values()))
         return _json(values[target.what])
+
+
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _outcome(done: asyncio.Future[Answer]) -> Answer:
+    try:
+        return done.result()
+    except ClewError as error:
+        return refusal(status_of(error), error.message)
+    except Exception:  # noqa: BLE001 - a bug costs one answer, not the server
+        _log.exception("a question could not be answered")
+        return refusal(500, "The server could not answer this.")
+
+
+def _index(request: Request, routes: Collection[Route]) -> Answer:
+    try:
+        ready = _object(request.body).get("ready", False)
+    except Invalid as error:
+        return refusal(400, error.message)
+    if not isinstance(ready, bool):
+        return refusal(400, "'ready' must be true or false.")
+    return _json(describing.index(routes, ready=ready))
+
+
+def _object(body: bytes) -> dict[str, object]:
+    """A body that may be empty.
+
+    Raises Invalid ``predict.input`` where it is something else than a JSON object.
+    """
+    try:
+        value = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError("The body must be a JSON object.")
+    return value
+
+
+def check_parameters(what: str, parameters: object) -> None:
+    """Whether a load or an unload may be asked for like this.
+
+    Raises Invalid ``predict.input`` for what would change the model: it is what was committed.
+    """
+    if not isinstance(parameters, dict):
+        raise InputError("'parameters' must be an object.")
+    taken = {"unload_dependents"} if what == "unload" else set[str]()
+    if wrong := sorted(str(name) for name in parameters.keys() - taken):
+        raise InputError(
+            f"A model is {what}ed as it was committed; it takes no {', '.join(map(repr, wrong))}."
+        )
 
 
 def _tell_model(route: Route, target: Target) -> Answer:
     runtime = route.peek(target.version)
     if runtime is None:
-        known = ", ".join(route.versions) or "none yet"
-        status = 404 if target.version and route.ready else 503
-        return refusal(status, f"{route.name!r} serves version {known}.")
-    return _json(_metadata(route, runtime))
+        return not_there(route, target.version)
+    tell = describing.metadata if target.what == "model" else describing.configuration
+    return _json(tell(route, runtime))
 
 
 def _tell_ready(route: Route, target: Target) -> Answer:
+    if route.peek(target.version) is None and (target.version or route.unloaded):
+        return not_there(route, target.version)
     return _ready(route.peek(target.version) is not None, name=route.name)
 
 
-def _tell_v1(route: Route, _: Target) -> Answer:
-    return _json({"name": route.name, "ready": route.ready})
-
-
-def _load(route: Route, target: Target) -> Answer:
-    if target.what == "load" and route.ready:
-        return _json({})
-    return refusal(400, "Models are put on endpoints and taken off by 'clew deploy' alone.")
+def _tell_v1(route: Route, target: Target) -> Answer:
+    """What kserve's client reads (``ready``), and the status as TensorFlow Serving tells it."""
+    versions = [each for each in route.versions if target.version in {"", each}]
+    if target.version and not versions:
+        return not_there(route, target.version)
+    fine = {"error_code": "OK", "error_message": ""}
+    states = [{"version": each, "state": "AVAILABLE", "status": fine} for each in versions]
+    return _json({"name": route.name, "ready": route.ready, "model_version_status": states})
 
 
 _OF_ROUTE = {
     "model": _tell_model,
+    "config": _tell_model,
     "model_ready": _tell_ready,
     "v1_model": _tell_v1,
-    "load": _load,
-    "unload": _load,
 }
-
-
-def _metadata(route: Route, runtime: Runtime) -> dict[str, object]:
-    return {
-        "name": route.name,
-        "versions": list(route.versions),
-        "platform": f"clew_{runtime.contract.frame}",
-        "inputs": runtime.contract.describe(),
-        "outputs": runtime.outputs,
-        "parameters": {
-            "clew-revision": runtime.identity.revision,
-            "clew-model-version": runtime.identity.model_version,
-            "clew-global-id": runtime.identity.global_id,
-            "clew-task": runtime.model.signature.task,
-            "clew-classes": list(runtime.model.signature.classes),
-        },
-    }
-
-
-def _entry(route: Route) -> dict[str, object]:
-    runtime = route.peek("")
-    state = "READY" if runtime is not None else "UNAVAILABLE"
-    version = runtime.identity.version if runtime else ""
-    reason = "" if runtime else "no revision is loaded yet"
-    return {"name": route.name, "version": version, "state": state, "reason": reason}
 
 
 def _ready(ready: bool, **more: object) -> Answer:

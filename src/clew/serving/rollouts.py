@@ -23,6 +23,7 @@ from clew.serving import accounts, tables
 from clew.serving.accounts import now_us
 from clew.serving.analysis import judge
 from clew.serving.definitions import EndpointDefinition, Rollout
+from clew.serving.loading import turn
 from clew.serving.stats import Counts
 
 DRAIN_S = 5.0
@@ -52,7 +53,7 @@ class Rollouts:
                 f"The endpoint {definition.name!r} belongs to the pipeline {row.pipeline!r}.",
                 hint="Give the endpoint another name.",
             )
-        values = {**msgspec.to_builtins(definition), "created_us": now_us()}
+        values = {**msgspec.to_builtins(definition), "unloaded": False, "created_us": now_us()}
         refresh = ["model", "rollout", "log", "max_queue"]
         tx.upsert(tables.endpoints, [values], key=["name"], refresh=refresh)
 
@@ -79,8 +80,10 @@ class Rollouts:
         Raises:
             NotFound: ``endpoint.unknown``.
         """
-        definition_of(tx, endpoint)
+        definition = definition_of(tx, endpoint)
         known = _same(tx, endpoint, model_version, cause)
+        if known is None or not cause:  # said anew: whoever deploys wants it to answer
+            turn(tx, definition, unloaded=False, reason="Something was deployed to it.")
         if known is not None:
             return str(known)
         live = live_row(tx, endpoint)
@@ -167,12 +170,12 @@ class Rollouts:
     def tick(self) -> bool:
         """Take every step that is due; whether there was one."""
         with self._db.read() as tx:
-            waiting = [row for row in tx.execute(tables.OPEN) if _may_move(tx, row)]
+            waiting = [row for row in tx.execute(tables.AWAKE) if _may_move(tx, row)]
         if not waiting:
             return False
         with self._db.begin() as tx:
             before = tx.emitted
-            for row in tx.execute(tables.OPEN).all():
+            for row in tx.execute(tables.AWAKE).all():
                 _step(tx, row_of(tx, row.id))  # an earlier step may have moved it
             return tx.emitted > before
 

@@ -5,16 +5,84 @@ Knows nothing of requests or rows: numbers in, numbers out.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 BOUNDS_S = (
     0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075,
     0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 )  # fmt: skip
 """Upper bounds of the latency buckets; one more bucket holds what is above the last."""
+
+
+EXACT_SIZES = 64
+"""Batches of up to so many rows are counted by their size, larger ones by the next power of two."""
+
+
+class Executions(Struct, frozen=True, array_like=True):
+    """How often a batch size was executed, and how long each part of it took, in seconds."""
+
+    count: int = 0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+
+    def plus(self, other: Executions, sign: int = 1) -> Executions:
+        """The sum (or, with -1, the difference)."""
+        return Executions(
+            self.count + sign * other.count,
+            self.input_s + sign * other.input_s,
+            self.infer_s + sign * other.infer_s,
+            self.output_s + sign * other.output_s,
+        )
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What answering took, in seconds, summed over requests (a batch counts for each of its own).
+
+    ``failed`` requests were answered with something else than 200. ``overloads`` were answered with
+    429 (they are no requests of the revision: it never saw them). ``rows`` is what the model
+    predicted. ``queue_s``: from the last byte of a request to the beginning of its batch, reading
+    and checking it included. ``input_s``: making one batch of several requests. ``infer_s``: the
+    model. ``output_s``: from its outputs to the answers. ``last_us``: the last answer, in
+    microseconds since the Unix epoch. ``batches``: rows of a batch → executions of that size.
+    """
+
+    failed: int = 0
+    overloads: int = 0
+    failed_s: float = 0.0
+    rows: int = 0
+    queue_s: float = 0.0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+    last_us: int = 0
+    batches: dict[int, Executions] = field(default_factory=dict)
+
+    @property
+    def executions(self) -> int:
+        """How often the model was asked and answered."""
+        return sum(each.count for each in self.batches.values())
+
+    def plus(self, other: Work, sign: int = 1) -> Work:
+        """The sum; with -1 what came since ``other``."""
+        sizes = sorted(self.batches.keys() | other.batches.keys())
+        none = Executions()
+        sums = {
+            size: self.batches.get(size, none).plus(other.batches.get(size, none), sign)
+            for size in sizes
+        }
+        return Work(
+            **{name: getattr(self, name) + sign * getattr(other, name) for name in _SUMMED},
+            last_us=max(self.last_us, other.last_us),
+            batches={size: each for size, each in sums.items() if each.count},
+        )
+
+
+_SUMMED = ("failed", "overloads", "failed_s", "rows", "queue_s", "input_s", "infer_s", "output_s")
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -30,6 +98,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     nans: int = 0
     latency_s: float = 0.0
     buckets: tuple[int, ...] = (0,) * (len(BOUNDS_S) + 1)
+    work: Work = Work()
 
     def __add__(self, other: Counts) -> Counts:
         return self._with(other, 1)
@@ -48,6 +117,7 @@ class Counts(Struct, frozen=True, kw_only=True):
                 mine + sign * theirs
                 for mine, theirs in zip(self.buckets, other.buckets, strict=True)
             ),
+            work=self.work.plus(other.work, sign),
         )
 
     def rate(self, count: int) -> float:
@@ -58,18 +128,48 @@ class Counts(Struct, frozen=True, kw_only=True):
 class Account:
     """Counts that grow. One thread adds, others may take a snapshot."""
 
-    __slots__ = ("buckets", "errors", "latency_s", "nans", "rejected", "requests")
+    __slots__ = (
+        "batches", "buckets", "errors", "failed", "failed_s", "infer_s", "input_s", "last_us",
+        "latency_s", "nans", "output_s", "overloads", "queue_s", "rejected", "requests", "rows",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.requests = self.errors = self.rejected = self.nans = 0
-        self.latency_s = 0.0
+        self.requests = self.errors = self.rejected = self.nans = self.failed = self.rows = 0
+        self.overloads = 0
+        self.latency_s = self.failed_s = 0.0
+        self.queue_s = self.input_s = self.infer_s = self.output_s = 0.0
+        self.last_us = 0
         self.buckets = [0] * (len(BOUNDS_S) + 1)
+        self.batches: dict[int, list[float]] = {}
 
     def add(self, latency_s: float) -> None:
         """One answer that took so long."""
         self.requests += 1
         self.latency_s += latency_s
         self.buckets[bisect_left(BOUNDS_S, latency_s)] += 1
+
+    def fail(self, latency_s: float) -> None:
+        """That answer was a refusal or an error."""
+        self.failed += 1
+        self.failed_s += latency_s
+
+    def execute(
+        self, requests: int, rows: int, queue_s: float, input_s: float, infer_s: float
+    ) -> list[float]:
+        """One batch that the model answered; where the time of its answers is to be added."""
+        self.last_us = time.time_ns() // 1000
+        self.rows += rows
+        self.queue_s += queue_s
+        self.input_s += requests * input_s
+        self.infer_s += requests * infer_s
+        size = rows if rows <= EXACT_SIZES else 1 << (rows - 1).bit_length()
+        sums = self.batches.get(size)
+        if sums is None:
+            sums = self.batches[size] = [0, 0.0, 0.0, 0.0]
+        sums[0] += 1
+        sums[1] += input_s
+        sums[2] += infer_s
+        return sums
 
     def snapshot(self) -> Counts:
         """The counts so far."""
@@ -80,6 +180,14 @@ class Account:
             nans=self.nans,
             latency_s=self.latency_s,
             buckets=tuple(self.buckets),
+            work=Work(
+                **{name: getattr(self, name) for name in _SUMMED},
+                last_us=self.last_us,
+                batches={
+                    size: Executions(int(count), *times)
+                    for size, (count, *times) in self.batches.copy().items()
+                },
+            ),
         )
 
 

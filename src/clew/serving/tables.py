@@ -31,6 +31,7 @@ endpoints = Table(
     Column("rollout", Json, nullable=False),
     Column("log", Boolean, nullable=False),
     Column("max_queue", Integer, nullable=False),
+    Column("unloaded", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
 )
 
@@ -84,6 +85,7 @@ revision_loads = Table(
     Column("at_us", BigInteger, nullable=False),
 )
 
+# ``gauges``: what the process has now, by the name of the metric, as it last told.
 serving_processes = Table(
     "serving_processes",
     metadata,
@@ -93,6 +95,7 @@ serving_processes = Table(
     Column("url", Text, nullable=False),
     Column("started_us", BigInteger, nullable=False),
     Column("beat_us", BigInteger, nullable=False),
+    Column("gauges", Json, nullable=False),
 )
 
 COUNTS = ("requests", "errors", "rejected", "nans", "latency_s", "buckets")
@@ -118,13 +121,14 @@ endpoint_stats = Table(
     Index("endpoint_stats_by_time", "at_us"),
 )
 
-# The sum of all rows of endpoint_stats, those that are gone too.
+# The sum of all rows of endpoint_stats, those that are gone too, and what it took (stats.Work).
 revision_totals = Table(
     "revision_totals",
     metadata,
     Column("revision", Text, primary_key=True),
     Column("endpoint", Text, nullable=False),
     *_counts(),
+    Column("work", Json, nullable=False),
 )
 
 # How far each spool file has been committed.
@@ -161,6 +165,11 @@ OPEN = (
     select(revisions)
     .where(revisions.c.state.in_(("loading", "canary", "live", "draining")))
     .order_by(revisions.c.endpoint, revisions.c.number)
+)
+
+# The same without those of endpoints that a client has unloaded.
+AWAKE = OPEN.where(
+    revisions.c.endpoint.in_(select(endpoints.c.name).where(endpoints.c.unloaded.is_(False)))
 )
 
 # Revisions that had all traffic once and could have it back, the latest first.

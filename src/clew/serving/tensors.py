@@ -82,21 +82,42 @@ def from_raw(raw: memoryview, datatype: str, count: int, name: str) -> Array:
     return values
 
 
+def outputs_from_raw(raw: memoryview, datatype: str, count: int) -> Array:
+    """The same for what a model gave; bytes that are no UTF-8 are shown as such, not refused."""
+    if datatype != "BYTES":
+        return from_raw(raw, datatype, count, "")
+    values, _ = _elements(raw, count)
+    return np.array([value.decode(errors="replace") for value in values], dtype=object)
+
+
 def _strings(raw: memoryview, count: int, name: str) -> Array:
-    values: list[str] = []
-    at, end = 0, len(raw)
-    while at + 4 <= end and len(values) <= count:
-        (size,) = struct.unpack_from("<I", raw, at)
-        if at + 4 + size > end:
-            break
-        values.append(_text(bytes(raw[at + 4 : at + 4 + size]), name))
-        at += 4 + size
+    elements, at = _elements(raw, count)
+    values = [_text(element, name) for element in elements]
+    end = len(raw)
     if at != end or len(values) != count:
         raise InputError(
             f"Input {name!r}: expected {count} BYTES elements, each after its length as a 4-byte "
             f"little-endian number, in {end} bytes."
         )
     return np.array(values, dtype=object)
+
+
+def _elements(raw: memoryview, count: int) -> tuple[list[bytes], int]:
+    """Elements of a BYTES tensor (at most one more than ``count``), and where they end."""
+    values: list[bytes] = []
+    at, end = 0, len(raw)
+    while at + 4 <= end and len(values) <= count:
+        (size,) = struct.unpack_from("<I", raw, at)
+        if at + 4 + size > end:
+            break
+        values.append(bytes(raw[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return values, at
+
+
+def element(value: bytes) -> bytes:
+    """One element of a BYTES tensor as raw bytes."""
+    return struct.pack("<I", len(value)) + value
 
 
 def _text(raw: bytes, name: str) -> str:
@@ -111,7 +132,7 @@ def to_raw(array: Array) -> bytes:
     if of_numpy(array) != "BYTES":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts = [as_bytes(value) for value in array.ravel().tolist()]
-    return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+    return b"".join(map(element, parts))
 
 
 def as_bytes(value: object) -> bytes:

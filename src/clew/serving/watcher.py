@@ -18,12 +18,15 @@ from sqlalchemy import select
 
 from clew.base.errors import ClewError
 from clew.db import Database
-from clew.serving import tables
+from clew.serving import accounts, tables
 from clew.serving.dataplane import Route
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Identity, Load, Runtime
 
-KINDS = ("revision.created", "revision.changed", "pipeline.applied")
+KINDS = (
+    "revision.created", "revision.changed", "pipeline.applied", "endpoint.loaded",
+    "endpoint.unloaded",
+)  # fmt: skip
 REFRESH_S = 2.0
 """How late at most a changed setting of an endpoint is in force."""
 _log = logging.getLogger("clew.serving")
@@ -60,6 +63,7 @@ class Watcher:
         self._endpoints: list[Any] = []
         self._wanted: dict[str, Wanted] = {}
         self._loaded: dict[str, Runtime] = {}
+        self._dropped: list[Runtime] = []
         self._asked: set[str] = set()
         self._queue: SimpleQueue[Wanted | threading.Event | None] = SimpleQueue()
         self._closed = threading.Event()
@@ -89,23 +93,43 @@ class Watcher:
         with self._lock:
             return list(self._loaded.values())
 
+    def seen(self) -> list[Runtime]:
+        """What is in memory now, and what was dropped since the last call: its last answers are
+        to be counted too.
+        """
+        with self._lock:
+            dropped, self._dropped = self._dropped, []
+            return [*self._loaded.values(), *dropped]
+
     def refresh(self) -> None:
         """Read the rows; publish what they say, and ask for what is not loaded."""
         with self._db.read() as tx:
             endpoints = list(tx.execute(select(tables.endpoints)))
             rows = [*tx.execute(tables.OPEN), *tx.execute(tables.FORMERS)]
+        asleep = {row.name for row in endpoints if row.unloaded}
+        rows = [row for row in rows if row.endpoint not in asleep]
         rows.sort(key=lambda row: (_FIRST.get(row.state, 3), row.number))
         with self._lock:
             self._endpoints = endpoints
             self._wanted = {row.id: _wanted(row) for row in rows}
-            for id in [id for id in self._loaded if id not in self._wanted]:
-                del self._loaded[id]  # requests in flight hold it until they are answered
+            gone = [each for id, each in self._loaded.items() if id not in self._wanted]
+            for runtime in gone:  # requests in flight hold it until they are answered
+                del self._loaded[runtime.identity.revision]
+            self._dropped += gone
             self._asked &= self._wanted.keys()
             missing = [each for id, each in self._wanted.items() if id not in self._asked]
             self._asked.update(each.identity.revision for each in missing)
             self._publish(self._routes())
         for each in missing:
             self._queue.put(each)
+        for runtime in gone:
+            if runtime.identity.endpoint in asleep:
+                self._forget(runtime.identity.revision)
+
+    def _forget(self, revision: str) -> None:
+        """Tell that this process does not hold a revision any more."""
+        with self._db.begin() as tx:
+            accounts.unloaded(tx, revision, self._process)
 
     def _routes(self) -> dict[str, Route]:
         arms: dict[str, list[tuple[Runtime, int]]] = {row.name: [] for row in self._endpoints}
@@ -113,7 +137,13 @@ class Watcher:
             if id in self._loaded and wanted.identity.endpoint in arms:
                 arms[wanted.identity.endpoint].append((self._loaded[id], wanted.traffic))
         return {
-            row.name: Route(row.name, arms[row.name], log=row.log, max_queue=row.max_queue)
+            row.name: Route(
+                row.name,
+                arms[row.name],
+                log=row.log,
+                max_queue=row.max_queue,
+                unloaded=row.unloaded,
+            )
             for row in self._endpoints
         }
 
@@ -164,7 +194,10 @@ class Watcher:
                 if revision in self._wanted:
                     self._loaded[revision] = runtime
                 self._publish(self._routes())
-        self._insist(lambda: self._rollouts.report(revision, self._process, error))
+        if revision in self._wanted:
+            self._insist(lambda: self._rollouts.report(revision, self._process, error))
+        else:
+            self._insist(lambda: self._forget(revision))
 
     def _insist(self, act: Callable[[], T]) -> T | None:
         """Do what needs the database, again and again until it can be done or this is closed."""

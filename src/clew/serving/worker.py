@@ -26,8 +26,8 @@ from clew.lineage import Lineage
 from clew.serving.bookkeeper import Bookkeeper
 from clew.serving.config import ProcessConfig
 from clew.serving.dataplane import DataPlane, Route
+from clew.serving.desk import Desk
 from clew.serving.http import HttpServer
-from clew.serving.metrics import render
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
@@ -112,9 +112,15 @@ class _Serving:
         self._plane = DataPlane(loop, self._spool)
         self._watcher = Watcher(db, rollouts, load, process=process, publish=self._publish)
         self._books = Bookkeeper(
-            db, rollouts, process=process, url=config.url, loaded=self._watcher.loaded
+            db,
+            rollouts,
+            process=process,
+            url=config.url,
+            seen=self._watcher.seen,
+            gauges=self._gauges,
         )
-        rest = Rest(self._plane, self._metrics, importlib.metadata.version("clew"))
+        self._desk = Desk(db, process=process, write=self._books.write, gauges=self._gauges)
+        rest = Rest(loop, self._plane, self._desk, importlib.metadata.version("clew"))
         self._http = HttpServer(
             rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
         )
@@ -129,6 +135,7 @@ class _Serving:
 
     async def stop(self) -> None:
         """Answer everything, then keep everything."""
+        self._desk.close()
         await self._http.drain(idle_s=self._config.idle_s)
         await self._loop.run_in_executor(None, self._close)
 
@@ -142,14 +149,10 @@ class _Serving:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(setattr, self._plane, "routes", routes)
 
-    def _metrics(self) -> str:
-        plane, books = self._plane, self._books
-        return render(
-            books.totals,
-            {
-                "clew_requests_in_flight": ("Requests not answered yet.", plane.in_flight),
-                "clew_revisions_loaded": ("Revisions in memory.", len(self._watcher.loaded())),
-                "clew_overloads_total": ("Requests answered with 429.", plane.overloads),
-                "clew_unlogged_total": ("Answers not kept in the log.", plane.log_failures),
-            },
-        )
+    def _gauges(self) -> dict[str, float]:
+        """What this process has now, by the name of the metric."""
+        return {
+            "clew_requests_in_flight": self._plane.in_flight,
+            "clew_serving_processes": 1,
+            "clew_unlogged_total": self._plane.log_failures,
+        }

@@ -120,6 +120,27 @@ def workspace(tmp_path):
     workspace.close()
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One serving process for all tests of a file, with an endpoint of each kind of model."""
+    workspace = Workspace(tmp_path_factory.mktemp("served"))
+    try:
+        for name, law in {
+            "matrix": fake.matrix(scale=2.0, fail_above=1e6, refuse_above=1e5),
+            "columns": fake.columns(),
+            "wide": fake.matrix(wide=True),
+            "text": fake.text(),
+            "half": fake.half(),
+        }.items():
+            workspace.endpoint(name)
+            workspace.deploy(law, name, version="3")
+        workspace.endpoint("empty")
+        workspace.process = workspace.serve()
+        yield workspace
+    finally:
+        workspace.close()
+
+
 @pytest.fixture
 def laws():
     return fake

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import time
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -31,7 +32,12 @@ class FakeModel:
         if self.estimator is not None:
             scores = self.estimator.predict_proba(data)
             return {"label": scores.argmax(axis=1), "probability": scores[:, 1]}
+        if law.get("echo"):  # text in, its length and itself out
+            words = [str(word) for word in data["word"]]
+            return {"length": np.array([len(each) for each in words]), "word": np.array(words)}
         matrix = self._matrix(data)
+        if law.get("half"):
+            return {"half": matrix.sum(axis=1).astype(np.float16)}
         sums = matrix.sum(axis=1)
         if "fail_above" in law and (sums > law["fail_above"]).any():
             raise RuntimeError("the model broke")
@@ -77,11 +83,24 @@ def columns(**law) -> dict:
     return {"signature": msgspec.to_builtins(signature), **law}
 
 
+def text(**law) -> dict:
+    signature = Signature(
+        frame="polars", inputs=(Column(name="word", type="string"),), width=1, task="regression"
+    )
+    return {"signature": msgspec.to_builtins(signature), "echo": True, **law}
+
+
+def half(**law) -> dict:
+    inputs = (Column(name="x", type="halffloat"),)
+    signature = Signature(frame="numpy", inputs=inputs, width=2, task="regression")
+    return {"signature": msgspec.to_builtins(signature), "half": True, **law}
+
+
 def load_model(store, tree: str) -> FakeModel:
     law = json.loads(store.read(store.get(tree, "/fake.json").digest))
     if law.get("load_s"):
         time.sleep(law["load_s"])
-    if law.get("unloadable"):
+    if law.get("unloadable") or Path(law.get("unloadable_if", "/nowhere")).exists():
         raise RuntimeError("no such weights")
     if law.get("deadly"):
         os._exit(9)

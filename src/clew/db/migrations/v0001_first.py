@@ -63,6 +63,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("rollout", sa.Text(), nullable=False),
         sa.Column("log", sa.Boolean(), nullable=False),
         sa.Column("max_queue", sa.Integer(), nullable=False),
+        sa.Column("unloaded", sa.Boolean(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
@@ -427,6 +428,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("nans", sa.Integer(), nullable=False),
         sa.Column("latency_s", sa.Float(), nullable=False),
         sa.Column("buckets", sa.Text(), nullable=False),
+        sa.Column("work", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("revision"),
     )
     op.create_table(
@@ -468,6 +470,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("started_us", sa.BigInteger(), nullable=False),
         sa.Column("beat_us", sa.BigInteger(), nullable=False),
+        sa.Column("gauges", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
