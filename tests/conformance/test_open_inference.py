@@ -96,7 +96,7 @@ def test_health(server):
     assert (status, body) == (503, {"live": False, "ready": False})
     assert server.get("/v2/models/matrix/ready")[1]["ready"] is True
     assert server.get("/v2/models/matrix/versions/3/ready")[0] == 200
-    assert server.get("/v2/models/matrix/versions/9/ready")[0] == 503
+    assert server.get("/v2/models/matrix/versions/9/ready")[0] == 404
     assert server.get("/v2/models/empty/ready")[0] == 503
 
 
@@ -141,7 +141,10 @@ def test_repository(server):
     assert (status, index["matrix"], index["empty"]) == (200, "READY", "UNAVAILABLE")
     assert server.ask("POST", "/v2/repository/models/matrix/load", b"")[0] == 200
     status, _, body = server.ask("POST", "/v2/repository/models/matrix/unload", b"")
-    assert (status, "clew deploy" in json.loads(body)["error"]) == (400, True)
+    assert (status, json.loads(body)) == (200, {})
+    assert server.infer("matrix", MATRIX)[0] == 404
+    assert server.ask("POST", "/v2/repository/models/matrix/load", b"")[0] == 200
+    assert server.infer("matrix", MATRIX)[0] == 200
 
 
 def test_an_id_comes_back_and_a_missing_one_is_the_prediction_id(server):
@@ -239,7 +242,7 @@ def test_v1_predict(server):
     said = body["parameters"]["clew-prediction-id"]
     assert server.workspace.serving.find_prediction(said).outputs["name"] == ["a"]
     assert predict("frame", [{"distance": 1}])[0] == 400
-    assert server.get("/v1/models/matrix") == (200, {"name": "matrix", "ready": True})
+    assert server.get("/v1/models/matrix")[1].items() >= {"name": "matrix", "ready": True}.items()
     assert "matrix" in server.get("/v1/models")[1]["models"]
     assert "matrix" in server.get("/v2/models")[1]["models"]
 

@@ -44,7 +44,8 @@ def wait_loaded(db: Database, endpoint: str, closed: threading.Event) -> None:
     """Return when every serving process has the live revision of an endpoint in memory.
 
     Raises:
-        Invalid: ``endpoint.nothing_live`` where it has none; ``endpoint.load`` where it cannot be loaded.
+        Invalid: ``endpoint.nothing_live`` where it has none; ``endpoint.load`` where it cannot be
+            loaded.
         NotReady: ``endpoint.loading`` where it takes more than two minutes.
         Unavailable: ``serving.ending``.
     """
