@@ -206,6 +206,18 @@ CALLS = [
     wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),
     wrong("model", "not_found", "model.unknown", lambda w, _: w.model("p/model@99")),
+    wrong("models", "invalid", "model.where", lambda w, _: w.models(where="metrics >")),
+    wrong("report", "not_found", "model.unknown", lambda w, _: w.report("p/model@99")),
+    wrong("alias_history", "not_found", "model.unknown", lambda w, _: w.alias_history("none")),
+    wrong("set_alias", "not_found", "model.unknown", lambda w, _: w.set_alias("none", "a", "1")),
+    wrong(
+        "set_alias", "denied", "model.not_blessed",
+        lambda w, _: w.set_alias("p/model", "champion", "1"),
+    ),
+    wrong(
+        "rollback_alias", "not_found", "alias.unknown",
+        lambda w, _: w.rollback_alias("p/model", "x"),
+    ),
     wrong("verdict", "not_found", "verdict.unknown", lambda w, _: w.verdict(NOBODY)),
     wrong("verdicts", "not_found", "model.unknown", lambda w, _: w.verdicts("none")),
     wrong("endpoint", "not_found", "endpoint.unknown", lambda w, _: w.endpoint("none")),

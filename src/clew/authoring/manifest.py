@@ -344,7 +344,7 @@ def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
     function = model.gate or model.__wrapped__
     test = model.training.test
     code = _code(function, project)
-    gate = GateDefinition(target=model.training.target)
+    gate = GateDefinition(target=model.training.target, slices=given.slices, query=given.query)
     where = (
         (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
     )

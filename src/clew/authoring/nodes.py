@@ -439,6 +439,8 @@ class Pipeline:
         parameters: Mapping[str, object] | None = None,
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
+        slices: Sequence[str] = (),
+        query: str = "",
     ) -> Callable[[Function], Function]:
         """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules.
 
@@ -447,6 +449,10 @@ class Pipeline:
             parameters: Passed to the function by name, behind the candidate; a change judges anew.
             depends_on: What else the verdict depends on, as in :meth:`step`.
             allow: Reads that need no warning, as in :meth:`step`.
+            slices: Columns and SQL expressions whose groups the evaluation report shows, besides
+                columns of few values.
+            query: The column whose values are queries: rows are then ranked within each, and
+                ``ndcg``, ``ndcg_at_10``, ``map`` and ``mrr`` are metrics too.
         """
         if not isinstance(model, Training) or model.pipeline is not self:
             raise invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
@@ -456,6 +462,8 @@ class Pipeline:
             parameters=parameters or {},
             depends_on=check_depends(depends_on),
             allow=check_allow(allow),
+            slices=(slices,) if isinstance(slices, str) else tuple(slices),
+            query=query,
         )
         check_parameters(given.parameters)
 

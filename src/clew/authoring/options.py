@@ -41,6 +41,8 @@ class GateOptions(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, object] = {}
     depends_on: tuple[Dependency, ...] = ()
     allow: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    query: str = ""
 
 
 class TrainingOptions(Struct, frozen=True, kw_only=True):

@@ -194,11 +194,20 @@ class Pipeline(Plain):
         parameters: Mapping[str, object] | None = None,
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
+        slices: Sequence[str] = (),
+        query: str = "",
     ) -> Callable[[Function], Function]:
         """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules."""
         if _of_notebook(self) and isinstance(model, Training):
             model.gate = None
-        return super().gate(model, parameters=parameters, depends_on=depends_on, allow=allow)
+        return super().gate(
+            model,
+            parameters=parameters,
+            depends_on=depends_on,
+            allow=allow,
+            slices=slices,
+            query=query,
+        )
 
     def steps(self, values: Values) -> Iterator[Step]:
         """The steps as they are with these values: of each slot, the one that is plugged in."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from clew.base.records.cards import ModelCard
     from clew.base.records.comparing import Comparison
+    from clew.base.records.reports import EvaluationReport
 
 
 class CardVerbs(Protocol):
@@ -21,6 +22,14 @@ class CardVerbs(Protocol):
 
         With the nine things that are kept of it. Raises NotFound ``model.unknown``, Invalid
         ``ref.ambiguous``.
+        """
+        ...
+
+    def report(self, ref: str) -> EvaluationReport:
+        """What was found when a version was judged: metrics with intervals, slices, charts.
+
+        Read by the digest that its verdict signs. Raises NotFound ``model.unknown``, Invalid
+        ``ref.ambiguous``, NotReady ``report.none``.
         """
         ...
 

@@ -17,6 +17,7 @@ from clew.base.export_verbs import ExportVerbs
 from clew.base.feed_verbs import FeedVerbs
 from clew.base.keeping_verbs import KeepingVerbs
 from clew.base.knowing_verbs import KnowingVerbs
+from clew.base.model_verbs import ModelVerbs
 from clew.base.pool_verbs import PoolVerbs
 from clew.base.progress import Progress, unseen
 from clew.base.project import Applicable
@@ -67,6 +68,7 @@ class Verbs(
     ExportVerbs,
     KnowingVerbs,
     CardVerbs,
+    ModelVerbs,
     Protocol,
 ):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
@@ -267,8 +269,13 @@ class Verbs(
         """How much each parameter of a search mattered, the most first; shares of 1."""
         ...
 
-    def models(self, model: str | None = None) -> list[ModelVersion]:
-        """Model versions, newest first, of one model or all."""
+    def models(self, model: str | None = None, *, where: str = "") -> list[ModelVersion]:
+        """Model versions, newest first, of one model or all.
+
+        ``where`` chooses among them: ``metrics.roc_auc > 0.9 and state = 'blessed'``, with and,
+        or, not, brackets, ``in``, ``like``. Raises NotFound ``model.unknown``, Invalid
+        ``model.where``.
+        """
         ...
 
     def model(self, ref: str) -> ModelVersion:

@@ -95,6 +95,7 @@ COMMANDS = {
     "pools": (WORK, "pools.pools"),
     "models": (MODELS, "models.models"),
     "model": (MODELS, "models.model"),
+    "alias": (MODELS, "naming.alias"),
     "card": (MODELS, "cards.card"),
     "compare": (MODELS, "cards.compare"),
     "endpoints": (MODELS, "models.endpoints"),

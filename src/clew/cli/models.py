@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.text import Text
 
 from clew.base.errors import Invalid, NotFound
-from clew.cli import render
+from clew.cli import render, reporting
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -143,11 +144,15 @@ def rollback(
 
 def models(
     model: Annotated[str | None, typer.Argument(help="Of this model alone.")] = None,
+    where: Annotated[
+        str,
+        typer.Option("--where", help="Such as \"metrics.roc_auc > 0.9 and state = 'blessed'\"."),
+    ] = "",
     json: Json = False,
 ) -> None:
     """List model versions with their metrics on the frozen test commit."""
     with workspace() as clew:
-        found = clew.models(model)
+        found = clew.models(model, where=where)
     if json:
         print_json(found)
     else:
@@ -177,9 +182,15 @@ def print_versions(found: list[ModelVersion]) -> None:
 
 def model(
     ref: Annotated[str, typer.Argument(help="Its id, model@3 or model@champion.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Metrics with intervals, slices, curves.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """One model version: parameters, metrics, and the verdict with its reasons."""
+    if report:
+        reporting.show(ref, as_json=json)
+        return
     with workspace() as clew:
         found = clew.model(ref)
         verdict = clew.verdict(found.verdict) if found.verdict else None
@@ -214,6 +225,8 @@ def print_verdict(verdict: Verdict) -> None:
             for c in verdict.checks
         ],
     )
+    for step in dict.fromkeys(c.next_step for c in verdict.checks if c.next_step):
+        out.print(Text(f"→ {step}", style="dim"), soft_wrap=True)
     if verdict.overridden_by:
         out.print(f"[yellow]! overridden by {verdict.overridden_by}: {verdict.override_reason}[/]")
 

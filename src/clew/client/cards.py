@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from clew.base.records.cards import ModelCard
 from clew.base.records.comparing import Comparison
+from clew.base.records.reports import EvaluationReport
 from clew.client.wire import Wire
 
 
@@ -21,6 +22,10 @@ class RemoteCards:
     def card(self, ref: str) -> ModelCard:
         """The card of a model version, also as Markdown."""
         return self._wire.get(f"/cards/{quote(ref)}", ModelCard)
+
+    def report(self, ref: str) -> EvaluationReport:
+        """What was found when a version was judged."""
+        return self._wire.get(f"/reports/{quote(ref)}", EvaluationReport)
 
     def compare_runs(self, subjects: Sequence[str]) -> Comparison:
         """Runs side by side: parameters, metrics, data, code, packages."""

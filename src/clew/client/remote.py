@@ -51,6 +51,7 @@ from clew.client.feeds import RemoteFeeds
 from clew.client.following import Follower
 from clew.client.keeping import RemoteKeeping
 from clew.client.knowing import RemoteKnowing
+from clew.client.naming import RemoteNaming
 from clew.client.pools import RemotePools
 from clew.client.ranges import open_range_reader
 from clew.client.tables import RemoteTables
@@ -74,6 +75,7 @@ class RemoteWorkspace(
     RemoteExporting,
     RemoteKnowing,
     RemoteCards,
+    RemoteNaming,
 ):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
@@ -297,9 +299,9 @@ class RemoteWorkspace(
         """How much each parameter of a search mattered, the most first; shares of 1."""
         return self._wire.get(f"/experiments/{_part(experiment_id)}/importances", list[Importance])
 
-    def models(self, model: str | None = None) -> list[ModelVersion]:
+    def models(self, model: str | None = None, *, where: str = "") -> list[ModelVersion]:
         """Model versions, newest first, of one model or all."""
-        return self._wire.get("/models", list[ModelVersion], model=model)
+        return self._wire.get("/models", list[ModelVersion], model=model, where=where or None)
 
     def model(self, ref: str) -> ModelVersion:
         """One version: its id, ``model@3`` or ``model@champion``."""

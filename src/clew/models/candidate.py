@@ -11,29 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from clew.base.errors import Invalid
-from clew.base.records import Check
 from clew.models.bootstrap import paired_difference
+from clew.models.group_rules import GroupRules
+from clew.models.service_rules import ServiceRules
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from clew.models.evaluation import Bench
+    from clew.base.records import Check
     from clew.models.metrics import Metric
 
-_SHOWN_SLICES = 50
+_BETTER = "See which rows it gets wrong: clew model MODEL@VERSION --report"
+_AGAINST = "Hold the two side by side: clew compare MODEL@VERSION MODEL@champion"
 
 
-class Candidate:
+class Candidate(GroupRules, ServiceRules):
     """A model before its gate, on test rows that no model has ever learned from.
 
     Each rule below is noted with its evidence; the model is blessed if all of them pass. A rule
     does not stop the gate: the verdict tells all that is wrong.
     """
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._checks: list[Check] = []
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -74,6 +71,7 @@ class Candidate:
             found,
             f">= {value:g}",
             f"{metric} is {found:.6g}; at least {value:g} is required.",
+            next_step=_BETTER,
         )
 
     def at_most(self, metric: str, value: float) -> None:
@@ -85,6 +83,7 @@ class Candidate:
             found,
             f"<= {value:g}",
             f"{metric} is {found:.6g}; at most {value:g} is required.",
+            next_step=_BETTER,
         )
 
     def beats_champion(
@@ -115,59 +114,20 @@ class Candidate:
         else:
             self._beats(name, rule, margin, confidence, tolerance, required)
 
-    def slices(self, column: str, metric: str, worst_gap: float, *, min_rows: int = 200) -> None:
-        """On no group of rows may the metric be worse than overall by more than ``worst_gap``.
-
-        Groups are the values of ``column`` in the test rows (quartiles of a number with many
-        values); those under ``min_rows`` rows are too small to judge and are counted as left out.
-        """
-        rule = self._bench.metric(metric)
-        found = self._bench.slices(column, rule, min_rows)
-        name, required = f"slices {column} {metric}", f"worst gap <= {worst_gap:g}"
-        evidence = {
-            **asdict(found),
-            "judged": [asdict(one) for one in found.judged[:_SHOWN_SLICES]],
-            "min_rows": min_rows,
-        }
-        if not found.judged:
-            why = f"No group of {column} has {min_rows} rows and a defined {metric}."
-            self._note(name, True, None, required, why, evidence)
-            return
-        worst = found.judged[0]
-        gap = max(0.0, -rule.better_by(worst.metric, found.overall))
-        self._note(
-            name,
-            gap <= worst_gap,
-            gap,
-            required,
-            f"{metric} is {worst.metric:.6g} for {column} {worst.value} ({worst.rows} rows) and "
-            f"{found.overall:.6g} overall: a gap of {gap:.6g}, at most {worst_gap:g} is allowed.",
-            evidence,
-        )
-
-    def latency(self, max_ms: float) -> None:
-        """95 of 100 single rows must be answered within ``max_ms``, in this process alone."""
-        median_ms, high_ms, calls = self._bench.latency_ms()
-        self._note(
-            "latency",
-            high_ms <= max_ms,
-            high_ms,
-            f"p95 <= {max_ms:g} ms",
-            f"95 of 100 single rows take up to {high_ms:.3g} ms; {max_ms:g} ms are allowed.",
-            {"median_ms": median_ms, "p95_ms": high_ms, "calls": calls},
-        )
-
-    def require(self, name: str, passed: bool, reason: str = "") -> None:
-        """A rule of your own: its name, whether it passes, and why."""
-        self._note(name, bool(passed), None, "true", reason or f"{name}: {bool(passed)}")
-
-    @property
-    def _task(self) -> str:
-        return self._bench.candidate.scored.task
-
-    def _value(self, metric: str) -> float:
-        """The candidate's metric; NaN (which passes no rule) where it is undefined."""
-        return self.metrics.get(self._bench.metric(metric).name, math.nan)
+    def require(
+        self,
+        name: str,
+        passed: bool,
+        reason: str = "",
+        *,
+        observed: float | None = None,
+        required: str = "true",
+        next_step: str = "",
+    ) -> None:
+        """A rule of your own: its name, whether it passes, and why; what was seen and required."""
+        said = reason or f"{name}: {bool(passed)}"
+        step = next_step or f"Look at the rule {name!r} in the gate's function."
+        self._note(name, bool(passed), observed, required, said, next_step=step)
 
     def _beats(
         self,
@@ -196,7 +156,7 @@ class Candidate:
             reason += " That cannot be told from chance."
         evidence = {**asdict(found), "champion": champion.name, "champion_value": other}
         evidence |= {"candidate_value": value, "margin": margin, "allowed_by_chance": allowed}
-        self._note(name, passed, found.value, required, reason, evidence)
+        self._note(name, passed, found.value, required, reason, evidence, next_step=_AGAINST)
 
     def _beats_record(
         self, name: str, rule: Metric, margin: float, tolerance: float, required: str
@@ -222,31 +182,7 @@ class Candidate:
             f"{start}It had {rule.name} {recorded:.6g} when it was judged; this one has "
             f"{value:.6g}: {_better(better_by)}.",
             evidence,
-        )
-
-    def _note(
-        self,
-        name: str,
-        passed: bool,
-        observed: float | None,
-        required: str,
-        reason: str,
-        evidence: Mapping[str, object] | None = None,
-    ) -> None:
-        if not isinstance(name, str) or not name:
-            raise Invalid(
-                "gate.rule", f"A rule cannot be named {name!r}.", hint="Give it a short text."
-            )
-        defined = observed if observed is not None and math.isfinite(observed) else None
-        self._checks.append(
-            Check(
-                name=name,
-                passed=passed,
-                observed=defined,
-                required=required,
-                reason=reason,
-                evidence=dict(evidence or {}),
-            )
+            next_step=_AGAINST,
         )
 
 

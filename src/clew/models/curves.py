@@ -25,12 +25,13 @@ def charts(scored: Scored) -> dict[str, Any]:
     if scored.task == "multiclass" and scored.scores is not None:
         found |= {"roc_by_class": _by_class(scored, roc), "pr_by_class": _by_class(
             scored, precision_recall
-        )}  # fmt: skip
+        ), "calibration_by_class": _by_class(scored, calibration)}  # fmt: skip
     if scored.task == "binary" and scored.scores is not None:
         found |= {
             "roc": roc(scored.truth, scored.scores),
             "precision_recall": precision_recall(scored.truth, scored.scores),
             "calibration": calibration(scored.truth, scored.scores),
+            "lift": lift(scored.truth, scored.scores),
         }
     return found
 
@@ -83,6 +84,16 @@ def precision_recall(truth: Floats, scores: Floats) -> dict[str, list[float]]:
         "recall": _rate(positives, points),
         "precision": (positives[points] / caught[points]).tolist(),
     }
+
+
+def lift(truth: Floats, scores: Floats) -> dict[str, list[float]]:
+    """By tenths of the rows from the highest score down: the share of positives that are caught,
+    and how many times as many that is as without a model. Equal scores share what they catch.
+    """
+    rows, positives = _caught(truth, scores)
+    at = np.linspace(0.1, 1.0, 10)
+    caught = np.interp(at * rows[-1], rows, positives) / max(positives[-1], 1.0)
+    return {"share": at.tolist(), "caught": caught.tolist(), "lift": (caught / at).tolist()}
 
 
 def calibration(truth: Floats, scores: Floats) -> dict[str, list[float]]:

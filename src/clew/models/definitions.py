@@ -37,11 +37,17 @@ class EvaluationDefinition(Struct, frozen=True, kw_only=True):
 
 
 class GateDefinition(Struct, frozen=True, kw_only=True):
-    """The rules that a model must keep. ``function`` None: every model is blessed."""
+    """The rules that a model must keep. ``function`` None: every model is blessed.
+
+    ``slices``: columns and SQL expressions that the report has groups of; ``query``: the column
+    whose values are the queries that rows are ranked in.
+    """
 
     target: str
     function: CodeRef | None = None
     task: str = "auto"
+    slices: tuple[str, ...] = ()
+    query: str = ""
 
 
 def holdout(fraction: float = 0.2, by: str | None = None) -> HoldoutDefinition:

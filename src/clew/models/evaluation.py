@@ -5,24 +5,19 @@ Knows no gate and no store.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 from msgspec import Struct, field
 
 from clew.base.errors import Invalid
+from clew.base.records import Signature
 from clew.models.curves import charts
 from clew.models.loading import LoadedModel, Outputs, check_outputs
-from clew.models.metrics import METRICS, Metric, Scored, available, metrics_of
-from clew.models.targets import class_text, score
-
-FEW_VALUES = 20
-"""A numeric column of more distinct values than this is sliced by its quartiles."""
-_LATENCY_CALLS = 200
-_LATENCY_BUDGET_S = 2.0
+from clew.models.metrics import METRICS, Ints, Metric, Scored, available, metrics_of
+from clew.models.slicing import Slices, labels_of, slices
+from clew.models.targets import score
 
 
 class Evaluated(Struct, frozen=True, kw_only=True):
@@ -43,33 +38,21 @@ class Champion(Struct, frozen=True, kw_only=True):
     evaluated: Evaluated | None
     metrics: dict[str, float]
     why_not: str = ""
+    signature: Signature | None = None
 
 
-class Slice(Struct, frozen=True, kw_only=True):
-    """Test rows that share a value: how many, and how well the model does on them."""
-
-    value: str
-    rows: int
-    metric: float
-
-
-class Slices(Struct, frozen=True, kw_only=True):
-    """Slices large enough to judge, worst first, and how many rows are in none of them."""
-
-    overall: float
-    judged: tuple[Slice, ...]
-    left_out_rows: int
-    undefined: tuple[str, ...] = field(default=())
+def evaluate(
+    model: LoadedModel, features: pl.DataFrame, truth: pl.Series, groups: Ints | None = None
+) -> Evaluated:
+    """Ask a model for all rows and compare with the truth; ``groups``: the query of each row."""
+    return judged(model, check_outputs(model.predict(features), features.height), truth, groups)
 
 
-def evaluate(model: LoadedModel, features: pl.DataFrame, truth: pl.Series) -> Evaluated:
-    """Ask a model for all rows and compare with the truth."""
-    return judged(model, check_outputs(model.predict(features), features.height), truth)
-
-
-def judged(model: LoadedModel, outputs: Outputs, truth: pl.Series) -> Evaluated:
+def judged(
+    model: LoadedModel, outputs: Outputs, truth: pl.Series, groups: Ints | None = None
+) -> Evaluated:
     """What a model has answered already, compared with the truth."""
-    scored = score(model.signature, truth.to_list(), outputs)
+    scored = score(model.signature, truth.to_list(), outputs, groups)
     return Evaluated(model=model, outputs=outputs, scored=scored, metrics=metrics_of(scored))
 
 
@@ -80,16 +63,50 @@ def try_champion(
     *,
     name: str,
     recorded: Mapping[str, float],
+    groups: Ints | None = None,
+    signature: Signature | None = None,
 ) -> Champion | None:
     """The champion on the same rows; None where there is none."""
     try:
         model = load()
         if model is None:
             return None
-        found = evaluate(model, features, truth)
+        found = evaluate(model, features, truth, groups)
     except Exception as error:  # noqa: BLE001 - an old model on new columns may fail in any way
-        return Champion(name=name, evaluated=None, metrics=dict(recorded), why_not=str(error))
-    return Champion(name=name, evaluated=found, metrics=found.metrics)
+        return Champion(
+            name=name,
+            evaluated=None,
+            metrics=dict(recorded),
+            why_not=str(error),
+            signature=signature,
+        )
+    return Champion(name=name, evaluated=found, metrics=found.metrics, signature=model.signature)
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """A request that an endpoint logged: its inputs by name, and what the champion answered."""
+
+    id: str
+    endpoint: str
+    inputs: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What a gate may ask of besides answers on test rows.
+
+    ``endpoints``: what is served now, by endpoint. ``trained``: the candidate as its training
+    function returned it, before it was packaged for serving. ``answer``: what an endpoint makes of
+    a v2 request with a model.
+    """
+
+    size_bytes: int = 0
+    champion_bytes: int | None = None
+    endpoints: dict[str, Signature] = field(default_factory=dict)
+    recorded: tuple[Recorded, ...] = ()
+    trained: Callable[[], LoadedModel] | None = None
+    champion_trained: Callable[[], LoadedModel] | None = None
+    answer: Callable[[LoadedModel, bytes], Mapping[str, Any]] | None = None
 
 
 class Bench(Struct, frozen=True, kw_only=True):
@@ -99,6 +116,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     target: str
     candidate: Evaluated
     champion: Champion | None
+    around: Surroundings = field(default_factory=Surroundings)
 
     def metric(self, name: str) -> Metric:
         """A metric that the candidate can be judged by.
@@ -118,55 +136,14 @@ class Bench(Struct, frozen=True, kw_only=True):
             hint=f"Use one of {', '.join(there)}.",
         )
 
-    def slices(self, column: str, metric: Metric, min_rows: int) -> Slices:
-        """The candidate's metric by the values of a column; quartiles of a number of many.
+    def slices(self, by: str, metric: Metric, min_rows: int) -> Slices:
+        """The candidate's metric by a column or SQL expression, worst first, with intervals.
 
         Raises:
             Invalid: ``gate.column``.
         """
-        if column not in self.frame.columns:
-            raise Invalid(
-                "gate.column",
-                f"The test rows have no column {column!r}.",
-                hint=f"Use one of {', '.join(self.frame.columns)}.",
-            )
-        labels = _slice_labels(self.frame[column])
-        judged: list[Slice] = []
-        undefined: list[str] = []
-        left_out = 0
-        for label in sorted(set(labels)):
-            rows = np.flatnonzero(labels == label)
-            value = metric.of(self.candidate.scored.take(rows)) if len(rows) >= min_rows else np.nan
-            if len(rows) < min_rows:
-                left_out += len(rows)
-            elif np.isfinite(value):
-                judged.append(Slice(value=str(label), rows=len(rows), metric=value))
-            else:
-                undefined.append(str(label))
-        overall = metric.of(self.candidate.scored)
-        judged.sort(key=lambda one: metric.better_by(one.metric, overall))
-        return Slices(
-            overall=overall,
-            judged=tuple(judged),
-            left_out_rows=left_out,
-            undefined=tuple(undefined),
-        )
-
-    def latency_ms(self) -> tuple[float, float, int]:
-        """Median and 95th percentile of answers to single rows, and how many were timed."""
-        features = self.frame.drop(self.target)
-        model = self.candidate.model
-        rows = [features[number] for number in range(min(features.height, 50))]
-        for row in rows[:10]:
-            model.predict(row)
-        spent_ms: list[float] = []
-        end_s = time.perf_counter() + _LATENCY_BUDGET_S
-        while len(spent_ms) < _LATENCY_CALLS and time.perf_counter() < end_s:
-            start_s = time.perf_counter()
-            model.predict(rows[len(spent_ms) % len(rows)])
-            spent_ms.append((time.perf_counter() - start_s) * 1e3)
-        median, high = np.quantile(spent_ms, [0.5, 0.95])
-        return float(median), float(high), len(spent_ms)
+        labels = labels_of(self.frame, by)
+        return slices(self.candidate.scored, labels, metric, min_rows, sure=True)
 
     def charts(self) -> dict[str, Any]:
         """Charts of the candidate and, beside them, of the champion."""
@@ -193,11 +170,3 @@ def _columns(who: str, evaluated: Evaluated) -> dict[str, Any]:
             classes = evaluated.model.signature.classes
             found |= {f"{who}.{one}": values[:, at] for at, one in enumerate(classes)}
     return found
-
-
-def _slice_labels(column: pl.Series) -> np.ndarray[Any, np.dtype[np.str_]]:
-    if column.dtype.is_numeric() and column.n_unique() > FEW_VALUES:
-        quartiles = column.qcut(4, allow_duplicates=True).cast(pl.String).fill_null("missing")
-        return np.array(quartiles.to_list())
-    texts = ["missing" if value is None else class_text(value) for value in column.to_list()]
-    return np.array(texts)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
@@ -116,8 +117,11 @@ class LoadedModel:
         return {"label": labels, "probabilities": scores}
 
 
-def load_model(store: Reads, tree: str) -> LoadedModel:
+def load_model(store: Reads, tree: str, *, as_trained: bool = False) -> LoadedModel:
     """The model in the tree of a model version's commit.
+
+    ``as_trained``: asked as its training function would ask it, with the names it was fitted with,
+    and not in the quicker way that an endpoint has.
 
     Raises:
         NotFound: ``model.tree`` where the tree holds no packaged model.
@@ -126,6 +130,8 @@ def load_model(store: Reads, tree: str) -> LoadedModel:
     """
     signature = msgspec.json.decode(_file(store, tree, SIGNATURE), type=Signature)
     recipe = msgspec.json.decode(_file(store, tree, RECIPE), type=Recipe)
+    if as_trained and recipe.bare:
+        recipe = replace(recipe, bare=False, takes=signature.frame)
     model, _ = unpickle(_file(store, tree, MODEL))
     return LoadedModel(signature=signature, recipe=recipe, model=model)
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clew.base.records import ModelVersion
+from clew.base.errors import NotReady
+from clew.base.records import ModelVersion, Verdict
 from clew.models import late
 from clew.store import Store
 
 if TYPE_CHECKING:
     from clew.base.records.card_words import CardText
     from clew.base.records.cards import NineThings
+    from clew.base.records.reports import EvaluationReport
 
 
 class Looking:
@@ -27,6 +29,30 @@ class Looking:
 
     def _tree(self, version: ModelVersion) -> str:
         raise NotImplementedError
+
+    def verdict(self, verdict_id: str) -> Verdict:
+        """The verdict of an id."""
+        raise NotImplementedError
+
+    def report(self, ref: str) -> EvaluationReport:
+        """What was found when a version was judged; read by the digest that its verdict signs.
+
+        Raises:
+            NotFound: ``model.unknown``.
+            Invalid: ``ref.ambiguous``.
+            NotReady: ``report.none`` where nobody has judged it.
+            Corrupt: where the bytes are not what was signed.
+        """
+        version = self.get(ref)
+        verdict = self.verdict(version.verdict) if version.verdict else None
+        if verdict is None or not verdict.report:
+            raise NotReady(
+                "report.none",
+                f"{version.model} version {version.version} has no evaluation report: no gate "
+                "has judged it.",
+                hint="A gate reports on what it judges: clew run PIPELINE TRAINING.gate",
+            )
+        return late.evaluation_in(self._store, version, verdict)
 
     def reference(self, ref: str) -> dict[str, Any]:
         """``{"inputs": profile, "outputs": profile, "training": {...}}`` that a version carries.

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from clew.models import ranking
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Weighted = Callable[[Floats], Floats]
@@ -25,7 +27,8 @@ class Scored(Struct, frozen=True, kw_only=True):
 
     Classification: ``truth`` and ``labels`` are positions in ``classes``; ``scores`` are
     probabilities, [rows] of the second class (binary) or [rows, classes], or None where the model
-    gives none. Regression: ``truth`` and ``labels`` are values, ``scores`` is None.
+    gives none. Regression: ``truth`` and ``labels`` are values, ``scores`` is None. ``groups``: the
+    query of each row, where rows are ranked within queries; then draws take whole queries.
     """
 
     task: str
@@ -33,6 +36,7 @@ class Scored(Struct, frozen=True, kw_only=True):
     truth: Floats
     labels: Floats
     scores: Floats | None = None
+    groups: Ints | None = None
 
     @property
     def rows(self) -> int:
@@ -47,6 +51,7 @@ class Scored(Struct, frozen=True, kw_only=True):
             truth=self.truth[rows],
             labels=self.labels[rows],
             scores=None if self.scores is None else self.scores[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -75,9 +80,10 @@ def metrics_of(scored: Scored) -> dict[str, float]:
 
 def available(scored: Scored) -> list[Metric]:
     """The metrics that fit the task and what the model gives."""
+    ranked = RANKING if scored.groups is not None and scored.task in _RANKED else ()
     return [
         metric
-        for metric in METRICS[scored.task]
+        for metric in (*METRICS[scored.task], *ranked)
         if scored.scores is not None or not metric.needs_scores
     ]
 
@@ -171,6 +177,14 @@ def _brier(scored: Scored) -> Weighted:
     return _mean((_scores(scored) - scored.truth) ** 2)
 
 
+def _brier_of_classes(scored: Scored) -> Weighted:
+    """Squared distance to the true class over all classes, between 0 and 2 (Brier 1950)."""
+    scores = _scores(scored)
+    true = np.zeros_like(scores)
+    true[np.arange(scored.rows), scored.truth.astype(np.int64)] = 1.0
+    return _mean(((scores - true) ** 2).sum(axis=1))
+
+
 def calibration_bin(probability: Floats) -> Ints:
     """The bin of each probability: ten of equal width, 1.0 in the last."""
     return np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
@@ -178,9 +192,12 @@ def calibration_bin(probability: Floats) -> Ints:
 
 def _calibration_error(scored: Scored) -> Weighted:
     """Expected calibration error (Naeini et al. 2015): |mean score - share| by bin, weighted."""
-    scores = _scores(scored)
+    scores, true = _scores(scored), scored.truth
+    if scores.ndim == 2:  # of the class that is answered, as Guo et al. (2017) have it
+        best = scores.argmax(axis=1)
+        scores, true = scores[np.arange(scored.rows), best], (best == true).astype(np.float64)
     bins = calibration_bin(scores)
-    gap = scores - scored.truth
+    gap = scores - true
     members = [np.flatnonzero(bins == number) for number in range(CALIBRATION_BINS)]
 
     def weighted(weights: Floats) -> Floats:
@@ -209,6 +226,18 @@ def _f1_of(truth: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> Callabl
 def _f1(scored: Scored) -> Weighted:
     one = _f1_of(scored.truth == 1, scored.labels == 1)
     return lambda weights: one(weights)[0]
+
+
+def _precision(scored: Scored) -> Weighted:
+    said = (scored.labels == 1).astype(np.float64)
+    hit = said * (scored.truth == 1)
+    return lambda weights: _divide(weights @ hit, weights @ said, otherwise=0.0)
+
+
+def _recall(scored: Scored) -> Weighted:
+    true = (scored.truth == 1).astype(np.float64)
+    hit = true * (scored.labels == 1)
+    return lambda weights: _divide(weights @ hit, weights @ true, otherwise=0.0)
 
 
 def _f1_macro(scored: Scored) -> Weighted:
@@ -251,6 +280,29 @@ def _r2(scored: Scored) -> Weighted:
     return weighted
 
 
+def _by_query(values: Callable[[Floats, Floats, Ints], Floats]) -> Callable[[Scored], Weighted]:
+    """The mean over the queries in which something is relevant."""
+
+    def prepare(scored: Scored) -> Weighted:
+        assert scored.groups is not None, "asked only where the metric is available"
+        groups, first = ranking.dense(scored.groups)
+        found = values(scored.truth, _order_of(scored), groups)
+        there = np.flatnonzero(np.isfinite(found))
+
+        def weighted(weights: Floats) -> Floats:
+            mine = _take(weights, first[there])
+            return _divide(mine @ found[there], mine.sum(axis=1))
+
+        return weighted
+
+    return prepare
+
+
+def _order_of(scored: Scored) -> Floats:
+    """What rows are ordered by: the probability, or the value itself."""
+    return scored.labels if scored.scores is None else scored.scores
+
+
 def _scores(scored: Scored) -> Floats:
     assert scored.scores is not None, "asked only where the metric is available"
     return scored.scores
@@ -270,6 +322,8 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         _metric("brier", _brier, greater=False, scores=True),
         _metric("accuracy", _accuracy, greater=True, scores=False),
         _metric("f1", _f1, greater=True, scores=False),
+        _metric("precision", _precision, greater=True, scores=False),
+        _metric("recall", _recall, greater=True, scores=False),
         _metric("ece", _calibration_error, greater=False, scores=True),
     ),
     "multiclass": (
@@ -277,6 +331,8 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         _metric("log_loss", _log_loss, greater=False, scores=True),
         _metric("f1_macro", _f1_macro, greater=True, scores=False),
         _metric("roc_auc_ovr", _roc_auc_ovr, greater=True, scores=True),
+        _metric("brier", _brier_of_classes, greater=False, scores=True),
+        _metric("ece", _calibration_error, greater=False, scores=True),
     ),
     "regression": (
         _metric("rmse", _root_mean_square, greater=False, scores=False),
@@ -285,3 +341,23 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         _metric("mape", _mean_absolute_percentage, greater=False, scores=False),
     ),
 }
+
+_RANKED = frozenset({"binary", "regression"})
+
+RANKING: tuple[Metric, ...] = (
+    _metric(
+        "ndcg",
+        _by_query(lambda truth, scores, groups: ranking.ndcg(truth, scores, groups, len(truth))),
+        greater=True,
+        scores=False,
+    ),
+    _metric(
+        "ndcg_at_10",
+        _by_query(lambda truth, scores, groups: ranking.ndcg(truth, scores, groups, 10)),
+        greater=True,
+        scores=False,
+    ),
+    _metric("map", _by_query(ranking.average_precision), greater=True, scores=False),
+    _metric("mrr", _by_query(ranking.reciprocal_rank), greater=True, scores=False),
+)
+"""Of rows within their queries; where a gate names the column of queries."""

@@ -21,28 +21,26 @@ from clew.base.records import Check, Commit, ModelVersion, Signature, Verdict
 from clew.compute import Call, Compute
 from clew.db import Database, Tx
 from clew.lineage import Lineage
-from clew.models import registry, tables
+from clew.models import late, registry, tables
+from clew.models.aliasing import Aliasing
 from clew.models.calling import value_of
 from clew.models.definitions import EvaluationDefinition, GateDefinition
 from clew.models.looking import Looking
-from clew.models.records import AliasMove, Judgement, Package, Split, TrainingRun
+from clew.models.records import Judgement, Package, Split, TrainingRun
+from clew.models.splitting import Splitting, never
 from clew.repos import Repos
 from clew.store import Store
 
 if TYPE_CHECKING:
     from clew.base.records.cards import Trained
+    from clew.base.records.reports import Around
 
-TEST_SUFFIX = ".test"
 GATE_SUFFIX = ".gate"
 _BLESSED = frozenset({"blessed", "overridden"})
 _WORK = "clew.models.work"
 
 
-def _never() -> bool:
-    return False
-
-
-class Models(Looking):
+class Models(Splitting, Looking, Aliasing):
     """Model versions with their verdicts and aliases. Thread-safe.
 
     A model is named by the repo of its training step, ``pipeline/step``. Its frozen test set is in
@@ -50,8 +48,17 @@ class Models(Looking):
     """
 
     def __init__(
-        self, db: Database, repos: Repos, store: Store, lineage: Lineage, compute: Compute
+        self,
+        db: Database,
+        repos: Repos,
+        store: Store,
+        lineage: Lineage,
+        compute: Compute,
+        *,
+        serving: str = "",
     ) -> None:
+        """``serving``: ``module:function`` that answers a v2 request with a model, for replays."""
+        self._serving = serving
         self._db = db
         self._repos = repos
         self._store = store
@@ -59,63 +66,6 @@ class Models(Looking):
         self._compute = compute
 
     # making a version -----------------------------------------------------------------------
-
-    def split(
-        self,
-        model: str,
-        features: Commit,
-        evaluation: EvaluationDefinition,
-        *,
-        global_id: str,
-        paths: Sequence[str] | None = None,
-        test_commit: str = "",
-        cancelled: Callable[[], bool] = _never,
-    ) -> Split:
-        """Training rows of a features commit, and the test rows that are kept out of them.
-
-        With a holdout, the first call cuts the test set off and commits it; later calls find it
-        and leave its groups out. It is committed anew only where the features have other columns
-        than it. Safe to repeat after a crash. With a repo as the test set nothing is cut.
-
-        Args:
-            model: Name of the model.
-            features: The finished commit with all labelled rows.
-            evaluation: Says where the test set comes from.
-            global_id: Of the change that this is part of.
-            paths: The files of the commit to read; all by default.
-            test_commit: The test set to keep out, as it was frozen for an earlier training; then
-                nothing is frozen.
-            cancelled: Asked while it works; then Conflict ``call.cancelled`` is raised.
-
-        Raises:
-            Invalid: ``holdout.by``, ``holdout.groups``, ``holdout.changed`` where the test set is
-                frozen with another definition; ``model.target`` where the rows have no such
-                column; what reading the files raises.
-        """
-        if isinstance(evaluation.test, str):
-            read = paths or [one.path for one in self._repos.entries(features)]
-            ref = f"{evaluation.test.partition('@')[0]}@{test_commit}"
-            given = self._repos.resolve(ref if test_commit else evaluation.test)
-            rows = {
-                "train": {"tree": features.tree, "paths": list(read)},
-                "test": self._test_rows(given),
-                "target": evaluation.target,
-            }
-            self._work("check", rows, features.repo, cancelled)
-            return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
-        while True:
-            frozen = self._repos.commit_by_id(test_commit) if test_commit else self._frozen(model)
-            found = self._cut(features, paths, evaluation, frozen, cancelled)
-            test = (
-                frozen if test_commit else self._freeze(model, found, frozen, features, global_id)
-            )
-            if test is not None:
-                return Split(
-                    train_tree=found["train"],
-                    paths=tuple(e.path for e in self._store.entries(found["train"])),
-                    test_commit=test.id,
-                    train_rows=found["train_rows"],
-                )
 
     def measure(
         self, model: str, trees: tuple[str, str], test_commit: str, target: str
@@ -135,7 +85,7 @@ class Models(Looking):
             "snapshot_dir": "",
             "function": None,
         }
-        found = self._work("judge", payload, model, _never)
+        found = self._work("judge", payload, model, never)
         return found["champion_metrics"], found["metrics"]
 
     def package(
@@ -148,7 +98,7 @@ class Models(Looking):
         snapshot_dir: str | Path,
         frame: str = "",
         trained: Trained | None = None,
-        cancelled: Callable[[], bool] = _never,
+        cancelled: Callable[[], bool] = never,
     ) -> Package:
         """The tree of a model version, made of a trial's artefact (a tree with ``/model.pkl``).
 
@@ -221,10 +171,11 @@ class Models(Looking):
         global_id: str,
         test_commit: str | None = None,
         timeout_s: float | None = None,
-        cancelled: Callable[[], bool] = _never,
+        cancelled: Callable[[], bool] = never,
         parameters: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         declared: Sequence[str] = (),
+        around: Around | None = None,
     ) -> Judgement:
         """Run a version and the champion on the same test rows, then the user's gate, in a worker.
 
@@ -242,6 +193,7 @@ class Models(Looking):
             parameters: Plain values that the gate gets by name.
             allow: Reads that need no word.
             declared: Names that its key depends on already.
+            around: What endpoints serve, and what they were asked.
 
         Raises:
             ClewError: what the gate or the model raised (``call.raised``): then nothing is judged.
@@ -254,8 +206,13 @@ class Models(Looking):
             "champion": self._tree(champion) if champion else "",
             "champion_name": f"{champion.model} version {champion.version}" if champion else "",
             "champion_metrics": champion.metrics if champion else {},
+            "champion_signature": msgspec.to_builtins(champion.signature) if champion else None,
             "test": self._test_rows(test),
+            "test_commit": test.id,
             "target": gate.target,
+            "wished": {"slices": list(gate.slices), "query": gate.query},
+            **(msgspec.to_builtins(around) if around else {}),
+            "serving": self._serving,
             "snapshot_dir": str(snapshot_dir),
             "function": {"file": function.file, "name": function.name} if function else None,
             "parameters": dict(parameters or {}),
@@ -275,6 +232,7 @@ class Models(Looking):
             champion_metrics=found["champion_metrics"],
             test_commit=test.id,
             report_tree=found["tree"],
+            report=found["report"],
             undeclared=tuple((kind, name, where) for kind, name, where in found["undeclared"]),
         )
 
@@ -311,6 +269,7 @@ class Models(Looking):
                 commit=commit if isinstance(commit, str) else commit.id,
                 digest="",
                 created_at=clock.now(),
+                report=judgement.report,
             )
             state = "blessed" if verdict.blessed else "refused"
             signed = registry.add_verdict(
@@ -353,6 +312,7 @@ class Models(Looking):
                 created_at=clock.now(),
                 overridden_by=by.strip(),
                 override_reason=reason.strip(),
+                report=before.report if before else "",
             )
             signed = registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
             if champion:
@@ -363,13 +323,20 @@ class Models(Looking):
     # asking ---------------------------------------------------------------------------------
 
     def versions(
-        self, model: str | None = None, *, global_id: str | None = None, limit: int = 1000
+        self,
+        model: str | None = None,
+        *,
+        global_id: str | None = None,
+        limit: int = 1000,
+        where: str = "",
     ) -> list[ModelVersion]:
-        """Versions, newest first: of one model or all, of one change or all.
+        """Versions, newest first: of one model or all, of one change or all, that fit a filter.
 
-        Raises NotFound ``model.unknown`` for the name of no model, with names that are near.
+        Raises NotFound ``model.unknown`` for the name of no model, with names that are near;
+        Invalid ``model.where``.
         """
-        query = tables.VERSIONS.limit(limit)
+        fits = late.filter_of(where) if where else None
+        query = tables.VERSIONS if fits else tables.VERSIONS.limit(limit)
         if model is not None:
             query = query.where(tables.model_versions.c.model == model)
         if global_id is not None:
@@ -378,7 +345,7 @@ class Models(Looking):
             found = registry.versions(tx, query)
         if model is not None and not found:
             self._check_name(model)
-        return found
+        return [one for one in found if fits is None or fits(one)][:limit]
 
     def get(self, ref: str, *, tx: Tx | None = None) -> ModelVersion:
         """The version of an id (or its beginning), ``model@3`` or ``model@champion``.
@@ -446,86 +413,7 @@ class Models(Looking):
             hint = f"That is one version: clew model {model}"
         raise NotFound("model.unknown", f"There is no model {model!r}.", hint=hint)
 
-    def alias(self, alias: str, ref: str, *, by: str = "", reason: str = "") -> AliasMove:
-        """Let an alias stand on a version of its model; where it stood before is kept."""
-        with self._db.begin() as tx:
-            version = registry.find(tx, ref)
-            move = AliasMove(
-                model=version.model,
-                alias=alias,
-                version=version.id,
-                global_id=version.global_id,
-                moved_by=by,
-                reason=reason,
-                moved_at=clock.now(),
-            )
-            registry.move_alias(tx, move)
-        return move
-
-    def alias_history(self, model: str) -> list[AliasMove]:
-        """All moves of the aliases of a model, newest first; nothing is ever taken out."""
-        with self._db.read() as tx:
-            return registry.history(tx, model)
-
     # ----------------------------------------------------------------------------------------
-
-    def _frozen(self, model: str) -> Commit | None:
-        """The head of the test repo, which is made here if need be."""
-        name = model + TEST_SUFFIX
-        try:
-            self._repos.get(name)
-        except NotFound:
-            self._repos.create(
-                name, kind="output", description=f"Frozen test rows of {model}", exist_ok=True
-            )
-        return self._repos.head(name)
-
-    def _cut(
-        self,
-        features: Commit,
-        paths: Sequence[str] | None,
-        evaluation: EvaluationDefinition,
-        frozen: Commit | None,
-        cancelled: Callable[[], bool],
-    ) -> dict[str, Any]:
-        payload = {
-            "tree": features.tree,
-            "paths": None if paths is None else list(paths),
-            "definition": msgspec.to_builtins(evaluation.test),
-            "target": evaluation.target,
-            "frozen": frozen.tree if frozen else "",
-        }
-        return self._work("split", payload, features.repo, cancelled)
-
-    def _freeze(
-        self,
-        model: str,
-        found: Mapping[str, Any],
-        frozen: Commit | None,
-        features: Commit,
-        global_id: str,
-    ) -> Commit | None:
-        """The commit of the test set; None where somebody else froze one meanwhile."""
-        if not found["test"]:
-            return frozen
-        name = model + TEST_SUFFIX
-        with self._db.begin() as tx:
-            head = self._repos.head(name, tx=tx)
-            if (head.id if head else None) != (frozen.id if frozen else None):
-                return None
-            opened = self._repos.open_commit(
-                name,
-                global_id=global_id,
-                provenance=[features.id],
-                message=f"{found['test_rows']} rows, frozen for every version of {model}",
-                tx=tx,
-            )
-            return self._repos.finish(opened.id, found["test"], tx=tx)
-
-    def _test_rows(self, commit: Commit) -> dict[str, Any]:
-        """Tree and files of a test set; the note on how it was cut is no table."""
-        entries = self._store.entries(commit.tree)
-        return {"tree": commit.tree, "paths": [e.path for e in entries if e.path != _NOTE]}
 
     def _pair(self, version: str) -> tuple[ModelVersion, ModelVersion | None]:
         with self._db.read() as tx:
@@ -581,6 +469,3 @@ class Models(Looking):
 
     def _reading(self, tx: Tx | None) -> AbstractContextManager[Tx]:
         return self._db.read() if tx is None else nullcontext(tx)
-
-
-_NOTE = "/holdout.json"

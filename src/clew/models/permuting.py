@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from clew.base.records.cards import Weight
+from clew.base.records.reports import Weight
 from clew.models.loading import LoadedModel
 from clew.models.metrics import Metric, available
 from clew.models.targets import score

@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from clew.base.records import CodeRef, ModelVersion
+from clew.base.records import CodeRef, ModelVersion, Verdict
 from clew.base.records.card_words import CardText
 from clew.base.records.cards import (
     Configuration,
-    Importances,
     Learned,
     Metrics,
     NineThings,
@@ -21,6 +20,7 @@ from clew.base.records.cards import (
     Runtime,
     Summary,
 )
+from clew.base.records.reports import EvaluationReport, Importances, Measured, SliceReport
 from clew.models.layout import (
     CARD,
     CHARTS,
@@ -65,6 +65,31 @@ def text_in(store: Store, tree: str) -> CardText | None:
     """What the pipeline said of the model when it was trained; None where that was not kept."""
     found: CardText | None = kept(store, tree, CARD, CardText, None)
     return found
+
+
+def evaluation_in(store: Store, version: ModelVersion, verdict: Verdict) -> EvaluationReport:
+    """The report that a verdict signs. Raises Corrupt where its bytes are others."""
+    found = msgspec.json.decode(store.read(verdict.report))
+    charts = found.get("charts", {})
+    return EvaluationReport(
+        model_version=version.id,
+        verdict=verdict.id,
+        commit=verdict.commit or "",
+        digest=verdict.report,
+        test_commit=verdict.test_commit,
+        task=found.get("task", version.signature.task),
+        rows=found["rows"],
+        confidence=found.get("confidence", 0.95),
+        metrics=msgspec.convert(found.get("measured", []), tuple[Measured, ...]),
+        charts=charts.get("candidate", {}),
+        champion=found.get("champion", ""),
+        champion_charts=charts.get("champion", {}),
+        slices=msgspec.convert(found.get("slices", []), tuple[SliceReport, ...]),
+        importances=msgspec.convert(found.get("importances", {}), Importances),
+        query=found.get("query", ""),
+        queries=found.get("queries", 0),
+        notes=tuple(found.get("notes", ())),
+    )
 
 
 def reference_in(store: Store, tree: str) -> dict[str, Any]:

@@ -5,8 +5,6 @@ Plain values; they know no storage.
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from msgspec import Struct, field
 
 from clew.base.records import Check, CodeRef, Signature
@@ -67,6 +65,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     champion_metrics: dict[str, float]
     test_commit: str
     report_tree: str
+    report: str = ""
+    """Digest of the report in that tree."""
     undeclared: tuple[tuple[str, str, str], ...] = ()
     """What the gate's code read besides: kind, name, where."""
 
@@ -78,15 +78,3 @@ class Judgement(Struct, frozen=True, kw_only=True):
             return f"Refused: {' '.join(failed)}"
         number = len(self.checks)
         return f"Blessed: {number} of {number} check{'' if number == 1 else 's'} passed."
-
-
-class AliasMove(Struct, frozen=True, kw_only=True):
-    """An alias came to stand on a version, at a time, through somebody, for a reason."""
-
-    model: str
-    alias: str
-    version: str
-    global_id: str | None
-    moved_by: str
-    reason: str
-    moved_at: datetime

@@ -14,11 +14,11 @@ from clew.base import clock
 from clew.base.address import check_ref_name
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import new_id
-from clew.base.records import ModelVersion, Node, Verdict
+from clew.base.records import AliasMove, ModelVersion, Node, Verdict
 from clew.db import Tx
 from clew.lineage import Lineage
 from clew.models import tables
-from clew.models.records import AliasMove, Package
+from clew.models.records import Package
 from clew.store import digest_of
 
 CHAMPION = "champion"
@@ -176,6 +176,7 @@ def move_alias(tx: Tx, move: AliasMove) -> None:
             "moved_by": move.moved_by,
             "reason": move.reason,
             "moved_us": clock.to_us(move.moved_at),
+            "back": move.back,
         },
     )
     data = {"alias": move.alias, "to": move.version}
@@ -189,10 +190,12 @@ def history(tx: Tx, model: str) -> list[AliasMove]:
             model=row.model,
             alias=row.alias,
             version=row.version,
+            number=row.number,
             global_id=row.global_id,
             moved_by=row.moved_by,
             reason=row.reason,
             moved_at=clock.from_us(row.moved_us),
+            back=row.back,
         )
         for row in tx.execute(tables.ALIAS_HISTORY, {"model": model})
     ]
@@ -233,12 +236,22 @@ def _only(found: Versions, ref: str) -> ModelVersion:
 
 def crowned(version: ModelVersion, verdict: Verdict) -> AliasMove:
     """The move of the champion to a version that a gate has blessed."""
+    move = moved(version, CHAMPION, "gate", f"blessed by verdict {verdict.id}")
+    return replace(move, global_id=verdict.global_id, moved_at=verdict.created_at)
+
+
+def moved(
+    version: ModelVersion, alias: str, by: str, reason: str, *, back: bool = False
+) -> AliasMove:
+    """The move of an alias to a version, now."""
     return AliasMove(
         model=version.model,
-        alias=CHAMPION,
+        alias=alias,
         version=version.id,
-        global_id=verdict.global_id,
-        moved_by="gate",
-        reason=f"blessed by verdict {verdict.id}",
-        moved_at=verdict.created_at,
+        number=version.version,
+        global_id=version.global_id,
+        moved_by=by,
+        reason=reason,
+        moved_at=clock.now(),
+        back=back,
     )

@@ -73,6 +73,7 @@ verdicts = Table(
     Column("digest", Text, nullable=False),
     Column("overridden_by", Text, nullable=False),
     Column("override_reason", Text, nullable=False),
+    Column("report", Text, nullable=False),  # digest; '' of one that was never judged
     Column("created_us", BigInteger, nullable=False),
     Index("verdicts_by_version", "model_version", "job"),
     Index("verdicts_by_change", "global_id"),
@@ -90,6 +91,7 @@ alias_moves = Table(
     Column("moved_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("moved_us", BigInteger, nullable=False),
+    Column("back", Boolean, nullable=False),  # one step back, to where it stood before
     Index("alias_moves_by_alias", "model", "alias", "seq"),
     sqlite_autoincrement=True,
 )
@@ -139,7 +141,8 @@ ALIASES: Rows = (
 
 # All moves of the aliases of a model, newest first.
 ALIAS_HISTORY: Rows = (
-    select(alias_moves)
+    select(alias_moves, model_versions.c.version.label("number"))
+    .join(model_versions, model_versions.c.id == alias_moves.c.version)
     .where(alias_moves.c.model == bindparam("model"))
     .order_by(alias_moves.c.seq.desc())
 )
@@ -184,4 +187,5 @@ def verdict_of(row: Any) -> Verdict:
         created_at=from_us(row.created_us),
         overridden_by=row.overridden_by,
         override_reason=row.override_reason,
+        report=row.report,
     )

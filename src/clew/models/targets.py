@@ -15,7 +15,7 @@ from clew.base.errors import Invalid
 from clew.base.records import Signature
 from clew.models.frames import Array, plain_array
 from clew.models.loading import Outputs
-from clew.models.metrics import Floats, Scored
+from clew.models.metrics import Floats, Ints, Scored
 
 _SAME = {"true": "1", "false": "0"}
 
@@ -36,10 +36,16 @@ def class_text(value: Any) -> str:
     return str(value)
 
 
-def score(signature: Signature, truth: Sequence[Any] | Array, outputs: Outputs) -> Scored:
+def score(
+    signature: Signature,
+    truth: Sequence[Any] | Array,
+    outputs: Outputs,
+    groups: Ints | None = None,
+) -> Scored:
     """Truth and outputs of a model, side by side, ready for metrics.
 
-    A class of the test rows that the model does not know counts as wrong, with probability 0.
+    ``groups``: the query of each row, where rows are ranked within queries. A class of the test
+    rows that the model does not know counts as wrong, with probability 0.
 
     Raises:
         Invalid: ``model.target`` where a regression's target is no number, or a binary model meets
@@ -47,7 +53,9 @@ def score(signature: Signature, truth: Sequence[Any] | Array, outputs: Outputs) 
     """
     if signature.task == "regression":
         values = _output(outputs, "prediction").astype(np.float64)
-        return Scored(task="regression", classes=(), truth=_numbers(truth), labels=values)
+        return Scored(
+            task="regression", classes=(), truth=_numbers(truth), labels=values, groups=groups
+        )
     texts = [class_text(value) for value in truth]
     said = [class_text(value) for value in _output(outputs, "label").tolist()]
     classes = _classes(signature, {*texts, *said})
@@ -57,6 +65,7 @@ def score(signature: Signature, truth: Sequence[Any] | Array, outputs: Outputs) 
         classes=classes,
         truth=np.array([place[text] for text in texts], dtype=np.float64),
         labels=np.array([place[text] for text in said], dtype=np.float64),
+        groups=groups,
     )
     return _with_scores(scored, outputs, signature.task)
 

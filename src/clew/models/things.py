@@ -17,14 +17,8 @@ import polars as pl
 from msgspec import Struct
 from msgspec.structs import replace
 
-from clew.base.records.cards import (
-    Importances,
-    Learned,
-    Metrics,
-    Summary,
-    Trained,
-    Weight,
-)
+from clew.base.records.cards import Learned, Metrics, Summary, Trained
+from clew.base.records.reports import Importances, Weight
 from clew.models.curves import charts
 from clew.models.evaluation import Evaluated, evaluate, judged
 from clew.models.frames import Array

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,18 +29,24 @@ from clew.models.candidate import Candidate
 from clew.models.cutting import cut
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
+from clew.models.flavours import adapted, dumped
 from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
 from clew.models.loading import LoadedModel, Outputs, load_model, unpickle
 from clew.models.probing import probe
+from clew.models.replaying import request_of
+from clew.models.reporting import Wished, report_of
+from clew.models.surrounding import known_importances, queries, surroundings
 from clew.models.things import Made, files_of, some
+from clew.models.trees import keep, store_at
 from clew.quality import profile
-from clew.store import EMPTY_TREE, Entry, Store
+from clew.store import Store
 
 TRAIN_PATH = "/train.parquet"
 TEST_PATH = "/test.parquet"
 HOLDOUT_PATH = "/holdout.json"
 REPORT_PATH = "/report.json"
 PREDICTED_PATH = "/predictions.parquet"
+MOST_CLASSES = 1000
 _FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": "pandas"}
 
 
@@ -52,16 +57,16 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     ``frozen`` (the tree of the test set that stands, '' for none). The trees that come back:
     ``train``, and ``test`` ('' where the frozen one still stands).
     """
-    store = _store(payload["store"])
+    store = store_at(payload["store"])
     definition = msgspec.convert(payload["definition"], HoldoutDefinition)
     features = _frame(store, payload["tree"], payload["paths"])
     _check_target(features.columns, payload["target"])  # before hours are spent on a search
     frozen = _frozen(store, payload["frozen"], definition)
     train, test = cut(features, definition, frozen)
     about = msgspec.json.encode(definition)
-    trees = {"train": _keep(store, {TRAIN_PATH: _parquet(train)}), "test": ""}
+    trees = {"train": keep(store, {TRAIN_PATH: _parquet(train)}), "test": ""}
     if test is not None:
-        trees["test"] = _keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
+        trees["test"] = keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
     return {**trees, "train_rows": train.height, "test_rows": None if test is None else test.height}
 
 
@@ -71,7 +76,7 @@ def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     The payload: ``store``, ``train`` and ``test`` ({tree, paths}), ``target``. Only the columns
     are read where the format tells them.
     """
-    store = _store(payload["store"])
+    store = store_at(payload["store"])
     for rows in (payload["train"], payload["test"]):
         table: pl.LazyFrame = load_value(store, rows["tree"], rows["paths"], pl.LazyFrame)
         _check_target(table.collect_schema().names(), payload["target"])
@@ -86,12 +91,13 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     ``function`` ({file, name} or None), ``training`` (kept as /clew/training.json) and ``trained``
     (what is known of the training besides).
     """
-    store = _store(payload["store"])
+    store = store_at(payload["store"])
     frame = payload["frame"] or _frame_of(payload["snapshot_dir"], payload["function"])
     train, train_target = _features(store, payload["train"], payload["target"])
     test, test_target = _features(store, payload["test"], payload["target"])
     model, pickled, modules = _read_model(store, payload["artefact"], payload["snapshot_dir"])
     task = check_task(payload["task"])
+    model, pickled, modules = _as_asked(model, pickled, modules, test, train_target, task)
     loaded = probe(model, test, train_target, frame=frame, task=task, pickled=pickled)
     directory = context.scratch / "model"
     training = payload["training"]
@@ -130,7 +136,7 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         outputs_s=outputs_s,
     )
     kept = files_of(made, msgspec.convert(payload["trained"], Trained), needed)
-    tree = _keep(store, files | clew_files | kept)
+    tree = keep(store, files | clew_files | kept)
     return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
 
 
@@ -140,36 +146,49 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     The payload: ``store``, ``candidate`` (tree), ``champion`` (tree or ''), ``champion_metrics``
     (as recorded), ``champion_name``, ``test`` ({tree, paths}), ``target``, ``snapshot_dir``,
     ``function`` ({file, name} or None) and what it gets by name (``parameters``), may read without
-    a word (``allow``) and has ``declared``.
+    a word (``allow``) and has ``declared``; ``wished`` of the report, and what ``surroundings``
+    reads.
     """
-    store = _store(payload["store"])
+    store = store_at(payload["store"])
+    wished = msgspec.convert(payload.get("wished") or {}, Wished)
     rows = _labelled(store, payload["test"], payload["target"])
     features, truth = rows.drop(payload["target"]), rows[payload["target"]]
-    mine = evaluate(load_model(store, payload["candidate"]), features, truth)
+    groups = queries(rows, wished.query)
+    mine = evaluate(load_model(store, payload["candidate"]), features, truth, groups)
     theirs = try_champion(
         lambda: load_model(store, payload["champion"]) if payload["champion"] else None,
         features,
         truth,
         name=payload["champion_name"],
         recorded=payload["champion_metrics"],
+        groups=groups,
+        signature=msgspec.convert(payload.get("champion_signature"), Signature | None),
     )
-    bench = Bench(frame=rows, target=payload["target"], candidate=mine, champion=theirs)
+    bench = Bench(
+        frame=rows,
+        target=payload["target"],
+        candidate=mine,
+        champion=theirs,
+        around=surroundings(store, payload),
+    )
     candidate = Candidate(bench)
     reads = _ask(candidate, payload)
-    report = {
+    kept = {
         "metrics": mine.metrics,
         "champion": payload["champion_name"],
         "champion_metrics": theirs.metrics if theirs else {},
         "checks": msgspec.to_builtins(candidate.checks),
         "rows": rows.height,
-        "charts": bench.charts(),
     }
+    report = {**kept, **report_of(bench, wished, known_importances(store, payload))}
     files = {
         REPORT_PATH: msgspec.json.encode(report, order="deterministic"),
         PREDICTED_PATH: _parquet(bench.predictions()),
     }
-    kept = {name: value for name, value in report.items() if name != "charts"}
-    return {**kept, "tree": _keep(store, files), "undeclared": reads}
+    tree = keep(store, files)
+    written = store.get(tree, REPORT_PATH)
+    assert written is not None, "it was put there just now"
+    return {**kept, "tree": tree, "undeclared": reads, "report": written.digest}
 
 
 def _ask(candidate: Candidate, payload: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -230,35 +249,9 @@ def _clew_files(
         PROFILE: profile(train.select(names)),
         PREDICTIONS: profile(plain),
         TRAINING: training,
-        EXAMPLE: _example(loaded.signature, test.head(3)),
+        EXAMPLE: request_of(loaded.signature, test.head(3)),
     }
     return {path: msgspec.json.encode(value) for path, value in files.items()}
-
-
-_DATATYPES = {
-    "bool": "BOOL", "double": "FP64", "float": "FP32",
-    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
-}  # fmt: skip
-
-
-def _example(signature: Signature, rows: pl.DataFrame) -> dict[str, Any]:
-    """Test rows as a request of the Open Inference Protocol, version 2."""
-    if signature.frame == "numpy":
-        values: list[Any] = rows.cast(pl.Float64).rows()
-        shape = [rows.height, signature.width]
-        tensor = {"name": signature.inputs[0].name, "datatype": "FP64", "shape": shape}
-        return {"inputs": [{**tensor, "data": values}]}
-    tensors = [
-        {
-            "name": column.name,
-            "datatype": _DATATYPES.get(column.type, "BYTES"),
-            "shape": [rows.height],
-            "data": rows[column.name].to_list(),
-        }
-        for column in signature.inputs
-    ]
-    return {"inputs": tensors}
 
 
 def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, bytes, set[str]]:
@@ -278,6 +271,23 @@ def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, by
     with _by_value(snapshot_dir):
         content = cloudpickle.dumps(model)
     return model, content, unpickle(content)[1]
+
+
+def _as_asked(
+    model: Any,
+    pickled: bytes,
+    modules: set[str],
+    test: pl.DataFrame,
+    target: pl.Series,
+    task: str,
+) -> tuple[Any, bytes, set[str]]:
+    """The same for a model of a library that is asked in its own way (PyTorch, a booster, ONNX)."""
+    classes = tuple(target.drop_nulls().unique().sort().head(MOST_CLASSES).to_list())
+    found = adapted(model, test, classes, task)
+    if found is model:
+        return model, pickled, modules
+    content = dumped(found)
+    return found, content, unpickle(content)[1]
 
 
 @contextmanager
@@ -371,19 +381,3 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     content = dump_value(frame, "frame")[0][1]
     assert isinstance(content, bytes)
     return content
-
-
-def _keep(store: Store, files: Mapping[str, bytes | Path]) -> str:
-    """A durable tree of these files."""
-    with store.writer() as writer:
-        put = {path: writer.put(content) for path, content in files.items()}
-        entries = [
-            Entry(path=path, digest=digest, size_bytes=size)
-            for path, (digest, size) in sorted(put.items())
-        ]
-        return writer.tree(EMPTY_TREE, entries)
-
-
-@lru_cache(maxsize=4)
-def _store(path: str) -> Store:
-    return Store.attach(path)

@@ -25,6 +25,7 @@ MOST_COMMITS = 500
 def card_of(rooms: Rooms, ref: str) -> ModelCard:
     """The card of a model version."""
     version = rooms.models.get(ref)
+    verdict = rooms.models.verdict(version.verdict) if version.verdict else None
     then, now = rooms.models.text_then(version.id), _text_now(rooms, version)
     text = now if now is not None else then or CardText()
     card = ModelCard(
@@ -32,9 +33,10 @@ def card_of(rooms: Rooms, ref: str) -> ModelCard:
         text=text,
         text_then=then if then is not None and then != text else None,
         things=things_of(rooms, version),
-        verdict=rooms.models.verdict(version.verdict) if version.verdict else None,
+        verdict=verdict,
         unsaid=tuple(name for name, said in asdict(text).items() if not said),
         made_at=clock.now(),
+        report=rooms.models.report(version.id) if verdict and verdict.report else None,
     )
     return replace(card, markdown=markdown_of(card))
 

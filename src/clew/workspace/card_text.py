@@ -78,6 +78,11 @@ def _factors(card: ModelCard) -> Iterator[str]:
         assert isinstance(judged, Sequence)
         rows = [(one["value"], one["rows"], one["metric"]) for one in judged[:SHOWN]]
         yield _table(("group", "rows", "metric"), rows)
+    for part in card.report.slices if card.report else ():
+        yield f"{part.metric} by {part.by} (overall {_said(part.overall)}):"
+        found = [(g.value, g.rows, g.metric, g.low, g.high) for g in part.groups[:SHOWN]]
+        yield _table(("group", "rows", part.metric, "from", "to"), found)
+        yield _more(len(part.groups), "group")
     if not sliced:
         yield "No gate has judged groups of rows by themselves (`candidate.slices(...)`)."
 
@@ -91,6 +96,15 @@ def _metrics(card: ModelCard) -> Iterator[str]:
     if rows:
         yield _table(("metric", "test rows", "training rows", "in the gate"), rows)
         yield f"On {metrics.test_rows:,} test rows and {metrics.train_rows:,} training rows."
+    if card.report is not None:
+        yield (
+            f"On {card.report.rows:,} frozen test rows, with intervals of "
+            f"{card.report.confidence:.0%} (bootstrap):"
+        )
+        yield _table(
+            ("metric", "value", "from", "to", "champion"),
+            [(m.name, m.value, m.low, m.high, m.champion) for m in card.report.metrics],
+        )
     if metrics.reported:
         told = ", ".join(f"{name} {_said(value)}" for name, value in metrics.reported.items())
         yield f"Reported while it trained, last: {told}."

@@ -14,6 +14,7 @@ from clew.workspace.rooms import Rooms
 if TYPE_CHECKING:
     from clew.base.records.cards import ModelCard
     from clew.base.records.comparing import Comparison
+    from clew.base.records.reports import EvaluationReport
 
 
 class Cards:
@@ -24,6 +25,10 @@ class Cards:
     def card(self, ref: str) -> ModelCard:
         """The card of a model version."""
         return late.card_of(self.rooms, ref)
+
+    def report(self, ref: str) -> EvaluationReport:
+        """What was found when a version was judged."""
+        return self.rooms.models.report(ref)
 
     def compare_runs(self, subjects: Sequence[str]) -> Comparison:
         """Runs side by side."""

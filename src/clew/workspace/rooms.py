@@ -33,6 +33,9 @@ from clew.workspace.references import Secrets
 from clew.workspace.runners import GateRunner, TrainRunner
 from clew.workspace.snapshots import Snapshots
 
+ANSWER = "clew.serving.replaying:answer"
+"""What an endpoint makes of a request; a gate's worker asks it, which must not know serving."""
+
 QUERIES = 2
 """So many queries run at a time in a server."""
 
@@ -109,7 +112,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     snapshots = Snapshots(store, home / "code")
     triggers = Triggers(db)
     experiments = Experiments(db, repos, store, lineage, compute)
-    models = Models(db, repos, store, lineage, compute)
+    models = Models(db, repos, store, lineage, compute, serving=ANSWER)
     serving = Serving(db, repos, store, lineage, home / "spool")
     experiments.holders = Exempt(models, serving)
     environments = Environments(home / "cache" / "environments")

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
 from clew.base.ranks import ranks_of
-from clew.base.records import Commit, ModelVersion, Verdict
+from clew.base.records import Commit, ModelVersion, Prediction, Verdict
+from clew.base.records.reports import Around
 from clew.base.tracking import TRIAL, Tracking
 from clew.db import Tx
 from clew.experiments import Distribution, Experiments, SearchDefinition
@@ -23,6 +24,9 @@ from clew.repos import Repos
 from clew.serving import Serving
 from clew.workspace import at_training
 from clew.workspace.deploying import deploy_version
+
+RECORDED = 200
+"""So many logged requests of the champion are handed to a gate, to be replayed."""
 
 
 class TrainRunner:
@@ -161,6 +165,7 @@ class GateRunner:
             parameters=step.parameters,
             allow=step.allow,
             declared=tuple(step.depends),
+            around=self._around(version.model) if step.options["has_rules"] else None,
         )
         if judgement.undeclared:
             run.heard(judgement.undeclared)
@@ -178,6 +183,20 @@ class GateRunner:
             extra={"model_version": version.id},
             on_finish=record if on_trunk else None,  # a branch moves no alias and no endpoint
         )
+
+    def _around(self, model: str) -> Around:
+        """What endpoints of the model serve, and the newest requests that its champion answered."""
+        champion = self._models.champion(model)
+        endpoints, recorded = {}, []
+        for endpoint in self._serving.of_model(model):
+            live = self._serving.live(endpoint)
+            if live is None:
+                continue
+            endpoints[endpoint] = self._models.get(live.model_version).signature
+            if champion is not None and live.model_version == champion.id:
+                logged = self._serving.predictions(endpoint, RECORDED)
+                recorded += [one for one in logged if _is_of(one, champion)]
+        return Around(endpoints=endpoints, recorded=tuple(recorded[:RECORDED]))
 
     def _version(self, *, step_repo: str, commit: Commit) -> ModelVersion:
         """The version that a commit holds: its own, or of the commit whose tree it repeats."""
@@ -215,6 +234,12 @@ class GateRunner:
                 cause=verdict.id,
                 tx=tx,
             )
+
+
+def _is_of(logged: Prediction, champion: ModelVersion) -> bool:
+    """Whether the champion has answered a logged request, with all its inputs."""
+    told = all(None not in values for values in logged.inputs.values()) and logged.inputs
+    return logged.model_version == champion.id and "error" not in logged.outputs and bool(told)
 
 
 def _gate(step: StepDefinition) -> GateDefinition:

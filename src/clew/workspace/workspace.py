@@ -67,6 +67,7 @@ from clew.workspace.exporting import Exporting
 from clew.workspace.feeds import Feeds
 from clew.workspace.keeping import Keeping
 from clew.workspace.knowing import Knowing
+from clew.workspace.naming import Naming
 from clew.workspace.pools import Pools
 from clew.workspace.predicting import predict
 from clew.workspace.putting import Put, is_directory, put
@@ -83,7 +84,18 @@ SCANS = "cache/scans"
 
 
 class Workspace(
-    Tables, Versions, Keeping, Feeds, Reacting, Work, Trials, Pools, Exporting, Knowing, Cards
+    Tables,
+    Versions,
+    Keeping,
+    Feeds,
+    Reacting,
+    Work,
+    Trials,
+    Pools,
+    Exporting,
+    Knowing,
+    Cards,
+    Naming,
 ):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
@@ -381,9 +393,9 @@ class Workspace(
         """How much each parameter mattered."""
         return self.rooms.experiments.importances(experiment_id)
 
-    def models(self, model: str | None = None) -> list[ModelVersion]:
+    def models(self, model: str | None = None, *, where: str = "") -> list[ModelVersion]:
         """Model versions, newest first."""
-        return self.rooms.models.versions(model)
+        return self.rooms.models.versions(model, where=where)
 
     def model(self, ref: str) -> ModelVersion:
         """One model version."""

@@ -117,7 +117,7 @@ def test_a_metric_that_is_undefined_is_left_out_and_not_made_up():
 def test_a_model_without_probabilities_has_only_the_metrics_of_labels():
     s = binary()
     bare = Scored(task="binary", classes=s.classes, truth=s.truth, labels=s.labels)
-    assert set(metrics_of(bare)) == {"accuracy", "f1"}
+    assert set(metrics_of(bare)) == {"accuracy", "f1", "precision", "recall"}
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "log_loss", "f1"])

@@ -392,7 +392,7 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
         return self.detail
 
     # models and endpoints -------------------------------------------------------------------
-    def models(self, model=None):
+    def models(self, model=None, *, where=""):
         return [] if self.empty else [v for v in self.versions if model in (None, v.model)]
 
     def model(self, ref):
@@ -404,6 +404,9 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
 
     def card(self, ref):
         return fake_cards.card_of(self.model(ref))
+
+    def alias_history(self, model):
+        return []
 
     def compare_runs(self, subjects):
         return fake_cards.comparison_of(self.detail.trials[: len(subjects)])

@@ -7,7 +7,6 @@ from clew.base.records.cards import (
     Coefficient,
     Configuration,
     FeatureSplits,
-    Importances,
     Learned,
     Metrics,
     ModelCard,
@@ -18,7 +17,6 @@ from clew.base.records.cards import (
     Span,
     Summary,
     Tensor,
-    Weight,
 )
 from clew.base.records.comparing import (
     ComparedCode,
@@ -29,6 +27,7 @@ from clew.base.records.comparing import (
     DataPair,
 )
 from clew.base.records.knowing import Cause
+from clew.base.records.reports import Importances, Weight
 
 CURVE = {"false_positive_rate": [0.0, 0.1, 1.0], "true_positive_rate": [0.0, 0.8, 1.0]}
 CHARTS = {

@@ -10,6 +10,7 @@ from clew.base.records.differences import (
     TextDiff,
 )
 from clew.base.records.models import (
+    AliasMove,
     Check,
     Column,
     ColumnDrift,
@@ -64,7 +65,7 @@ from clew.base.records.work import (
 )
 
 __all__ = [
-    "ENDED_STATES", "JOB_STATES", "Applied", "BracketPlan", "BranchInfo", "Change",
+    "ENDED_STATES", "JOB_STATES", "AliasMove", "Applied", "BracketPlan", "BranchInfo", "Change",
     "ChangeStatus", "Check", "CodeRef", "Column", "ColumnChange", "ColumnDrift",
     "ColumnProfile", "Commit", "Datum", "DriftReport", "Edge", "Endpoint", "Event",
     "Experiment", "ExperimentDetail", "Explanation", "FileDiff", "FileInfo", "Found", "Holder",

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from clew.base.records.card_words import CardText
 from clew.base.records.data import CodeRef
 from clew.base.records.models import ModelVersion, Verdict
+from clew.base.records.reports import EvaluationReport, Importances
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -85,30 +86,6 @@ class Origin(Struct, frozen=True, kw_only=True):
     snapshot: str = ""
     """The tree of the code that trained it."""
     sources: tuple[SourceCommit, ...] = ()
-
-
-class Weight(Struct, frozen=True, kw_only=True):
-    """How much a feature matters; ``spread``: one standard deviation over repetitions."""
-
-    feature: str
-    value: float
-    spread: float | None = None
-
-
-class Importances(Struct, frozen=True, kw_only=True):
-    """What features matter, the most first.
-
-    ``own``: as the model itself says, by ``own_kind``, of the features that it has inside.
-    ``permuted``: by how much ``metric`` gets worse on the frozen test rows where the values of a
-    column are shuffled (Breiman 2001), mean of ``repeats`` over ``rows`` rows.
-    """
-
-    own_kind: str = ""
-    own: tuple[Weight, ...] = ()
-    metric: str = ""
-    rows: int = 0
-    repeats: int = 0
-    permuted: tuple[Weight, ...] = ()
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
@@ -227,3 +204,5 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     unsaid: tuple[str, ...]
     made_at: datetime
     markdown: str = ""
+    report: EvaluationReport | None = None
+    """What was found when it was judged."""

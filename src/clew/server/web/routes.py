@@ -272,13 +272,15 @@ def model(page: Shown, ref: str) -> Response:
     verdicts = [
         one for one in page.verbs.verdicts(version.model) if one.model_version == version.id
     ]
-    things = page.verbs.card(version.id).things
+    card = page.verbs.card(version.id)
+    things = card.things
     names = sorted({*things.metrics.test, *things.metrics.train, *version.metrics})
     return page.show(
         "model.html",
         version=version,
         metrics=names,
-        **modelling.shown(things),
+        **modelling.shown(things, card.report),
+        moves=page.verbs.alias_history(version.model),
         verdicts=[(one, _champion(page.verbs, one)) for one in verdicts],
         endpoints=[one for one in page.verbs.endpoints() if one.model == version.model],
     )
