@@ -27,6 +27,8 @@ ONE_FILE_ONLY = {
     "sqlite3": {"db/sqlite.py"},
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
+    "grpc": {"serving/grpc_server.py"},
+    "google": {"serving/messages.py"},
     "ray": {"compute/ray.py", "compute/ray_train.py"},  # two processes
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
     "pyspark": {"codecs/spark.py"},

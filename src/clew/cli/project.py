@@ -100,6 +100,12 @@ def server(
     serving_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the endpoints; 0: any.")
     ] = 8687,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the endpoints over gRPC; 0: any. Without it: none."
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
     allow_host: Annotated[
         list[str] | None,
@@ -139,6 +145,7 @@ def server(
         host=host,
         port=port,
         serving_port=serving_port,
+        grpc_port=grpc_port,
         processes=processes,
         allowed_hosts=allow_host or (),
         s3_gather_s=s3_gather,

@@ -25,6 +25,7 @@ from clew.server.working import Working
 from clew.serving import ServingProcess
 from clew.workspace import Workspace, open_workspace, serving_settings
 
+NO_GRPC = 'not here: pip install "clew[grpc]"'
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 """What another machine cannot reach."""
 
@@ -35,6 +36,7 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8686,
     serving_port: int = 8687,
+    grpc_port: int | None = None,
     processes: int = 1,
     allowed_hosts: Collection[str] = (),
     s3_gather_s: float = 0,
@@ -44,6 +46,7 @@ def run_server(
     """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
 
     ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
+    ``grpc_port``: where endpoints answer over gRPC too (0: any port; None: nowhere).
     ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
     each request is one.
 
@@ -65,7 +68,9 @@ def run_server(
         working = Working.take(workspace)
         stack.callback(working.let_go)
         serving = ServingProcess.start(
-            serving_settings(settings, host=host, port=serving_port, processes=processes)
+            serving_settings(
+                settings, host=host, port=serving_port, grpc_port=grpc_port, processes=processes
+            )
         )
         stack.callback(serving.stop)
         stack.callback(withdraw_server, settings.home)
@@ -86,6 +91,8 @@ def run_server(
             say(f"  MLflow         {url}  (MLFLOW_TRACKING_URI; its pages: {url}/mlflow/)")
             say(f"  S3 clients     {url}  (bucket BRANCH.REPO.PROJECT)")
             say(f"  endpoints      {serving.url}/v2/models")
+            if grpc_port is not None:
+                say(f"  gRPC           {serving.grpc_address or NO_GRPC}")
             say("  Ctrl-C ends it; nothing is lost.")
 
         uploads = settings.home / "uploads"

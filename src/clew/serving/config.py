@@ -16,7 +16,10 @@ LIMIT_BYTES = 64 << 20
 
 
 class ServingSettings(Struct, frozen=True, kw_only=True):
-    """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask."""
+    """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask.
+
+    ``grpc_port`` None: no gRPC; 0: any port that is free.
+    """
 
     database_url: str
     store_address: str
@@ -24,6 +27,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     log_file: Path
     host: str = "127.0.0.1"
     port: int = 0
+    grpc_port: int | None = None
     processes: int = 1
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
@@ -39,6 +43,8 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     url: str
     listener: int
     """File descriptor of the listening socket, inherited."""
+    grpc_address: str = ""
+    """HOST:PORT that all serving processes listen on for gRPC; '' for no gRPC."""
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
     idle_s: float = 0.5

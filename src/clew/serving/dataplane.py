@@ -151,11 +151,8 @@ class DataPlane:
             call.wire = protocol.parse(call.kind, call.body, None if call.head < 0 else call.head)
             runtime = route.choose(call.version, call.wire.key)
         except InputError as error:
-            runtime = route.choose(call.version, "")
-            if runtime is not None:
-                self._refuse(call, runtime, 400, error.message)
-                self._schedule()
-                return
+            self._reject(call, route, error.message)
+            return
         if runtime is None:
             call.reply(not_there(route, call.version))
         elif runtime.waiting >= route.max_queue:
@@ -163,6 +160,23 @@ class DataPlane:
             call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
         else:
             self._accept(call, runtime)
+
+    def reject(self, call: Call, message: str) -> None:
+        """Answer 400 to a request that its transport could not read; counted and logged as one."""
+        route = self.routes.get(call.endpoint)
+        if route is None:
+            call.reply(refusal(404, f"There is no endpoint {call.endpoint!r}."))
+        else:
+            call.log = route.log
+            self._reject(call, route, message)
+
+    def _reject(self, call: Call, route: Route, message: str) -> None:
+        runtime = route.choose(call.version, "")
+        if runtime is None:
+            call.reply(not_there(route, call.version))
+        else:
+            self._refuse(call, runtime, 400, message)
+            self._schedule()
 
     def _accept(self, call: Call, runtime: Runtime) -> None:
         try:

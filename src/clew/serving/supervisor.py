@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from importlib.util import find_spec
 
 import msgspec
 
@@ -32,12 +33,17 @@ _log = logging.getLogger("clew.serving")
 class ServingProcess:
     """One or more serving processes on one socket. Thread-safe. Start it with :meth:`start`."""
 
-    def __init__(self, settings: ServingSettings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: ServingSettings,
+        listener: socket.socket,
+        reserved: socket.socket | None = None,
+    ) -> None:
         self._settings = settings
-        self._listener = listener
-        host, port = listener.getsockname()[:2]
-        host = _LOOPBACK.get(host, host)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._listener, self._reserved = listener, reserved
+        self.url = f"http://{_address(listener)}"
+        self.grpc_address = _address(reserved) if reserved else ""
+        """HOST:PORT for gRPC, as a client on this machine reaches it; '' where there is none."""
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -50,7 +56,14 @@ class ServingProcess:
         Raises:
             Unavailable: ``port.in_use``; ``serving.start`` where a process ends before it serves.
         """
-        self = cls(settings, _listen(settings.host, settings.port))
+        listener, reserved = _listen(settings.host, settings.port), None
+        try:
+            if settings.grpc_port is not None and has_grpc():
+                reserved = _reserve(settings.host, settings.grpc_port)
+        except BaseException:
+            listener.close()
+            raise
+        self = cls(settings, listener, reserved)
         try:
             self._children = [self._spawn() for _ in range(settings.processes)]
             for child in self._children:
@@ -79,6 +92,8 @@ class ServingProcess:
                 _wait_end(child)
             self._children.clear()
         self._listener.close()
+        if self._reserved is not None:
+            self._reserved.close()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings, fd = self._settings, self._listener.fileno()
@@ -90,6 +105,7 @@ class ServingProcess:
             listener=fd,
             token=settings.token,
             limit_bytes=settings.limit_bytes,
+            grpc_address=_address(self._reserved, bound=True) if self._reserved else "",
         )
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         with settings.log_file.open("ab") as log:
@@ -123,21 +139,47 @@ class ServingProcess:
                 pause_s = min(5.0, pause_s * 2) if time.monotonic() - began_s < 5 else 0.1
 
 
+def has_grpc() -> bool:
+    """Whether what gRPC needs is installed."""
+    return all(find_spec(name) is not None for name in ("grpc", "google", "google.protobuf"))
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    listener = _bound(host, port, socket.SO_REUSEADDR)
+    listener.listen(4096)
+    return listener
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A port that serving processes may share, and nobody else has: gRPC opens its sockets itself,
+    one in each process, and the kernel spreads connections over them (SO_REUSEPORT).
+    """
+    if port:  # sharing would let in another server that shares too
+        _bound(host, port, socket.SO_REUSEADDR).close()
+    return _bound(host, port, socket.SO_REUSEPORT)
+
+
+def _bound(host: str, port: int, option: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    found.setsockopt(socket.SOL_SOCKET, option, 1)
     try:
-        listener.bind((host, port))
+        found.bind((host, port))
     except OSError as error:
-        listener.close()
+        found.close()
         raise Unavailable(
             "port.in_use",
             f"Port {port} on {host} cannot be used: {error.strerror}.",
             hint="Give another port, or stop the process that has it.",
         ) from error
-    listener.listen(4096)
-    return listener
+    return found
+
+
+def _address(bound_to: socket.socket, *, bound: bool = False) -> str:
+    """HOST:PORT of a socket, as it is ``bound`` or as a client on this machine reaches it."""
+    host, port = bound_to.getsockname()[:2]
+    host = host if bound else _LOOPBACK.get(host, host)
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _wait_ready(child: subprocess.Popen[bytes], settings: ServingSettings) -> None:

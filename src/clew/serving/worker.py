@@ -23,6 +23,7 @@ import msgspec
 from clew.base.ids import new_id
 from clew.db import Database
 from clew.lineage import Lineage
+from clew.serving import late
 from clew.serving.bookkeeper import Bookkeeper
 from clew.serving.config import ProcessConfig
 from clew.serving.dataplane import DataPlane, Route
@@ -120,9 +121,19 @@ class _Serving:
             gauges=self._gauges,
         )
         self._desk = Desk(db, process=process, write=self._books.write, gauges=self._gauges)
-        rest = Rest(loop, self._plane, self._desk, importlib.metadata.version("clew"))
+        version = importlib.metadata.version("clew")
+        rest = Rest(loop, self._plane, self._desk, version)
         self._http = HttpServer(
             rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
+        )
+        self._grpc = config.grpc_address and late.GrpcServer(
+            loop,
+            self._plane,
+            self._desk,
+            address=config.grpc_address,
+            version=version,
+            token=config.token,
+            limit_bytes=config.limit_bytes,
         )
 
     async def start(self) -> None:
@@ -132,11 +143,16 @@ class _Serving:
         gc.collect()
         gc.freeze()
         await self._http.start(socket.socket(fileno=self._config.listener))
+        if self._grpc:
+            await self._grpc.start()
 
     async def stop(self) -> None:
         """Answer everything, then keep everything."""
         self._desk.close()
-        await self._http.drain(idle_s=self._config.idle_s)
+        await asyncio.gather(
+            self._http.drain(idle_s=self._config.idle_s),
+            *([self._grpc.drain()] if self._grpc else []),
+        )
         await self._loop.run_in_executor(None, self._close)
 
     def _close(self) -> None:

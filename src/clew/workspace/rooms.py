@@ -184,7 +184,12 @@ def _check_identity(db: Database, settings: Settings) -> None:
 
 
 def serving_settings(
-    settings: Settings, *, host: str = "127.0.0.1", port: int = 0, processes: int = 1
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    grpc_port: int | None = None,
+    processes: int = 1,
 ) -> ServingSettings:
     """What serving processes of this workspace are told."""
     return ServingSettings(
@@ -194,6 +199,7 @@ def serving_settings(
         log_file=settings.home / "logs" / "serving.log",
         host=host,
         port=port,
+        grpc_port=grpc_port,
         processes=processes,
         token=settings.token,
     )

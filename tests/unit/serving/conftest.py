@@ -135,7 +135,7 @@ def served(tmp_path_factory):
             workspace.endpoint(name)
             workspace.deploy(law, name, version="3")
         workspace.endpoint("empty")
-        workspace.process = workspace.serve()
+        workspace.process = workspace.serve(grpc_port=0)
         yield workspace
     finally:
         workspace.close()

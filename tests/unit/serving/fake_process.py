@@ -27,6 +27,8 @@ class FakeModel:
 
     def predict(self, data):
         law = self.law
+        if law.get("touch"):
+            Path(law["touch"]).touch()
         if law.get("sleep_s"):
             time.sleep(law["sleep_s"])
         if self.estimator is not None:

@@ -1,0 +1,167 @@
+"""gRPC requests as requests of the data plane, and its answers as gRPC responses.
+
+Knows no transport, no sockets and no models. A request becomes the same bytes as over REST with the
+binary extension (JSON, then raw tensors), so contract, batches and log are those of REST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from clew.serving.dataplane import Answer
+from clew.serving.messages import MESSAGES
+from clew.serving.tensors import NUMPY, InputError, element
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Datatype → the field of its typed contents; FP16 and BF16 have none."""
+
+
+def body_of(request: Any) -> tuple[bytes, int]:
+    """The body of a ModelInferRequest as over REST, and the length of its JSON.
+
+    Raises:
+        InputError: typed and raw contents do not fit the inputs.
+    """
+    raws = list(request.raw_input_contents) if request.raw_input_contents else _typed(request)
+    inputs = request.inputs
+    if len(raws) != len(inputs):
+        raise InputError(
+            f"raw_input_contents has {len(raws)} entries for {len(inputs)} inputs: one for each."
+        )
+    if request.raw_input_contents and any(each.HasField("contents") for each in inputs):
+        raise InputError("An input has contents beside raw_input_contents: give one of them.")
+    message: dict[str, object] = {
+        "inputs": [
+            {
+                "name": each.name,
+                "datatype": each.datatype,
+                "shape": list(each.shape),
+                "parameters": {"binary_data_size": len(raw)},
+            }
+            for each, raw in zip(inputs, raws, strict=True)
+        ],
+        "parameters": {**_plain(request.parameters), "binary_data_output": True},
+    }
+    if request.id:
+        message["id"] = request.id
+    if request.outputs:
+        message["outputs"] = [
+            {"name": each.name, "parameters": {**_plain(each.parameters), "binary_data": True}}
+            for each in request.outputs
+        ]
+    head = orjson.dumps(message)
+    return b"".join((head, *raws)), len(head)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, object]:
+    found = {}
+    for name, value in parameters.items():
+        choice = value.WhichOneof("parameter_choice")
+        if choice is not None:
+            found[name] = getattr(value, choice)
+    return found
+
+
+def _typed(request: Any) -> list[bytes]:
+    return [_raw(each) for each in request.inputs]
+
+
+def _raw(tensor: Any) -> bytes:
+    """The raw bytes of typed contents."""
+    name, datatype = tensor.name, tensor.datatype
+    field = _CONTENTS.get(datatype)
+    given = [described.name for described, _ in tensor.contents.ListFields()]
+    if field is None:
+        if datatype in {"FP16", "BF16"}:
+            raise InputError(f"Input {name!r}: {datatype} must come in raw_input_contents.")
+        return b""  # the datatype does not exist: it is refused with those that do
+    if given and given != [field]:
+        raise InputError(f"Input {name!r}: the contents of {datatype} are {field}, not {given[0]}.")
+    values = getattr(tensor.contents, field)
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    if len(values) != count:
+        raise InputError(
+            f"Input {name!r}: shape {list(tensor.shape)} needs {count} elements, {field} has "
+            f"{len(values)}."
+        )
+    if datatype == "BYTES":
+        return b"".join(map(element, values))
+    try:
+        return np.array(list(values), dtype=NUMPY[datatype]).tobytes()
+    except OverflowError:
+        raise InputError(f"Input {name!r}: a number is out of the range of {datatype}.") from None
+
+
+def response_of(answer: Answer, request: Any) -> Any:
+    """The ModelInferResponse of an answer 200.
+
+    Contents are raw where those of the request were, or where an output has no typed form.
+    """
+    body = answer.body
+    told = orjson.loads(body[: answer.head])
+    response = MESSAGES["ModelInferResponse"](
+        model_name=told["model_name"], model_version=told["model_version"], id=request.id
+    )
+    for name, value in told["parameters"].items():
+        response.parameters[name].string_param = value
+    outputs = told["outputs"]
+    raw = bool(request.raw_input_contents) or any(
+        each["datatype"] not in _CONTENTS for each in outputs
+    )
+    at = answer.head
+    for each in outputs:
+        size = each["parameters"].pop("binary_data_size")
+        part = body[at : at + size]
+        at += size
+        output = response.outputs.add(
+            name=each["name"], datatype=each["datatype"], shape=each["shape"]
+        )
+        for name, value in each["parameters"].items():
+            output.parameters[name].string_param = value
+        if raw:
+            response.raw_output_contents.append(part)
+        else:
+            field = getattr(output.contents, _CONTENTS[each["datatype"]])
+            field.extend(_values(part, each["datatype"]))
+    return response
+
+
+def _values(raw: bytes, datatype: str) -> Iterable[object]:
+    if datatype != "BYTES":
+        values: list[object] = np.frombuffer(raw, dtype=NUMPY[datatype]).tolist()
+        return values
+    found, at = [], 0
+    while at < len(raw):
+        size = int.from_bytes(raw[at : at + 4], "little")
+        found.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+def told_of(answer: Answer) -> tuple[tuple[str, str], ...]:
+    """What made an answer, as metadata: the headers of REST."""
+    identity = answer.identity
+    if identity is None:
+        return ()
+    told = (
+        ("clew-prediction-id", answer.prediction_id),
+        ("clew-global-id", identity.global_id),
+        ("clew-revision", identity.revision),
+        ("clew-model-version", identity.model_version),
+    )
+    return told if answer.logged else (*told, ("clew-logged", "false"))
