@@ -22,6 +22,10 @@ PEERS = {
     "raytune": ["ray[tune]==2.60.*", "scikit-learn==1.7.2"],
     "kserve": ["kserve==0.21.*", "scikit-learn==1.7.2"],
     "mlserver": ["mlserver==1.7.*", "mlserver-sklearn==1.7.*", "scikit-learn==1.7.2"],
+    "bentoml": ["bentoml>=1.4", "scikit-learn==1.7.2"],
+    "litserve": ["litserve>=0.2.10", "scikit-learn==1.7.2"],
+    "rayserve": ["ray[serve]==2.60.*", "scikit-learn==1.7.2"],
+    "mlflow": ["mlflow>=3.17,<4", "scikit-learn==1.7.2"],
 }
 
 

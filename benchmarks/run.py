@@ -9,7 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import measure
-from rows import commit, datums, engine, files, million, mlflow, predict, ranges, search, trivial
+from rows import (
+    commit,
+    datums,
+    engine,
+    files,
+    million,
+    mlflow,
+    predict,
+    ranges,
+    search,
+    serving,
+    trivial,
+)
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -28,6 +40,7 @@ ROWS = {
     "search_quarter": search.measure_digits,
     "trivial_trials": search.measure_trivial,
     "predict": predict.measure_rows,
+    "serving": serving.measure_rows,
     "mlflow": mlflow.measure_rows,
 }
 

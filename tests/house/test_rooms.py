@@ -21,6 +21,9 @@ MOST_LINES = 600
 
 ONE_FILE_ONLY = {
     "zstandard": {"store/squeeze.py"},
+    "onnxruntime": {"models/onnx_model.py"},
+    "onnx": {"models/onnx_graphs.py"},
+    "skl2onnx": {"models/onnx_graphs.py"},
     "optuna": {"experiments/studies.py"},
     "mlflow": {"models/mlflow_format.py", "server/mlflow/mounted.py"},  # two processes
     "obstore": {"store/objects.py"},

@@ -307,11 +307,15 @@ def _training(step: Training, project: Project) -> dict[str, Any]:
     evaluation = EvaluationDefinition(
         target=step.training.target,
         test=f"{test.repo}@{test.branch}" if isinstance(test, Source) else test,
+        convert=step.training.convert,
     )
+    said = msgspec.to_builtins(evaluation)
+    if evaluation.convert:
+        del said["convert"]  # what nobody has said changes no key
     return {
         "search": msgspec.to_builtins(step.training.search),
         "space": msgspec.to_builtins(dict(step.training.space)),
-        "evaluation": msgspec.to_builtins(evaluation),
+        "evaluation": said,
         **_ranks(step),
         **_feasible(step, project),
     }

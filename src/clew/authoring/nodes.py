@@ -326,6 +326,7 @@ class Pipeline:
         workers: int | str | Ranks | None = None,
         feasible: Function | None = None,
         card: CardText | None = None,
+        convert: bool = True,
         name: str = "",
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
@@ -352,6 +353,8 @@ class Pipeline:
                 above 0 say how far from it a trial is, which guides the search.
             card: What people should know of the model: ``clew.card(...)``. It changes no result,
                 so nothing is trained anew where it changes.
+            convert: Convert the model to ONNX, whose form serves where it answers as the model
+                itself does (``clew model NAME@3`` shows the comparison). False: the model itself.
             name: Name of the step, if not the function's.
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
@@ -393,6 +396,7 @@ class Pipeline:
             ranks=as_ranks(workers, over),
             card=check_card(card),
             feasible=check_feasible(feasible),
+            convert=convert,
         )
 
         def record(function: Function) -> Training:

@@ -55,3 +55,4 @@ class TrainingOptions(Struct, frozen=True, kw_only=True):
     ranks: Ranks | None = None
     card: CardText = CardText()
     feasible: Callable[..., Any] | None = None
+    convert: bool = True

@@ -16,6 +16,7 @@ from rich.text import Text
 from clew.base.errors import Invalid, NotFound
 from clew.cli import render, reporting
 from clew.cli.frame import Json, console, print_json, workspace
+from clew.cli.parity import print_parity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,21 +188,24 @@ def model(
     ] = False,
     json: Json = False,
 ) -> None:
-    """One model version: parameters, metrics, and the verdict with its reasons."""
+    """One model version: parameters, the form that serves, and the verdict with its reasons."""
     if report:
         reporting.show(ref, as_json=json)
         return
     with workspace() as clew:
         found = clew.model(ref)
         verdict = clew.verdict(found.verdict) if found.verdict else None
+        parity = clew.card(found.id).things.parity
     if json:
-        print_json({"model_version": found, "verdict": verdict})
+        print_json({"model_version": found, "verdict": verdict, "parity": parity})
         return
     print_versions([found])
     out = console()
     out.print(
         "[dim]params[/]", "  ".join(f"{k}={render.number(v)}" for k, v in found.params.items())
     )
+    if parity:
+        print_parity(parity)
     if verdict:
         print_verdict(verdict)
 

@@ -11,7 +11,8 @@ from clew.models.records import Judgement, Package, Split, TrainingRun
 
 if TYPE_CHECKING:
     from clew.models.candidate import Candidate
-    from clew.models.loading import LoadedModel, load_model
+    from clew.models.forms import load_model
+    from clew.models.loading import LoadedModel
     from clew.models.models import Models
 
 __all__ = [
@@ -34,7 +35,7 @@ __getattr__ = on_demand(
     {
         "Candidate": "candidate",
         "LoadedModel": "loading",
-        "load_model": "loading",
+        "load_model": "forms",
         "Models": "models",
     },
 )

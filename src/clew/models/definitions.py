@@ -29,11 +29,13 @@ class EvaluationDefinition(Struct, frozen=True, kw_only=True):
 
     ``test``: a holdout, or ``repo@branch`` of data that is the test set as it stands.
     ``task``: auto (seen from the model and the target), binary, multiclass or regression.
+    ``convert``: to a quicker form, which serves where it answers the same.
     """
 
     target: str
     test: HoldoutDefinition | str
     task: str = "auto"
+    convert: bool = True
 
 
 class GateDefinition(Struct, frozen=True, kw_only=True):

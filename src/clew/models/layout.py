@@ -20,3 +20,7 @@ LEARNED = "/clew/learned.json"
 SUMMARY = "/clew/summary.json"
 CARD = "/clew/card.json"
 NOTES = "/clew/notes.json"
+
+ONNX = "/clew/formats/onnx/model.onnx"
+ONNX_RECIPE = "/clew/formats/onnx/recipe.json"
+PARITY = "/clew/formats/onnx/parity.json"

@@ -61,6 +61,7 @@ class LoadedModel:
     def __init__(self, *, signature: Signature, recipe: Recipe, model: Any) -> None:
         self.signature = signature
         self.recipe = recipe
+        self.platform = f"clew_{signature.frame}"
         self.model = bare(model) if recipe.bare else model
         self._names = [c.name for c in signature.inputs] if signature.frame != "numpy" else []
         self._labels = np.array(recipe.classes) if recipe.classes else None
@@ -117,8 +118,8 @@ class LoadedModel:
         return {"label": labels, "probabilities": scores}
 
 
-def load_model(store: Reads, tree: str, *, as_trained: bool = False) -> LoadedModel:
-    """The model in the tree of a model version's commit.
+def load_original(store: Reads, tree: str, *, as_trained: bool = False) -> LoadedModel:
+    """The model as it was trained, from the tree of a model version's commit.
 
     ``as_trained``: asked as its training function would ask it, with the names it was fitted with,
     and not in the quicker way that an endpoint has.

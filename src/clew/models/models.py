@@ -105,7 +105,8 @@ class Models(Splitting, Looking, Aliasing):
         The signature is found by asking the model for test rows. The tree is an MLflow model with
         ``/clew/signature.json``, ``/clew/recipe.json`` (how it is asked), ``/clew/profile.json``
         and ``/clew/predictions.json`` (references for drift), ``/clew/training.json`` and
-        ``/clew/example.json`` (rows as a v2 request), and the nine things that :meth:`things`
+        ``/clew/example.json`` (rows as a v2 request), the ONNX form with its parity report below
+        ``/clew/formats/onnx``, and the nine things that :meth:`things`
         reads. Nothing is committed here.
 
         Args:
@@ -141,6 +142,7 @@ class Models(Splitting, Looking, Aliasing):
             "snapshot_dir": str(snapshot_dir),
             "function": {"file": function.file, "name": function.name} if function else None,
             "trained": msgspec.to_builtins(trained) if trained else {},
+            "convert": evaluation.convert,
             "training": {
                 **msgspec.to_builtins(run),
                 "test_commit": test.id,

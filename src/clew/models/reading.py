@@ -20,6 +20,7 @@ from clew.base.records.cards import (
     Runtime,
     Summary,
 )
+from clew.base.records.parity import Parity
 from clew.base.records.reports import EvaluationReport, Importances, Measured, SliceReport
 from clew.models.layout import (
     CARD,
@@ -29,6 +30,7 @@ from clew.models.layout import (
     LEARNED,
     METRICS,
     NOTES,
+    PARITY,
     PREDICTIONS,
     PROFILE,
     RUNTIME,
@@ -58,6 +60,7 @@ def things_in(store: Store, version: ModelVersion, tree: str) -> NineThings:
         learned=kept(store, tree, LEARNED, Learned, unknown),
         summary=kept(store, tree, SUMMARY, Summary, Summary()),
         notes=(_EARLIER,) if notes is None else notes,
+        parity=kept(store, tree, PARITY, Parity, None),
     )
 
 

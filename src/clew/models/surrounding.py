@@ -19,7 +19,7 @@ from clew.base.records import Signature
 from clew.base.records.reports import Importances
 from clew.models.evaluation import Recorded, Surroundings
 from clew.models.layout import IMPORTANCES, TRAINING
-from clew.models.loading import LoadedModel, load_model
+from clew.models.loading import LoadedModel, load_original
 from clew.models.metrics import Ints
 from clew.models.reading import kept
 from clew.store import Store
@@ -40,8 +40,8 @@ def surroundings(store: Store, payload: Mapping[str, Any]) -> Surroundings:
         champion_bytes=size_of(store, champion) if champion else None,
         endpoints=msgspec.convert(payload.get("endpoints") or {}, dict[str, Signature]),
         recorded=msgspec.convert(payload.get("recorded") or (), tuple[Recorded, ...]),
-        trained=partial(load_model, store, payload["candidate"], as_trained=True),
-        champion_trained=partial(load_model, store, champion, as_trained=True)
+        trained=partial(load_original, store, payload["candidate"], as_trained=True),
+        champion_trained=partial(load_original, store, champion, as_trained=True)
         if champion
         else None,
         answer=_named(payload.get("serving") or ""),

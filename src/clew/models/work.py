@@ -24,14 +24,15 @@ from clew.base.records import Signature
 from clew.base.records.cards import Trained
 from clew.codecs import dump_value, load_value
 from clew.compute import CallContext, Witness, load_function
-from clew.models import mlflow_format
+from clew.models import conversion, mlflow_format
 from clew.models.candidate import Candidate
 from clew.models.cutting import cut
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.flavours import adapted, dumped
+from clew.models.forms import load_model
 from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
-from clew.models.loading import LoadedModel, Outputs, load_model, unpickle
+from clew.models.loading import LoadedModel, Outputs, unpickle
 from clew.models.probing import probe
 from clew.models.replaying import request_of
 from clew.models.reporting import Wished, report_of
@@ -88,8 +89,8 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
 
     The payload: ``store``, ``artefact`` (a tree with /model.pkl), ``train`` and ``test`` ({tree,
     paths}), ``target``, ``task``, ``frame`` ('': as ``function`` is annotated), ``snapshot_dir``,
-    ``function`` ({file, name} or None), ``training`` (kept as /clew/training.json) and ``trained``
-    (what is known of the training besides).
+    ``function`` ({file, name} or None), ``convert`` (to ONNX), ``training`` (kept as
+    /clew/training.json) and ``trained`` (what is known of the training besides).
     """
     store = store_at(payload["store"])
     frame = payload["frame"] or _frame_of(payload["snapshot_dir"], payload["function"])
@@ -136,12 +137,18 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         outputs_s=outputs_s,
     )
     kept = files_of(made, msgspec.convert(payload["trained"], Trained), needed)
-    tree = keep(store, files | clew_files | kept)
+    if payload["convert"]:
+        forms = conversion.files_of(loaded, test, pickled)
+    else:
+        forms = conversion.refused("The pipeline says convert=False.")
+    tree = keep(store, files | clew_files | kept | forms)
     return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
 
 
 def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
     """Run candidate and champion on the frozen test rows, then the user's gate.
+
+    Both in the form that serves.
 
     The payload: ``store``, ``candidate`` (tree), ``champion`` (tree or ''), ``champion_metrics``
     (as recorded), ``champion_name``, ``test`` ({tree, paths}), ``target``, ``snapshot_dir``,
@@ -154,9 +161,11 @@ def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     rows = _labelled(store, payload["test"], payload["target"])
     features, truth = rows.drop(payload["target"]), rows[payload["target"]]
     groups = queries(rows, wished.query)
-    mine = evaluate(load_model(store, payload["candidate"]), features, truth, groups)
+    mine = evaluate(load_model(store, payload["candidate"], served=True), features, truth, groups)
     theirs = try_champion(
-        lambda: load_model(store, payload["champion"]) if payload["champion"] else None,
+        lambda: (
+            load_model(store, payload["champion"], served=True) if payload["champion"] else None
+        ),
         features,
         truth,
         name=payload["champion_name"],

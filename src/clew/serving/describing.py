@@ -23,7 +23,7 @@ def metadata(route: Route, runtime: Runtime) -> dict[str, object]:
     return {
         "name": route.name,
         "versions": list(route.versions),
-        "platform": f"clew_{runtime.contract.frame}",
+        "platform": runtime.model.platform,
         "inputs": runtime.contract.describe(),
         "outputs": runtime.outputs,
         "parameters": {
@@ -43,7 +43,7 @@ def configuration(route: Route, runtime: Runtime) -> dict[str, object]:
     """
     return {
         "name": route.name,
-        "platform": f"clew_{runtime.contract.frame}",
+        "platform": runtime.model.platform,
         "backend": "clew",
         "max_batch_size": 0,
         "input": [_tensor(each) for each in runtime.contract.describe()],

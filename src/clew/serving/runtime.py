@@ -31,6 +31,11 @@ class Model(Protocol):
         """What it takes."""
         ...
 
+    @property
+    def platform(self) -> str:
+        """What computes it, in the words of the protocol's metadata."""
+        ...
+
     def predict(self, data: Any, /) -> Mapping[str, Array]:
         """Name → one output for each row, along the first axis.
 

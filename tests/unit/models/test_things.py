@@ -38,7 +38,7 @@ def test_a_forest_keeps_all_nine(house, flights):
     data = flights()
     model = RandomForestClassifier(12, max_depth=4, random_state=0)
     things = kept(house, model.fit(data.select(NUMBERS), data["late"]), data)
-    assert len(asdict(things)) == 10  # nine, and the notes
+    assert len(asdict(things)) == 11  # nine, the notes, and which form serves
     assert things.configuration.estimator["max_depth"] == "4"
     assert things.lineage.trial == "trial-1"
     assert things.features["distance"]["counts"]

@@ -23,6 +23,7 @@ class FakeModel:
     def __init__(self, law: dict) -> None:
         self.signature = msgspec.convert(law["signature"], Signature)
         self.law = law
+        self.platform = f"clew_{self.signature.frame}"
         self.estimator = pickle.loads(bytes.fromhex(law["pickle"])) if "pickle" in law else None
 
     def predict(self, data):

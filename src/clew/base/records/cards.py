@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from clew.base.records.card_words import CardText
 from clew.base.records.data import CodeRef
 from clew.base.records.models import ModelVersion, Verdict
+from clew.base.records.parity import Parity
 from clew.base.records.reports import EvaluationReport, Importances
 
 
@@ -187,6 +188,8 @@ class NineThings(Struct, frozen=True, kw_only=True):
     learned: Learned
     summary: Summary
     notes: tuple[str, ...] = ()
+    parity: Parity | None = None
+    """Which form of the model serves, and why; None of a version of before that was asked."""
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
