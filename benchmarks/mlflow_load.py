@@ -38,9 +38,9 @@ async def _connection(url, call: str, bodies, until: float) -> int:
         writer.write(head.encode() + body)
         said = (await reader.readuntil(b"\r\n\r\n")).lower()
         at = said.index(b"content-length:") + 15
-        await reader.readexactly(int(said[at : said.index(b"\r\n", at)]))
+        answer = await reader.readexactly(int(said[at : said.index(b"\r\n", at)]))
         if b" 200 " not in said[:16]:
-            raise RuntimeError(f"{call} failed: {said[:80]!r}")
+            raise RuntimeError(f"{call} failed: {said[:16]!r} {answer[:300]!r}")
         count += 1
     writer.close()
     return count
