@@ -202,6 +202,10 @@ CALLS = [
     ),
     wrong("checkpoints", "not_found", "trial.unknown", lambda w, _: w.checkpoints(NOBODY)),
     wrong("export_trainjob", "not_found", "model.unknown", lambda w, _: w.export_trainjob("x/y")),
+    wrong(
+        "export_inference_service", "not_found", "endpoint.unknown",
+        lambda w, _: w.export_inference_service("none"),
+    ),
     wrong("restore_slot", "not_found", "slot.not_excluded", lambda w, _: w.restore_slot("a/b")),
     wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),

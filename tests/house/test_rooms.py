@@ -40,6 +40,7 @@ ONE_FILE_ONLY = {
     "watchfiles": {"sources/directories.py"},
     "redis": {"sources/redis_streams.py"},
     "confluent_kafka": {"sources/kafka_topics.py"},
+    "kubernetes": {"cli/cluster.py"},
     "typer": None,
     "jinja2": None,
     "fastapi": None,

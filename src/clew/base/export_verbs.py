@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from clew.base.records.exports import TrainJob, TrainJobWish
+from clew.base.records.exports import (
+    InferenceServiceWish,
+    Manifests,
+    TrainJob,
+    TrainJobWish,
+)
 
 
 class ExportVerbs(Protocol):
@@ -21,5 +26,19 @@ class ExportVerbs(Protocol):
         rows are committed to ``pipeline/step.exported``, so that they stay. Raises NotFound
         ``model.unknown``, Conflict ``reproduce.gone``, Invalid ``export.store``,
         ``export.launcher``, ``export.name``, ``export.nodes``, ``export.params``.
+        """
+        ...
+
+    def export_inference_service(
+        self, subject: str, wish: InferenceServiceWish | None = None
+    ) -> Manifests:
+        """KServe's ``serving.kserve.io/v1beta1`` InferenceService for what is blessed here.
+
+        ``subject``: an endpoint (what it serves now, with its weights), or a model version
+        (``pipeline/step@3``). KServe reads the version's commit, which never changes. Several
+        revisions are a canary on Knative, and services with an InferenceGraph in standard mode.
+        Raises NotFound ``endpoint.unknown``, ``model.unknown``; Denied ``model.not_blessed``;
+        NotReady ``endpoint.empty``; Invalid ``export.mode``, ``export.name``, ``export.canary``,
+        ``export.replicas``.
         """
         ...

@@ -16,13 +16,13 @@ import typer
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.work import values_of
 
-export = typer.Typer(help="Work for other systems: a training as a TrainJob of Kubeflow.",
-                     no_args_is_help=True)  # fmt: skip
+_HELP = "Work for other systems: a training as a TrainJob of Kubeflow, a model for KServe."
+export = typer.Typer(help=_HELP, no_args_is_help=True)
 
 
 @export.callback()
 def _export() -> None:
-    """Work for other systems: a training as a TrainJob of Kubeflow."""
+    """Work for other systems: a training as a TrainJob of Kubeflow, a model for KServe."""
 
 
 @export.command()
@@ -86,6 +86,75 @@ def trainjob(
         typer.echo(yaml_of(manifest), nl=False)
     else:
         console().print(f"[green]✓[/] {out}: kubectl apply -f {out}")
+
+
+@export.command()
+def inferenceservice(
+    subject: Annotated[
+        str,
+        typer.Argument(help="An endpoint, or a version: shop/model@champion.", metavar="SUBJECT"),
+    ],
+    mode: Annotated[
+        str, typer.Option("--mode", help="standard (Deployments) or knative.")
+    ] = "standard",
+    name: Annotated[str, typer.Option("--name", help="Of the InferenceService.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of the cluster.")] = "",
+    canary: Annotated[
+        int, typer.Option("--canary", help="Percent of the traffic for a version (Knative).")
+    ] = 0,
+    storage_uri: Annotated[
+        str,
+        typer.Option("--storage-uri", help="Where KServe finds the model; else the S3 gateway."),
+    ] = "",
+    service_account: Annotated[
+        str, typer.Option("--service-account", help="Whose Secret has the keys of the gateway.")
+    ] = "",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="A ServingRuntime; else KServe chooses.")
+    ] = "",
+    min_replicas: Annotated[int, typer.Option("--min-replicas", help="0: to zero.")] = 1,
+    max_replicas: Annotated[int, typer.Option("--max-replicas", help="0: KServe's own.")] = 0,
+    cpu: Annotated[str, typer.Option("--cpu", help="Of a replica, such as 500m.")] = "",
+    memory: Annotated[str, typer.Option("--memory", help="Of a replica, such as 1Gi.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the manifests to this file.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Give them to the cluster.")] = False,
+    context: Annotated[str, typer.Option("--context", help="Of the kubeconfig.")] = "",
+    json: Json = False,
+) -> None:
+    """A KServe InferenceService for what is blessed here: KServe reads the version's own commit.
+
+    Example: clew export inferenceservice shop/model@champion --service-account clew --apply
+    """
+    with workspace() as clew:
+        made = import_module("clew.base.records.exports").InferenceServiceWish
+        wish = made(
+            mode=mode,
+            name=name,
+            namespace=namespace,
+            canary=canary,
+            storage_uri=storage_uri,
+            service_account=service_account,
+            runtime=runtime,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            cpu=cpu,
+            memory=memory,
+        )
+        manifests = clew.export_inference_service(subject, wish).manifests
+    text = "---\n".join(yaml_of(one) for one in manifests)
+    if out is not None:
+        out.write_text(text)
+    if json:
+        print_json({"manifests": manifests})
+    elif out is None and not apply:
+        typer.echo(text, nl=False)
+    elif out is not None:
+        console().print(f"[green]✓[/] {out}: kubectl apply -f {out}")
+    if apply:
+        for one in import_module("clew.cli.cluster").apply(manifests, context):
+            console(stderr=json).print(f"[green]✓[/] {one} applied")
 
 
 def yaml_of(value: Mapping[str, Any]) -> str:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from msgspec import to_builtins
 
-from clew.base.records.exports import TrainJob, TrainJobWish
+from clew.base.records.exports import (
+    InferenceServiceWish,
+    Manifests,
+    TrainJob,
+    TrainJobWish,
+)
 from clew.client.wire import Wire
 
 
@@ -20,3 +25,10 @@ class RemoteExporting:
         """A TrainJob that repeats the training of a model version."""
         asked = {"model": model, **to_builtins(wish or TrainJobWish())}
         return self._wire.post("/exports/trainjob", TrainJob, asked)
+
+    def export_inference_service(
+        self, subject: str, wish: InferenceServiceWish | None = None
+    ) -> Manifests:
+        """KServe's InferenceService for an endpoint or a model version."""
+        asked = {"subject": subject, **to_builtins(wish or InferenceServiceWish())}
+        return self._wire.post("/exports/inferenceservice", Manifests, asked)

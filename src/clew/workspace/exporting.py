@@ -1,4 +1,4 @@
-"""Work that another system runs: a training as a TrainJob of Kubeflow.
+"""Work that another system runs: a training as a TrainJob of Kubeflow, models by KServe.
 
 Knows how a training is repeated, and the fields of a TrainJob
 (https://www.kubeflow.org/docs/components/trainer/); talks to no cluster.
@@ -16,8 +16,14 @@ import msgspec
 from clew.base.errors import Invalid, NotFound
 from clew.base.ranks import Ranks, ranks_of
 from clew.base.records import ModelVersion
-from clew.base.records.exports import TrainJob, TrainJobWish
+from clew.base.records.exports import (
+    InferenceServiceWish,
+    Manifests,
+    TrainJob,
+    TrainJobWish,
+)
 from clew.pipelines import StepDefinition
+from clew.workspace.inference_services import inference_services
 from clew.workspace.repeating import payload_of, split_of, trial_of
 from clew.workspace.rooms import Rooms
 
@@ -36,6 +42,13 @@ class Exporting:
     def export_trainjob(self, model: str, wish: TrainJobWish | None = None) -> TrainJob:
         """A TrainJob that repeats the training of a model version."""
         return TrainJob(manifest=trainjob(self.rooms, model, wish or TrainJobWish()))
+
+    def export_inference_service(
+        self, subject: str, wish: InferenceServiceWish | None = None
+    ) -> Manifests:
+        """KServe's InferenceService for an endpoint or a model version."""
+        wish = wish or InferenceServiceWish()
+        return Manifests(manifests=inference_services(self.rooms, subject, wish))
 
 
 def trainjob(rooms: Rooms, model: str, wish: TrainJobWish) -> dict[str, object]:

@@ -40,3 +40,31 @@ class TrainJob(Struct, frozen=True, kw_only=True):
     """A manifest for Kubernetes, as plain data."""
 
     manifest: dict[str, Any]
+
+
+class InferenceServiceWish(Struct, frozen=True, kw_only=True):
+    """How an InferenceService of KServe should look.
+
+    ``mode``: ``standard`` (Deployments) or ``knative``. ``storage_uri``: where KServe finds the
+    model in MLflow's layout, '' for this server's S3 gateway. ``canary``: the percentage of the
+    traffic for a version while the one before has the rest (Knative). ``min_replicas`` 0 scales to
+    zero (Knative). ``cpu`` and ``memory`` are quantities of Kubernetes, requested and as limits.
+    """
+
+    mode: str = "standard"
+    name: str = ""
+    namespace: str = ""
+    storage_uri: str = ""
+    service_account: str = ""
+    runtime: str = ""
+    canary: int = 0
+    min_replicas: int = 1
+    max_replicas: int = 0
+    cpu: str = ""
+    memory: str = ""
+
+
+class Manifests(Struct, frozen=True, kw_only=True):
+    """Objects of Kubernetes in the order in which they are to be applied, as plain data."""
+
+    manifests: tuple[dict[str, Any], ...]

@@ -5,12 +5,18 @@ Thin over the verbs; knows neither system.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastapi.responses import Response
 
-from clew.base.records.exports import RUNTIME, TrainJob, TrainJobWish
+from clew.base.records.exports import (
+    RUNTIME,
+    InferenceServiceWish,
+    Manifests,
+    TrainJob,
+    TrainJobWish,
+)
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -50,3 +56,29 @@ def export_trainjob(call: Asked, asked: TrainJobAsked) -> Response:
         secret_keys=tuple(asked.secret_keys),
     )
     return call.reply(call.verbs.export_trainjob(asked.model, wish))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceServiceAsked:
+    """An endpoint or a model version, and how its InferenceService should look."""
+
+    subject: str
+    mode: str = "standard"
+    name: str = ""
+    namespace: str = ""
+    storage_uri: str = ""
+    service_account: str = ""
+    runtime: str = ""
+    canary: int = 0
+    min_replicas: int = 1
+    max_replicas: int = 0
+    cpu: str = ""
+    memory: str = ""
+
+
+@router.post("/exports/inferenceservice", response_model=Manifests)
+def export_inference_service(call: Asked, asked: InferenceServiceAsked) -> Response:
+    """KServe's InferenceService for an endpoint or a model version."""
+    given = asdict(asked)
+    subject = given.pop("subject")
+    return call.reply(call.verbs.export_inference_service(subject, InferenceServiceWish(**given)))

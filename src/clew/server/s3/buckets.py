@@ -11,12 +11,12 @@ from datetime import datetime
 from msgspec import Struct
 
 from clew.base.address import DEFAULT_BRANCH, Address
+from clew.base.buckets import bucket_name, read_bucket
 from clew.base.errors import ClewError, Invalid
 from clew.base.records import RepoInfo
 from clew.repos import Repos
 from clew.server.s3.committing import Rooms
 from clew.server.s3.errors import S3Error
-from clew.server.s3.names import bucket_name, read_bucket
 from clew.store import EMPTY_TREE
 
 

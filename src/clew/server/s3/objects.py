@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from msgspec.structs import replace
 
 from clew.base import clock
+from clew.base.buckets import MAX_KEY_BYTES, path_of
 from clew.base.records.uploads import Facts
 from clew.server.s3 import buckets
 from clew.server.s3.answers import Answer, Stream, xml_answer
@@ -24,7 +25,6 @@ from clew.server.s3.conditions import check_of_write, check_read, etag_of_stored
 from clew.server.s3.errors import S3Error, no_such_key
 from clew.server.s3.headers import check_refused, checksum_headers, facts_of, headers_of
 from clew.server.s3.incoming import Incoming, Received
-from clew.server.s3.names import MAX_KEY_BYTES, path_of
 from clew.server.s3.request import Asked
 from clew.server.s3.xml import Element, group, http_date, iso, parse, text
 from clew.store import Entry

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.server.s3.names import bucket_name, path_of, read_bucket
+from clew.base.buckets import bucket_name, path_of, read_bucket
 
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,12}\Z")
 

@@ -1,0 +1,203 @@
+"""Blessed models as InferenceServices of KServe, which reads them from the S3 gateway.
+
+Knows the fields of ``serving.kserve.io`` (https://kserve.github.io/website/docs/reference/crd-api)
+and what an endpoint serves; talks to no cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from msgspec import Struct
+
+from clew.base.buckets import bucket_name
+from clew.base.errors import Denied, Invalid, NotReady
+from clew.base.records import ModelVersion
+from clew.base.records.exports import InferenceServiceWish
+from clew.workspace.deploying import BLESSED
+from clew.workspace.rooms import Rooms
+
+SERVICE_API = "serving.kserve.io/v1beta1"
+GRAPH_API = "serving.kserve.io/v1alpha1"
+MODES = {"standard": "Standard", "knative": "Knative"}
+_MODE = "serving.kserve.io/deploymentMode"
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
+"""Shorter than a label of DNS: KServe adds ``-predictor`` to it."""
+
+
+class Arm(Struct, frozen=True, kw_only=True):
+    """A model version with its share of the traffic, in percent. ``revision`` 0: of no endpoint."""
+
+    version: ModelVersion
+    percent: int
+    revision: int = 0
+
+
+def inference_services(
+    rooms: Rooms, subject: str, wish: InferenceServiceWish
+) -> tuple[dict[str, Any], ...]:
+    """See :meth:`clew.base.export_verbs.ExportVerbs.export_inference_service`."""
+    _check(wish)
+    if "@" in subject:
+        version = _blessed(rooms.models.get(subject))
+        arms = [Arm(version=version, percent=wish.canary or 100)]
+        name = _name(wish.name or version.model)
+    else:
+        arms = _arms(rooms, subject)
+        name = _name(wish.name or subject)
+        if wish.canary:
+            raise _no_canary(f"{subject} has weights of its own", "Leave --canary out.")
+    return rendered(name, arms, wish)
+
+
+def rendered(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[dict[str, Any], ...]:
+    """The objects for arms, oldest first, whose shares add up to 100 (a canary's alone: less)."""
+    if wish.mode == "knative":
+        return (_on_knative(name, arms, wish),)
+    if arms[0].percent != 100 and len(arms) == 1:
+        raise _no_canary(
+            "In standard mode KServe keeps no revision beside the new one",
+            "Export the endpoint with both versions, or use --mode knative.",
+        )
+    return _standard(name, arms, wish)
+
+
+def _check(wish: InferenceServiceWish) -> None:
+    if wish.mode not in MODES:
+        raise Invalid(
+            "export.mode",
+            f"{wish.mode!r} is no mode of KServe.",
+            hint=f"Use {' or '.join(MODES)}.",
+        )
+    if not 0 <= wish.canary <= 100:
+        raise _no_canary(f"{wish.canary} is no percentage", "Give one from 1 to 100.")
+    least = 0 if wish.mode == "knative" else 1
+    if wish.min_replicas < least or 0 < wish.max_replicas < wish.min_replicas:
+        raise Invalid(
+            "export.replicas",
+            f"{wish.min_replicas} to {wish.max_replicas or 'any number of'} replicas cannot be.",
+            hint=f"At least {least} in {wish.mode} mode, and not more than the most.",
+        )
+
+
+def _no_canary(why: str, hint: str) -> Invalid:
+    return Invalid("export.canary", f"{why}: there is no canary to export.", hint=hint)
+
+
+def _blessed(version: ModelVersion) -> ModelVersion:
+    if version.state not in BLESSED:
+        raise Denied(
+            "model.not_blessed",
+            f"{version.model}@{version.version} is {version.state}, not blessed.",
+            hint="See `clew model`; a person may override: clew deploy … --by NAME --reason “…”.",
+        )
+    return version
+
+
+def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
+    """What an endpoint serves, oldest revision first."""
+    found = [
+        Arm(version=rooms.models.get(one.model_version), percent=one.traffic, revision=one.number)
+        for one in rooms.serving.endpoint(endpoint).revisions
+        if one.traffic > 0
+    ]
+    if not found:
+        raise NotReady(
+            "endpoint.empty",
+            f"{endpoint} serves no model yet.",
+            hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
+        )
+    return sorted(found, key=lambda arm: arm.revision)
+
+
+def _name(text: str) -> str:
+    name = re.sub(r"[^-a-z0-9]+", "-", text.lower()).strip("-")
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            "export.name",
+            f"{text!r} makes no name of an InferenceService.",
+            hint="Give one of at most 52 letters, digits and -, a letter first: --name",
+        )
+    return name
+
+
+def _on_knative(name: str, arms: list[Arm], wish: InferenceServiceWish) -> dict[str, Any]:
+    """One service: Knative keeps its revision before, which has the rest of the traffic."""
+    if len(arms) > 2:
+        raise _no_canary(
+            f"{len(arms)} revisions have traffic, and Knative's canary has two",
+            "Use --mode standard.",
+        )
+    newest = arms[-1]
+    service = _service(name, newest.version, wish)
+    if newest.percent < 100:
+        service["spec"]["predictor"]["canaryTrafficPercent"] = newest.percent
+    return service
+
+
+def _standard(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[dict[str, Any], ...]:
+    """A service for each arm, and a graph that splits the traffic where there are several."""
+    if len(arms) == 1:
+        return (_service(name, arms[0].version, wish),)
+    names = [_name(f"{name}-r{arm.revision}") for arm in arms]
+    services = [_service(own, arm.version, wish) for own, arm in zip(names, arms, strict=True)]
+    steps = [
+        {"serviceName": own, "name": own, "weight": arm.percent}
+        for own, arm in zip(names, arms, strict=True)
+    ]
+    graph = {
+        "apiVersion": GRAPH_API,
+        "kind": "InferenceGraph",
+        "metadata": {
+            "name": name,
+            **_space(wish),
+            "annotations": {_MODE: MODES[wish.mode]},
+        },
+        "spec": {"nodes": {"root": {"routerType": "Splitter", "steps": steps}}},
+    }
+    return (*services, graph)
+
+
+def _service(name: str, version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:
+    amounts = {
+        **({"cpu": wish.cpu} if wish.cpu else {}),
+        **({"memory": wish.memory} if wish.memory else {}),
+    }
+    model = {
+        "modelFormat": {"name": "mlflow"},
+        "protocolVersion": "v2",
+        **({"runtime": wish.runtime} if wish.runtime else {}),
+        "storageUri": wish.storage_uri or f"s3://{bucket_name(version.model, version.commit)}/",
+        **({"resources": {"requests": amounts, "limits": amounts}} if amounts else {}),
+    }
+    return {
+        "apiVersion": SERVICE_API,
+        "kind": "InferenceService",
+        "metadata": {
+            "name": name,
+            **_space(wish),
+            "labels": {
+                "clew.model": version.model.replace("/", "."),
+                "clew.version": str(version.version),
+            },
+            "annotations": {
+                _MODE: MODES[wish.mode],
+                "clew.commit": version.commit,
+                "clew.global-id": version.global_id,
+                **({"clew.verdict": version.verdict} if version.verdict else {}),
+            },
+        },
+        "spec": {
+            "predictor": {
+                **({"serviceAccountName": wish.service_account} if wish.service_account else {}),
+                "minReplicas": wish.min_replicas,
+                **({"maxReplicas": wish.max_replicas} if wish.max_replicas else {}),
+                "model": model,
+            }
+        },
+    }
+
+
+def _space(wish: InferenceServiceWish) -> dict[str, str]:
+    return {"namespace": wish.namespace} if wish.namespace else {}
