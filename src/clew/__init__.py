@@ -69,6 +69,10 @@ _ROOMS = {
     "codec": "codecs",
     "canary": "serving",
     "immediate": "serving",
+    "shadow": "serving.definitions",
+    "split": "serving.definitions",
+    "ab_test": "serving.definitions",
+    "bandit": "serving.definitions",
     "drift": "monitoring",
     "connect": "sdk",
 }

@@ -32,6 +32,10 @@ from clew.repos import File as File
 from clew.sdk import connect as connect
 from clew.serving import canary as canary
 from clew.serving import immediate as immediate
+from clew.serving.definitions import ab_test as ab_test
+from clew.serving.definitions import bandit as bandit
+from clew.serving.definitions import shadow as shadow
+from clew.serving.definitions import split as split
 from clew.sources import bucket as bucket
 from clew.sources import database as database
 from clew.sources import directory as directory

@@ -156,7 +156,12 @@ def manifest_of(
         ),
         endpoints=tuple(
             EndpointDefinition(
-                name=one.name, pipeline=pipeline.name, model=one.model.repo, rollout=one.rollout
+                name=one.name,
+                pipeline=pipeline.name,
+                model=one.model.repo,
+                rollout=one.rollout,
+                log=one.log,
+                redact=one.redact,
             )
             for one in pipeline.endpoints.values()
         ),

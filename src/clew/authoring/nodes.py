@@ -479,15 +479,41 @@ class Pipeline:
 
         return record
 
-    def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
-        """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
+    def endpoint(
+        self,
+        name: str,
+        model: Training,
+        *,
+        rollout: Rollout | None = None,
+        log: float | bool = 1.0,
+        redact: Sequence[str] = (),
+    ) -> None:
+        """Serve the champion of ``model`` under ``name``.
+
+        Args:
+            name: Of the endpoint.
+            model: The training step.
+            rollout: How a new version takes over: ``clew.immediate()``, ``clew.canary()``,
+                ``clew.shadow()``, ``clew.split(20)``, ``clew.ab_test()``, ``clew.bandit()``.
+            log: The share of predictions that is kept, from 0 (or False) to 1, chosen by
+                prediction id.
+            redact: Inputs and outputs that are never written to disk.
+        """
         check_name(name, "an endpoint")
+        if not 0 <= float(log) <= 1:
+            raise invalid(f"log={log!r} is no share of predictions", "Give 0 to 1.")
+        if isinstance(redact, str):
+            raise invalid(f"redact={redact!r} is a text", f"Write redact=[{redact!r}].")
         if not isinstance(model, Training):
             raise invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
         if name in self.endpoints:
             raise invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
         self.endpoints[name] = EndpointOptions(
-            name=name, model=model, rollout=rollout or immediate()
+            name=name,
+            model=model,
+            rollout=rollout or immediate(),
+            log=float(log),
+            redact=tuple(redact),
         )
 
     def monitor(

@@ -181,11 +181,19 @@ class Pipeline(Plain):
         bound = {name: _bound(name, one) for name, one in sources.items()}
         return _Copy(self, pipeline, prefix, bound, dict(parameters or {})).made()
 
-    def endpoint(self, name: str, model: Training, *, rollout: Rollout | None = None) -> None:
+    def endpoint(
+        self,
+        name: str,
+        model: Training,
+        *,
+        rollout: Rollout | None = None,
+        log: float | bool = 1.0,
+        redact: Sequence[str] = (),
+    ) -> None:
         """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
         if _of_notebook(self):
             self.endpoints.pop(name, None)
-        super().endpoint(name, model, rollout=rollout)
+        super().endpoint(name, model, rollout=rollout, log=log, redact=redact)
 
     def gate(
         self,

@@ -108,6 +108,8 @@ class EndpointOptions(Struct, frozen=True, kw_only=True):
     name: str
     model: Training
     rollout: Rollout
+    log: float = 1.0
+    redact: tuple[str, ...] = ()
 
 
 class MonitorOptions(Struct, frozen=True, kw_only=True):

@@ -46,6 +46,8 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.records.traffic import Rollout
+from clew.base.serving_verbs import ServingVerbs
 from clew.base.table_verbs import TableVerbs
 from clew.base.trial_verbs import TrialVerbs
 from clew.base.trigger_verbs import TriggerVerbs
@@ -69,6 +71,7 @@ class Verbs(
     KnowingVerbs,
     CardVerbs,
     ModelVerbs,
+    ServingVerbs,
     Protocol,
 ):
     """A workspace. Ids may be shortened to any unique prefix of four characters or more."""
@@ -306,9 +309,12 @@ class Verbs(
         override_by: str = "",
         override_reason: str = "",
         champion: bool = False,
+        rollout: Rollout | Mapping[str, object] | None = None,
     ) -> Revision:
         """Put a model version on an endpoint. Only a blessed one, or with a name and a reason.
 
+        ``rollout``: how it takes over where not as the endpoint says: ``clew.split(20)``,
+        ``clew.shadow()``, or a mapping with its ``kind``. Raises Invalid ``rollout.definition``.
         ``champion``: later versions are compared with it from now on; needs a name and a reason.
         Without it an override leaves the champion where it is. Raises Denied ``model.not_blessed``.
         """

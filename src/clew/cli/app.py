@@ -99,6 +99,8 @@ COMMANDS = {
     "card": (MODELS, "cards.card"),
     "compare": (MODELS, "cards.compare"),
     "endpoints": (MODELS, "models.endpoints"),
+    "traffic": (MODELS, "serving.traffic"),
+    "feedback": (MODELS, "serving.feedback"),
     "predictions": (MODELS, "models.predictions"),
     "drift": (MODELS, "models.drift"),
     "det": (WORK, "det.det"),

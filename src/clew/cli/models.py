@@ -17,6 +17,7 @@ from clew.base.errors import Invalid, NotFound
 from clew.cli import render, reporting
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.parity import print_parity
+from clew.cli.serving import rollout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,9 +103,22 @@ def deploy(
     champion: Annotated[
         bool, typer.Option("--champion", help="Compare later versions with it from now on.")
     ] = False,
+    weight: Annotated[
+        float | None, typer.Option("--weight", help="It gets this percentage of the requests.")
+    ] = None,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="It gets copies of the requests, and no say.")
+    ] = False,
+    rollout: Annotated[
+        str,
+        typer.Option(
+            "--rollout", help="How it takes over: a kind (canary, ab_test, bandit, …) or its JSON."
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Put a model version on an endpoint; one that was refused needs --by and --reason."""
+    asked = rollout_of(weight, rollout, shadow=shadow)
     with workspace() as clew:
         revision = clew.deploy(
             endpoint,
@@ -112,6 +126,7 @@ def deploy(
             override_by=override_by,
             override_reason=override_reason,
             champion=champion,
+            rollout=asked,
         )
         found = clew.model(revision.model_version)
     if json:
@@ -120,7 +135,7 @@ def deploy(
     out = console()
     out.print(
         f"[green]✓[/] {endpoint} revision {revision.number} [cyan]{revision.id[:8]}[/]  "
-        f"{revision.state}, {revision.traffic} % of traffic"
+        f"{revision.state}, {revision.traffic:g} % of traffic"
     )
     if found.state == "overridden" and "champion" not in found.aliases:
         out.print(
@@ -255,7 +270,7 @@ def endpoints(json: Json = False) -> None:
                     render.ident(r.id),
                     render.ident(r.model_version),
                     render.state(r.state),
-                    f"{r.traffic} %",
+                    f"{r.traffic:g} %",
                     f"{r.requests:,}",
                     f"{r.errors:,}",
                     r.reason,

@@ -24,6 +24,8 @@ MARKS = {
     "open": ("▸", "cyan"),
     "loading": ("▸", "cyan"),
     "canary": ("◐", "cyan"),
+    "arm": ("◑", "cyan"),
+    "shadow": ("◌", "cyan"),
     "waiting": ("…", "dim"),
     "skipped": ("=", "dim"),
     "skip": ("=", "dim"),

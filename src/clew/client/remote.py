@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+import msgspec
+
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.archive import MEDIA_TYPE, check_sources, pack, supposed_names
 from clew.base.progress import Progress, unseen
@@ -41,6 +43,7 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.records.traffic import Rollout
 from clew.base.rows import plain_rows
 from clew.base.verbs import Source, Watcher
 from clew.base.walking import expand
@@ -54,6 +57,7 @@ from clew.client.knowing import RemoteKnowing
 from clew.client.naming import RemoteNaming
 from clew.client.pools import RemotePools
 from clew.client.ranges import open_range_reader
+from clew.client.serving import RemoteServing
 from clew.client.tables import RemoteTables
 from clew.client.trials import RemoteTrials
 from clew.client.triggers import RemoteTriggers
@@ -76,6 +80,7 @@ class RemoteWorkspace(
     RemoteKnowing,
     RemoteCards,
     RemoteNaming,
+    RemoteServing,
 ):
     """A workspace over HTTP: the protocol ``clew.base.verbs.Verbs``, and its errors.
 
@@ -331,6 +336,7 @@ class RemoteWorkspace(
         override_by: str = "",
         override_reason: str = "",
         champion: bool = False,
+        rollout: Rollout | Mapping[str, object] | None = None,
     ) -> Revision:
         """Put a model version on an endpoint. Only a blessed one, or with a name and a reason."""
         body = {
@@ -338,6 +344,7 @@ class RemoteWorkspace(
             "override_by": override_by,
             "override_reason": override_reason,
             "champion": champion,
+            "rollout": None if rollout is None else msgspec.to_builtins(rollout),
         }
         return self._wire.post(f"/endpoints/{_part(endpoint)}/deploy", Revision, body)
 

@@ -6,8 +6,9 @@ Knows nothing of how a model was made or judged, and nothing of drift.
 from typing import TYPE_CHECKING
 
 from clew.base.doors import on_demand
+from clew.base.records.traffic import Rollout
 from clew.serving.config import ServingSettings
-from clew.serving.definitions import EndpointDefinition, Rollout, canary, immediate
+from clew.serving.definitions import EndpointDefinition, canary, immediate, rollout_from
 
 if TYPE_CHECKING:
     from clew.serving.collector import log_repo
@@ -23,6 +24,7 @@ __all__ = [
     "canary",
     "immediate",
     "log_repo",
+    "rollout_from",
 ]
 
 __getattr__ = on_demand(

@@ -22,7 +22,6 @@ from clew.serving.stats import Counts, Work
 
 ALIVE_S = 15.0
 BEAT_S = 3.0
-KEPT_S = 3600.0
 LOADING = "loading"
 """Stands for an error while a process loads; it stays where the process dies of it."""
 
@@ -142,28 +141,17 @@ def deaths(tx: Tx, revision: str) -> int:
     return sum(row.process not in alive_ids for row in tx.execute(query))
 
 
-def add_counts(tx: Tx, process: str, counts: Mapping[tuple[str, str], Counts]) -> None:
+def add_counts(tx: Tx, counts: Mapping[tuple[str, str], Counts]) -> None:
     """What a process answered since the last time, by (endpoint, revision)."""
-    at_us = now_us()
     for (endpoint, revision), more in counts.items():
-        row = {"revision": revision, "endpoint": endpoint}
-        tx.execute(
-            tables.endpoint_stats.insert(),
-            {**row, "process": process, "at_us": at_us, **_row_of(more)},
-        )
         total = totals(tx, revision) + more
+        work = msgspec.to_builtins(total.work, str_keys=True)
         tx.upsert(
             tables.revision_totals,
-            [{**row, **_row_of(total), "work": msgspec.to_builtins(total.work, str_keys=True)}],
+            [{"revision": revision, "endpoint": endpoint, **_row_of(total), "work": work}],
             key=["revision"],
             refresh=[*tables.COUNTS, "work"],
         )
-
-
-def prune(tx: Tx) -> None:
-    """Drop counts that nobody looks at any more; the totals keep their sum."""
-    table = tables.endpoint_stats
-    tx.execute(delete(table).where(table.c.at_us < now_us() - int(KEPT_S * 1e6)))
 
 
 def totals(tx: Tx, revision: str) -> Counts:
@@ -179,12 +167,6 @@ def all_totals(tx: Tx) -> dict[tuple[str, str], Counts]:
     return {(row.endpoint, row.revision): _total_of(row) for row in rows}
 
 
-def since(tx: Tx, revision: str, at_us: int) -> Counts:
-    """What a revision answered since a moment (at most an hour ago)."""
-    rows = tx.execute(tables.SINCE, {"revision": revision, "at_us": at_us})
-    return sum((_counts_of(row) for row in rows), Counts())
-
-
 def _row_of(counts: Counts) -> dict[str, Any]:
     return {name: getattr(counts, name) for name in tables.COUNTS}
 
@@ -196,3 +178,13 @@ def _total_of(row: Any) -> Counts:
 def _counts_of(row: Any) -> Counts:
     values = {name: getattr(row, name) for name in tables.COUNTS}
     return Counts(**{**values, "buckets": tuple(row.buckets)})
+
+
+def base_of(counts: Counts) -> dict[str, Any]:
+    """Counts as they are kept until something is subtracted from them."""
+    return _row_of(counts)
+
+
+def from_base(base: Mapping[str, Any]) -> Counts:
+    """What :func:`base_of` made."""
+    return Counts(**{**base, "buckets": tuple(base["buckets"])})

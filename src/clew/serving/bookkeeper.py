@@ -15,10 +15,10 @@ from clew.db import Database
 from clew.serving import accounts
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Runtime
+from clew.serving.sketches import sketch
 from clew.serving.stats import Counts
 
 INTERVAL_S = 0.5
-_PRUNE_S = 300.0
 _log = logging.getLogger("clew.serving")
 
 
@@ -40,7 +40,6 @@ class Bookkeeper:
         self._lock = threading.Lock()
         self._written: dict[Runtime, Counts] = {}
         self._beat_s = 0.0
-        self._prune_s = time.monotonic()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bookkeeper", daemon=True)
 
@@ -83,10 +82,7 @@ class Bookkeeper:
             return
         with self._db.begin() as tx:
             accounts.beat(tx, self._process, self._gauges())
-            accounts.add_counts(tx, self._process, self._sums(news))
-            if now_s - self._prune_s > _PRUNE_S:
-                accounts.prune(tx)
-                self._prune_s = now_s
+            accounts.add_counts(tx, self._sums(news))
         self._beat_s = now_s
         self._written.update(news)
 
@@ -95,6 +91,7 @@ class Bookkeeper:
         seen = set(self._seen())
         for runtime in seen:
             self._written.setdefault(runtime, Counts())
+            _count_answers(runtime)
         for runtime in self._written.keys() - seen:
             if not runtime.waiting and runtime.account.snapshot() == self._written[runtime]:
                 del self._written[runtime]
@@ -108,3 +105,10 @@ class Bookkeeper:
             key = runtime.identity.endpoint, runtime.identity.revision
             sums[key] = sums.get(key, Counts()) + (now - self._written[runtime])
         return sums
+
+
+def _count_answers(runtime: Runtime) -> None:
+    """Take what the data plane has noted of answers into the account."""
+    if runtime.watch:
+        noted, runtime.watch = runtime.watch, []
+        runtime.account.outputs = sketch(noted, runtime.account.outputs)

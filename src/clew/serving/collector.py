@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -83,13 +83,18 @@ class Collector:
             return 0
         if not self._spool.is_dir():
             return 0
-        with _alone(self._spool / "collect.lock"):
+        with self.alone():
             requests, full = 0, True
             while full:
                 more, full = self._round()
                 requests += more
         self._last_s = time.monotonic()
         return requests
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until nobody else collects, and keep others from it."""
+        self._spool.mkdir(parents=True, exist_ok=True)
+        return _alone(self._spool / "collect.lock")
 
     def _round(self) -> tuple[int, bool]:
         """Commit at most about ROUND_BYTES; the number of requests, and whether more is left."""

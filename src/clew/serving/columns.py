@@ -5,22 +5,24 @@ Knows nothing of files: records in, columns out, and back to predictions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import orjson
 from msgspec import Struct, field
 
-from clew.base.clock import from_us
+from clew.base.clock import from_us, to_us
 from clew.base.errors import Invalid
 from clew.base.records import Prediction, Signature
 from clew.serving import protocol
 from clew.serving.contract import Contract, contract_of
 from clew.serving.protocol import read_outputs
-from clew.serving.spool import Record
+from clew.serving.spool import KEPT, Record
 from clew.serving.tensors import InputError
 
 FIXED = (
     "id", "row", "at", "endpoint", "revision", "model_version", "global_id", "status",
-    "latency_ms", "error",
+    "latency_ms", "error", "arm", "propensity", "unit", "copy_of",
 )  # fmt: skip
 IN, OUT = "in.", "out."
 
@@ -43,6 +45,7 @@ class Columns(Struct, dict=True):
         fixed = (
             record.at_us, record.endpoint, record.revision, record.model_version,
             record.global_id, record.status, record.latency_us / 1000, record.error or None,
+            record.arm, record.propensity, record.unit or None, record.copy_of or None,
         )  # fmt: skip
         self.values["id"] += [record.id] * rows
         self.values["row"] += range(rows)
@@ -70,6 +73,8 @@ class Columns(Struct, dict=True):
 
 def inputs_of(record: Record, contract: Contract) -> tuple[dict[str, list[object]], int]:
     """Name → one value a row, and the number of rows; nothing and 1 where it was refused."""
+    if record.kind == KEPT:
+        return _kept(record.request)
     head = None if record.request_head < 0 else record.request_head
     try:
         values, rows = protocol.check(protocol.parse(record.kind, record.request, head), contract)
@@ -78,10 +83,20 @@ def inputs_of(record: Record, contract: Contract) -> tuple[dict[str, list[object
     return contract.columns(values), rows
 
 
+def _kept(data: bytes) -> tuple[dict[str, list[object]], int]:
+    """What was kept of a redacted request or answer, and its rows."""
+    if not data:
+        return {}, 1
+    kept = orjson.loads(data)
+    return kept["columns"], kept["rows"]
+
+
 def outputs_of(record: Record) -> dict[str, list[object]]:
     """Name → one value a row; nothing where the request failed."""
     if record.status != 200:
         return {}
+    if record.kind == KEPT:
+        return _kept(record.answer)[0]
     return read_outputs(record.answer, None if record.answer_head < 0 else record.answer_head)
 
 
@@ -98,6 +113,9 @@ def prediction_of(record: Record, signature: Signature) -> Prediction:
         latency_ms=record.latency_us / 1000,
         inputs=inputs,
         outputs=outputs_of(record) if record.status == 200 else {"error": [record.error]},
+        arm=record.arm,
+        propensity=record.propensity,
+        copy_of=record.copy_of,
     )
 
 
@@ -125,9 +143,54 @@ def _prediction(rows: Sequence[dict[str, object]]) -> Prediction:
         latency_ms=latency_ms,
         inputs=_named(rows, IN),
         outputs=outputs,
+        arm=str(first.get("arm") or "live"),
+        propensity=float(str(first.get("propensity") or 1.0)),
+        copy_of=str(first.get("copy_of") or ""),
     )
 
 
 def _named(rows: Sequence[dict[str, object]], prefix: str) -> dict[str, list[object]]:
     names = [name for name in rows[0] if name.startswith(prefix)]
     return {name.removeprefix(prefix): [row[name] for row in rows] for name in names}
+
+
+class Answered(Struct):
+    """What feedback is joined to: who answered a request, how it was chosen, and the outputs."""
+
+    endpoint: str = ""
+    revision: str = ""
+    model_version: str = ""
+    global_id: str = ""
+    arm: str = "live"
+    propensity: float = 1.0
+    unit: str = ""
+    at_us: int = 0
+    outputs: dict[int, dict[str, object]] = field(default_factory=dict)
+    """Row → output → value."""
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Take over a row of the log."""
+        self.endpoint, self.revision = row["endpoint"], row["revision"]
+        self.model_version, self.global_id = row["model_version"], row["global_id"]
+        self.arm, self.propensity = row.get("arm") or "live", row.get("propensity") or 1.0
+        self.unit, self.at_us = row.get("unit") or row["id"], to_us(row["at"])
+        self.outputs[row["row"]] = {
+            name.removeprefix(OUT): value for name, value in row.items() if name.startswith(OUT)
+        }
+
+
+def of_record(record: Record) -> Answered:
+    """The same of a record of the spool."""
+    columns = outputs_of(record)
+    rows = max((len(values) for values in columns.values()), default=1)
+    return Answered(
+        endpoint=record.endpoint,
+        revision=record.revision,
+        model_version=record.model_version,
+        global_id=record.global_id,
+        arm=record.arm,
+        propensity=record.propensity,
+        unit=record.unit or record.id,
+        at_us=record.at_us,
+        outputs={at: {name: values[at] for name, values in columns.items()} for at in range(rows)},
+    )

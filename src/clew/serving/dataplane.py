@@ -22,28 +22,33 @@ from clew.base.errors import ClewError, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol
 from clew.serving.contract import Values
+from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
 from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
-from clew.serving.router import Router
+from clew.serving.router import Arm, Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
-from clew.serving.spool import Record, Spool, frame
+from clew.serving.shadowing import Copy, Shadows
+from clew.serving.sketches import MOST_BATCHES
+from clew.serving.spool import KEPT, Record, Spool, frame
 from clew.serving.tensors import InputError
 
 SLOW_S = 0.002
 """A model whose batches take longer computes in a thread; the hop costs about 0.1 ms."""
 MAX_BATCH = 512
 """Requests in one batch."""
+PINNED, SHADOW = "pinned", "shadow"
+"""Roles in the log of who was asked by version, and of who was asked for nobody."""
 _log = logging.getLogger("clew.serving")
 
 
 class Call:
     """One request. ``head``: length of the JSON before raw bytes, -1 where all is JSON.
 
-    ``reply`` is called once with the answer.
+    ``reply`` is called once with the answer. ``key``: of a header, where the body gives none.
     """
 
     __slots__ = (
-        "begun_s", "body", "endpoint", "head", "kind", "log", "reply", "rows", "values",
-        "version", "wire",
+        "arm", "begun_s", "body", "endpoint", "head", "key", "kind", "reply", "route", "rows",
+        "values", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -55,14 +60,16 @@ class Call:
         body: bytes,
         head: int,
         reply: Callable[[Answer], None],
+        key: str = "",
     ) -> None:
         self.kind, self.endpoint, self.version = kind, endpoint, version
-        self.body, self.head, self.reply = body, head, reply
+        self.body, self.head, self.reply, self.key = body, head, reply, key
         self.begun_s = time.perf_counter()
-        self.log = True
         self.rows = 0
         self.wire: Wire
         self.values: Values
+        self.route: Route
+        self.arm: Arm[Runtime]
 
 
 class Answer(Struct):
@@ -82,29 +89,47 @@ class Answer(Struct):
 
 
 class Route(Struct, dict=True):
-    """An endpoint as it is served now. ``arms``: revisions with their share of the traffic."""
+    """An endpoint as it is served now. ``arms``: revisions with their share of the traffic
+    (a pair of both is a live one).
+
+    ``log``: the share of predictions that is logged, without the columns in ``redact``. ``shadow``
+    gets copies of ``shadow_share`` (from 0 to 1) of the answered requests.
+    """
 
     name: str
-    arms: Sequence[tuple[Runtime, int]]
-    log: bool = True
+    arms: Sequence[Arm[Runtime] | tuple[Runtime, float]]
+    log: float = 1.0
+    redact: frozenset[str] = frozenset()
     max_queue: int = 1024
     unloaded: bool = False
+    shadow: Runtime | None = None
+    shadow_share: float = 1.0
 
     def __post_init__(self) -> None:
-        self.router = Router(self.arms)
-        self.versions = {runtime.identity.version: runtime for runtime, _ in self.arms}
-        self.ready = any(weight > 0 for _, weight in self.arms)
+        arms = [arm if isinstance(arm, Arm) else _arm(*arm) for arm in self.arms]
+        self.router = Router(arms)
+        self.versions = {arm.value.identity.version: arm.value for arm in arms}
+        self._pinned = {
+            version: Arm(runtime, runtime.identity.revision, 0, PINNED)
+            for version, runtime in self.versions.items()
+        }
+        self.ready = any(arm.weight > 0 for arm in arms)
+        self.drawn = len(self.router.arms) > 1
 
-    def choose(self, version: str, key: str) -> Runtime | None:
+    def choose(self, version: str, key: str) -> Arm[Runtime] | None:
         """The revision that answers: of that version, or by share of traffic and key."""
-        return self.versions.get(version) if version else self.router.choose(key)
+        return self._pinned.get(version) if version else self.router.choose(key)
 
     def peek(self, version: str) -> Runtime | None:
         """The revision of that version, or that with most of the traffic; counts for nothing."""
         if version:
             return self.versions.get(version)
-        best = max(self.arms, key=lambda arm: arm[1], default=None)
-        return best[0] if best and best[1] > 0 else None
+        best = max(self.router.arms, key=lambda arm: arm.weight, default=None)
+        return best.value if best else None
+
+
+def _arm(runtime: Runtime, weight: float) -> Arm[Runtime]:
+    return Arm(runtime, runtime.identity.revision, weight)
 
 
 class DataPlane:
@@ -128,6 +153,7 @@ class DataPlane:
         self._outbox: list[tuple[Call, Answer]] = []
         self._frames: list[bytes] = []
         self._scheduled = False
+        self._shadows = Shadows(spool, _outcomes, _shadow_record)
 
     async def infer(
         self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
@@ -146,16 +172,21 @@ class DataPlane:
         if route is None:
             call.reply(refusal(404, f"There is no endpoint {call.endpoint!r}."))
             return
-        call.log = route.log
+        call.route = route
         try:
             call.wire = protocol.parse(call.kind, call.body, None if call.head < 0 else call.head)
-            runtime = route.choose(call.version, call.wire.key)
+            key = call.wire.key or call.key
+            arm = route.choose(call.version, key)
         except InputError as error:
             self._reject(call, route, error.message)
             return
-        if runtime is None:
+        if arm is None:
             call.reply(not_there(route, call.version))
-        elif runtime.waiting >= route.max_queue:
+            return
+        call.arm, call.key, runtime = arm, key, arm.value
+        if route.drawn and not key and not call.version:
+            runtime.account.assigned += 1
+        if runtime.waiting >= route.max_queue:
             runtime.account.overloads += 1
             call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
         else:
@@ -167,15 +198,15 @@ class DataPlane:
         if route is None:
             call.reply(refusal(404, f"There is no endpoint {call.endpoint!r}."))
         else:
-            call.log = route.log
             self._reject(call, route, message)
 
     def _reject(self, call: Call, route: Route, message: str) -> None:
-        runtime = route.choose(call.version, "")
-        if runtime is None:
+        arm = route.choose(call.version, "")
+        if arm is None:
             call.reply(not_there(route, call.version))
         else:
-            self._refuse(call, runtime, 400, message)
+            call.route, call.arm = route, arm
+            self._refuse(call, arm.value, 400, message)
             self._schedule()
 
     def _accept(self, call: Call, runtime: Runtime) -> None:
@@ -242,6 +273,8 @@ class DataPlane:
                 continue
             answering_s = time.perf_counter()
             at, nan = 0, has_nan(outputs)
+            if runtime.watch is not None and len(runtime.watch) < MOST_BATCHES:
+                runtime.watch.append((outputs.arrays, [call.rows for call in calls]))
             for call in calls:
                 stop = at + call.rows
                 if nan and nan_rows(outputs, at, stop):
@@ -269,6 +302,9 @@ class DataPlane:
             self._fail(call, runtime, error)
         else:
             self._keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
+            if call.route.shadow is not None and call.arm.role != PINNED:
+                copy = Copy(call.route.shadow, call, prediction_id, outputs.arrays, at, stop)
+                self._shadows.offer(copy, call.route.shadow_share)
 
     def _fail(self, call: Call, runtime: Runtime, error: Exception) -> None:
         """The model raised for this request alone. A ValueError is about the values it was given,
@@ -295,7 +331,8 @@ class DataPlane:
         account.add(latency_s)
         if answer.status != 200:
             account.fail(latency_s)
-        if call.log and self._spool is not None:
+        share = call.route.log
+        if share and self._spool is not None and is_sampled(answer.prediction_id, share):
             answer.logged = True
             self._frames.append(_frame(call, answer, runtime.identity, latency_s, error))
         self._outbox.append((call, answer))
@@ -323,6 +360,7 @@ class DataPlane:
     def close(self) -> None:
         """End the threads; nothing may be in flight."""
         self._threads.shutdown()
+        self._shadows.close()
 
 
 _Outcomes = list[tuple[list[Call], Outputs | Exception, float, float, float]]
@@ -405,6 +443,11 @@ def _body(
 
 
 def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, error: str) -> bytes:
+    arm, kind, request, head = call.arm, call.kind, call.body, call.head
+    body, answer_head = answer.body if answer.status == 200 else b"", answer.head
+    if call.route.redact:
+        kind, request, body, head, answer_head = KEPT, *_redacted(call, arm.value, answer), -1, -1
+        error = UNSAID if error else ""
     return frame(
         Record(
             answer.prediction_id,
@@ -415,11 +458,49 @@ def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, err
             time.time_ns() // 1000,
             int(latency_s * 1e6),
             answer.status,
-            call.kind,
-            call.head,
-            call.body,
-            answer.head,
-            answer.body if answer.status == 200 else b"",
+            kind,
+            head,
+            request,
+            answer_head,
+            body,
             error,
+            arm.role,
+            arm.propensity,
+            unit_of(call.key),
         )
     )
+
+
+def _redacted(call: Call, runtime: Runtime, answer: Answer) -> tuple[bytes, bytes]:
+    """What is kept of a request and of its answer; nothing where it was refused."""
+    if answer.status != 200:
+        return b"", b""
+    redact = call.route.redact
+    inputs = kept(runtime.contract.columns(call.values), call.rows, redact)
+    outputs = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
+    return inputs, kept(outputs, call.rows, redact)
+
+
+def _shadow_record(
+    copy: Copy, outputs: Outputs | None, at: int, stop: int, id: str, took_s: float, error: str
+) -> Record | None:
+    """What the log keeps of a shadow's answer: as of any other, whenever the live one is kept."""
+    call, runtime = copy.call, copy.runtime
+    route, identity = call.route, runtime.identity
+    if not route.log or not is_sampled(copy.of, route.log):
+        return None
+    answer = refusal(500, error)
+    if outputs is not None:
+        body, head = _body(call.wire, runtime, id, outputs, at, stop)
+        answer = Answer(200, body, head)
+    kind, request, head = call.kind, call.body, call.head
+    body, answer_head = answer.body if outputs is not None else b"", answer.head
+    if route.redact:
+        call.values, call.rows = copy.values, copy.rows
+        kind, request, body, head, answer_head = KEPT, *_redacted(call, runtime, answer), -1, -1
+        error = UNSAID if error else ""
+    return Record(
+        id, identity.endpoint, identity.revision, identity.model_version, identity.global_id,
+        time.time_ns() // 1000, int(took_s * 1e6), answer.status, kind, head, request, answer_head,
+        body, error, SHADOW, route.shadow_share, unit_of(call.key), copy.of,
+    )  # fmt: skip

@@ -5,39 +5,19 @@ Knows nothing of rows, processes or requests: these are values that travel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+import msgspec
 from msgspec import Struct, field
 
 from clew.base.errors import Invalid
+from clew.base.records.traffic import Rollout
 
-
-class Rollout(Struct, frozen=True, kw_only=True):
-    """How a new revision takes over. ``steps``: percentages, rising, the last one 100.
-
-    A step lasts at least ``hold_s`` and ``min_requests`` requests to the new revision. It goes
-    back when the share of failed requests is ``max_error_rate`` above that of the live revision,
-    or when it is ``max_latency_ratio`` times slower (90th percentile). One step of 100 is an
-    immediate rollout: no analysis, still no request lost.
-    """
-
-    steps: tuple[int, ...] = (100,)
-    hold_s: float = 2.0
-    min_requests: int = 20
-    max_error_rate: float = 0.02
-    max_nan_rate: float = 0.02
-    max_latency_ratio: float = 5.0
-
-    @property
-    def is_canary(self) -> bool:
-        """Whether there is a step before 100 %."""
-        return len(self.steps) > 1
-
-    def __str__(self) -> str:
-        if not self.is_canary:
-            return "immediate"
-        return f"canary {' → '.join(str(step) for step in self.steps)} %"
+KINDS = ("immediate", "canary", "shadow", "split", "ab_test", "bandit")
+METRICS = ("reward", "correct", "error", "errors")
+"""``reward``: of the feedback; ``correct``, ``error``: its label against the answer; ``errors``:
+requests that the model failed at."""
 
 
 def canary(
@@ -45,32 +25,49 @@ def canary(
     *,
     hold_s: float = 2.0,
     min_requests: int = 20,
+    max_requests: int = 0,
     max_error_rate: float = 0.02,
     max_nan_rate: float = 0.02,
     max_latency_ratio: float = 5.0,
+    max_drift: float = 0.25,
+    max_disagreement: float | None = None,
+    shadow: bool = False,
 ) -> Rollout:
     """A rollout by steps of traffic with an analysis before each next step.
 
-    A last step of 100 is added where it is missing.
+    Args:
+        steps: Percentages, rising; a last step of 100 is added where it is missing.
+        hold_s: A step lasts at least so long, in seconds.
+        min_requests: A step needs at least so many requests to the new revision.
+        max_requests: With so many it is decided by what there is; 0: 20 times ``min_requests``.
+            Between the two a step goes on once it is shown that no allowance is exceeded.
+        max_error_rate: How much larger the share of failed (or refused) requests may be.
+        max_nan_rate: How much larger the share of answers with NaN may be.
+        max_latency_ratio: How many times longer 90 % of the requests may take.
+        max_drift: How far the distribution of an output may be from that of the live revision's
+            (total variation of classes, Kolmogorov-Smirnov of numbers; 1: any).
+        max_disagreement: Share of copies that may be answered otherwise, in a shadow; None: any.
+        shadow: A step before the first: copies of all requests, whose answers nobody gets.
 
     Raises:
-        Invalid: ``rollout.steps`` where the percentages do not rise from above 0 to 100.
+        Invalid: ``rollout.steps`` where the percentages do not rise from above 0 to 100;
+            ``rollout.definition`` where a bound is impossible.
     """
     whole = tuple(steps) if steps and steps[-1] == 100 else (*steps, 100)
-    rising = all(low < high for low, high in pairwise(whole))
-    if not rising or not 0 < whole[0] <= 100:
-        raise Invalid(
-            "rollout.steps",
-            f"The steps of a canary must rise from above 0 to 100, not {list(steps)}.",
-            hint="Write clew.canary(steps=[10, 50, 100]).",
+    return checked(
+        Rollout(
+            kind="canary",
+            steps=whole,
+            hold_s=hold_s,
+            min_requests=min_requests,
+            max_requests=max_requests,
+            max_error_rate=max_error_rate,
+            max_nan_rate=max_nan_rate,
+            max_latency_ratio=max_latency_ratio,
+            max_drift=max_drift,
+            max_disagreement=max_disagreement,
+            shadow=shadow,
         )
-    return Rollout(
-        steps=whole,
-        hold_s=hold_s,
-        min_requests=min_requests,
-        max_error_rate=max_error_rate,
-        max_nan_rate=max_nan_rate,
-        max_latency_ratio=max_latency_ratio,
     )
 
 
@@ -79,10 +76,187 @@ def immediate() -> Rollout:
     return Rollout()
 
 
+def shadow(share: float = 100.0, *, max_disagreement: float | None = None) -> Rollout:
+    """A new revision gets copies of ``share`` percent of the requests, and no say.
+
+    Its answers are logged and compared with those that were given; they are never returned. It
+    stays a shadow until it is given traffic or taken off (``clew traffic``).
+
+    Raises:
+        Invalid: ``rollout.definition``.
+    """
+    return checked(Rollout(kind="shadow", weight=share, max_disagreement=max_disagreement))
+
+
+def split(weight: float) -> Rollout:
+    """A new revision gets ``weight`` percent of the requests until somebody says otherwise.
+
+    Raises:
+        Invalid: ``rollout.definition``.
+    """
+    return checked(Rollout(kind="split", weight=weight))
+
+
+def ab_test(
+    weight: float = 50.0,
+    *,
+    metric: str = "reward",
+    goal: str = "max",
+    alpha: float = 0.05,
+    min_samples: int = 100,
+    max_samples: int = 0,
+    promote: bool = True,
+) -> Rollout:
+    """A new revision is tested against the live one with fixed weights until one has won.
+
+    Args:
+        weight: Percent of the requests that the new revision gets.
+        metric: ``reward`` (of feedback), ``correct`` or ``error`` (feedback's label against the
+            answer), or ``errors`` (requests that the model failed at).
+        goal: ``max`` or ``min``; of ``error`` and ``errors`` it is always ``min``.
+        alpha: The chance that equal revisions are ever called different, however often one looks.
+        min_samples: Outcomes of each revision before anything is decided.
+        max_samples: Outcomes of all after which the test ends without a winner; 0: never.
+        promote: The winner gets all traffic; else it is told and the weights stay.
+
+    Raises:
+        Invalid: ``rollout.definition``.
+    """
+    return checked(
+        Rollout(
+            kind="ab_test",
+            weight=weight,
+            metric=metric,
+            goal="min" if metric in {"error", "errors"} else goal,
+            alpha=alpha,
+            min_samples=min_samples,
+            max_samples=max_samples,
+            promote=promote,
+        )
+    )
+
+
+def bandit(
+    *,
+    metric: str = "reward",
+    reward: str = "binary",
+    goal: str = "max",
+    floor: float = 0.05,
+    every_s: float = 2.0,
+) -> Rollout:
+    """Thompson sampling: each revision gets requests by the chance that it is the best one.
+
+    Args:
+        metric: As in :func:`ab_test`, of feedback: ``reward``, ``correct`` or ``error``.
+        reward: ``binary`` (from 0 to 1; Beta posterior) or ``gaussian`` (any number).
+        goal: ``max`` or ``min``.
+        floor: Each arm keeps at least this share of the requests, from 0 to 1.
+        every_s: How often the posterior is looked at, in seconds.
+
+    Raises:
+        Invalid: ``rollout.definition``.
+    """
+    return checked(
+        Rollout(
+            kind="bandit",
+            metric=metric,
+            reward=reward,
+            goal="min" if metric == "error" else goal,
+            floor=floor,
+            every_s=every_s,
+        )
+    )
+
+
+def rollout_from(value: Mapping[str, object]) -> Rollout:
+    """A rollout from its JSON object: ``kind`` and the arguments of the function of that name.
+
+    Raises:
+        Invalid: ``rollout.steps``, ``rollout.definition``.
+    """
+    kind = value.get("kind")
+    maker = _MAKERS.get(str(kind))
+    if maker is None:
+        raise _wrong(f"There is no rollout {kind!r}", f"Give kind: {', '.join(KINDS)}.")
+    given = {name: each for name, each in value.items() if name != "kind"}
+    allowed = {"share"} if kind == "shadow" else set()
+    unknown = given.keys() - set(Rollout.__struct_fields__) - allowed
+    if unknown:
+        raise _wrong(f"A rollout has no {', '.join(sorted(unknown))}", "See the reference.")
+    try:
+        if "share" in given:
+            given["weight"] = given.pop("share")
+        base = msgspec.to_builtins(maker)
+        return checked(msgspec.convert({**base, **given}, Rollout))
+    except msgspec.ValidationError as error:
+        raise _wrong(f"The rollout is not as it should be: {error}", "See the reference.") from None
+
+
+def checked(rollout: Rollout) -> Rollout:
+    """The rollout, if it makes sense.
+
+    Raises:
+        Invalid: ``rollout.steps``, ``rollout.definition``.
+    """
+    rising = all(low < high for low, high in pairwise(rollout.steps))
+    if not rollout.steps or not rising or not 0 < rollout.steps[0] <= rollout.steps[-1] == 100:
+        raise Invalid(
+            "rollout.steps",
+            f"The steps of a canary must rise from above 0 to 100, not {list(rollout.steps)}.",
+            hint="Write clew.canary(steps=[10, 50, 100]).",
+        )
+    for name, holds, must in _RULES:
+        if not holds(rollout):
+            raise _wrong(f"{name}={getattr(rollout, name)!r} of a {rollout.kind}", must)
+    return rollout
+
+
+def _wrong(message: str, hint: str) -> Invalid:
+    return Invalid("rollout.definition", f"{message}.", hint=hint)
+
+
+_WEIGHED = ("split", "ab_test")
+_RULES: tuple[tuple[str, Callable[[Rollout], bool], str], ...] = (
+    ("kind", lambda r: r.kind in KINDS, f"It must be one of {', '.join(KINDS)}."),
+    ("hold_s", lambda r: r.hold_s >= 0, "Give seconds, 0 or more."),
+    ("min_requests", lambda r: r.min_requests >= 1, "Give a number of requests, 1 or more."),
+    ("max_requests", lambda r: r.max_requests >= 0, "Give a number of requests, or 0."),
+    ("max_error_rate", lambda r: 0 <= r.max_error_rate <= 1, "Give a share from 0 to 1."),
+    ("max_nan_rate", lambda r: 0 <= r.max_nan_rate <= 1, "Give a share from 0 to 1."),
+    ("max_latency_ratio", lambda r: r.max_latency_ratio >= 1, "Give a ratio, 1 or more."),
+    ("max_drift", lambda r: 0 < r.max_drift <= 1, "Give a distance above 0, at most 1."),
+    (
+        "max_disagreement",
+        lambda r: r.max_disagreement is None or 0 <= r.max_disagreement <= 1,
+        "Give a share from 0 to 1.",
+    ),
+    ("weight", lambda r: r.kind not in _WEIGHED or 0 < r.weight < 100, "Give 0 < percent < 100."),
+    ("weight", lambda r: r.kind != "shadow" or 0 < r.weight <= 100, "Give 0 < percent <= 100."),
+    ("metric", lambda r: r.metric in METRICS, f"It must be one of {', '.join(METRICS)}."),
+    ("metric", lambda r: r.kind != "bandit" or r.metric != "errors", "A bandit needs feedback."),
+    ("goal", lambda r: r.goal in {"max", "min"}, "It must be max or min."),
+    ("alpha", lambda r: 0 < r.alpha < 0.5, "Give a chance above 0, below 0.5."),
+    ("min_samples", lambda r: r.min_samples >= 2, "Give a number of outcomes, 2 or more."),
+    ("max_samples", lambda r: r.max_samples >= 0, "Give a number of outcomes, or 0."),
+    ("floor", lambda r: 0 <= r.floor <= 0.5, "Give a share from 0 to 0.5."),
+    ("reward", lambda r: r.reward in {"binary", "gaussian"}, "It must be binary or gaussian."),
+    ("every_s", lambda r: r.every_s > 0, "Give seconds, above 0."),
+)
+_MAKERS: dict[str, Rollout] = {
+    "immediate": immediate(),
+    "canary": canary(),
+    "shadow": shadow(),
+    "split": Rollout(kind="split"),
+    "ab_test": ab_test(),
+    "bandit": bandit(),
+}
+
+
 class EndpointDefinition(Struct, frozen=True, kw_only=True):
     """A name that predictions are asked from, and the model (the name of its repo) behind it.
 
-    ``log``: keep every prediction in the repo ``{pipeline}/{endpoint}.predictions``.
+    ``log``: the share of predictions that is kept in the repo ``{pipeline}/{endpoint}.predictions``
+    (chosen by prediction id; false: none). ``redact``: inputs and outputs that are never written.
     ``max_queue``: requests that may wait in one serving process; more are answered with 429.
     """
 
@@ -90,5 +264,6 @@ class EndpointDefinition(Struct, frozen=True, kw_only=True):
     pipeline: str
     model: str
     rollout: Rollout = field(default_factory=Rollout)
-    log: bool = True
+    log: float = 1.0
+    redact: tuple[str, ...] = ()
     max_queue: int = 1024

@@ -13,7 +13,7 @@ from clew.db import Database
 from clew.serving import accounts, reports
 from clew.serving.loading import turn, wait_loaded, wait_unloaded
 from clew.serving.metrics import render
-from clew.serving.rollouts import definition_of
+from clew.serving.revisions import definition_of
 
 _SUMMED = {
     "clew_requests_in_flight": "Requests not answered yet.",

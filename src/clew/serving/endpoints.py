@@ -5,7 +5,8 @@ Knows no requests: those are answered in serving processes, which follow the row
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,21 @@ from sqlalchemy import select
 
 from clew.base.clock import from_us
 from clew.base.records import Endpoint, Prediction, Revision, Signature
+from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Rollout, Traffic
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.serving import accounts, late, tables
-from clew.serving.definitions import EndpointDefinition, Rollout
-from clew.serving.rollouts import Rollouts, definition_of, row_of
+from clew.serving.definitions import EndpointDefinition
+from clew.serving.revisions import definition_of, row_of, tidy
+from clew.serving.rollouts import Rollouts
 from clew.serving.spool import segments
 from clew.serving.stats import quantile_s
+from clew.serving.traffic import traffic_of
 from clew.store import Store
 
-_STATES = {"live": 0, "canary": 1, "loading": 2, "draining": 3}
+_LOOK_S = 1.0
+_STATES = {"live": 0, "canary": 1, "arm": 1, "shadow": 2, "loading": 3, "draining": 4}
 
 
 class Serving:
@@ -38,6 +43,7 @@ class Serving:
         self._db = db
         self._repos, self._store, self._spool = repos, store, spool_dir
         self._rollouts = Rollouts(db, lineage)
+        self._looked_s = float("-inf")
 
     @cached_property
     def _collector(self) -> late.Collector:
@@ -46,6 +52,10 @@ class Serving:
     @cached_property
     def _log(self) -> late.PredictionLog:
         return late.PredictionLog(self._db, self._repos, self._store, self._spool)
+
+    @cached_property
+    def _feedback(self) -> late.FeedbackLog:
+        return late.FeedbackLog(self._db, self._repos, self._store, self._log)
 
     # endpoints ----------------------------------------------------------------------------------
 
@@ -66,10 +76,12 @@ class Serving:
         reason: str,
         verdict: str | None = None,
         cause: str = "",
+        rollout: Rollout | None = None,
         tx: Tx | None = None,
     ) -> Revision:
         """Put a model version (its id, its number, its commit and that commit's tree) on an
-        endpoint. The first revision is live at once, a later one as the rollout says.
+        endpoint. The first revision is live at once, a later one as ``rollout`` says (that of the
+        endpoint where it is None).
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision is of
         this model version and has not ended. Raises NotFound ``endpoint.unknown``.
@@ -87,6 +99,7 @@ class Serving:
                 reason=reason,
                 verdict=verdict,
                 cause=cause,
+                rollout=rollout,
             )
             return _revision(tx, row_of(tx, revision))
 
@@ -101,6 +114,41 @@ class Serving:
         with self._writing(tx) as tx:
             revision = self._rollouts.rollback(tx, endpoint, reason or "Rolled back by hand.")
             return _revision(tx, row_of(tx, revision))
+
+    def traffic(self, endpoint: str) -> Traffic:
+        """Who gets how much of the requests now, and why. Raises NotFound ``endpoint.unknown``."""
+        with self._db.read() as tx:
+            return traffic_of(tx, endpoint)
+
+    def set_traffic(
+        self,
+        endpoint: str,
+        *,
+        weights: Mapping[str, float] | None = None,
+        shadow: Mapping[str, float] | None = None,
+        promote: str = "",
+        reason: str = "",
+    ) -> Traffic:
+        """Share the requests by hand: revision (number or id) → percent; the live one has the rest.
+
+        ``shadow``: revision → percent of the requests that it gets copies of; ``promote``: the one
+        that gets all. In one transaction.
+
+        Raises:
+            NotFound: ``endpoint.unknown``, ``revision.unknown``.
+            Invalid: ``traffic.weights``.
+        """
+        said = reason or "Shared by hand."
+        with self._db.begin() as tx:
+            definition_of(tx, endpoint)
+            if weights:
+                self._rollouts.set_weights(tx, endpoint, weights, said)
+            for revision, percent in (shadow or {}).items():
+                self._rollouts.set_shadow(tx, endpoint, revision, percent, said)
+            if promote:
+                self._rollouts.promote(tx, endpoint, promote, reason or "Promoted by hand.")
+        self.tick()
+        return self.traffic(endpoint)
 
     def roots(self, tx: Tx) -> Iterator[str]:
         """What of the store rows of this room name: it must not be collected."""
@@ -139,6 +187,7 @@ class Serving:
                 model=row.model,
                 rollout=msgspec.convert(row.rollout, Rollout),
                 log=row.log,
+                redact=tuple(row.redact),
                 max_queue=row.max_queue,
             )
 
@@ -169,11 +218,34 @@ class Serving:
     def collect(self, *, force: bool = False) -> int:
         """Commit what serving processes have logged; the number of requests.
 
-        Without ``force`` it does nothing within a second of the last time.
+        Feedback on them follows. Without ``force`` it does nothing within a second of the last
+        time.
         """
-        if not segments(self._spool):
-            return 0
-        return self._collector.collect(force=force)
+        count = self._collector.collect(force=force) if segments(self._spool) else 0
+        if self._feedback_waits(force=force):
+            with self._collector.alone():
+                self._feedback.commit()
+        return count
+
+    def _feedback_waits(self, *, force: bool) -> bool:
+        if not force and time.monotonic() - self._looked_s < _LOOK_S:
+            return False
+        self._looked_s = time.monotonic()
+        with self._db.read() as tx:
+            return tx.execute(tables.WAITING_FEEDBACK).first() is not None
+
+    def feedback(self, items: Sequence[Feedback], *, endpoint: str = "") -> FeedbackResult:
+        """Keep what became of predictions, joined to the log by id.
+
+        Raises:
+            Invalid: ``feedback.value``, ``feedback.row``, ``feedback.many``.
+            NotFound: ``endpoint.unknown``.
+        """
+        return self._feedback.take(items, endpoint)
+
+    def outcome(self, prediction_id: str) -> Outcome:
+        """The feedback on a prediction. Raises NotFound ``prediction.unknown``."""
+        return self._feedback.on(prediction_id)
 
     def find_prediction(self, prediction_id: str) -> Prediction | None:
         """A prediction, by its id or a unique beginning; also one that is not committed yet.
@@ -247,7 +319,7 @@ def _revision(tx: Tx, row: Any) -> Revision:
         model_version=row.model_version,
         global_id=row.global_id,
         state=row.state,
-        traffic=row.traffic,
+        traffic=tidy(row.traffic),
         reason=row.reason,
         created_at=from_us(row.created_us),
         requests=counts.requests,

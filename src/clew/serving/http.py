@@ -44,17 +44,19 @@ _log = logging.getLogger("clew.serving")
 
 _WANTED = {
     b"content-length", b"content-encoding", b"inference-header-content-length", b"expect",
-    b"accept-encoding", b"authorization",
+    b"accept-encoding", b"authorization", b"clew-key",
 }  # fmt: skip
 
 
 class Request:
-    """One whole request. ``head``: Inference-Header-Content-Length, -1 without it."""
+    """One whole request. ``head``: Inference-Header-Content-Length, -1 without it; ``key``: the
+    header Clew-Key.
+    """
 
-    __slots__ = ("body", "head", "method", "target")
+    __slots__ = ("body", "head", "key", "method", "target")
 
-    def __init__(self, method: str, target: bytes, body: bytes, head: int) -> None:
-        self.method, self.target, self.body, self.head = method, target, body, head
+    def __init__(self, method: str, target: bytes, body: bytes, head: int, key: str = "") -> None:
+        self.method, self.target, self.body, self.head, self.key = method, target, body, head, key
 
 
 App = Callable[[Request, Callable[[Answer], None]], None]
@@ -207,7 +209,8 @@ class Connection(asyncio.Protocol):
         except _Refused as refused_by:
             exchange.reply(refused_by.answer)
             return
-        self._ask(Request(method.decode(), self._target, body, head), exchange)
+        key = headers[b"clew-key"].decode("latin-1") if b"clew-key" in headers else ""
+        self._ask(Request(method.decode(), self._target, body, head, key), exchange)
 
     def _ask(self, request: Request, exchange: Exchange) -> None:
         try:

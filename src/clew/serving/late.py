@@ -1,4 +1,4 @@
-"""What is loaded once it is needed: the prediction log, which brings numpy, and gRPC.
+"""What is loaded once it is needed: the prediction log and posteriors, which bring numpy, and gRPC.
 
 Knows names only.
 """
@@ -9,13 +9,21 @@ from clew.base.doors import on_demand
 
 if TYPE_CHECKING:
     from clew.serving.collector import Collector
+    from clew.serving.feedback import FeedbackLog
     from clew.serving.grpc_server import GrpcServer
     from clew.serving.log import PredictionLog
+    from clew.serving.thompson import allocate
 
-__all__ = ["Collector", "GrpcServer", "PredictionLog"]
+__all__ = ["Collector", "FeedbackLog", "GrpcServer", "PredictionLog", "allocate"]
 
 __getattr__ = on_demand(
     __name__,
-    {"Collector": "collector", "GrpcServer": "grpc_server", "PredictionLog": "log"},
+    {
+        "Collector": "collector",
+        "FeedbackLog": "feedback",
+        "GrpcServer": "grpc_server",
+        "PredictionLog": "log",
+        "allocate": "thompson",
+    },
     package="clew.serving",
 )

@@ -6,7 +6,8 @@ is not committed yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from clew.base.records import Prediction, Signature
 from clew.db import Database
 from clew.repos import Repos
 from clew.serving import parquet, tables
-from clew.serving.columns import prediction_of, predictions_of
-from clew.serving.rollouts import definition_of
+from clew.serving.columns import Answered, of_record, prediction_of, predictions_of
+from clew.serving.revisions import definition_of
 from clew.serving.spool import Record, records, segments
 from clew.store import Store
 
@@ -63,6 +64,40 @@ class PredictionLog:
         for row in rows:
             with self._open(row) as file:
                 yield from predictions_of(parquet.rows_of_ids(file, low, high))
+
+    def answers(self, ids: Collection[str]) -> dict[str, Answered]:
+        """What feedback on predictions is joined to, by whole id; also of what is not committed."""
+        found: dict[str, Answered] = {}
+        for row, wanted in self._segments_of(sorted(ids)):
+            with self._open(row) as file:
+                for each in parquet.answers_of(file, wanted):
+                    found.setdefault(str(each["id"]), Answered()).add_row(each)
+        if len(found) < len(set(ids)):
+            for record in self._spooled():
+                if record.id in ids and record.id not in found:
+                    found[record.id] = of_record(record)
+        return found
+
+    def holders(self, ids: Collection[str]) -> dict[str, str]:
+        """Prediction → the commit of the log that it is in, of those that are committed."""
+        found: dict[str, str] = {}
+        for row, wanted in self._segments_of(sorted(ids)):
+            with self._open(row) as file:
+                found |= dict.fromkeys(parquet.ids_in(file, wanted), row.commit)
+        return found
+
+    def _segments_of(self, ids: list[str]) -> Iterator[tuple[Any, list[str]]]:
+        """Files of the log that may hold some of these (sorted) ids, each with those ids."""
+        if not ids:
+            return
+        table = tables.prediction_segments
+        query = select(table).where(table.c.min_id <= ids[-1], table.c.max_id >= ids[0])
+        with self._db.read() as tx:
+            rows = tx.execute(query).all()
+        for row in rows:
+            low, high = bisect_left(ids, row.min_id), bisect_right(ids, row.max_id)
+            if low < high:
+                yield row, ids[low:high]
 
     def newest(self, endpoint: str, limit: int, *, revision: str | None = None) -> list[Prediction]:
         """The newest predictions of an endpoint (of one of its revisions), newest first.

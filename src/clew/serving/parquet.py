@@ -7,16 +7,25 @@ Knows nothing of spools or commits; the only file of this room that knows pyarro
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from clew.serving.columns import IN, Columns
+from clew.serving.columns import IN, OUT, Columns
 
 _GROUP_ROWS = 16_384
 _NAMED = {
     "bool": "bool_", "string": "string", "large_string": "string",
     "double": "float64", "float": "float32", "halffloat": "float32",
 }  # fmt: skip
+JOINED = (
+    "id", "row", "at", "endpoint", "revision", "model_version", "global_id", "status", "arm",
+    "propensity", "unit",
+)  # fmt: skip
+FEEDBACK = (
+    "id", "row", "name", "label", "reward", "correct", "error", "predicted_at", "at", "endpoint",
+    "revision", "model_version", "global_id", "arm", "propensity", "unit", "log_commit",
+)  # fmt: skip
+"""Columns of the repo of feedback. ``label`` is JSON; ``log_commit`` holds the prediction."""
 _SAME = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
@@ -75,6 +84,47 @@ def last_rows(file: BinaryIO, ids: int) -> list[dict[str, object]]:
     table = pq.read_table(file)
     last = sorted(set(table.column("id").to_pylist()))[-ids:]
     return _rows(table.filter(pc.field("id") >= last[0]))
+
+
+def answers_of(file: BinaryIO, ids: Collection[str]) -> list[dict[str, object]]:
+    """What feedback is joined to: rows of these ids, with who answered and the outputs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    whole = pq.ParquetFile(file)
+    wanted = [name for name in whole.schema_arrow.names if name in JOINED or name.startswith(OUT)]
+    table = whole.read(columns=wanted)
+    rows = table.filter(pc.is_in(table.column("id"), pa.array(list(ids), pa.string())))
+    found: list[dict[str, object]] = rows.to_pylist()
+    return found
+
+
+def ids_in(file: BinaryIO, ids: Collection[str]) -> set[str]:
+    """Those of some ids that a file of the log holds."""
+    import pyarrow.parquet as pq
+
+    held = pq.read_table(file, columns=["id"]).column("id").to_pylist()
+    return set(ids).intersection(held)
+
+
+def write_feedback(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """A Parquet file of feedback, one row each; times in microseconds since the Unix epoch."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    moment = pa.timestamp("us", tz="UTC")
+    kinds = {
+        "row": pa.int32(), "propensity": pa.float64(), "reward": pa.float64(),
+        "correct": pa.int8(), "error": pa.float64(), "predicted_at": moment, "at": moment,
+    }  # fmt: skip
+    columns = {
+        name: pa.array([row[name] for row in rows], kinds.get(name, pa.string()))
+        for name in FEEDBACK
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd", row_group_size=_GROUP_ROWS)
+    return sink.getvalue()
 
 
 def _rows(table: Any) -> list[dict[str, object]]:

@@ -145,6 +145,7 @@ class Rest:
                 body=request.body,
                 head=request.head,
                 reply=reply,
+                key=request.key,
             )
         )
 

@@ -1,34 +1,48 @@
-"""Revisions and their traffic, as rows: deploy, step by step, back.
+"""Revisions and their traffic, as rows: deploy, share, promote, back.
 
 Knows no models in memory: serving processes follow the rows and say what they have loaded.
 
 States: loading → canary → live → draining → retired; or failed (it cannot be loaded), rolled_back.
-The traffic of an endpoint adds up to 100 as soon as it has a live revision. Every change is one
+A revision that is no canary is an arm (a share by hand, an A/B test, a bandit) or a shadow. The
+traffic of an endpoint adds up to 100 as soon as it has a live revision. Every change is one
 transaction with its event; any process may call :meth:`Rollouts.tick`, also several at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from sqlalchemy import func, select, update
 
-from clew.base.errors import Conflict, NotFound
+from clew.base.errors import Conflict, Invalid
 from clew.base.ids import new_id
 from clew.base.records import Node, Signature
+from clew.base.records.traffic import Rollout
 from clew.db import Database, Tx
 from clew.lineage import Lineage
-from clew.serving import accounts, tables
+from clew.serving import accounts, arm_tests, steps, tables
 from clew.serving.accounts import now_us
-from clew.serving.analysis import judge
-from clew.serving.definitions import EndpointDefinition, Rollout
+from clew.serving.definitions import EndpointDefinition, shadow, split
 from clew.serving.loading import turn
-from clew.serving.stats import Counts
+from clew.serving.revisions import (
+    COMING,
+    definition_of,
+    give_rest,
+    live_row,
+    make_live,
+    move,
+    named,
+    note_traffic,
+    open_rows,
+    rollout_of,
+    row_of,
+    tidy,
+)
 
-DRAIN_S = 5.0
 MOST_DEATHS = 3
-_OPEN = ("loading", "canary", "live", "draining")
+_LEAST_REST = 1e-9
 
 
 class Rollouts:
@@ -54,7 +68,7 @@ class Rollouts:
                 hint="Give the endpoint another name.",
             )
         values = {**msgspec.to_builtins(definition), "unloaded": False, "created_us": now_us()}
-        refresh = ["model", "rollout", "log", "max_queue"]
+        refresh = ["model", "rollout", "log", "redact", "max_queue"]
         tx.upsert(tables.endpoints, [values], key=["name"], refresh=refresh)
 
     def deploy(
@@ -71,11 +85,13 @@ class Rollouts:
         reason: str,
         verdict: str | None = None,
         cause: str = "",
+        rollout: Rollout | None = None,
     ) -> str:
         """A new revision, in the state loading (the first one: live); its id.
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision of the
-        endpoint is of this model version and has not ended. A rollout that is under way is ended.
+        endpoint is of this model version and has not ended. ``rollout``: not as its endpoint says.
+        What is under way and cannot go on beside it is ended.
 
         Raises:
             NotFound: ``endpoint.unknown``.
@@ -89,7 +105,8 @@ class Rollouts:
         live = live_row(tx, endpoint)
         revision = new_id()
         number = _next_number(tx, endpoint)
-        self._supersede(tx, endpoint, number)
+        chosen = msgspec.convert(definition.rollout, Rollout) if rollout is None else rollout
+        _make_room(tx, endpoint, chosen, f"Revision {number} came before this was live.")
         row = {
             "id": revision,
             "endpoint": endpoint,
@@ -108,6 +125,8 @@ class Rollouts:
             "created_us": now_us(),
             "since_us": now_us(),
             "live_us": None if live else now_us(),
+            "rollout": None if rollout is None else msgspec.to_builtins(rollout),
+            "analysis": None,
         }
         tx.execute(tables.revisions.insert(), row)
         sources = [(model_version, "serves")] + ([(verdict, "blessed by")] if verdict else [])
@@ -123,6 +142,7 @@ class Rollouts:
             sources,
         )
         data = {"endpoint": endpoint, "state": row["state"], "traffic": row["traffic"]}
+        data |= {"rollout": str(chosen)}
         tx.emit(
             "revision.created",
             subject=revision,
@@ -130,18 +150,12 @@ class Rollouts:
             data={**data, "number": number, "model_version": model_version, "reason": reason},
         )
         if not live:
-            _note_traffic(tx, endpoint, reason)
+            note_traffic(tx, endpoint, reason)
         return revision
 
-    def _supersede(self, tx: Tx, endpoint: str, number: int) -> None:
-        for row in open_rows(tx, endpoint):
-            if row.state in {"loading", "canary"}:
-                _move(tx, row, "retired", 0, f"Revision {number} came before this was live.")
-                _give_live(tx, endpoint, f"Revision {number} replaces {row.number}.")
-
     def rollback(self, tx: Tx, endpoint: str, reason: str) -> str:
-        """End the rollout that is under way; without one, give all traffic to the revision that
-        was live before. The id of the revision that is live then.
+        """End what is under way (a canary, arms, a test); without that, give all traffic to the
+        revision that was live before. The id of the revision that is live then. Shadows stay.
 
         Raises:
             NotFound: ``endpoint.unknown``.
@@ -150,9 +164,13 @@ class Rollouts:
         definition_of(tx, endpoint)
         rows = open_rows(tx, endpoint)
         live = next((row for row in rows if row.state == "live"), None)
-        coming = next((row for row in rows if row.state in {"loading", "canary"}), None)
-        if coming is not None and live is not None:
-            _back(tx, coming, reason, {})
+        coming = [row for row in rows if row.state in COMING and not _is_shadow(tx, row)]
+        if coming and live is not None:
+            arm_tests.end(tx, endpoint, "stopped", reason)
+            for row in coming:
+                move(tx, row, "rolled_back", 0, reason)
+            give_rest(tx, endpoint)
+            note_traffic(tx, endpoint, reason)
             return str(live.id)
         former = tx.execute(tables.FORMER, {"endpoint": endpoint}).first()
         if former is None:
@@ -162,21 +180,97 @@ class Rollouts:
                 hint="Deploy another model version: clew deploy ENDPOINT MODEL_VERSION",
             )
         if live is not None:
-            _move(tx, live, "rolled_back", 0, reason)
-        _move(tx, former, "live", 100, reason)
-        _note_traffic(tx, endpoint, reason)
+            move(tx, live, "rolled_back", 0, reason)
+        move(tx, former, "live", 100, reason)
+        note_traffic(tx, endpoint, reason)
         return str(former.id)
+
+    def set_weights(self, tx: Tx, endpoint: str, weights: Mapping[str, float], reason: str) -> None:
+        """Give revisions (number or id) so many percent of the requests; the live one has the rest.
+
+        Those that are not in memory come as soon as they are; 0 takes a revision off. Other arms,
+        a canary and a test end.
+
+        Raises:
+            NotFound: ``endpoint.unknown``, ``revision.unknown``.
+            Invalid: ``traffic.weights``.
+        """
+        rows = _weighed(tx, endpoint, weights)
+        arm_tests.end(tx, endpoint, "stopped", reason)
+        for row in open_rows(tx, endpoint):
+            kept = row.id in rows and rows[row.id][1] > 0
+            if row.state in COMING and not kept and (not _is_shadow(tx, row) or row.id in rows):
+                move(tx, row, "retired", 0, reason)
+        for row, weight in rows.values():
+            if row.state == "live" or not weight:
+                continue
+            state, traffic = "loading", 0.0
+            if row.state in {"arm", "canary", "shadow", "draining"}:  # it is in memory
+                state, traffic = "arm", tidy(weight)
+            _say(tx, row, split(weight))
+            move(tx, row, state, traffic, reason)
+        give_rest(tx, endpoint)
+        note_traffic(tx, endpoint, reason)
+
+    def set_shadow(self, tx: Tx, endpoint: str, revision: str, percent: float, reason: str) -> None:
+        """Make a revision the shadow of ``percent`` of the requests (0: no more).
+
+        Raises:
+            NotFound: ``endpoint.unknown``, ``revision.unknown``.
+            Invalid: ``traffic.weights``, ``rollout.definition``.
+        """
+        definition_of(tx, endpoint)
+        row = named(tx, endpoint, revision)
+        if row.state == "live":
+            raise _wrong_weights(f"revision {row.number} is live and cannot be its own shadow")
+        if not percent:
+            if row.state in COMING and _is_shadow(tx, row):
+                move(tx, row, "retired", 0, reason)
+            return
+        chosen = shadow(percent)
+        _make_room(tx, endpoint, chosen, reason, but=row.id)
+        had, here = row.traffic, row.state in {*COMING, "draining"} and row.state != "loading"
+        _say(tx, row, chosen)
+        move(tx, row, "shadow" if here else "loading", 0, reason)
+        if had:
+            give_rest(tx, endpoint)
+            note_traffic(tx, endpoint, reason)
+
+    def promote(self, tx: Tx, endpoint: str, revision: str, reason: str) -> None:
+        """Give a revision all traffic, now or as soon as it is loaded; whatever is under way ends.
+
+        Raises:
+            NotFound: ``endpoint.unknown``, ``revision.unknown``.
+        """
+        definition_of(tx, endpoint)
+        row = named(tx, endpoint, revision)
+        arm_tests.end(tx, endpoint, "stopped", reason)
+        if row.state == "live":
+            for other in open_rows(tx, endpoint):
+                if other.state in COMING and not _is_shadow(tx, other):
+                    move(tx, other, "retired", 0, reason)
+            give_rest(tx, endpoint)
+            note_traffic(tx, endpoint, reason)
+        elif row.state in {"arm", "canary", "shadow", "draining"}:
+            make_live(tx, row, reason)
+        else:
+            _make_room(tx, endpoint, Rollout(), reason, but=row.id)
+            _say(tx, row, Rollout())
+            move(tx, row, "loading", 0, reason)
 
     def tick(self) -> bool:
         """Take every step that is due; whether there was one."""
         with self._db.read() as tx:
-            waiting = [row for row in tx.execute(tables.AWAKE) if _may_move(tx, row)]
-        if not waiting:
+            due = any(steps.may_move(tx, row) for row in tx.execute(tables.AWAKE).all())
+            due = due or any(arm_tests.is_due(test) for test in tx.execute(tables.TESTS).all())
+        if not due:
             return False
         with self._db.begin() as tx:
             before = tx.emitted
             for row in tx.execute(tables.AWAKE).all():
-                _step(tx, row_of(tx, row.id))  # an earlier step may have moved it
+                steps.step(tx, row_of(tx, row.id))  # an earlier step may have moved it
+            for test in tx.execute(tables.TESTS).all():
+                arm_tests.look(tx, test)
             return tx.emitted > before
 
     def may_load(self, revision: str, process: str) -> bool:
@@ -193,7 +287,7 @@ class Rollouts:
                 return True
             said = f"{deaths} serving processes died while they loaded it."
             accounts.loaded(tx, revision, process, said)
-            _step(tx, row)
+            steps.step(tx, row)
             return False
 
     def report(self, revision: str, process: str, error: str = "") -> None:
@@ -201,62 +295,11 @@ class Rollouts:
         with self._db.begin() as tx:
             accounts.loaded(tx, revision, process, error)
             row = row_of(tx, revision)
-            if row.state in _OPEN:
-                _step(tx, row)
+            if row.state in tables.OPEN_STATES:
+                steps.step(tx, row)
 
 
 # rows -------------------------------------------------------------------------------------------
-
-
-def definition_of(tx: Tx, endpoint: str) -> Any:
-    """The row of an endpoint.
-
-    Raises:
-        NotFound: ``endpoint.unknown``.
-    """
-    table = tables.endpoints
-    row = tx.execute(select(table).where(table.c.name == endpoint)).first()
-    if row is None:
-        names = [name for (name,) in tx.execute(select(table.c.name).order_by(table.c.name))]
-        hint = f"There is {', '.join(names)}." if names else "Define one with pipeline.endpoint()."
-        raise NotFound("endpoint.unknown", f"There is no endpoint {endpoint!r}.", hint=hint)
-    return row
-
-
-def row_of(tx: Tx, revision: str) -> Any:
-    """The row of a revision by its id or a unique beginning of it.
-
-    Raises:
-        NotFound: ``revision.unknown``.
-        Conflict: ``id.ambiguous``.
-    """
-    table = tables.revisions
-    rows = tx.execute(
-        select(table).where(table.c.id >= revision, table.c.id < revision + "\x7f").limit(2)
-    ).all()
-    if not rows:
-        raise NotFound(
-            "revision.unknown",
-            f"There is no revision {revision!r}.",
-            hint="See the revisions of an endpoint: clew status",
-        )
-    if len(rows) > 1:
-        raise Conflict(
-            "id.ambiguous",
-            f"Several revisions begin with {revision!r}.",
-            hint="Give more characters of the id.",
-        )
-    return rows[0]
-
-
-def open_rows(tx: Tx, endpoint: str) -> list[Any]:
-    """Revisions of an endpoint whose story has not ended, by number."""
-    return [row for row in tx.execute(tables.OPEN) if row.endpoint == endpoint]
-
-
-def live_row(tx: Tx, endpoint: str) -> Any | None:
-    """The live revision."""
-    return next((row for row in open_rows(tx, endpoint) if row.state == "live"), None)
 
 
 def _same(tx: Tx, endpoint: str, model_version: str, cause: str) -> str | None:
@@ -267,7 +310,7 @@ def _same(tx: Tx, endpoint: str, model_version: str, cause: str) -> str | None:
     row = tx.execute(query.limit(1)).first()
     if row is None or (not cause and row.model_version != model_version):
         return None
-    return str(row.id) if cause or row.state in {"loading", "canary", "live"} else None
+    return str(row.id) if cause or row.state in {*COMING, "live"} else None
 
 
 def _next_number(tx: Tx, endpoint: str) -> int:
@@ -276,168 +319,63 @@ def _next_number(tx: Tx, endpoint: str) -> int:
     return int(tx.execute(query).scalar() or 0) + 1
 
 
-def _move(
-    tx: Tx,
-    row: Any,
-    state: str,
-    traffic: int,
-    reason: str,
-    *,
-    step: int = -1,
-    evidence: dict[str, object] | None = None,
-) -> None:
-    """Change a revision, with its event."""
+def _is_shadow(tx: Tx, row: Any) -> bool:
+    return rollout_of(tx, row).kind == "shadow"
+
+
+def _make_room(tx: Tx, endpoint: str, chosen: Rollout, reason: str, *, but: str = "") -> None:
+    """End what cannot go on beside a revision that comes by ``chosen``.
+
+    A shadow takes the place of a shadow alone; shares by hand and bandits take in more arms;
+    anything else ends canaries, arms and tests.
+    """
+    ended = False
+    for row in open_rows(tx, endpoint):
+        if row.state not in COMING or row.id == but:
+            continue
+        kind = rollout_of(tx, row).kind
+        joins = chosen.kind in {"split", "bandit"} and kind == chosen.kind
+        if (kind == "shadow") == (chosen.kind == "shadow") and not joins:
+            ended = True
+            move(tx, row, "retired", 0, reason)
+    if chosen.kind != "shadow":
+        arm_tests.end(tx, endpoint, "superseded", reason, but="bandit" * (chosen.kind == "bandit"))
+    if ended and chosen.kind != "shadow":
+        give_rest(tx, endpoint)
+        note_traffic(tx, endpoint, reason)
+
+
+def _say(tx: Tx, row: Any, rollout: Rollout) -> None:
+    """From now on a revision takes over like this."""
     table = tables.revisions
-    values = {
-        "state": state,
-        "traffic": traffic,
-        "reason": reason,
-        "since_us": now_us(),
-        "step": step,
-    }
-    if state == "live":
-        values["live_us"] = now_us()
-    tx.execute(update(table).where(table.c.id == row.id).values(values))
-    data = {"endpoint": row.endpoint, "state": state, "traffic": traffic, "number": row.number}
-    data |= {"reason": reason, "model_version": row.model_version}
-    if evidence:
-        data["evidence"] = evidence
-    tx.emit("revision.changed", subject=row.id, global_id=row.global_id, data=data)
+    value = msgspec.to_builtins(rollout)
+    tx.execute(update(table).where(table.c.id == row.id).values(rollout=value))
 
 
-def _share(tx: Tx, row: Any, traffic: int) -> None:
-    """Give a live revision another share, with its event; what it is stays."""
-    table = tables.revisions
-    tx.execute(update(table).where(table.c.id == row.id).values(traffic=traffic))
-    data = {"endpoint": row.endpoint, "state": row.state, "traffic": traffic, "number": row.number}
-    tx.emit("revision.changed", subject=row.id, global_id=row.global_id, data=data)
-
-
-def _note_traffic(tx: Tx, endpoint: str, reason: str) -> None:
-    split = {row.id: row.traffic for row in open_rows(tx, endpoint) if row.traffic}
-    tx.execute(
-        tables.traffic_changes.insert(),
-        {"endpoint": endpoint, "at_us": now_us(), "reason": reason, "split": split},
-    )
-
-
-# steps ------------------------------------------------------------------------------------------
-
-
-def _may_move(tx: Tx, row: Any) -> bool:
-    """Whether a write transaction is worth it."""
-    if row.state == "live":
-        return any(accounts.loads(tx, row.id).values()) and not _anywhere(tx, row)
-    if row.state == "draining":
-        return _age_s(row) > DRAIN_S
-    if row.state == "canary":
-        rollout = rollout_of(tx, row.endpoint)
-        counts, live = _counts(tx, row)
-        return judge(rollout, counts, live, _age_s(row)).action != "hold"
-    return _load_state(tx, row)[0] != "waiting"
-
-
-def _step(tx: Tx, row: Any) -> None:
-    """Take the step that is due for one revision."""
-    if row.state == "loading":
-        _step_loading(tx, row)
-    elif row.state == "canary":
-        _step_canary(tx, row)
-    elif row.state == "live":
-        error = next(iter(filter(None, accounts.loads(tx, row.id).values())), "")
-        if error and not _anywhere(tx, row):
-            _move(tx, row, "failed", 0, f"It cannot be loaded: {error}")
-            _note_traffic(tx, row.endpoint, "The only revision cannot be loaded.")
-    elif row.state == "draining" and _age_s(row) > DRAIN_S:
-        _move(tx, row, "retired", 0, row.reason)
-
-
-def _anywhere(tx: Tx, row: Any) -> bool:
-    """Whether a revision has been in memory, or another could be: then it stays as it is."""
-    in_memory = any(not error for error in accounts.loads(tx, row.id).values())
-    return in_memory or accounts.totals(tx, row.id).requests > 0
-
-
-def _load_state(tx: Tx, row: Any) -> tuple[str, str]:
-    """``waiting``, ``loaded``, ``nobody`` (no process serves) or ``failed`` with the error."""
-    loads = accounts.loads(tx, row.id)
-    error = next(iter(filter(None, loads.values())), "")
-    if error:
-        return "failed", error
-    alive = accounts.alive(tx)
-    if not alive:
-        return "nobody", ""
-    return ("loaded" if all(one.id in loads for one in alive) else "waiting"), ""
-
-
-def _step_loading(tx: Tx, row: Any) -> None:
-    state, error = _load_state(tx, row)
-    if state == "failed":
-        _move(tx, row, "failed", 0, f"It cannot be loaded: {error}")
-    elif state == "nobody":
-        _make_live(tx, row, "No serving process runs: nobody is exposed.", {})
-    elif state == "loaded":
-        rollout = rollout_of(tx, row.endpoint)
-        if live_row(tx, row.endpoint) is None or not rollout.is_canary:
-            _make_live(tx, row, "Loaded by every serving process.", {})
-        else:
-            _take_share(tx, row, rollout, 0, "Loaded by every serving process.", {})
-
-
-def _step_canary(tx: Tx, row: Any) -> None:
-    rollout = rollout_of(tx, row.endpoint)
-    counts, live = _counts(tx, row)
-    decision = judge(rollout, counts, live, _age_s(row))
-    if decision.action == "back":
-        _back(tx, row, decision.reason, decision.evidence)
-    elif decision.action == "advance":
-        _take_share(tx, row, rollout, row.step + 1, decision.reason, decision.evidence)
-
-
-def _take_share(
-    tx: Tx, row: Any, rollout: Rollout, step: int, reason: str, evidence: dict[str, object]
-) -> None:
-    share = rollout.steps[min(step, len(rollout.steps) - 1)]
-    if share >= 100:
-        _make_live(tx, row, reason, evidence)
-        return
-    _move(tx, row, "canary", share, reason, step=step, evidence=evidence)
-    live = live_row(tx, row.endpoint)
-    if live is not None:
-        _share(tx, live, 100 - share)
-    _note_traffic(tx, row.endpoint, reason)
-
-
-def _make_live(tx: Tx, row: Any, reason: str, evidence: dict[str, object]) -> None:
-    live = live_row(tx, row.endpoint)
-    if live is not None:
-        _move(tx, live, "draining", 0, f"Revision {row.number} took over.")
-    _move(tx, row, "live", 100, reason, evidence=evidence)
-    _note_traffic(tx, row.endpoint, reason)
-
-
-def _back(tx: Tx, row: Any, reason: str, evidence: dict[str, object]) -> None:
-    _move(tx, row, "rolled_back", 0, reason, evidence=evidence)
-    _give_live(tx, row.endpoint, reason)
-
-
-def _give_live(tx: Tx, endpoint: str, reason: str) -> None:
+def _weighed(tx: Tx, endpoint: str, weights: Mapping[str, float]) -> dict[str, tuple[Any, float]]:
+    definition_of(tx, endpoint)
+    rows: dict[str, tuple[Any, float]] = {}
+    for name, weight in weights.items():
+        row = named(tx, endpoint, name)
+        if not 0 <= weight < 100:
+            raise _wrong_weights(f"revision {row.number} cannot have {weight:g} %")
+        rows[row.id] = (row, weight)
     live = live_row(tx, endpoint)
-    if live is not None and live.traffic != 100:
-        _share(tx, live, 100)
-        _note_traffic(tx, endpoint, reason)
+    if live is None:
+        raise _wrong_weights("no revision is live that could have the rest")
+    others = sum(weight for row, weight in rows.values() if row.id != live.id)
+    rest = 100 - others
+    if rest <= _LEAST_REST:
+        raise _wrong_weights(f"the live revision {live.number} would have {rest:g} %")
+    if live.id in rows and abs(rows[live.id][1] - rest) > _LEAST_REST:
+        raise _wrong_weights(f"all together have {others + rows[live.id][1]:g} %, not 100")
+    return rows
 
 
-def rollout_of(tx: Tx, endpoint: str) -> Rollout:
-    """The rollout of an endpoint as it is defined now."""
-    return msgspec.convert(definition_of(tx, endpoint).rollout, Rollout)
-
-
-def _counts(tx: Tx, row: Any) -> tuple[Counts, Counts]:
-    live = live_row(tx, row.endpoint)
-    baseline = accounts.since(tx, live.id, row.since_us) if live else Counts()
-    return accounts.since(tx, row.id, row.since_us), baseline
-
-
-def _age_s(row: Any) -> float:
-    return (now_us() - int(row.since_us)) / 1e6
+def _wrong_weights(why: str) -> Invalid:
+    return Invalid(
+        "traffic.weights",
+        f"The traffic cannot be shared like this: {why}.",
+        hint="Give percentages of other revisions than the live one, which has the rest; to give "
+        "one all of it: clew traffic ENDPOINT --promote REVISION",
+    )

@@ -66,6 +66,8 @@ class Runtime(Struct, eq=False, dict=True):
     """A loaded revision.
 
     ``cost_s``: how long a batch takes, as a moving average. ``waiting``: requests not answered yet.
+    ``watch``: outputs of batches with the rows of their requests, to be counted by kind of answer;
+    None while nothing is compared.
     """
 
     identity: Identity
@@ -74,6 +76,7 @@ class Runtime(Struct, eq=False, dict=True):
     cost_s: float = 0.0
     waiting: int = 0
     outputs: list[dict[str, object]] = field(default_factory=list)
+    watch: list[tuple[Mapping[str, Array], list[int]]] | None = None
 
     def __post_init__(self) -> None:
         self.contract = contract_of(self.model.signature)

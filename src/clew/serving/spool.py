@@ -38,9 +38,13 @@ _MAX_PAYLOAD = 1 << 30
 class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One answered request, as it came and as it went.
 
-    ``kind``: v1 or v2. ``request_head`` and ``answer_head``: length of the JSON before raw bytes,
-    -1 where all is JSON. ``request`` is the body after content decoding. ``status`` is 200, or
-    the refusal with ``error``. Times in microseconds.
+    ``kind``: of the protocol; KEPT where columns are redacted: then ``request`` and ``answer`` are
+    the JSON of what is kept of both, by column. ``request_head`` and ``answer_head``: length of the
+    JSON before raw bytes, -1 where all is JSON. ``request`` is the body after content decoding.
+    ``status`` is 200, or the refusal with ``error``. Times in microseconds. ``arm``: the role of
+    the revision (live, canary, arm, shadow; pinned: asked by version), ``propensity``: its chance
+    to be asked, ``unit``: a digest of the request's key, ``copy_of``: of a shadow, the prediction
+    that was returned.
     """
 
     id: str
@@ -57,6 +61,13 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     answer_head: int
     answer: bytes
     error: str = ""
+    arm: str = "live"
+    propensity: float = 1.0
+    unit: str = ""
+    copy_of: str = ""
+
+
+KEPT = "kept"
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -83,13 +83,22 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 _SUMMED = ("failed", "overloads", "failed_s", "rows", "queue_s", "input_s", "infer_s", "output_s")
+Bins = dict[str, dict[str, int]]
+"""Output → bin → how many answers had a value in it (``sketches``)."""
+_NUMBERS = (
+    "requests", "errors", "rejected", "nans", "latency_s", "assigned", "compared", "disagreed",
+    "dropped",
+)  # fmt: skip
 
 
 class Counts(Struct, frozen=True, kw_only=True):
     """What was answered in a span of time.
 
     ``requests`` counts every answer, ``errors`` those that the model failed at, ``rejected`` those
-    whose input was refused, ``nans`` those with a NaN among the outputs.
+    whose input was refused, ``nans`` those with a NaN among the outputs. ``assigned``: those that
+    were drawn among several arms. Of a shadow, ``compared``: copies that were compared with the
+    live answer, ``disagreed``: those that differed, ``dropped``: copies left out under load.
+    ``outputs`` are counted while an endpoint has several arms.
     """
 
     requests: int = 0
@@ -97,8 +106,13 @@ class Counts(Struct, frozen=True, kw_only=True):
     rejected: int = 0
     nans: int = 0
     latency_s: float = 0.0
+    assigned: int = 0
+    compared: int = 0
+    disagreed: int = 0
+    dropped: int = 0
     buckets: tuple[int, ...] = (0,) * (len(BOUNDS_S) + 1)
     work: Work = Work()
+    outputs: Bins = {}
 
     def __add__(self, other: Counts) -> Counts:
         return self._with(other, 1)
@@ -107,17 +121,15 @@ class Counts(Struct, frozen=True, kw_only=True):
         return self._with(other, -1)
 
     def _with(self, other: Counts, sign: int) -> Counts:
+        numbers = {name: getattr(self, name) + sign * getattr(other, name) for name in _NUMBERS}
         return Counts(
-            requests=self.requests + sign * other.requests,
-            errors=self.errors + sign * other.errors,
-            rejected=self.rejected + sign * other.rejected,
-            nans=self.nans + sign * other.nans,
-            latency_s=self.latency_s + sign * other.latency_s,
+            **numbers,
             buckets=tuple(
                 mine + sign * theirs
                 for mine, theirs in zip(self.buckets, other.buckets, strict=True)
             ),
             work=self.work.plus(other.work, sign),
+            outputs=added(self.outputs, other.outputs, sign),
         )
 
     def rate(self, count: int) -> float:
@@ -125,12 +137,28 @@ class Counts(Struct, frozen=True, kw_only=True):
         return count / self.requests if self.requests else 0.0
 
 
+def added(mine: Bins, theirs: Bins, sign: int = 1) -> Bins:
+    """Bins of both together, or (``sign`` -1) those of the first without the second."""
+    if not theirs:
+        return mine
+    total = {name: dict(bins) for name, bins in mine.items()}
+    for name, bins in theirs.items():
+        into = total.setdefault(name, {})
+        for bin, count in bins.items():
+            into[bin] = into.get(bin, 0) + sign * count
+    return {name: {bin: n for bin, n in bins.items() if n} for name, bins in total.items()}
+
+
 class Account:
-    """Counts that grow. One thread adds, others may take a snapshot."""
+    """Counts that grow. One thread adds, others may take a snapshot.
+
+    ``outputs`` is replaced, never changed, by the thread that counts them.
+    """
 
     __slots__ = (
-        "batches", "buckets", "errors", "failed", "failed_s", "infer_s", "input_s", "last_us",
-        "latency_s", "nans", "output_s", "overloads", "queue_s", "rejected", "requests", "rows",
+        "assigned", "batches", "buckets", "compared", "disagreed", "dropped", "errors", "failed",
+        "failed_s", "infer_s", "input_s", "last_us", "latency_s", "nans", "output_s", "outputs",
+        "overloads", "queue_s", "rejected", "requests", "rows",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -141,6 +169,8 @@ class Account:
         self.last_us = 0
         self.buckets = [0] * (len(BOUNDS_S) + 1)
         self.batches: dict[int, list[float]] = {}
+        self.assigned = self.compared = self.disagreed = self.dropped = 0
+        self.outputs: Bins = {}
 
     def add(self, latency_s: float) -> None:
         """One answer that took so long."""
@@ -179,6 +209,10 @@ class Account:
             rejected=self.rejected,
             nans=self.nans,
             latency_s=self.latency_s,
+            assigned=self.assigned,
+            compared=self.compared,
+            disagreed=self.disagreed,
+            dropped=self.dropped,
             buckets=tuple(self.buckets),
             work=Work(
                 **{name: getattr(self, name) for name in _SUMMED},
@@ -188,6 +222,7 @@ class Account:
                     for size, (count, *times) in self.batches.copy().items()
                 },
             ),
+            outputs=self.outputs,
         )
 
 
@@ -206,3 +241,17 @@ def quantile_s(buckets: Sequence[int], share: float) -> float | None:
             return low + (BOUNDS_S[at] - low) * (rank - below) / count
         below += count
     return BOUNDS_S[-1]
+
+
+def above(buckets: Sequence[int], bound_s: float) -> float:
+    """How many answers took longer than a bound, linear within its bucket."""
+    total = 0.0
+    for at, count in enumerate(buckets):
+        if not count:
+            continue
+        low = BOUNDS_S[at - 1] if at else 0.0
+        if low >= bound_s:
+            total += count
+        elif at < len(BOUNDS_S) and BOUNDS_S[at] > bound_s:
+            total += count * (BOUNDS_S[at] - bound_s) / (BOUNDS_S[at] - low)
+    return total

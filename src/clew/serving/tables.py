@@ -29,13 +29,16 @@ endpoints = Table(
     Column("pipeline", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("rollout", Json, nullable=False),
-    Column("log", Boolean, nullable=False),
+    Column("log", Float, nullable=False),
+    Column("redact", Json, nullable=False),
     Column("max_queue", Integer, nullable=False),
     Column("unloaded", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
 )
 
-# ``since_us``: when its state or step began; ``live_us``: when it last got all traffic.
+# ``since_us``: when its state or step began; ``live_us``: when it last got all traffic;
+# ``rollout``: how it takes over where that is not as its endpoint says; ``analysis``: of a canary,
+# what both had answered when the step began (``base``), and log e-values of the steps before.
 revisions = Table(
     "revisions",
     metadata,
@@ -50,19 +53,21 @@ revisions = Table(
     Column("global_id", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("traffic", Integer, nullable=False),
+    Column("traffic", Float, nullable=False),
     Column("step", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("since_us", BigInteger, nullable=False),
     Column("live_us", BigInteger),
+    Column("rollout", Json),
+    Column("analysis", Json),
     UniqueConstraint("endpoint", "number"),
     UniqueConstraint("endpoint", "model_version", "cause"),
     Index("revisions_by_state", "state"),
     Index("revisions_by_change", "global_id"),
 )
 
-# What every change of traffic left behind: revision id → percentage.
+# What every change of traffic left behind: revision id → percentage, and why.
 traffic_changes = Table(
     "traffic_changes",
     metadata,
@@ -71,8 +76,56 @@ traffic_changes = Table(
     Column("at_us", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("split", Json, nullable=False),
+    Column("evidence", Json),
     Index("traffic_changes_by_endpoint", "endpoint", "seq"),
     sqlite_autoincrement=True,
+)
+
+# An A/B test or a bandit of an endpoint, with its arms (revision and percent; the first is the
+# control) and the latest look at it. ``base``: what each arm had been assigned when it began.
+# ``looked_us``: when it was last looked at. One of an endpoint is ``running`` at most.
+traffic_tests = Table(
+    "traffic_tests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("rollout", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("arms", Json, nullable=False),
+    Column("base", Json, nullable=False),
+    Column("evidence", Json, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("global_id", Text, nullable=False),
+    Column("begun_us", BigInteger, nullable=False),
+    Column("looked_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Index("traffic_tests_by_endpoint", "endpoint", "state"),
+)
+
+# What became of a prediction, joined to it. ``unit``: its key, or itself; ``predicted_us``: when it
+# was made; ``commit``: of the feedback repo, NULL until it is there.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("prediction", Text, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("global_id", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("propensity", Float, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("label", Json),
+    Column("reward", Float),
+    Column("correct", Integer),
+    Column("error", Float),
+    Column("predicted_us", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("commit", Text),
+    Index("feedback_by_time", "endpoint", "predicted_us"),
+    Index("feedback_by_commit", "commit"),
 )
 
 # Which process has which revision in memory. ``error`` '': loaded.
@@ -98,30 +151,22 @@ serving_processes = Table(
     Column("gauges", Json, nullable=False),
 )
 
-COUNTS = ("requests", "errors", "rejected", "nans", "latency_s", "buckets")
+WHOLE = (
+    "requests", "errors", "rejected", "nans", "assigned", "compared", "disagreed", "dropped",
+)  # fmt: skip
+COUNTS = (*WHOLE, "latency_s", "buckets", "outputs")
 
 
 def _counts() -> list[Column[object]]:
     return [
-        *(Column(name, Integer, nullable=False) for name in COUNTS[:4]),
+        *(Column(name, Integer, nullable=False) for name in WHOLE),
         Column("latency_s", Float, nullable=False),
         Column("buckets", Json, nullable=False),
+        Column("outputs", Json, nullable=False),
     ]
 
 
-# What one process answered since its last row; an hour of them is kept.
-endpoint_stats = Table(
-    "endpoint_stats",
-    metadata,
-    Column("revision", Text, primary_key=True),
-    Column("at_us", BigInteger, primary_key=True),
-    Column("process", Text, primary_key=True),
-    Column("endpoint", Text, nullable=False),
-    *_counts(),
-    Index("endpoint_stats_by_time", "at_us"),
-)
-
-# The sum of all rows of endpoint_stats, those that are gone too, and what it took (stats.Work).
+# All that a revision ever answered, and what it took (stats.Work).
 revision_totals = Table(
     "revision_totals",
     metadata,
@@ -160,10 +205,11 @@ prediction_segments = Table(
     Index("prediction_segments_by_change", "global_id"),
 )
 
+OPEN_STATES = ("loading", "shadow", "canary", "arm", "live", "draining")
 # Revisions of all endpoints whose story has not ended.
 OPEN = (
     select(revisions)
-    .where(revisions.c.state.in_(("loading", "canary", "live", "draining")))
+    .where(revisions.c.state.in_(OPEN_STATES))
     .order_by(revisions.c.endpoint, revisions.c.number)
 )
 
@@ -197,11 +243,14 @@ FORMERS = select(revisions).join(
     & (revisions.c.live_us == LATEST_FORMER.c.live_us),
 )
 
-# Counts of a revision since a moment.
-SINCE = select(endpoint_stats).where(
-    endpoint_stats.c.revision == bindparam("revision"),
-    endpoint_stats.c.at_us > bindparam("at_us"),
+# Whether some feedback is not committed.
+WAITING_FEEDBACK = select(feedback.c.prediction).where(feedback.c.commit.is_(None)).limit(1)
+
+# The test of an endpoint that is under way.
+RUNNING = select(traffic_tests).where(
+    traffic_tests.c.endpoint == bindparam("endpoint"), traffic_tests.c.state == "running"
 )
+TESTS = select(traffic_tests).where(traffic_tests.c.state == "running")
 
 # Segments of the log that may hold ids from ``low`` to ``high``, newest first.
 HOLDING = (

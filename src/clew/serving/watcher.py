@@ -21,25 +21,31 @@ from clew.db import Database
 from clew.serving import accounts, tables
 from clew.serving.dataplane import Route
 from clew.serving.rollouts import Rollouts
+from clew.serving.router import Arm
 from clew.serving.runtime import Identity, Load, Runtime
 
 KINDS = (
-    "revision.created", "revision.changed", "pipeline.applied", "endpoint.loaded",
-    "endpoint.unloaded",
+    "revision.created", "revision.changed", "traffic.changed", "pipeline.applied",
+    "endpoint.loaded", "endpoint.unloaded",
 )  # fmt: skip
 REFRESH_S = 2.0
 """How late at most a changed setting of an endpoint is in force."""
 _log = logging.getLogger("clew.serving")
 T = TypeVar("T")
-_FIRST = {"live": 0, "canary": 1, "loading": 2}
+_FIRST = {"live": 0, "canary": 1, "arm": 1, "shadow": 2, "loading": 3}
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """A revision that should be in memory, and its share of the traffic."""
+    """A revision that should be in memory, its state, and its share of the traffic.
+
+    ``copied``: the share of the requests (from 0 to 1) that a shadow gets copies of.
+    """
 
     identity: Identity
     tree: str
-    traffic: int
+    state: str
+    traffic: float
+    copied: float
 
 
 class Watcher:
@@ -108,10 +114,11 @@ class Watcher:
             rows = [*tx.execute(tables.OPEN), *tx.execute(tables.FORMERS)]
         asleep = {row.name for row in endpoints if row.unloaded}
         rows = [row for row in rows if row.endpoint not in asleep]
-        rows.sort(key=lambda row: (_FIRST.get(row.state, 3), row.number))
+        rows.sort(key=lambda row: (_FIRST.get(row.state, 4), row.number))
         with self._lock:
             self._endpoints = endpoints
-            self._wanted = {row.id: _wanted(row) for row in rows}
+            rollouts = {row.name: row.rollout for row in endpoints}
+            self._wanted = {row.id: _wanted(row, rollouts.get(row.endpoint)) for row in rows}
             gone = [each for id, each in self._loaded.items() if id not in self._wanted]
             for runtime in gone:  # requests in flight hold it until they are answered
                 del self._loaded[runtime.identity.revision]
@@ -132,17 +139,33 @@ class Watcher:
             accounts.unloaded(tx, revision, self._process)
 
     def _routes(self) -> dict[str, Route]:
-        arms: dict[str, list[tuple[Runtime, int]]] = {row.name: [] for row in self._endpoints}
+        arms: dict[str, list[Arm[Runtime]]] = {row.name: [] for row in self._endpoints}
+        shadows: dict[str, tuple[Runtime, float]] = {}
         for id, wanted in self._wanted.items():
-            if id in self._loaded and wanted.identity.endpoint in arms:
-                arms[wanted.identity.endpoint].append((self._loaded[id], wanted.traffic))
+            endpoint, runtime = wanted.identity.endpoint, self._loaded.get(id)
+            if runtime is None or endpoint not in arms:
+                continue
+            if wanted.state == "shadow":
+                shadows[endpoint] = runtime, wanted.copied
+            else:
+                arms[endpoint].append(Arm(runtime, id, wanted.traffic, wanted.state))
+        for name, of_name in arms.items():
+            sharing = [arm.value for arm in of_name if arm.weight > 0]
+            compared = len(sharing) > 1 or name in shadows
+            for arm in of_name:
+                _watch(arm.value, on=compared and arm.value in sharing)
+        for runtime, _ in shadows.values():
+            _watch(runtime, on=True)
         return {
             row.name: Route(
                 row.name,
                 arms[row.name],
                 log=row.log,
+                redact=frozenset(row.redact),
                 max_queue=row.max_queue,
                 unloaded=row.unloaded,
+                shadow=shadows[row.name][0] if row.name in shadows else None,
+                shadow_share=shadows[row.name][1] if row.name in shadows else 1.0,
             )
             for row in self._endpoints
         }
@@ -210,7 +233,7 @@ class Watcher:
         return None
 
 
-def _wanted(row: Any) -> Wanted:
+def _wanted(row: Any, rollout: Any) -> Wanted:
     identity = Identity(
         endpoint=row.endpoint,
         revision=row.id,
@@ -219,4 +242,19 @@ def _wanted(row: Any) -> Wanted:
         version=row.version,
         global_id=row.global_id,
     )
-    return Wanted(identity=identity, tree=row.tree, traffic=row.traffic)
+    told = rollout if row.rollout is None else row.rollout
+    copied = told["weight"] if told and told["kind"] == "shadow" else 0.0
+    return Wanted(
+        identity=identity,
+        tree=row.tree,
+        state=row.state,
+        traffic=row.traffic,
+        copied=(copied or 100.0) / 100,
+    )
+
+
+def _watch(runtime: Runtime, *, on: bool) -> None:
+    if on and runtime.watch is None:
+        runtime.watch = []
+    elif not on:
+        runtime.watch = None

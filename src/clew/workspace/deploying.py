@@ -11,7 +11,7 @@ from clew.base.records import ModelVersion, Revision
 from clew.db import Tx
 from clew.models import Models
 from clew.repos import Repos
-from clew.serving import Serving
+from clew.serving import Rollout, Serving
 
 BLESSED = frozenset({"blessed", "overridden"})
 
@@ -26,6 +26,7 @@ def deploy_version(
     reason: str,
     verdict: str | None,
     cause: str,
+    rollout: Rollout | None = None,
     tx: Tx | None = None,
 ) -> Revision:
     """Hand a version to serving; idempotent for one ``cause``. The caller has checked that it may.
@@ -44,6 +45,7 @@ def deploy_version(
         reason=reason,
         verdict=verdict,
         cause=cause,
+        rollout=rollout,
         tx=tx,
     )
 
@@ -58,6 +60,7 @@ def deploy_by_hand(
     by: str,
     reason: str,
     champion: bool = False,
+    rollout: Rollout | None = None,
 ) -> Revision:
     """Put a model version on an endpoint; one that is not blessed needs a name and a reason.
 
@@ -102,4 +105,5 @@ def deploy_by_hand(
         reason=f"Overridden by {by}: {reason}" if by else "Deployed by hand.",
         verdict=version.verdict,
         cause="",
+        rollout=rollout,
     )

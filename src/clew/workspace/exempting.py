@@ -12,7 +12,7 @@ from clew.db import Tx
 from clew.models import Models
 from clew.serving import Serving
 
-_SERVED = frozenset({"loading", "canary", "live", "draining"})
+_SERVED = frozenset({"loading", "shadow", "canary", "arm", "live", "draining"})
 _ALL = 100_000
 
 

@@ -11,7 +11,7 @@ from clew.base.records import Commit, Holder
 from clew.db import Tx
 from clew.workspace.rooms import Rooms
 
-_SERVED = frozenset({"loading", "canary", "live", "draining"})
+_SERVED = frozenset({"loading", "shadow", "canary", "arm", "live", "draining"})
 _FAR = 5000
 _ALL = 100_000
 

@@ -7,6 +7,7 @@ and what an endpoint serves; talks to no cluster.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -95,12 +96,24 @@ def _blessed(version: ModelVersion) -> ModelVersion:
     return version
 
 
+def _whole(shares: Sequence[float]) -> list[int]:
+    """Shares as the whole percentages that KServe takes; the largest is rounded so that they add
+    up to 100.
+    """
+    found = [round(share) for share in shares]
+    if found:
+        largest = found.index(max(found))
+        found[largest] += 100 - sum(found)
+    return found
+
+
 def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
     """What an endpoint serves, oldest revision first."""
+    sharing = [one for one in rooms.serving.endpoint(endpoint).revisions if one.traffic > 0]
     found = [
-        Arm(version=rooms.models.get(one.model_version), percent=one.traffic, revision=one.number)
-        for one in rooms.serving.endpoint(endpoint).revisions
-        if one.traffic > 0
+        Arm(version=rooms.models.get(one.model_version), percent=percent, revision=one.number)
+        for one, percent in zip(sharing, _whole([one.traffic for one in sharing]), strict=True)
+        if percent
     ]
     if not found:
         raise NotReady(

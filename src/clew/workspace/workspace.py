@@ -46,9 +46,11 @@ from clew.base.records import (
     Status,
     Verdict,
 )
+from clew.base.records.traffic import Rollout
 from clew.base.verbs import Source, Watcher
 from clew.db import ENGINE_LOCK, Lock
 from clew.repos import LogFilter, Scans
+from clew.serving import rollout_from
 from clew.workspace import asking
 from clew.workspace.applying import (
     Wanted,
@@ -75,6 +77,7 @@ from clew.workspace.reacting import Reacting
 from clew.workspace.rooms import Rooms, serving_settings
 from clew.workspace.supposing import Supposed
 from clew.workspace.tables import Tables
+from clew.workspace.traffic import EndpointTraffic
 from clew.workspace.trials import Trials
 from clew.workspace.versions import Versions
 from clew.workspace.work import Work
@@ -96,6 +99,7 @@ class Workspace(
     Knowing,
     Cards,
     Naming,
+    EndpointTraffic,
 ):
     """A workspace on files. Thread-safe. Keeps ``clew.base.verbs.Verbs``.
 
@@ -425,6 +429,7 @@ class Workspace(
         override_by: str = "",
         override_reason: str = "",
         champion: bool = False,
+        rollout: Rollout | Mapping[str, object] | None = None,
     ) -> Revision:
         """Put a model version on an endpoint."""
         rooms = self.rooms
@@ -437,6 +442,7 @@ class Workspace(
             by=override_by,
             reason=override_reason,
             champion=champion,
+            rollout=rollout_from(rollout) if isinstance(rollout, Mapping) else rollout,
         )
         rooms.serving.tick()  # where nobody serves there is nothing to wait for
         return rooms.serving.revision(revision.id)

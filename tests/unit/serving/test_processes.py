@@ -168,7 +168,9 @@ def test_a_rollback_under_load_is_in_force_at_once_and_loses_no_request(workspac
 
 
 def test_a_canary_takes_over_under_load(workspace, laws, load):
-    workspace.endpoint(rollout=canary(steps=[20, 100], hold_s=0.3, min_requests=20))
+    workspace.endpoint(
+        rollout=canary(steps=[20, 100], hold_s=0.3, min_requests=20, max_requests=60)
+    )
     workspace.deploy(laws.matrix())
     process = workspace.serve()
     second = workspace.deploy(laws.matrix())

@@ -111,8 +111,8 @@ class AliasMove(Struct, frozen=True, kw_only=True):
 class Revision(Struct, frozen=True, kw_only=True):
     """A model version on an endpoint.
 
-    ``state``: loading, canary, live, draining, retired, rolled_back or failed. ``traffic`` is a
-    percentage, and those of an endpoint add up to 100.
+    ``state``: loading, shadow, canary, arm, live, draining, retired, rolled_back or failed.
+    ``traffic`` is a percentage, and those of an endpoint add up to 100.
     """
 
     id: str
@@ -121,7 +121,7 @@ class Revision(Struct, frozen=True, kw_only=True):
     model_version: str
     global_id: str
     state: str
-    traffic: int
+    traffic: int | float
     reason: str
     created_at: datetime
     requests: int = 0
@@ -157,6 +157,12 @@ class Prediction(Struct, frozen=True, kw_only=True):
     latency_ms: float
     inputs: dict[str, list[object]]
     outputs: dict[str, list[object]]
+    arm: str = "live"
+    """What its revision was: live, canary, arm, shadow; pinned where it was asked by version."""
+    propensity: float = 1.0
+    """The chance that this revision was asked."""
+    copy_of: str = ""
+    """Of a shadow: the prediction that was returned."""
 
 
 class ColumnDrift(Struct, frozen=True, kw_only=True):

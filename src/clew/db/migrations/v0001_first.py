@@ -41,27 +41,13 @@ def upgrade(op: Operations) -> None:
         "drift_reports_by_version", "drift_reports", ["endpoint", "model_version", "created_us"]
     )
     op.create_table(
-        "endpoint_stats",
-        sa.Column("revision", sa.Text(), nullable=False),
-        sa.Column("at_us", sa.BigInteger(), nullable=False),
-        sa.Column("process", sa.Text(), nullable=False),
-        sa.Column("endpoint", sa.Text(), nullable=False),
-        sa.Column("requests", sa.Integer(), nullable=False),
-        sa.Column("errors", sa.Integer(), nullable=False),
-        sa.Column("rejected", sa.Integer(), nullable=False),
-        sa.Column("nans", sa.Integer(), nullable=False),
-        sa.Column("latency_s", sa.Float(), nullable=False),
-        sa.Column("buckets", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("revision", "at_us", "process"),
-    )
-    op.create_index("endpoint_stats_by_time", "endpoint_stats", ["at_us"])
-    op.create_table(
         "endpoints",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("rollout", sa.Text(), nullable=False),
-        sa.Column("log", sa.Boolean(), nullable=False),
+        sa.Column("log", sa.Float(), nullable=False),
+        sa.Column("redact", sa.Text(), nullable=False),
         sa.Column("max_queue", sa.Integer(), nullable=False),
         sa.Column("unloaded", sa.Boolean(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
@@ -140,6 +126,29 @@ def upgrade(op: Operations) -> None:
         sa.Column("mark", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("feed", "item"),
     )
+    op.create_table(
+        "feedback",
+        sa.Column("prediction", sa.Text(), nullable=False),
+        sa.Column("row", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("arm", sa.Text(), nullable=False),
+        sa.Column("propensity", sa.Float(), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=True),
+        sa.Column("reward", sa.Float(), nullable=True),
+        sa.Column("correct", sa.Integer(), nullable=True),
+        sa.Column("error", sa.Float(), nullable=True),
+        sa.Column("predicted_us", sa.BigInteger(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("prediction", "row", "name"),
+    )
+    op.create_index("feedback_by_commit", "feedback", ["commit"])
+    op.create_index("feedback_by_time", "feedback", ["endpoint", "predicted_us"])
     op.create_table(
         "feeds",
         sa.Column("name", sa.Text(), nullable=False),
@@ -426,8 +435,13 @@ def upgrade(op: Operations) -> None:
         sa.Column("errors", sa.Integer(), nullable=False),
         sa.Column("rejected", sa.Integer(), nullable=False),
         sa.Column("nans", sa.Integer(), nullable=False),
+        sa.Column("assigned", sa.Integer(), nullable=False),
+        sa.Column("compared", sa.Integer(), nullable=False),
+        sa.Column("disagreed", sa.Integer(), nullable=False),
+        sa.Column("dropped", sa.Integer(), nullable=False),
         sa.Column("latency_s", sa.Float(), nullable=False),
         sa.Column("buckets", sa.Text(), nullable=False),
+        sa.Column("outputs", sa.Text(), nullable=False),
         sa.Column("work", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("revision"),
     )
@@ -444,12 +458,14 @@ def upgrade(op: Operations) -> None:
         sa.Column("global_id", sa.Text(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("traffic", sa.Integer(), nullable=False),
+        sa.Column("traffic", sa.Float(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("since_us", sa.BigInteger(), nullable=False),
         sa.Column("live_us", sa.BigInteger(), nullable=True),
+        sa.Column("rollout", sa.Text(), nullable=True),
+        sa.Column("analysis", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("endpoint", "model_version", "cause"),
         sa.UniqueConstraint("endpoint", "number"),
@@ -487,10 +503,28 @@ def upgrade(op: Operations) -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("split", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
     op.create_index("traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"])
+    op.create_table(
+        "traffic_tests",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("rollout", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("arms", sa.Text(), nullable=False),
+        sa.Column("base", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("global_id", sa.Text(), nullable=False),
+        sa.Column("begun_us", sa.BigInteger(), nullable=False),
+        sa.Column("looked_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("traffic_tests_by_endpoint", "traffic_tests", ["endpoint", "state"])
     op.create_table(
         "trigger_clocks",
         sa.Column("pipeline", sa.Text(), nullable=False),

@@ -6,6 +6,7 @@ Thin over the verbs. Predictions at speed go to the endpoint server; this door i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -34,6 +35,7 @@ class DeployRequest:
     override_by: str = ""
     override_reason: str = ""
     champion: bool = False
+    rollout: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ def deploy(call: Asked, name: str, wish: DeployRequest) -> Response:
         override_by=wish.override_by,
         override_reason=wish.override_reason,
         champion=wish.champion,
+        rollout=wish.rollout,
     )
     return call.reply(revision)
 

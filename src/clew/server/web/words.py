@@ -18,7 +18,10 @@ from clew.base.records import Event, Node
 
 _TONES = {
     "good": ("✓", ("done", "finished", "blessed", "live", "clear", "added", "passed", "active")),
-    "busy": ("▸", ("running", "used", "canary", "loading", "open", "changed", "polling")),
+    "busy": (
+        "▸",
+        ("running", "used", "canary", "arm", "shadow", "loading", "open", "changed", "polling"),
+    ),
     "idle": (
         "·",
         ("free", "waiting", "pending", "paused", "draining", "candidate", "skipped", "skip"),

@@ -1,0 +1,43 @@
+"""The verbs of traffic and feedback, on the files of one directory.
+
+Knows names only; serving does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
+from clew.workspace.rooms import Rooms
+
+
+class EndpointTraffic:
+    """A part of :class:`clew.workspace.Workspace`."""
+
+    rooms: Rooms
+
+    def traffic(self, endpoint: str) -> Traffic:
+        """How the requests of an endpoint are shared now."""
+        return self.rooms.serving.traffic(endpoint)
+
+    def set_traffic(
+        self,
+        endpoint: str,
+        *,
+        weights: Mapping[str, float] | None = None,
+        shadow: Mapping[str, float] | None = None,
+        promote: str = "",
+        reason: str = "",
+    ) -> Traffic:
+        """Share the requests by hand."""
+        return self.rooms.serving.set_traffic(
+            endpoint, weights=weights, shadow=shadow, promote=promote, reason=reason
+        )
+
+    def feedback(self, items: Sequence[Feedback], *, endpoint: str = "") -> FeedbackResult:
+        """Say what became of predictions."""
+        return self.rooms.serving.feedback(items, endpoint=endpoint)
+
+    def outcome(self, prediction_id: str) -> Outcome:
+        """What is known of a prediction's outcome."""
+        return self.rooms.serving.outcome(prediction_id)
