@@ -19,7 +19,7 @@ from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.parameters import Parameter, Values, check_given
 from clew.authoring.reuse import SETS_SUFFIX, Pipeline
-from clew.authoring.steps import Borrowed, Command, Function, Step, Training
+from clew.authoring.steps import Borrowed, Command, Function, Imported, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
@@ -131,6 +131,9 @@ def manifest_of(
     steps: list[StepDefinition] = []
     sets: dict[str, dict[str, dict[str, Any]]] = {}
     for node in pipeline.steps(values):
+        if isinstance(node, Imported):
+            steps += [_gate(node, project, values)] if node.gate else []
+            continue
         steps.append(_step(node, project, values))
         if node.sets is not None:
             sets[node.repo + SETS_SUFFIX] = node.sets.named(values)

@@ -41,6 +41,7 @@ from clew.authoring.steps import (
     Command,
     EndpointOptions,
     Function,
+    Imported,
     MonitorOptions,
     Step,
     Training,
@@ -411,6 +412,29 @@ class Pipeline:
 
         return record
 
+    def model(self, name: str, *, target: str, test: Source) -> Imported:
+        """A model that comes from outside: ``clew models import FILE --name PIPELINE/NAME``.
+
+        Each version that is imported is judged by the gate that is written for it, on the rows of
+        ``test``; a blessed one goes on its endpoints.
+
+        Args:
+            name: Of the model.
+            target: The column that it predicts.
+            test: A source with labelled rows.
+
+        Raises:
+            Invalid: ``pipeline.definition``.
+        """
+        if not isinstance(test, Source):
+            raise invalid(
+                f"test={test!r} of the model {name} is no source",
+                "Give a source with labelled rows: nothing here learned from others.",
+            )
+        training = TrainingOptions(target=target, test=test, search=single(), space={})
+        found = StepOptions(name=name)
+        return self._add(Imported(self, _from_outside, Arranged(inputs=()), found, training))
+
     def determined(
         self,
         run: Function,
@@ -587,3 +611,7 @@ class Pipeline:
         for one in leaves_of(inputs):
             if isinstance(one.node, Cron) and one.node.bind(self):
                 self._add(one.node)
+
+
+def _from_outside() -> None:
+    """Stands for the training of a model that comes from outside."""

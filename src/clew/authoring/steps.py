@@ -92,6 +92,13 @@ class Training(Step):
         self.gate_options = GateOptions()
 
 
+class Imported(Training):
+    """A model that comes from outside: ``clew models import`` makes its versions, its gate judges.
+
+    It is no step of the pipeline; what is judged and served of it is.
+    """
+
+
 class Borrowed(Step):
     """An experiment of Determined: a search over trials that are programs."""
 

@@ -1,13 +1,14 @@
-"""The verbs that name model versions: aliases with their history.
+"""The verbs that name model versions, and take models in: aliases with their history, imports.
 
 A part of ``clew.base.verbs.Verbs``.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
-from clew.base.records import AliasMove
+from clew.base.records import AliasMove, ModelVersion
 
 
 class ModelVerbs(Protocol):
@@ -17,6 +18,31 @@ class ModelVerbs(Protocol):
         """All moves of the aliases of a model, newest first; nothing is ever taken out.
 
         Raises NotFound ``model.unknown``.
+        """
+        ...
+
+    def import_model(
+        self,
+        source: str | Path,
+        *,
+        name: str,
+        trust: bool = False,
+        example: str | Path = "",
+        test: str = "",
+        target: str = "",
+        task: str = "auto",
+        registry: str = "",
+    ) -> ModelVersion:
+        """A model of another tool as a candidate version of ``name``, read in a worker alone.
+
+        ``source``: a directory of MLflow, a file (ONNX, XGBoost, LightGBM, Keras, PyTorch, pickle,
+        joblib), or ``models:/name/version`` of the MLflow server ``registry``. A pickle runs code:
+        it needs ``trust``. Rows that it takes come from the file ``example``, from ``test`` (a repo
+        of rows with ``target``), or from itself. Its files are kept in ``<name>.source``. Raises
+        NotFound ``file.missing``, ``repo.unknown``, ``import.missing``, Denied
+        ``import.untrusted``, ``import.trained``, Invalid ``import.kind``, ``import.example``,
+        ``model.target``, ``model.signature``, ``model.task``, Conflict ``import.name``, Corrupt
+        ``import.unreadable``, Unavailable ``extra.missing``, ``import.unreachable``.
         """
         ...
 

@@ -93,7 +93,7 @@ COMMANDS = {
     "fork": (WORK, "trials.fork"),
     "continue": (WORK, "trials.continue_"),
     "pools": (WORK, "pools.pools"),
-    "models": (MODELS, "models.models"),
+    "models": (MODELS, "importing.models"),
     "model": (MODELS, "models.model"),
     "alias": (MODELS, "naming.alias"),
     "card": (MODELS, "cards.card"),

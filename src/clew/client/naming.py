@@ -5,9 +5,16 @@ Knows which route answers which verb, and nothing of how HTTP is spoken.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote
 
-from clew.base.records import AliasMove
+from clew.base.errors import Conflict
+from clew.base.importing import source_files
+from clew.base.records import AliasMove, Commit, ModelVersion, RepoInfo
+from clew.base.records.imports import REMOTE, SOURCE_SUFFIX, ImportWish
+from clew.base.verbs import Source
 from clew.client.wire import Wire
 
 
@@ -19,6 +26,50 @@ class RemoteNaming:
     def alias_history(self, model: str) -> list[AliasMove]:
         """All moves of the aliases of a model, newest first."""
         return self._wire.get(f"/aliases/{quote(model)}", list[AliasMove])
+
+    def import_model(
+        self,
+        source: str | Path,
+        *,
+        name: str,
+        trust: bool = False,
+        example: str | Path = "",
+        test: str = "",
+        target: str = "",
+        task: str = "auto",
+        registry: str = "",
+    ) -> ModelVersion:
+        """A model of another tool as a candidate version; its files are sent, and not read here."""
+        told = str(source)
+        files = source_files(told, str(example))
+        wish = ImportWish(
+            name=name,
+            told=told if told.startswith(REMOTE) else Path(told).name,
+            commit=self._put_source(name, files) if files else "",
+            uri=told if told.startswith(REMOTE) else "",
+            registry=registry,
+            trust=trust,
+            test=test,
+            target=target,
+            task=task,
+        )
+        return self._wire.post("/imports", ModelVersion, wish)
+
+    def _put_source(self, name: str, files: Mapping[str, Path]) -> str:
+        repo = name + SOURCE_SUFFIX
+        with suppress(Conflict):  # it is there already
+            self.create_repo(repo)
+        return self.put(repo, files, replace=True, message="to be imported").id
+
+    def create_repo(self, name: str, *, description: str = "") -> RepoInfo:
+        """A new source repo."""
+        raise NotImplementedError
+
+    def put(
+        self, repo: str, files: Mapping[str, Source], *, message: str = "", replace: bool = False
+    ) -> Commit:
+        """Commit files."""
+        raise NotImplementedError
 
     def set_alias(
         self, model: str, alias: str, version: str, *, by: str = "", reason: str = ""

@@ -86,6 +86,127 @@ def write(
     return needed
 
 
+NATIVE = ("onnx", "xgboost", "lightgbm", "keras", "tensorflow", "pytorch", "sklearn")
+"""Flavours that are read as their own library has them; any other is asked as a pyfunc."""
+
+DATA = frozenset({"onnx", "xgboost", "lightgbm", "keras"})
+"""Flavours whose files can be data alone; what is not is seen by its endings."""
+
+
+def flavours_of(directory: Path) -> list[str]:
+    """The flavours that a model of MLflow has. Raises Unavailable ``extra.missing``."""
+    return sorted(_mlflow().models.Model.load(str(directory)).flavors)
+
+
+def read(directory: Path, native: str) -> tuple[Any, Any, bool]:
+    """A model of MLflow: as its own library has it (``native``), else as a pyfunc.
+
+    Returns:
+        The model; rows (Polars) that it takes, None where nothing tells; whether these rows were
+        made up of its signature.
+
+    Raises:
+        ModuleNotFoundError: where its library is missing; whatever loading it raises.
+    """
+    mlflow = _mlflow()
+    about = mlflow.models.Model.load(str(directory))
+    with _silent():
+        example = (
+            about.load_input_example(str(directory)) if about.saved_input_example_info else None
+        )
+        if native:
+            module = importlib.import_module(f"mlflow.{native}")
+            model = module.load_model(str(directory))
+        else:
+            files = sorted(one for one in directory.rglob("*") if one.is_file())
+            model = PyFunc(
+                {one.relative_to(directory).as_posix(): one.read_bytes() for one in files}
+            )
+    if example is not None:
+        return model, _rows(example), False
+    inputs = about.signature.inputs if about.signature else None
+    if inputs is None or inputs.is_tensor_spec():
+        width = inputs.inputs[0].shape[-1] if inputs is not None else -1
+        names = [f"column_{n}" for n in range(max(0, width))]
+        return model, (polars_of({name: [0.0, 1.0] for name in names}) if names else None), True
+    columns = {
+        one.name or f"column_{at}": _values_of_type(str(one.type))
+        for at, one in enumerate(inputs.inputs)
+    }
+    return model, polars_of(columns), True
+
+
+def download(uri: str, registry: str, target: Path) -> Path:
+    """The files behind ``models:/name/version``, ``models:/name@alias`` or ``runs:/id/path``.
+
+    ``registry``: the URI of a tracking server; '' for the one of the environment.
+    """
+    mlflow = _mlflow()
+    if registry:
+        mlflow.set_tracking_uri(registry)
+        mlflow.set_registry_uri(registry)
+    target.mkdir(parents=True, exist_ok=True)
+    with _silent():
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
+
+
+class PyFunc:
+    """A model of MLflow in any flavour, with all its files; loaded where it is first asked.
+
+    It is pickled with its files, so that it can be asked where they are not.
+    """
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self._loaded: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "_loaded": None}
+
+    def predict(self, rows: Any) -> Any:
+        """What the pyfunc says of a pandas frame."""
+        if self._loaded is None:
+            import tempfile  # noqa: PLC0415 - travels with the pickle
+
+            import mlflow.pyfunc  # noqa: PLC0415 - travels with the pickle
+
+            with tempfile.TemporaryDirectory(prefix="clew-pyfunc-") as place:
+                for name, content in self.files.items():
+                    file = Path(place, name)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(content)
+                self._loaded = mlflow.pyfunc.load_model(place)
+        if not hasattr(rows, "iloc") and hasattr(rows, "to_pandas"):
+            rows = rows.to_pandas()
+        found = self._loaded.predict(rows)
+        return found.to_numpy() if hasattr(found, "to_numpy") else np.asarray(found)
+
+
+def polars_of(columns: Mapping[str, Any]) -> Any:
+    """A Polars frame of columns."""
+    return importlib.import_module("polars").DataFrame(columns)
+
+
+def _rows(example: Any) -> Any:
+    polars = importlib.import_module("polars")
+    if hasattr(example, "columns"):
+        return polars.from_pandas(example.reset_index(drop=True))
+    array = np.asarray(example)
+    array = array.reshape(1, -1) if array.ndim == 1 else array
+    return polars.DataFrame({f"column_{n}": array[:, n] for n in range(array.shape[1])})
+
+
+def _values_of_type(kind: str) -> list[Any]:
+    """Two made-up values of a type of MLflow's."""
+    if kind.endswith(("string", "String")) or "string" in kind.lower():
+        return ["", "a"]
+    if "bool" in kind.lower():
+        return [False, True]
+    if "datetime" in kind.lower():
+        return [datetime(2020, 1, 1), datetime(2020, 1, 2)]
+    return [0, 1] if any(one in kind.lower() for one in ("integer", "long")) else [0.0, 1.0]
+
+
 def distributions(modules: Iterable[str]) -> dict[str, str]:
     """Name to version of the installed distributions that the modules come from, by name."""
     owners = importlib.metadata.packages_distributions()

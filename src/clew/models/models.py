@@ -23,6 +23,7 @@ from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.models import late, registry, tables
 from clew.models.aliasing import Aliasing
+from clew.models.bringing import Bringing
 from clew.models.calling import value_of
 from clew.models.definitions import EvaluationDefinition, GateDefinition
 from clew.models.looking import Looking
@@ -40,7 +41,7 @@ _BLESSED = frozenset({"blessed", "overridden"})
 _WORK = "clew.models.work"
 
 
-class Models(Splitting, Looking, Aliasing):
+class Models(Splitting, Bringing, Looking, Aliasing):
     """Model versions with their verdicts and aliases. Thread-safe.
 
     A model is named by the repo of its training step, ``pipeline/step``. Its frozen test set is in
@@ -458,7 +459,7 @@ class Models(Splitting, Looking, Aliasing):
     ) -> dict[str, Any]:
         """Run one of the entries of ``work.py`` in a worker."""
         call = Call(
-            entry=f"{_WORK}:{entry}",
+            entry=entry if ":" in entry else f"{_WORK}:{entry}",
             payload={**payload, "store": self._store.address},
             label=f"{entry} {label}",
             snapshot_dir=str(snapshot_dir),

@@ -34,6 +34,9 @@ def make_repos(repos: Repos, tx: Tx, definition: PipelineDefinition) -> None:
             repos.create(step.output_repo, kind=kind, tx=tx)
     for step in definition.steps:
         for one in step.inputs:
+            judged = step.kind == "gate" and one.parameter == "model"
+            if judged and not _exists(repos, tx, one.repo):  # a model that is imported
+                repos.create(one.repo, kind="model", tx=tx)
             if one.kind == "data":
                 repos.get(one.repo, tx=tx)
 

@@ -16,8 +16,9 @@ from fastapi.responses import Response
 from msgspec import Struct
 
 from clew.base.address import DEFAULT_BRANCH
-from clew.base.records import Applied, JobCount, Plan
+from clew.base.records import Applied, JobCount, ModelVersion, Plan
 from clew.base.records.feeds import Received, Replayed
+from clew.base.records.imports import ImportWish
 from clew.base.verbs import Source, Verbs
 from clew.server.tail import Tail
 from clew.server.wire import encode
@@ -63,6 +64,10 @@ class ServedVerbs(Verbs, Protocol):
         self, name: str, body: bytes, headers: Mapping[str, str], *, trusted: bool = False
     ) -> Received:
         """Keep what was posted to a webhook; ``trusted``: the sender has the server's login."""
+        ...
+
+    def import_wish(self, wish: ImportWish) -> ModelVersion:
+        """A model of another tool as a candidate version; its files are in the repo already."""
         ...
 
     def sql_file(self, query: str, target: Path) -> None:

@@ -10,6 +10,7 @@ from clew.base.doors import on_demand
 if TYPE_CHECKING:
     from clew.workspace.card_making import card_of
     from clew.workspace.comparing import compare, compared
+    from clew.workspace.importing import import_model
     from clew.workspace.querying import into, table, to_file
     from clew.workspace.side_by_side import compare_runs
 
@@ -18,6 +19,7 @@ __all__ = [
     "compare",
     "compare_runs",
     "compared",
+    "import_model",
     "into",
     "table",
     "to_file",
@@ -30,6 +32,7 @@ __getattr__ = on_demand(
         "compare": "comparing",
         "compare_runs": "side_by_side",
         "compared": "comparing",
+        "import_model": "importing",
         "into": "querying",
         "table": "querying",
         "to_file": "querying",

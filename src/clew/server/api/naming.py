@@ -5,11 +5,12 @@ Thin over the verbs; knows nothing of which alias may stand where.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from fastapi.responses import Response
 
-from clew.base.records import AliasMove
+from clew.base.records import AliasMove, ModelVersion
+from clew.base.records.imports import ImportWish
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -35,6 +36,31 @@ class BackWish:
     alias: str
     by: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """A model of another tool that is to become a version of `name`.
+
+    `commit`: of the repo `<name>.source`, with its files below `/model` and rows that it takes
+    below `/example`; or `uri`: of the MLflow server `registry`.
+    """
+
+    name: str
+    told: str = "the API"
+    commit: str = ""
+    uri: str = ""
+    registry: str = ""
+    trust: bool = False
+    test: str = ""
+    target: str = ""
+    task: str = "auto"
+
+
+@router.post("/imports", response_model=ModelVersion)
+def import_model(call: Asked, wish: Import) -> Response:
+    """A model of another tool as a candidate version; it is read in a worker alone."""
+    return call.reply(call.verbs.import_wish(ImportWish(**asdict(wish))))
 
 
 @router.get("/aliases/{model:path}", response_model=list[AliasMove])

@@ -1,0 +1,84 @@
+"""The commands about many models: list them, import one.
+
+Knows the verbs; what is printed is made by ``render``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from clew.cli.frame import Json, console, print_json, workspace
+from clew.cli.models import models as list_models
+
+_LIST = "list"
+
+
+class _OrList(TyperGroup):
+    """A group whose first word may be left out: ``clew models tumours/model`` lists."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words with the one that is meant."""
+        if not args or (args[0] not in self.commands and args[0] not in {"-h", "--help"}):
+            args = [_LIST, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+models = typer.Typer(help="List model versions, or import one of another tool.", cls=_OrList)
+models.command(name=_LIST)(list_models)
+
+
+@models.command(name="import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="A directory of MLflow, a file, or models:/NAME/VERSION.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="The model that it is a version of.")],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load it although it holds a pickle or code.")
+    ] = False,
+    example: Annotated[
+        str, typer.Option("--example", help="A file of rows that it takes: CSV, Parquet, JSON.")
+    ] = "",
+    test: Annotated[
+        str, typer.Option("--test", help="A repo of rows that it takes, with the target.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--target", help="The column of the truth in those rows.")
+    ] = "",
+    task: Annotated[
+        str, typer.Option("--task", help="auto, binary, multiclass or regression.")
+    ] = "auto",
+    registry: Annotated[
+        str, typer.Option("--registry", help="URL of the MLflow server of models:/…")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Make a model of another tool a candidate version; it is read in a worker alone.
+
+    Example: clew models import churn.onnx --name churn/bought
+    """
+    with workspace() as clew:
+        found = clew.import_model(
+            source,
+            name=name,
+            trust=trust,
+            example=example,
+            test=test,
+            target=target,
+            task=task,
+            registry=registry,
+        )
+    if json:
+        print_json(found)
+        return
+    signature = found.signature
+    out = console()
+    out.print(
+        f"[green]✓[/] {found.model}@{found.version}  [cyan]{found.id[:8]}[/]  {found.state}  "
+        f"[dim]{signature.task}, {signature.width} columns, change[/] "
+        f"[cyan]{found.global_id[:8]}[/]"
+    )

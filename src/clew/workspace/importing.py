@@ -1,0 +1,102 @@
+"""A model of another tool becomes a candidate version: its files a commit, and it another.
+
+Knows repos and models; the model itself is read in a worker alone.
+"""
+
+from __future__ import annotations
+
+from clew.base.address import parse_address
+from clew.base.errors import Conflict, Denied, Invalid, NotFound
+from clew.base.records import Commit, ModelVersion
+from clew.base.records.imports import (
+    EXAMPLE_DIRECTORY,
+    SOURCE_SUFFIX,
+    ImportWish,
+)
+from clew.workspace.rooms import Rooms
+
+
+def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
+    """The version that a wish makes; the files are there already, or fetched here.
+
+    Raises:
+        Conflict: ``import.name`` where a repo of that name is no model's.
+        Denied: ``import.trained`` where a training step makes that model; ``import.untrusted``.
+        Besides: what :meth:`clew.models.Models.bring` raises.
+    """
+    _check_name(rooms, wish.name)
+    source = _source(rooms, wish, author)
+    test = rooms.repos.resolve(wish.test) if wish.test else None
+    found = rooms.models.bring(
+        wish.name,
+        source,
+        told=wish.told,
+        trust=wish.trust,
+        test=test,
+        target=wish.target,
+        task=wish.task,
+    )
+    with rooms.db.begin() as tx:
+        rooms.repos.create(wish.name, kind="model", tx=tx, exist_ok=True)
+        opened = rooms.repos.open_commit(
+            wish.name,
+            global_id=source.global_id,
+            provenance=[source.id, *([test.id] if test else [])],
+            message=f"imported from {wish.told} ({found.flavour})",
+            author=author,
+            tx=tx,
+        )
+        commit = rooms.repos.finish(opened.id, found.package.tree, tx=tx)
+        return rooms.models.create_version(found.package, commit, tx=tx)
+
+
+def _source(rooms: Rooms, wish: ImportWish, author: str) -> Commit:
+    """The commit with the files: as it is, or with what a registry has beside it."""
+    repo = wish.name + SOURCE_SUFFIX
+    given = rooms.repos.resolve(f"{repo}@{wish.commit}") if wish.commit else None
+    if not wish.uri:
+        if given is None:
+            raise Invalid("import.kind", "There is nothing to import.", hint="Name a file or URI.")
+        return given
+    rooms.repos.create(repo, kind="source", exist_ok=True)
+    fetched = rooms.models.fetch(wish.uri, wish.registry)
+    entries = {one.path: one for one in rooms.store.entries(fetched)}
+    if given is not None:
+        entries |= {
+            one.path: one
+            for one in rooms.store.entries(given.tree)
+            if one.path.startswith(f"{EXAMPLE_DIRECTORY}/")
+        }
+    return rooms.repos.commit(
+        repo,
+        {},
+        entries=list(entries.values()),
+        replace=True,
+        message=f"fetched from {wish.uri}",
+        author=author,
+    )
+
+
+def _check_name(rooms: Rooms, name: str) -> None:
+    parse_address(name)
+    try:
+        kind = rooms.repos.get(name).kind
+    except NotFound:
+        return
+    if kind != "model":
+        raise Conflict(
+            "import.name",
+            f"{name} is a repo of the kind {kind}, not a model's.",
+            hint="Choose another name.",
+        )
+    pipeline, _, step = name.partition("/")
+    try:
+        steps = rooms.pipelines.definition(pipeline).steps
+    except NotFound:
+        return
+    if any(one.output_repo == name for one in steps):
+        raise Denied(
+            "import.trained",
+            f"{name} is made by the training step {step}: a version cannot be put beside that.",
+            hint='Import it under another name, such as that of p.model("imported", ...).',
+        )
