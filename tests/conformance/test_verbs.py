@@ -211,7 +211,9 @@ CALLS = [
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),
     wrong("model", "not_found", "model.unknown", lambda w, _: w.model("p/model@99")),
     wrong("models", "invalid", "model.where", lambda w, _: w.models(where="metrics >")),
-    wrong("import_model", "not_found", "file.missing", lambda w, _: w.import_model("no", name="i/m")),
+    wrong(
+        "import_model", "not_found", "file.missing", lambda w, _: w.import_model("no", name="i/m")
+    ),
     wrong(
         "import_model", "denied", "import.trained",
         lambda w, d: w.import_model(d.file, name="p/model"),

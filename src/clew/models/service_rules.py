@@ -16,6 +16,9 @@ from clew.models.replaying import Replayed, replay_recorded, replay_rows, shapes
 from clew.models.timing import Timed, timed
 
 BATCH_ROWS = 100
+SAME = 1e-5
+"""How far a number may be off: as far as a converted form of a model may (models/parity.py)."""
+
 _QUICKER = "Take fewer or smaller trees, fewer features, or a plainer model; or allow it more."
 _SAME = (
     "Make what is served answer as what was trained: put preprocessing into the model that is "
@@ -156,7 +159,7 @@ class ServiceRules(Noting):
         )
 
     def replay(
-        self, rows: int = 1000, *, tolerance: float = 1e-9, recorded: int | None = None
+        self, rows: int = 1000, *, tolerance: float = SAME, recorded: int | None = None
     ) -> None:
         """What is served must answer as what was trained.
 
@@ -166,7 +169,7 @@ class ServiceRules(Noting):
 
         Args:
             rows: How many test rows, spread evenly.
-            tolerance: How far numbers may be apart, absolutely and relatively.
+            tolerance: How far numbers may be apart, absolutely and relatively; labels are equal.
             recorded: Of logged requests at most so many, the newest; all that were handed to the
                 gate by default.
         """
