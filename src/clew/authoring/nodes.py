@@ -34,6 +34,7 @@ from clew.authoring.inputs import (
     width,
 )
 from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
+from clew.authoring.outside import Outside
 from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.authoring.steps import (
@@ -41,7 +42,6 @@ from clew.authoring.steps import (
     Command,
     EndpointOptions,
     Function,
-    Imported,
     MonitorOptions,
     Step,
     Training,
@@ -64,7 +64,7 @@ DEFAULT_DRIFT = DriftDefinition()
 Any_Node = TypeVar("Any_Node", bound="Node")
 
 
-class Pipeline:
+class Pipeline(Outside):
     """A graph of sources and steps, with the gates, endpoints and monitors that close its loop.
 
     Make one at module level and decorate functions with its methods; ``clew apply FILE`` registers
@@ -412,29 +412,6 @@ class Pipeline:
 
         return record
 
-    def model(self, name: str, *, target: str, test: Source) -> Imported:
-        """A model that comes from outside: ``clew models import FILE --name PIPELINE/NAME``.
-
-        Each version that is imported is judged by the gate that is written for it, on the rows of
-        ``test``; a blessed one goes on its endpoints.
-
-        Args:
-            name: Of the model.
-            target: The column that it predicts.
-            test: A source with labelled rows.
-
-        Raises:
-            Invalid: ``pipeline.definition``.
-        """
-        if not isinstance(test, Source):
-            raise invalid(
-                f"test={test!r} of the model {name} is no source",
-                "Give a source with labelled rows: nothing here learned from others.",
-            )
-        training = TrainingOptions(target=target, test=test, search=single(), space={})
-        found = StepOptions(name=name)
-        return self._add(Imported(self, _from_outside, Arranged(inputs=()), found, training))
-
     def determined(
         self,
         run: Function,
@@ -611,7 +588,3 @@ class Pipeline:
         for one in leaves_of(inputs):
             if isinstance(one.node, Cron) and one.node.bind(self):
                 self._add(one.node)
-
-
-def _from_outside() -> None:
-    """Stands for the training of a model that comes from outside."""
