@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import polars as pl
+import psutil
 from peers import python_of
 from sklearn.datasets import load_breast_cancer
 
@@ -268,12 +269,24 @@ def _ours(place: Path, model: str):
     home = place / "clew"
     if not home.exists():
         _make_ours(home)
-    with process([CLEW, "server", "--port", "0", "--serving-port", "0"], home):
+    command = [CLEW, "server", "--port", "0", "--serving-port", "0"]
+    with process(command, home, pinned=False) as server:
         note = home / ".clew" / "server.json"
         url = until(lambda: json.loads(note.read_text())["serving_url"]) + f"/v2/models/{model}"
         inputs = until(lambda: get(url))["inputs"]
         until(lambda: get(f"{url}/ready"))
+        _pin(server.pid)
         yield f"{url}/infer", body(inputs[0]["name"] if len(inputs) == 1 else "input")
+
+
+def _pin(server: int) -> None:
+    """The serving process has its core for itself; the engine, which no peer has, the others."""
+    rest = sorted(set(range(os.cpu_count() or 1)) - {int(CORE)}) or [int(CORE)]
+    whole = psutil.Process(server)
+    for one in [whole, *whole.children(recursive=True)]:
+        serves = "clew.serving.process" in one.cmdline()
+        for thread in one.threads():
+            os.sched_setaffinity(thread.id, {int(CORE)} if serves else rest)
 
 
 def _make_ours(home: Path) -> None:
@@ -431,10 +444,11 @@ def rows_body() -> bytes:
 
 
 @contextlib.contextmanager
-def process(command: list, cwd: Path, more: dict[str, str] | None = None):
+def process(command: list, cwd: Path, more: dict[str, str] | None = None, *, pinned: bool = True):
     """A server with all its processes on one core, one thread in each model."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    whole = ["taskset", "-c", CORE, *(str(part) for part in command)]
+    pin = ["taskset", "-c", CORE] if pinned else []
+    whole = [*pin, *(str(part) for part in command)]
     with (cwd / "server.log").open("wb") as log:
         child = subprocess.Popen(
             whole, cwd=cwd, stdout=log, stderr=log, start_new_session=True,

@@ -1,9 +1,9 @@
 """Single-row predict over HTTP: requests a second and latencies, every peer and two limits.
 
 30 float features, logistic regression and a random forest of 100 trees, at concurrency 1, 16
-and 64. The server has one core for all its processes, the load (``wrk`` where it is, else
-``load.py``) the others. Clew serves as it serves anything: prediction ids, log before the answer,
-metrics and router are on, and its engine commits the log beside. The limits are apps that do
+and 64. The server has one core, the load (``wrk`` where it is, else ``load.py``) the others.
+Clew serves as it serves anything: prediction ids, log before the answer, metrics and router are
+on, and its engine commits the log beside, on the core of the load. The limits are apps that do
 nothing of it. Servers run one at a time, in turn, three rounds; medians.
 ``SERVING=Clew,MLServer ROUNDS=1 MODELS=lr`` measures a part.
 """

@@ -53,14 +53,20 @@ class PredictionIds:
     def __init__(self) -> None:
         self._suffix = _encode(secrets.randbits(30), pairs=3)
         self._last_us = 0
+        self._high, self._start = -1, ""
         self._lock = threading.Lock()
 
     def next(self) -> str:
         """The next id."""
         with self._lock:
             now_us = time.time_ns() // 1000 - _EPOCH_US
-            self._last_us = max(self._last_us + 1, now_us)
-            return "p" + _encode(self._last_us, pairs=5) + self._suffix
+            last_us = self._last_us = max(self._last_us + 1, now_us)
+            if last_us >> 20 != self._high:  # all but four characters last for a second
+                self._high = last_us >> 20
+                self._start = "p" + _encode(self._high, pairs=3)
+            return (
+                self._start + _PAIRS[last_us >> 10 & 1023] + _PAIRS[last_us & 1023] + self._suffix
+            )
 
 
 def prediction_time_s(prediction_id: str) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,8 @@ from msgspec import Struct
 
 from clew.base.errors import ClewError, Invalid
 from clew.base.ids import PredictionIds
-from clew.serving import protocol
-from clew.serving.contract import Values
+from clew.serving import protocol, quick
+from clew.serving.contract import Contract, Values
 from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
 from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
 from clew.serving.router import Arm, Router
@@ -44,11 +45,12 @@ class Call:
     """One request. ``head``: length of the JSON before raw bytes, -1 where all is JSON.
 
     ``reply`` is called once with the answer. ``key``: of a header, where the body gives none.
+    ``timeout_s``: how long the caller waits for it; after that it is not computed any more.
     """
 
     __slots__ = (
-        "arm", "begun_s", "body", "endpoint", "head", "key", "kind", "reply", "route", "rows",
-        "values", "version", "wire",
+        "arm", "begun_s", "body", "deadline_s", "endpoint", "head", "key", "kind", "plain",
+        "reply", "route", "rows", "values", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -61,15 +63,45 @@ class Call:
         head: int,
         reply: Callable[[Answer], None],
         key: str = "",
+        timeout_s: float = math.inf,
     ) -> None:
         self.kind, self.endpoint, self.version = kind, endpoint, version
         self.body, self.head, self.reply, self.key = body, head, reply, key
         self.begun_s = time.perf_counter()
+        self.deadline_s = self.begun_s + timeout_s
         self.rows = 0
+        self.plain: quick.Request | None = None
         self.wire: Wire
         self.values: Values
         self.route: Route
         self.arm: Arm[Runtime]
+
+    def read(self) -> None:
+        """Parse the body: in one step where it is of the usual form.
+
+        Raises:
+            InputError: it is no request.
+        """
+        if self.kind is V2 and self.head < 0:
+            self.plain = quick.read(self.body)
+        if self.plain is not None:
+            self.wire = quick.wire(self.plain)
+        else:
+            self.wire = protocol.parse(self.kind, self.body, None if self.head < 0 else self.head)
+            self.deadline_s = min(self.deadline_s, self.begun_s + self.wire.timeout_s)
+
+    def check(self, contract: Contract) -> tuple[Values, int]:
+        """The inputs as a model takes them, and the number of rows.
+
+        Raises:
+            InputError: they are not what the model takes.
+        """
+        if self.plain is None:
+            return protocol.check(self.wire, contract)
+        found = quick.values_of(self.plain, contract)
+        if found is not None:
+            return found
+        return protocol.check(protocol.parse(self.kind, self.body), contract)
 
 
 class Answer(Struct):
@@ -174,7 +206,7 @@ class DataPlane:
             return
         call.route = route
         try:
-            call.wire = protocol.parse(call.kind, call.body, None if call.head < 0 else call.head)
+            call.read()
             key = call.wire.key or call.key
             arm = route.choose(call.version, key)
         except InputError as error:
@@ -211,7 +243,7 @@ class DataPlane:
 
     def _accept(self, call: Call, runtime: Runtime) -> None:
         try:
-            call.values, call.rows = protocol.check(call.wire, runtime.contract)
+            call.values, call.rows = call.check(runtime.contract)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
             self._schedule()
@@ -244,11 +276,28 @@ class DataPlane:
             self._waiting[runtime] = calls[MAX_BATCH:]
             calls = calls[:MAX_BATCH]
             self._schedule()
+        now_s = time.perf_counter()
+        late = [call for call in calls if call.deadline_s < now_s]
+        if late:
+            self._expire(runtime, late)
+            calls = [call for call in calls if call.deadline_s >= now_s]
+            if not calls:
+                return
         if runtime.cost_s > SLOW_S:
             self._busy.add(runtime)
             self._threads.submit(self._in_thread, runtime, calls)
         else:
             self._answer(runtime, *_predict(runtime, calls))
+
+    def _expire(self, runtime: Runtime, late: list[Call]) -> None:
+        """Nobody waits for these any more: they are not computed."""
+        runtime.waiting -= len(late)
+        self.in_flight -= len(late)
+        runtime.account.expired += len(late)
+        for call in late:
+            waited_ms = (time.perf_counter() - call.begun_s) * 1e3
+            said = f"The request's deadline passed while it waited for {waited_ms:.0f} ms."
+            self._outbox.append((call, refusal(504, said)))
 
     def _in_thread(self, runtime: Runtime, calls: list[Call]) -> None:
         outcomes, cost_s = _predict(runtime, calls)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -239,13 +240,14 @@ class GrpcServer:
     # inference ----------------------------------------------------------------------------------
 
     async def _infer(self, request: Any, context: Any) -> Any:
-        answer = await self._answer(request)
+        left_s = context.time_remaining()
+        answer = await self._answer(request, math.inf if left_s is None else left_s)
         if answer.status != 200:
             raise _Refused(answer)
         context.set_trailing_metadata(told_of(answer))
         return response_of(answer, request)
 
-    async def _answer(self, request: Any) -> Answer:
+    async def _answer(self, request: Any, timeout_s: float = math.inf) -> Answer:
         """The answer of the data plane. A client that has left, or whose deadline is over, is
         waited for no longer.
         """
@@ -262,6 +264,7 @@ class GrpcServer:
             body=b"",
             head=-1,
             reply=reply,
+            timeout_s=timeout_s,
         )
         try:
             call.body, call.head = body_of(request)

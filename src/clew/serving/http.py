@@ -11,6 +11,7 @@ import asyncio
 import gzip
 import hmac
 import logging
+import math
 import socket
 import time
 import zlib
@@ -44,19 +45,29 @@ _log = logging.getLogger("clew.serving")
 
 _WANTED = {
     b"content-length", b"content-encoding", b"inference-header-content-length", b"expect",
-    b"accept-encoding", b"authorization", b"clew-key",
+    b"accept-encoding", b"authorization", b"clew-key", b"x-request-timeout-ms",
+    b"x-envoy-expected-rq-timeout-ms",
 }  # fmt: skip
 
 
 class Request:
     """One whole request. ``head``: Inference-Header-Content-Length, -1 without it; ``key``: the
-    header Clew-Key.
+    header Clew-Key; ``timeout_s``: how long the caller waits for the answer.
     """
 
-    __slots__ = ("body", "head", "key", "method", "target")
+    __slots__ = ("body", "head", "key", "method", "target", "timeout_s")
 
-    def __init__(self, method: str, target: bytes, body: bytes, head: int, key: str = "") -> None:
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        body: bytes,
+        head: int,
+        key: str = "",
+        timeout_s: float = math.inf,
+    ) -> None:
         self.method, self.target, self.body, self.head, self.key = method, target, body, head, key
+        self.timeout_s = timeout_s
 
 
 App = Callable[[Request, Callable[[Answer], None]], None]
@@ -206,11 +217,13 @@ class Connection(asyncio.Protocol):
             if b"content-encoding" in headers:
                 body = decompress(body, headers[b"content-encoding"], self._server.limit_bytes)
             head = _head_length(headers)
+            timeout_s = _timeout_s(headers)
         except _Refused as refused_by:
             exchange.reply(refused_by.answer)
             return
         key = headers[b"clew-key"].decode("latin-1") if b"clew-key" in headers else ""
-        self._ask(Request(method.decode(), self._target, body, head, key), exchange)
+        asked = Request(method.decode(), self._target, body, head, key, timeout_s)
+        self._ask(asked, exchange)
 
     def _ask(self, request: Request, exchange: Exchange) -> None:
         try:
@@ -424,6 +437,17 @@ class _Refused(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+def _timeout_s(headers: dict[bytes, bytes]) -> float:
+    """What the caller says, or the proxy before it (Envoy's word for the same)."""
+    value = headers.get(b"x-request-timeout-ms", headers.get(b"x-envoy-expected-rq-timeout-ms"))
+    if value is None:
+        return math.inf
+    if not value.isdigit() or len(value) > 12:
+        said = "X-Request-Timeout-Ms must be a whole number of milliseconds."
+        raise _Refused(refusal(400, said))
+    return int(value) / 1e3 if int(value) else math.inf
 
 
 def _head_length(headers: dict[bytes, bytes]) -> int:

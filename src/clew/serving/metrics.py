@@ -21,6 +21,7 @@ _COUNTERS: tuple[tuple[str, str, _Count], ...] = (
     ("clew_rejected_total", "Requests whose input was refused.", lambda each: each.rejected),
     ("clew_nan_answers_total", "Answers with a NaN among the outputs.", lambda each: each.nans),
     ("clew_overloads_total", "Requests answered with 429.", lambda each: each.work.overloads),
+    ("clew_expired_total", "Requests answered with 504.", lambda each: each.work.expired),
     ("clew_rows_total", "Rows predicted.", lambda each: each.work.rows),
     ("clew_queue_seconds_total", "Waited for a batch.", lambda each: each.work.queue_s),
     ("clew_model_seconds_total", "Spent in the model.", lambda each: _model_s(each.work)),

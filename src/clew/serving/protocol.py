@@ -8,6 +8,7 @@ extension, where ``Inference-Header-Content-Length`` says how long the JSON befo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import cast
@@ -32,7 +33,8 @@ class Wire(Struct, frozen=True):
 
     ``kind``: V1, COLUMNS, V2 or RAW. ``table``: the ``instances`` or ``inputs`` of v1. ``key`` is
     the request parameter ``clew-key``: requests of one key stay with one revision. ``binary``:
-    names of the outputs that are wanted as raw bytes; None means all of them.
+    names of the outputs that are wanted as raw bytes; None means all of them. ``timeout_s``: from
+    the parameter ``timeout``, which is in microseconds as Triton's.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Wire(Struct, frozen=True):
     table: object
     outputs: tuple[str, ...]
     binary: frozenset[str] | None
+    timeout_s: float = math.inf
 
 
 def parse(kind: str, body: bytes, header_length: int | None = None) -> Wire:
@@ -109,7 +112,8 @@ def _parse_v2(message: dict[str, object], raw: memoryview | None) -> Wire:
     tensors = _with_raw(inputs, raw)
     parameters = _object(message, "parameters")
     outputs, binary = _wanted(message.get("outputs"), parameters)
-    return Wire(V2, _text(message, "id"), _key(parameters), tensors, [], outputs, binary)
+    said = _text(message, "id"), _key(parameters)
+    return Wire(V2, *said, tensors, [], outputs, binary, _timeout_s(parameters))
 
 
 def _with_raw(inputs: list[object], raw: memoryview | None) -> list[Tensor]:
@@ -220,6 +224,15 @@ def _key(parameters: Mapping[str, object]) -> str:
     return str(key)
 
 
+def _timeout_s(parameters: Mapping[str, object]) -> float:
+    value = parameters.get("timeout")
+    if value is None:
+        return math.inf
+    if type(value) is not int or value < 0:
+        raise InputError("The parameter 'timeout' must be a whole number of microseconds.")
+    return value / 1e6 if value else math.inf
+
+
 # answers ----------------------------------------------------------------------------------------
 
 
@@ -229,7 +242,7 @@ class Outputs:
     ``classes``: names of a classifier's classes, in the order of its probabilities.
     """
 
-    __slots__ = ("arrays", "flat", "heads", "names", "notes", "widths")
+    __slots__ = ("arrays", "flat", "heads", "names", "notes", "texts", "widths")
 
     def __init__(self, arrays: Mapping[str, Array], classes: tuple[str, ...] = ()) -> None:
         self.arrays = arrays
@@ -241,6 +254,12 @@ class Outputs:
         ]
         self.widths = [int(np.prod(array.shape[1:])) for array in arrays.values()]
         self.flat = [_plain(array) for array in arrays.values()]
+        numbers = [array.ndim == 1 and array.dtype.kind in "biuf" for array in arrays.values()]
+        self.texts = [
+            orjson.dumps(flat)[1:-1].split(b",") if number else None
+            for flat, number in zip(self.flat, numbers, strict=True)
+        ]
+        """Of one number a row: its JSON, written for all rows at once."""
 
     def chosen(self, wanted: tuple[str, ...]) -> Sequence[int]:
         """Places of the outputs that a request wants (all of them for an empty tuple).
@@ -263,6 +282,9 @@ class Outputs:
 
     def _tensor(self, at: int, start: int, stop: int, rows: bytes) -> bytes:
         first, rest = self.heads[at]
+        texts = self.texts[at]
+        if texts is not None:
+            return first + rows + rest + b"[" + b",".join(texts[start:stop]) + b"]}"
         width = self.widths[at]
         data = self.flat[at][start * width : stop * width]
         return first + rows + rest + orjson.dumps(data) + b"}"

@@ -146,6 +146,7 @@ class Rest:
                 head=request.head,
                 reply=reply,
                 key=request.key,
+                timeout_s=request.timeout_s,
             )
         )
 

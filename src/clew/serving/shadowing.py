@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from clew.base.ids import PredictionIds
-from clew.serving import protocol
 from clew.serving.runtime import Runtime, has_nan, nan_rows
 from clew.serving.spool import Record, Spool, frame
 from clew.serving.tensors import InputError
@@ -128,7 +127,7 @@ class Shadows:
         ready = []
         for copy in copies:
             try:
-                copy.values, copy.rows = protocol.check(copy.call.wire, runtime.contract)
+                copy.values, copy.rows = copy.call.check(runtime.contract)
             except InputError as error:
                 runtime.account.rejected += 1
                 self._note(copy, None, 0, 0, error.message, 0.0, frames)

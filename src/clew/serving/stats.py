@@ -44,15 +44,17 @@ class Work(Struct, frozen=True, kw_only=True):
     """What answering took, in seconds, summed over requests (a batch counts for each of its own).
 
     ``failed`` requests were answered with something else than 200. ``overloads`` were answered with
-    429 (they are no requests of the revision: it never saw them). ``rows`` is what the model
-    predicted. ``queue_s``: from the last byte of a request to the beginning of its batch, reading
-    and checking it included. ``input_s``: making one batch of several requests. ``infer_s``: the
-    model. ``output_s``: from its outputs to the answers. ``last_us``: the last answer, in
-    microseconds since the Unix epoch. ``batches``: rows of a batch → executions of that size.
+    429 and ``expired`` with 504 (no requests of the revision: it never saw them). ``rows`` is what
+    the model predicted. ``queue_s``: from the last byte of a request to the beginning of its batch,
+    reading and checking it included. ``input_s``: making one batch of several requests.
+    ``infer_s``: the model. ``output_s``: from its outputs to the answers. ``last_us``: the last
+    answer, in microseconds since the Unix epoch. ``batches``: rows of a batch → executions of that
+    size.
     """
 
     failed: int = 0
     overloads: int = 0
+    expired: int = 0
     failed_s: float = 0.0
     rows: int = 0
     queue_s: float = 0.0
@@ -82,7 +84,10 @@ class Work(Struct, frozen=True, kw_only=True):
         )
 
 
-_SUMMED = ("failed", "overloads", "failed_s", "rows", "queue_s", "input_s", "infer_s", "output_s")
+_SUMMED = (
+    "failed", "overloads", "expired", "failed_s", "rows", "queue_s", "input_s", "infer_s",
+    "output_s",
+)  # fmt: skip
 Bins = dict[str, dict[str, int]]
 """Output → bin → how many answers had a value in it (``sketches``)."""
 _NUMBERS = (
@@ -156,14 +161,14 @@ class Account:
     """
 
     __slots__ = (
-        "assigned", "batches", "buckets", "compared", "disagreed", "dropped", "errors", "failed",
-        "failed_s", "infer_s", "input_s", "last_us", "latency_s", "nans", "output_s", "outputs",
-        "overloads", "queue_s", "rejected", "requests", "rows",
+        "assigned", "batches", "buckets", "compared", "disagreed", "dropped", "errors", "expired",
+        "failed", "failed_s", "infer_s", "input_s", "last_us", "latency_s", "nans", "output_s",
+        "outputs", "overloads", "queue_s", "rejected", "requests", "rows",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.errors = self.rejected = self.nans = self.failed = self.rows = 0
-        self.overloads = 0
+        self.overloads = self.expired = 0
         self.latency_s = self.failed_s = 0.0
         self.queue_s = self.input_s = self.infer_s = self.output_s = 0.0
         self.last_us = 0
