@@ -76,5 +76,5 @@ def better(candidate: clew.Candidate) -> None:
     candidate.slices("origin", metric="roc_auc", worst_gap=0.12)
 
 
-late.endpoint("late-flights", model, rollout=clew.canary(steps=[10, 50, 100]))
+late.endpoint("late-flights", model, rollout=clew.canary(steps=[10, 50, 100], max_requests=60))
 late.monitor("late-flights", drift=clew.drift(threshold=0.2), retrain=True)

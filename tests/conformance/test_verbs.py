@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from clew.base.errors import ClewError, Unavailable
+from clew.base.records.traffic import Feedback
 from clew.base.settings import Settings
 from clew.base.verbs import Verbs
 from clew.client import RemoteWorkspace
@@ -246,6 +247,29 @@ CALLS = [
         "deploy", "invalid", "override.incomplete",
         lambda w, d: w.deploy("e", d.version, champion=True),
     ),
+    wrong(
+        "deploy", "invalid", "rollout.definition",
+        lambda w, d: w.deploy("e", d.version, rollout={"kind": "lottery"}),
+    ),
+    wrong("traffic", "not_found", "endpoint.unknown", lambda w, _: w.traffic("none")),
+    wrong("set_traffic", "not_found", "endpoint.unknown", lambda w, _: w.set_traffic("none")),
+    wrong(
+        "set_traffic", "not_found", "revision.unknown",
+        lambda w, _: w.set_traffic("e", weights={"7": 5}),
+    ),
+    wrong(
+        "set_traffic", "not_found", "revision.unknown", lambda w, _: w.set_traffic("e", promote="7")
+    ),
+    wrong(
+        "feedback", "not_found", "endpoint.unknown",
+        lambda w, _: w.feedback([Feedback(id=NOBODY, reward=1)], endpoint="none"),
+    ),
+    wrong("feedback", "invalid", "feedback.value", lambda w, _: w.feedback([Feedback(id=NOBODY)])),
+    wrong(
+        "feedback", "invalid", "feedback.many",
+        lambda w, _: w.feedback([Feedback(id=NOBODY, reward=1)] * 10_001),
+    ),
+    wrong("outcome", "not_found", "prediction.unknown", lambda w, _: w.outcome(NOBODY)),
     wrong("rollback", "not_found", "endpoint.unknown", lambda w, _: w.rollback("none")),
     wrong("rollback", "conflict", "endpoint.no_previous", lambda w, _: w.rollback("e")),
     wrong("predict", "not_found", "endpoint.unknown", lambda w, _: w.predict("none", [{"x": 1}])),

@@ -41,6 +41,7 @@ from clew.base.records import (
     Tag,
     TextDiff,
 )
+from clew.base.records.traffic import FeedbackResult, Traffic, TrafficArm, TrafficChange
 from clew.base.records.trials import TrialDetail
 
 
@@ -427,7 +428,14 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
         raise NotFound("endpoint.unknown", f"There is no endpoint {name}.", hint="`clew status`.")
 
     def deploy(
-        self, endpoint, model_version, *, override_by="", override_reason="", champion=False
+        self,
+        endpoint,
+        model_version,
+        *,
+        override_by="",
+        override_reason="",
+        champion=False,
+        rollout=None,
     ):
         version = self.model(model_version)
         if version.state == "refused" and not (override_by and override_reason):
@@ -435,6 +443,39 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
                          hint="Deploy it with --override-by and --reason.")  # fmt: skip
         self.asked.append(("deploy", endpoint, model_version, override_by, override_reason))
         return self.endpoint_list[0].revisions[0]
+
+    def traffic(self, endpoint):
+        found = self.endpoint(endpoint)
+        sharing = [one for one in found.revisions if one.traffic]
+        arms = tuple(
+            TrafficArm(
+                revision=one.id, number=one.number, model_version=one.model_version,
+                state=one.state, weight=one.traffic, requests=one.requests, errors=one.errors,
+                nans=0, p90_ms=1.5,
+            )
+            for one in sharing
+        )  # fmt: skip
+        test = {
+            "name": "errors", "canary": 0.01, "live": 0.004, "allowed": 0.02, "log_e": -0.3,
+            "back_at": 6.9, "within": False, "beyond": False,
+        }  # fmt: skip
+        evidence = {"reason": "Not told apart yet: errors.", "tests": [test]}
+        change = TrafficChange(
+            at=ago(hours=1), reason="as good as the live one", evidence=evidence,
+            split={one.id: one.traffic for one in sharing},
+        )  # fmt: skip
+        return Traffic(
+            endpoint=endpoint, plan="canary", rollout=found.rollout, state="running",
+            since=ago(hours=1), arms=arms, evidence=evidence, changes=(change, change),
+        )  # fmt: skip
+
+    def set_traffic(self, endpoint, **shares):
+        self.asked.append(("set_traffic", endpoint, shares))
+        return self.traffic(endpoint)
+
+    def feedback(self, items, *, endpoint=""):
+        self.asked.append(("feedback", list(items), endpoint))
+        return FeedbackResult(kept=tuple(item.id for item in items))
 
     def rollback(self, endpoint, *, reason=""):
         self.asked.append(("rollback", endpoint, reason))

@@ -113,7 +113,14 @@ def pages(verbs, fake):
         "/compare?run=a&run=b": ["2 runs side by side", "infeasible", "depth = 2", "column gate"],
         "/compare?run=a&run=b&same=1": ["polars", "Only what differs"],
         "/endpoints": ["49,415"],
-        f"/endpoints/{P}": ["30 %", "canary", "Roll back", "dep_hour, temp", "0.84"],
+        f"/endpoints/{P}": [
+            "30 %",
+            "canary",
+            "Not told apart yet",
+            "Roll back",
+            "dep_hour, temp",
+            "0.84",
+        ],
         f"/drift/{fake.ident('drift')}": ["median 84 instead of 61", "0.2700"],
         f"/changes/{fake.JUNE}": ["June 2013", "best roc_auc", "3 checks passed", "7 events"],
         f"/changes/{fake.BAD}": ["aborted", "1 blocked"],
@@ -290,6 +297,10 @@ def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
     deploy = f"/endpoints/{P}/deploy"
     assert post(f"/pipelines/{P}/run", step="clean") == (303, f"/changes/{fake.JUNE}")
     assert post(f"/endpoints/{P}/rollback", reason="slow") == (303, f"/endpoints/{P}")
+    share = f"/endpoints/{P}/traffic"
+    assert post(share, revision="2", percent="20")[0] == 303
+    assert post(share, revision="2", what="shadow")[0] == 303
+    assert post(share, revision="2", percent="many")[0] == 422
     assert post(deploy, version=refused) == (403, None)
     assert post(deploy, version=refused, override_by="ada", override_reason="must")[0] == 303
     assert verbs.asked == [

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
+from clew.base.errors import Invalid
 from clew.server.guard import COOKIE, same, session
 from clew.server.web.show import Shown
 
@@ -109,6 +110,30 @@ def rollback(page: Shown, name: str, reason: Text = "") -> Response:
     """Give the traffic back to the revision before."""
     page.verbs.rollback(name, reason=reason.strip() or "asked for on its page")
     return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
+
+
+@router.post("/endpoints/{name}/traffic")
+def traffic(
+    page: Shown, name: str, revision: Text, what: Text = "weight", percent: Text = ""
+) -> Response:
+    """Give a revision a share of the requests, copies of them, or all."""
+    one, said = revision.strip(), "asked for on its page"
+    if what == "promote":
+        page.verbs.set_traffic(name, promote=one, reason=said)
+    elif what == "shadow":
+        page.verbs.set_traffic(name, shadow={one: _percent(percent, 100.0)}, reason=said)
+    else:
+        page.verbs.set_traffic(name, weights={one: _percent(percent, None)}, reason=said)
+    return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
+
+
+def _percent(text: str, whole: float | None) -> float:
+    try:
+        return whole if whole is not None and not text.strip() else float(text)
+    except ValueError:
+        raise Invalid(
+            "traffic.weights", f"{text!r} is no percentage.", hint="Give a number from 0 to 100."
+        ) from None
 
 
 def _local(target: str) -> str:

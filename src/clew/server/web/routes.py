@@ -316,6 +316,7 @@ def endpoint(page: Shown, name: str) -> Response:
         "endpoint.html",
         endpoint=found,
         versions=versions,
+        sharing=page.verbs.traffic(name),
         predictions=page.verbs.predictions(name, limit=20),
         drift=page.verbs.drift(name, limit=10),
     )
