@@ -300,11 +300,13 @@ def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
     share = f"/endpoints/{P}/traffic"
     assert post(share, revision="2", percent="20")[0] == 303
     assert post(share, revision="2", what="shadow")[0] == 303
-    assert post(share, revision="2", percent="many")[0] == 422
+    assert post(share, revision="2", percent="many")[0] == 400
     assert post(deploy, version=refused) == (403, None)
     assert post(deploy, version=refused, override_by="ada", override_reason="must")[0] == 303
     assert verbs.asked == [
         ("run", P, "clean", "asked for on its page"),
         ("rollback", P, "slow"),
+        ("set_traffic", P, {"weights": {"2": 20.0}, "reason": "asked for on its page"}),
+        ("set_traffic", P, {"shadow": {"2": 100.0}, "reason": "asked for on its page"}),
         ("deploy", P, refused, "ada", "must"),
     ]
