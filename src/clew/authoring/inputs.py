@@ -100,7 +100,8 @@ class Input(Struct, frozen=True, kw_only=True):
     """Files of a node that a step reads: which (``files``), how cut (``per``), and in which role.
 
     ``kind`` is ``data``, or ``reference`` for what is read but does not make a step run again.
-    ``parameter`` and ``slot`` are filled in where a step is made of it.
+    ``parameter`` and ``slot`` are filled in where a step is made of it; ``needed``: a reference
+    without which it does not run.
     """
 
     node: Node
@@ -112,6 +113,7 @@ class Input(Struct, frozen=True, kw_only=True):
     is_outer: bool = False
     parameter: str = ""
     slot: str = ""
+    needed: bool = False
 
     def glob(self, pattern: str, *, per: str = "") -> Input:
         """Only the files that match ``pattern``: ``*``, ``**``, ``[..]``, ``{a,b}``, ``(*)`` ….

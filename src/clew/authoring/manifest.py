@@ -19,7 +19,7 @@ from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.parameters import Parameter, Values, check_given
 from clew.authoring.reuse import SETS_SUFFIX, Pipeline
-from clew.authoring.steps import Borrowed, Command, Function, Imported, Step, Training
+from clew.authoring.steps import Batch, Borrowed, Command, Function, Imported, Step, Training
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
@@ -47,6 +47,9 @@ from clew.triggers import Trigger
 
 GATE_SUFFIX = ".gate"
 TEST_SUFFIX = ".test"
+PREDICT = "clew.models.batching"
+PREDICT_VERSION = 1
+"""Counts into the keys of batches; one more where their rows come out otherwise."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -214,7 +217,7 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         name=step.name,
         kind="train" if isinstance(step, Training) else "step",
         **_reads(step),
-        **(_program(step, project) if command else _code(step.__wrapped__, project)),
+        **_stands(step, project),
         command=command,
         runtime=_runtime(options.runtime, project),
         parameters={k: values.resolved(one) for k, one in options.parameters.items()},
@@ -226,7 +229,7 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         memory_bytes=options.memory_bytes,
         version=options.version,
         policy=_policy(step, project),
-        options=_training(step, project) if isinstance(step, Training) else _result(step),
+        options=_options(step, project),
         output_repo=step.repo,
         allow=options.allow,
     )
@@ -345,6 +348,24 @@ def _ranks(step: Training) -> dict[str, Any]:
     return {} if ranks is None else {"ranks": msgspec.to_builtins(ranks)}
 
 
+def _stands(step: Step, project: Project) -> dict[str, Any]:
+    """Where the code of a step stands, and what it depends on."""
+    if isinstance(step, Command):
+        return _program(step, project)
+    if isinstance(step, Batch):
+        place = CodeRef(snapshot=project.snapshot, file=f"clew:{PREDICT}", name="predict")
+        return {"function": place, "fingerprint": digest_of("code", [PREDICT, PREDICT_VERSION])}
+    return _code(step.__wrapped__, project)
+
+
+def _options(step: Step, project: Project) -> dict[str, Any]:
+    if isinstance(step, Training):
+        return _training(step, project)
+    if isinstance(step, Batch):
+        return {"follows": {"model": step.model, "alias": step.alias}}
+    return _result(step)
+
+
 def _result(step: Step) -> dict[str, Any]:
     """What the return annotation says about how results are kept: it counts into the keys."""
     form = form_of(annotations_of(step.__wrapped__).get("return"))
@@ -390,6 +411,7 @@ def input_of(one: Input) -> InputDefinition:
         by=one.by_key,
         outer=one.is_outer,
         slot=one.slot,
+        needed=one.needed,
     )
 
 

@@ -99,6 +99,20 @@ class Imported(Training):
     """
 
 
+class Batch(Step):
+    """Predictions for the files of a node, by the model that an alias stands on."""
+
+    def __init__(
+        self, pipeline: Owner, inputs: Arranged, options: StepOptions, model: str, alias: str
+    ) -> None:
+        super().__init__(pipeline, _of_rows, inputs, options)
+        self.model, self.alias = model, alias
+
+
+def _of_rows(rows: Any, model: Any) -> None:
+    """Stands for what a worker does with rows and a model."""
+
+
 class Borrowed(Step):
     """An experiment of Determined: a search over trials that are programs."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from clew.base.errors import Conflict, Denied, Invalid, NotFound
 from clew.base.records import AliasMove, ModelVersion
 from clew.db import Database, Tx
+from clew.lineage import Lineage
 from clew.models import registry, tables
+from clew.repos import Repos
 
 FREE = "challenger"
 """The one alias that may stand on a version that no gate has blessed."""
@@ -18,19 +20,57 @@ class Aliasing:
     """The part of :class:`clew.models.Models` that moves aliases."""
 
     _db: Database
+    _repos: Repos
+    _lineage: Lineage
 
     def alias(self, alias: str, ref: str, *, by: str = "", reason: str = "") -> AliasMove:
         """Let an alias stand on a version of its model; where it stood before is kept."""
         with self._db.begin() as tx:
             version = registry.find(tx, ref)
             move = registry.moved(version, alias, by, reason)
-            registry.move_alias(tx, move)
+            self._moved(tx, move)
         return move
 
     def alias_history(self, model: str) -> list[AliasMove]:
         """All moves of the aliases of a model, newest first; nothing is ever taken out."""
         with self._db.read() as tx:
             return registry.history(tx, model)
+
+    def follow(self, model: str, alias: str) -> None:
+        """Let the repo ``<model>.<alias>``, where there is one, hold the version of the alias.
+
+        What reads it follows the alias from then on. Idempotent.
+        """
+        with self._db.begin() as tx:
+            moves = [one for one in registry.history(tx, model) if one.alias == alias]
+            if moves:
+                self._follow(tx, moves[0])
+
+    def _moved(self, tx: Tx, move: AliasMove) -> None:
+        """Note a move, and let those who follow the alias know."""
+        registry.move_alias(tx, move)
+        self._follow(tx, move)
+
+    def _follow(self, tx: Tx, move: AliasMove) -> None:
+        name = f"{move.model}.{move.alias}"
+        try:
+            self._repos.get(name, tx=tx)
+        except NotFound:
+            return  # nobody follows it
+        version = registry.find(tx, move.version)
+        tree = self._repos.commit_by_id(version.commit, tx=tx).tree
+        head = self._repos.head(name, tx=tx)
+        if head is not None and head.tree == tree:
+            return
+        opened = self._repos.open_commit(
+            name,
+            global_id=move.global_id or version.global_id,
+            provenance=[version.commit],
+            message=f"{move.alias} is version {version.version}",
+            tx=tx,
+        )
+        self._repos.finish(opened.id, tree, rebase=True, tx=tx)
+        self._lineage.link(tx, opened.id, [(version.id, "version")])
 
     def allow_alias(self, alias: str, found: ModelVersion) -> None:
         """That an alias may stand on a version: what is used must have been blessed.
@@ -70,7 +110,7 @@ class Aliasing:
             if alias in found.aliases:
                 return next(one for one in registry.history(tx, model) if one.alias == alias)
             move = registry.moved(found, alias, by, reason)
-            registry.move_alias(tx, move)
+            self._moved(tx, move)
         return move
 
     def rollback_alias(self, model: str, alias: str, *, by: str, reason: str) -> AliasMove:
@@ -98,7 +138,7 @@ class Aliasing:
                 )
             version = registry.find(tx, before)
             move = registry.moved(version, alias, by, reason, back=True)
-            registry.move_alias(tx, move)
+            self._moved(tx, move)
         return move
 
 

@@ -279,7 +279,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
                 tx, self._lineage, verdict, job=judgement.job, state=state
             )
             if verdict.blessed and judgement.champion != version.id:
-                registry.move_alias(tx, registry.crowned(version, verdict))
+                self._moved(tx, registry.crowned(version, verdict))
             return signed
 
     def override(self, version: str, *, by: str, reason: str, champion: bool = False) -> Verdict:
@@ -320,7 +320,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
             signed = registry.add_verdict(tx, self._lineage, verdict, job="", state="overridden")
             if champion:
                 move = registry.crowned(found, signed)
-                registry.move_alias(tx, replace(move, moved_by=by.strip(), reason=reason.strip()))
+                self._moved(tx, replace(move, moved_by=by.strip(), reason=reason.strip()))
             return signed
 
     # asking ---------------------------------------------------------------------------------

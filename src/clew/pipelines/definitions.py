@@ -55,6 +55,10 @@ class InputDefinition(Struct, frozen=True, kw_only=True):
     by: str = ""
     outer: bool = False
     slot: str = ""
+    needed: bool = False
+    """Of a reference: nothing runs before it is there, and a new one starts a job, in which what is
+    done stays done.
+    """
     prefers: str = ""
     """A branch that is read in place of ``branch`` where the repo has it."""
 
@@ -62,6 +66,11 @@ class InputDefinition(Struct, frozen=True, kw_only=True):
     def of_sets(cls, repo: str) -> InputDefinition:
         """Sets of parameters, a JSON file each: its fields are arguments of the function."""
         return cls(parameter=PARAMETER_SET, repo=repo, per="file")
+
+    @property
+    def drives(self) -> bool:
+        """Whether a job waits for it, and follows it."""
+        return self.kind == "data" or self.needed
 
     @property
     def is_passed(self) -> bool:
@@ -284,7 +293,7 @@ def _can_run(
     part: Part, inputs: tuple[InputDefinition, ...], has_data: Callable[[InputDefinition], bool]
 ) -> bool:
     if isinstance(part, int):
-        return inputs[part].kind == "reference" or has_data(inputs[part])
+        return not inputs[part].drives or has_data(inputs[part])
     able = [_can_run(one, inputs, has_data) for one in part.parts]
     if part.how in {"union", "group"}:
         return any(able)

@@ -55,9 +55,7 @@ class Look:
             return Verdict("cancelled", "It was cancelled.")
         if (row.pipeline, row.step) in self._running:
             return Verdict("wait")
-        verdicts = {
-            one.name: self._judge_input(row, one) for one in step.inputs if one.kind == "data"
-        }
+        verdicts = {one.name: self._judge_input(row, one) for one in step.inputs if one.drives}
         acts = {one.act for one in verdicts.values()}
         if "empty" in acts and step.can_run(lambda one: verdicts[one.name].act != "empty"):
             acts.discard("empty")  # a union, or the outer side of a join, is there without it

@@ -17,6 +17,9 @@ from clew.pipelines.registry import Graph, Registry
 from clew.pipelines.work import differences
 from clew.repos import Repos
 
+FOLLOWS = "follows"
+"""The option of a step that reads the model that an alias stands on."""
+
 REPO_KINDS = {"step": "output", "train": "model", "gate": "report"}
 
 
@@ -34,8 +37,8 @@ def make_repos(repos: Repos, tx: Tx, definition: PipelineDefinition) -> None:
             repos.create(step.output_repo, kind=kind, tx=tx)
     for step in definition.steps:
         for one in step.inputs:
-            judged = step.kind == "gate" and one.parameter == "model"
-            if judged and not _exists(repos, tx, one.repo):  # a model that is imported
+            outside = one.parameter == "model" and (step.kind == "gate" or FOLLOWS in step.options)
+            if outside and not _exists(repos, tx, one.repo):  # imported, or where an alias stands
                 repos.create(one.repo, kind="model", tx=tx)
             if one.kind == "data":
                 repos.get(one.repo, tx=tx)

@@ -217,6 +217,6 @@ def _readers(pipelines: dict[str, PipelineDefinition]) -> dict[Branch, list[Step
         for step in pipeline.in_order():
             for one in step.inputs:
                 name = (pipeline.name, step.name)
-                if one.kind == "data" and name not in readers[one.repo, one.branch]:
+                if one.drives and name not in readers[one.repo, one.branch]:
                     readers[one.repo, one.branch].append(name)
     return dict(readers)

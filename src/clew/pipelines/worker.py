@@ -13,6 +13,7 @@ import time
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from clew.places import on_cores
 from clew.quality import Expectation, QualityReport, check
 from clew.repos import file_of
 from clew.store import Store, Writer
+
+OURS = "clew:"
 
 ASK_S = 0.1
 """After so long a worker asks, before a datum, whether it is still to run it."""
@@ -295,7 +298,7 @@ def _prepare(task: Task, scratch: Path) -> _Step:
         program = Programs(task.program, store, project=project, scratch=scratch)
         return _Step(task=task, store=store, program=program)
     Spark.use(task.spark)
-    function = load_function(task.snapshot_dir, task.file, task.name)
+    function = _function(task)
     return _Step(
         task=task,
         store=store,
@@ -303,6 +306,14 @@ def _prepare(task: Task, scratch: Path) -> _Step:
         annotations=annotations_of(function),
         expectations=tuple(msgspec.convert(one, Expectation) for one in task.expectations),
     )
+
+
+def _function(task: Task) -> Callable[..., Any]:
+    """The user's function, or one that Clew has for a kind of step, ``clew:MODULE``."""
+    if not task.file.startswith(OURS):
+        return load_function(task.snapshot_dir, task.file, task.name)
+    found: Callable[..., Any] = getattr(import_module(task.file.removeprefix(OURS)), task.name)
+    return found
 
 
 @lru_cache(maxsize=2)

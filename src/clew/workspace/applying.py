@@ -253,6 +253,7 @@ def _register(
             global_id=global_id,
         )
     _serve_champions(rooms, manifest, global_id)
+    _follow_aliases(rooms, manifest)
     started = bool(rooms.pipelines.of_change(global_id))
     return Applied(
         pipeline=pipeline.name,
@@ -286,6 +287,13 @@ def _sets_trees(keeps: Writer | Overlay, manifest: Manifest) -> dict[str, str]:
             entries.append(Entry(path=path, digest=digest, size_bytes=size))
         trees[repo] = keeps.tree(EMPTY_TREE, entries)
     return trees
+
+
+def _follow_aliases(rooms: Rooms, manifest: Manifest) -> None:
+    """What a step reads of an alias is there from the start. Idempotent."""
+    for step in manifest.pipeline.steps:
+        if followed := step.options.get("follows"):
+            rooms.models.follow(followed["model"], followed["alias"])
 
 
 def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
