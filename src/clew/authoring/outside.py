@@ -71,9 +71,8 @@ class Outside:
         check_limits(retries=retries, timeout_s=timeout_s, memory_bytes=memory_bytes)
         place = f"{known}.{alias}"
         here = Source(self, place.rpartition("/")[2], repo=place, branch=DEFAULT_BRANCH)
-        asked = (
-            here.named("model") if follow else replace(here.reference(), needed=True).named("model")
-        )
+        version = here.named("model")
+        asked = version if follow else replace(version.reference(), needed=True)
         told: dict[str, object] = {"prefix": prefix} if prefix else {}
         told |= {"keep": list(keep)} if keep is not None else {}
         options = StepOptions(
