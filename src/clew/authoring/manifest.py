@@ -168,6 +168,7 @@ def manifest_of(
                 rollout=one.rollout,
                 log=one.log,
                 redact=one.redact,
+                isolate=one.isolate,
             )
             for one in pipeline.endpoints.values()
         ),

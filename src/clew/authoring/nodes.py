@@ -488,6 +488,7 @@ class Pipeline(Outside):
         rollout: Rollout | None = None,
         log: float | bool = 1.0,
         redact: Sequence[str] = (),
+        isolate: bool | None = None,
     ) -> None:
         """Serve the champion of ``model`` under ``name``.
 
@@ -499,6 +500,8 @@ class Pipeline(Outside):
             log: The share of predictions that is kept, from 0 (or False) to 1, chosen by
                 prediction id.
             redact: Inputs and outputs that are never written to disk.
+            isolate: The model has a process of its own beside each serving process: True, False,
+                or None: where it is large (512 MiB) or slow (a tenth of a second).
         """
         check_name(name, "an endpoint")
         if not 0 <= float(log) <= 1:
@@ -515,6 +518,7 @@ class Pipeline(Outside):
             rollout=rollout or immediate(),
             log=float(log),
             redact=tuple(redact),
+            isolate=isolate,
         )
 
     def monitor(

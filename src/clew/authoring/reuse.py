@@ -189,11 +189,12 @@ class Pipeline(Plain):
         rollout: Rollout | None = None,
         log: float | bool = 1.0,
         redact: Sequence[str] = (),
+        isolate: bool | None = None,
     ) -> None:
         """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
         if _of_notebook(self):
             self.endpoints.pop(name, None)
-        super().endpoint(name, model, rollout=rollout, log=log, redact=redact)
+        super().endpoint(name, model, rollout=rollout, log=log, redact=redact, isolate=isolate)
 
     def gate(
         self,

@@ -131,6 +131,7 @@ class EndpointOptions(Struct, frozen=True, kw_only=True):
     rollout: Rollout
     log: float = 1.0
     redact: tuple[str, ...] = ()
+    isolate: bool | None = None
 
 
 class MonitorOptions(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from msgspec import Struct
 from clew.base.errors import ClewError, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol, quick
+from clew.serving.apart import Ended
 from clew.serving.contract import Contract, Values
 from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
 from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
@@ -34,6 +35,8 @@ from clew.serving.tensors import InputError
 
 SLOW_S = 0.002
 """A model whose batches take longer computes in a thread; the hop costs about 0.1 ms."""
+THREADS = 32
+"""Models that are slow, or in a process of their own, that compute at once."""
 MAX_BATCH = 512
 """Requests in one batch."""
 PINNED, SHADOW = "pinned", "shadow"
@@ -171,7 +174,7 @@ class DataPlane:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, spool: Spool | None, *, threads: int = 2
+        self, loop: asyncio.AbstractEventLoop, spool: Spool | None, *, threads: int = THREADS
     ) -> None:
         self.routes: Mapping[str, Route] = {}
         self.log_failures = 0
@@ -283,7 +286,7 @@ class DataPlane:
             calls = [call for call in calls if call.deadline_s >= now_s]
             if not calls:
                 return
-        if runtime.cost_s > SLOW_S:
+        if runtime.cost_s > SLOW_S or runtime.apart:
             self._busy.add(runtime)
             self._threads.submit(self._in_thread, runtime, calls)
         else:
@@ -365,7 +368,8 @@ class DataPlane:
         )
         status = 400 if about_input else 500
         said = str(error).encode(errors="replace").decode()
-        self._refuse(call, runtime, status, f"The model refused the input: {said}")
+        about = "" if isinstance(error, Ended) else "The model refused the input: "
+        self._refuse(call, runtime, status, about + said)
 
     def _refuse(self, call: Call, runtime: Runtime, status: int, message: str) -> None:
         if status == 400:
@@ -434,7 +438,7 @@ def _outcomes(runtime: Runtime, calls: list[Call]) -> _Outcomes:
             outputs = runtime.run(values, sum(call.rows for call in calls))
         return [(calls, outputs, begun_s, ready_s, time.perf_counter())]
     except Exception as error:  # noqa: BLE001 - the model is the user's code
-        if len(calls) == 1:
+        if len(calls) == 1 or isinstance(error, Ended):  # what killed a process is not tried again
             return [(calls, error, begun_s, ready_s, time.perf_counter())]
     half = len(calls) // 2
     return _outcomes(runtime, calls[:half]) + _outcomes(runtime, calls[half:])

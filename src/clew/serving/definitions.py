@@ -258,6 +258,8 @@ class EndpointDefinition(Struct, frozen=True, kw_only=True):
     ``log``: the share of predictions that is kept in the repo ``{pipeline}/{endpoint}.predictions``
     (chosen by prediction id; false: none). ``redact``: inputs and outputs that are never written.
     ``max_queue``: requests that may wait in one serving process; more are answered with 429.
+    ``isolate``: the model has a process of its own beside each serving process; None: where it is
+    large, or slow.
     """
 
     name: str
@@ -267,3 +269,4 @@ class EndpointDefinition(Struct, frozen=True, kw_only=True):
     log: float = 1.0
     redact: tuple[str, ...] = ()
     max_queue: int = 1024
+    isolate: bool | None = None

@@ -189,6 +189,7 @@ class Serving:
                 log=row.log,
                 redact=tuple(row.redact),
                 max_queue=row.max_queue,
+                isolate=row.isolate,
             )
 
     def revision(self, revision_id: str) -> Revision:

@@ -68,7 +68,7 @@ class Rollouts:
                 hint="Give the endpoint another name.",
             )
         values = {**msgspec.to_builtins(definition), "unloaded": False, "created_us": now_us()}
-        refresh = ["model", "rollout", "log", "redact", "max_queue"]
+        refresh = ["model", "rollout", "log", "redact", "max_queue", "isolate"]
         tx.upsert(tables.endpoints, [values], key=["name"], refresh=refresh)
 
     def deploy(

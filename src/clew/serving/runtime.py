@@ -6,6 +6,7 @@ Knows nothing of transports or routes. Not thread-safe: one batch at a time.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -44,8 +45,10 @@ class Model(Protocol):
         ...
 
 
-Load = Callable[[str], tuple[Model, bytes | None]]
+Load = Callable[[str, bool | None], tuple[Model, bytes | None]]
 """The tree of a model version's commit → the model, and its input example as a v2 request.
+
+The second says whether it is to have a process of its own; None: where it is large.
 
 May take seconds, may raise anything.
 """
@@ -79,6 +82,10 @@ class Runtime(Struct, eq=False, dict=True):
     watch: list[tuple[Mapping[str, Array], list[int]]] | None = None
 
     def __post_init__(self) -> None:
+        self.apart = bool(getattr(self.model, "apart", False))
+        """Whether it computes in a process of its own."""
+        self.took_s = 0.0
+        """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)
         name, version = (
             orjson.dumps(text) for text in (self.identity.endpoint, self.identity.version)
@@ -125,6 +132,9 @@ class Runtime(Struct, eq=False, dict=True):
             self._warm_by_signature()
         else:
             self._know(self.run(*checked))
+            begun_s = time.perf_counter()
+            self.run(*checked)  # the first time pays for what is made once
+            self.took_s = time.perf_counter() - begun_s
 
     def _warm_by_signature(self) -> None:
         try:

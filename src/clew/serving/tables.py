@@ -32,6 +32,7 @@ endpoints = Table(
     Column("log", Float, nullable=False),
     Column("redact", Json, nullable=False),
     Column("max_queue", Integer, nullable=False),
+    Column("isolate", Boolean),
     Column("unloaded", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
 )

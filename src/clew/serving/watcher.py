@@ -28,6 +28,8 @@ KINDS = (
     "revision.created", "revision.changed", "traffic.changed", "pipeline.applied",
     "endpoint.loaded", "endpoint.unloaded",
 )  # fmt: skip
+HEAVY_S = 0.1
+"""A model whose example takes longer holds up the others of its process: it gets its own."""
 REFRESH_S = 2.0
 """How late at most a changed setting of an endpoint is in force."""
 _log = logging.getLogger("clew.serving")
@@ -46,6 +48,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     state: str
     traffic: float
     copied: float
+    isolate: bool | None = None
+    """In a process of its own: yes, no, or (None) where it is heavy."""
 
 
 class Watcher:
@@ -118,7 +122,11 @@ class Watcher:
         with self._lock:
             self._endpoints = endpoints
             rollouts = {row.name: row.rollout for row in endpoints}
-            self._wanted = {row.id: _wanted(row, rollouts.get(row.endpoint)) for row in rows}
+            isolates = {row.name: row.isolate for row in endpoints}
+            self._wanted = {
+                row.id: _wanted(row, rollouts.get(row.endpoint), isolates.get(row.endpoint))
+                for row in rows
+            }
             gone = [each for id, each in self._loaded.items() if id not in self._wanted]
             for runtime in gone:  # requests in flight hold it until they are answered
                 del self._loaded[runtime.identity.revision]
@@ -206,9 +214,7 @@ class Watcher:
             return
         error = ""
         try:
-            model, example = self._load(wanted.tree)
-            runtime = Runtime(wanted.identity, model)
-            runtime.warm(example)
+            runtime = self._warmed(wanted)
         except Exception as raised:  # noqa: BLE001 - the model is the user's code
             error = f"{type(raised).__name__}: {raised}"
             _log.warning("revision %s cannot be loaded: %s", revision, error)
@@ -222,6 +228,20 @@ class Watcher:
         else:
             self._insist(lambda: self._forget(revision))
 
+    def _warmed(self, wanted: Wanted) -> Runtime:
+        """The revision in memory, asked once; in a process of its own where it is heavy."""
+        runtime = self._opened(wanted, wanted.isolate)
+        if wanted.isolate is None and runtime.took_s > HEAVY_S and not runtime.apart:
+            del runtime  # before its memory is asked for again
+            runtime = self._opened(wanted, True)
+        return runtime
+
+    def _opened(self, wanted: Wanted, isolate: bool | None) -> Runtime:
+        model, example = self._load(wanted.tree, isolate)
+        runtime = Runtime(wanted.identity, model)
+        runtime.warm(example)
+        return runtime
+
     def _insist(self, act: Callable[[], T]) -> T | None:
         """Do what needs the database, again and again until it can be done or this is closed."""
         while not self._closed.is_set():
@@ -233,7 +253,7 @@ class Watcher:
         return None
 
 
-def _wanted(row: Any, rollout: Any) -> Wanted:
+def _wanted(row: Any, rollout: Any, isolate: bool | None) -> Wanted:
     identity = Identity(
         endpoint=row.endpoint,
         revision=row.id,
@@ -250,6 +270,7 @@ def _wanted(row: Any, rollout: Any) -> Wanted:
         state=row.state,
         traffic=row.traffic,
         copied=(copied or 100.0) / 100,
+        isolate=isolate,
     )
 
 

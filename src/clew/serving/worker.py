@@ -23,7 +23,7 @@ import msgspec
 from clew.base.ids import new_id
 from clew.db import Database
 from clew.lineage import Lineage
-from clew.serving import late
+from clew.serving import apart, late
 from clew.serving.bookkeeper import Bookkeeper
 from clew.serving.config import ProcessConfig
 from clew.serving.dataplane import DataPlane, Route
@@ -38,6 +38,8 @@ from clew.store import Store
 
 EXAMPLE = "/clew/example.json"
 """Where a model version keeps its input example, as a v2 request."""
+HEAVY_BYTES = 512 << 20
+"""A version whose files are larger gets a process of its own."""
 SWITCH_S = 0.0005
 """How long a thread keeps the interpreter while the loop waits for it (Python's default: 5 ms)."""
 
@@ -51,6 +53,13 @@ def serve(load_model: Loader) -> None:
     Writes one line to standard output when it serves; whatever user code prints goes to the error
     stream.
     """
+    descriptor = apart.asked_for(sys.argv)
+    if descriptor is not None:
+        os.dup2(2, 1)
+        apart.answer(
+            descriptor, lambda address, tree: _open(Store.attach(address), load_model, tree)
+        )
+        return
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProcessConfig)
     ready = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -75,7 +84,7 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=_until_orphaned, args=(loop, stop), daemon=True).start()
     db, store = Database.open(config.database_url), Store.attach(config.store_address)
-    serving = _Serving(config, db, _loader(store, load_model), loop)
+    serving = _Serving(config, db, _loader(store, load_model, apart.command()), loop)
     await serving.start()
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]
     await stop.wait()
@@ -83,13 +92,24 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     db.close()
 
 
-def _loader(store: Store, load_model: Loader) -> Load:
-    def load(tree: str) -> tuple[Model, bytes | None]:
-        entry = store.get(tree, EXAMPLE)
-        example = None if entry is None else store.read(entry.digest)
-        return load_model(store, tree), example
+def _loader(store: Store, load_model: Loader, command: list[str]) -> Load:
+    def load(tree: str, isolate: bool | None) -> tuple[Model, bytes | None]:
+        if isolate or (isolate is None and _size_bytes(store, tree) > HEAVY_BYTES):
+            model = apart.ModelApart(command, store.address, tree)
+            return model, model.example
+        return _open(store, load_model, tree)
 
     return load
+
+
+def _size_bytes(store: Store, tree: str) -> int:
+    return sum(entry.size_bytes for entry in store.entries(tree))
+
+
+def _open(store: Store, load_model: Loader, tree: str) -> tuple[Model, bytes | None]:
+    entry = store.get(tree, EXAMPLE)
+    example = None if entry is None else store.read(entry.digest)
+    return load_model(store, tree), example
 
 
 def _until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

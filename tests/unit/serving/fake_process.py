@@ -30,6 +30,10 @@ class FakeModel:
         law = self.law
         if law.get("touch"):
             Path(law["touch"]).touch()
+        if "begun" in law:
+            Path(law["begun"]).touch()
+            while not Path(law["let_go"]).exists():
+                time.sleep(0.005)
         if law.get("sleep_s"):
             time.sleep(law["sleep_s"])
         if self.estimator is not None:

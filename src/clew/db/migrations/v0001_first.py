@@ -49,6 +49,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("log", sa.Float(), nullable=False),
         sa.Column("redact", sa.Text(), nullable=False),
         sa.Column("max_queue", sa.Integer(), nullable=False),
+        sa.Column("isolate", sa.Boolean(), nullable=True),
         sa.Column("unloaded", sa.Boolean(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
