@@ -385,7 +385,9 @@ class DataPlane:
         if answer.status != 200:
             account.fail(latency_s)
         share = call.route.log
-        if share and self._spool is not None and is_sampled(answer.prediction_id, share):
+        if self._spool is not None and (
+            share == 1 or (share and is_sampled(answer.prediction_id, share))
+        ):
             answer.logged = True
             self._frames.append(_frame(call, answer, runtime.identity, latency_s, error))
         self._outbox.append((call, answer))
@@ -519,7 +521,7 @@ def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, err
             error,
             arm.role,
             arm.propensity,
-            unit_of(call.key),
+            unit_of(call.key) if call.key else "",
         )
     )
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 T = TypeVar("T")
 _MASK = (1 << 64) - 1
+_log, _WHOLE = math.log, 53 * math.log(2)
 _ODD_A, _ODD_B = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 
 
@@ -52,7 +53,7 @@ class Router(Generic[T]):
         ]
         self._first = self.arms[0] if len(self.arms) == 1 else None
         self._bounds = list(accumulate(arm.propensity for arm in self.arms))[:-1]
-        self._seeds = [(crc32(arm.name.encode()) << 32 | 1, arm.weight) for arm in self.arms]
+        self._seeds = [(crc32(arm.name.encode()) << 32 | 1, 1 / arm.weight) for arm in self.arms]
         self._last = len(self.arms)
         self._places = random.Random(seed).random  # noqa: S311 - not a secret
 
@@ -68,12 +69,13 @@ class Router(Generic[T]):
 
     def _by_key(self, key: str) -> Arm[T]:
         """The arm with the smallest of exponential times, each with its weight as the rate."""
-        place, best, soonest = crc32(key.encode()), 0, math.inf
-        for at, (seed, weight) in enumerate(self._seeds):
+        place, best, longest = crc32(key.encode()), 0, -math.inf
+        at = 0
+        for seed, per_weight in self._seeds:
             mixed = (place ^ seed) * _ODD_A & _MASK
             mixed = (mixed ^ mixed >> 32) * _ODD_B & _MASK
-            mixed = (mixed ^ mixed >> 29) * _ODD_A & _MASK
-            time = -math.log(((mixed >> 11) + 1) * 2.0**-53) / weight
-            if time < soonest:
-                best, soonest = at, time
+            time = _log((mixed >> 11) + 1) - _WHOLE
+            if time * per_weight > longest:
+                best, longest = at, time * per_weight
+            at += 1  # noqa: SIM113 - counting costs less than enumerate here
         return self.arms[best]

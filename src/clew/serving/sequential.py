@@ -154,7 +154,7 @@ def difference(arm: Sums, control: Sums, *, alpha: float, least: int) -> Differe
     2024); ``least`` units of each arm come before the first look. The mixture is widest at the
     precision of ten times as many.
     """
-    gap, noise = arm.mean - control.mean, arm.variance + control.variance
+    gap, noise = arm.mean - control.mean, _noise(arm, control)
     if min(arm.units, control.units) < least or not math.isfinite(noise) or noise <= 0:
         return Difference(gap=gap, low=-math.inf, high=math.inf, e=0.0)
     units = arm.units + control.units
@@ -163,6 +163,18 @@ def difference(arm: Sums, control: Sums, *, alpha: float, least: int) -> Differe
     e = 0.5 * math.log(noise / whole) + gap * gap * mixture / (2 * noise * whole)
     radius = math.sqrt(noise * whole / mixture * (math.log(whole / noise) - 2 * math.log(alpha)))
     return Difference(gap=gap, low=gap - radius, high=gap + radius, e=e)
+
+
+def _noise(arm: Sums, control: Sums) -> float:
+    """The variance of a difference of means: of each by itself, or of both together where that is
+    larger. A small arm that has not seen a rare outcome yet knows nothing of its variance.
+    """
+    apart = arm.variance + control.variance
+    if not math.isfinite(apart):
+        return math.inf
+    within = sum(one.variance * one.units * (one.units - 1) for one in (arm, control))
+    pooled = within / (arm.units + control.units - 2) * (1 / arm.units + 1 / control.units)
+    return max(apart, pooled)
 
 
 def _tuned(alpha: float) -> float:
