@@ -52,5 +52,5 @@ def better(candidate: clew.Candidate) -> None:
     candidate.beats_champion("roc_auc", margin=0.0)
 
 
-tumours.endpoint("tumours", model, rollout=clew.canary(steps=[10, 50, 100]))
+tumours.endpoint("tumours", model, rollout=clew.canary(steps=[10, 50, 100], max_requests=60))
 tumours.monitor("tumours", drift=clew.drift(threshold=0.2), retrain=True)
