@@ -16,13 +16,13 @@ import typer
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.work import values_of
 
-_HELP = "Work for other systems: a training as a TrainJob of Kubeflow, a model for KServe."
+_HELP = "For other systems: a TrainJob of Kubeflow, a model for KServe, a dashboard for Grafana."
 export = typer.Typer(help=_HELP, no_args_is_help=True)
 
 
 @export.callback()
 def _export() -> None:
-    """Work for other systems: a training as a TrainJob of Kubeflow, a model for KServe."""
+    """For other systems: a TrainJob of Kubeflow, a model for KServe, a dashboard for Grafana."""
 
 
 @export.command()
@@ -155,6 +155,24 @@ def inferenceservice(
     if apply:
         for one in import_module("clew.cli.cluster").apply(manifests, context):
             console(stderr=json).print(f"[green]✓[/] {one} applied")
+
+
+@export.command()
+def grafana(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the dashboard to this file.")
+    ] = None,
+) -> None:
+    """A Grafana dashboard over the metrics of endpoints, as JSON; it needs no workspace.
+
+    Example: clew export grafana --out endpoints.json
+    """
+    text = dumps(import_module("clew.serving").dashboard(), indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n")
+        console().print(f"[green]✓[/] {out}: import it in Grafana (Dashboards, New, Import)")
 
 
 def yaml_of(value: Mapping[str, Any]) -> str:

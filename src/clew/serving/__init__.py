@@ -13,6 +13,7 @@ from clew.serving.definitions import EndpointDefinition, canary, immediate, roll
 if TYPE_CHECKING:
     from clew.serving.collector import log_repo
     from clew.serving.endpoints import Serving
+    from clew.serving.grafana import dashboard
     from clew.serving.supervisor import ServingProcess
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ServingProcess",
     "ServingSettings",
     "canary",
+    "dashboard",
     "immediate",
     "log_repo",
     "rollout_from",
@@ -30,6 +32,7 @@ __all__ = [
 __getattr__ = on_demand(
     __name__,
     {
+        "dashboard": "grafana",
         "log_repo": "collector",
         "Serving": "endpoints",
         "ServingProcess": "supervisor",

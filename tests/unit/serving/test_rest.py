@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import zlib
 from http.client import HTTPConnection
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from clew.serving import dashboard
 
 
 class Client:
@@ -425,3 +428,30 @@ def test_metrics_have_their_types_labels_and_base_units(client):
     (loaded,) = found["clew_revisions_loaded"].samples
     (processes,) = found["clew_serving_processes"].samples
     assert (loaded.value, processes.value) == (5, 1)
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are_and_its_panels_fit_the_grid(client):
+    names = {line.split("{")[0].split()[0] for line in _metric_lines(client)}
+    board = json.loads(json.dumps(dashboard()))
+    panels = board["panels"]
+    drawn = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    assert len(drawn) > 15
+    for expression in drawn:
+        asked = set(re.findall(r"clew_[a-z_]+", expression))
+        assert asked
+        assert asked <= names, expression
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [
+        (x, y)
+        for panel in panels
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells)), "panels overlap"
+    assert max(x for x, _ in cells) < 24
+
+
+def _metric_lines(client):
+    client.get("/metrics")
+    return [line for line in client.text.splitlines() if not line.startswith("#")]
