@@ -31,6 +31,7 @@ ONE_FILE_ONLY = {
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
     "grpc": {"serving/grpc_server.py"},
+    "opentelemetry": {"serving/tracing.py"},
     "google": {"serving/messages.py"},
     "ray": {"compute/ray.py", "compute/ray_train.py"},  # two processes
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
@@ -50,7 +51,7 @@ ONE_FILE_ONLY = {
 The suites in ``testing`` look at a library from outside and are not counted.
 """
 
-NOT_ALWAYS_HERE = {"grpc"}
+NOT_ALWAYS_HERE = {"grpc", "opentelemetry.exporter"}
 """Libraries of extras that a file imports at its top: the file itself is loaded on demand."""
 
 ONE_ROOM_ONLY = {

@@ -31,6 +31,8 @@ VARIABLES = {
     "CLEW_POOLS": "resource pools with their slots: 'train=cpu:2,gpu:0,gpu:1; night=cpu:1'",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
     "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
+    "CLEW_LOGS": "json: serving processes log lines of JSON (default: text)",
+    "CLEW_TRACES": "on: a span for each inference request goes to OTEL_EXPORTER_OTLP_ENDPOINT",
     "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
 }
 
@@ -52,6 +54,10 @@ class Settings:
     """How many jobs run at once."""
     keep_logs_s: float = 0.0
     """How long the log of a job that has ended is kept; 0 means for ever."""
+    json_logs: bool = False
+    """Whether serving processes log lines of JSON."""
+    traces: bool = False
+    """Whether serving processes send a span for each request."""
     pools: str = ""
     """Resource pools with their slots, as ``clew.base.pools`` reads them."""
     compute: str = ""
@@ -117,6 +123,8 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         workers=int(workers),
         jobs=int(jobs),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
+        json_logs=environ.get("CLEW_LOGS", "").lower() == "json",
+        traces=environ.get("CLEW_TRACES", "off").lower() == "on",
         keep_logs_s=_span(environ.get("CLEW_KEEP_LOGS", ""), "CLEW_KEEP_LOGS"),
         pools=environ.get("CLEW_POOLS", "") or config.get("pools", ""),
         db=expand(db or config.get("db", ""), environ),

@@ -25,6 +25,7 @@ from clew.server.working import Working
 from clew.serving import ServingProcess
 from clew.workspace import Workspace, open_workspace, serving_settings
 
+NO_TRACES = 'not sent: pip install "clew[otel]"'
 NO_GRPC = 'not here: pip install "clew[grpc]"'
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 """What another machine cannot reach."""
@@ -93,6 +94,8 @@ def run_server(
             say(f"  endpoints      {serving.url}/v2/models")
             if grpc_port is not None:
                 say(f"  gRPC           {serving.grpc_address or NO_GRPC}")
+            if settings.traces and not serving.traces:
+                say(f"  traces         {NO_TRACES}")
             say("  Ctrl-C ends it; nothing is lost.")
 
         uploads = settings.home / "uploads"

@@ -18,7 +18,8 @@ LIMIT_BYTES = 64 << 20
 class ServingSettings(Struct, frozen=True, kw_only=True):
     """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask.
 
-    ``grpc_port`` None: no gRPC; 0: any port that is free.
+    ``grpc_port`` None: no gRPC; 0: any port that is free. ``json_logs``: processes say what they
+    say as lines of JSON. ``traces``: they send a span for each request.
     """
 
     database_url: str
@@ -31,6 +32,8 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     processes: int = 1
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
+    json_logs: bool = False
+    traces: bool = False
     command: Sequence[str] = COMMAND
 
 
@@ -47,4 +50,6 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     """HOST:PORT that all serving processes listen on for gRPC; '' for no gRPC."""
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
+    json_logs: bool = False
+    traces: bool = False
     idle_s: float = 0.5

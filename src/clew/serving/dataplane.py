@@ -111,6 +111,7 @@ class Answer(Struct):
     """The answer to one request. ``status`` in the words of HTTP, since the protocol has them.
 
     ``logged``: the prediction is in the log (False: not kept, or the log could not be written).
+    ``trace``: the ``traceparent`` of its span, where requests are traced.
     """
 
     status: int
@@ -121,6 +122,7 @@ class Answer(Struct):
     logged: bool = False
     media: str = "application/json"
     allow: str = ""
+    trace: str = ""
 
 
 class Route(Struct, dict=True):

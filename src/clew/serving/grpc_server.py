@@ -24,7 +24,7 @@ from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, re
 from clew.serving.desk import Desk
 from clew.serving.messages import MESSAGES, DecodeError, fill
 from clew.serving.protocol import V2
-from clew.serving.rest import check_parameters
+from clew.serving.rest import Around, check_parameters
 from clew.serving.runtime import Runtime
 from clew.serving.tensors import InputError
 from clew.serving.transcoding import body_of, response_of, told_of
@@ -82,10 +82,12 @@ class GrpcServer:
         version: str,
         token: str = "",
         limit_bytes: int,
+        around: Around | None = None,
     ) -> None:
         self._loop, self._plane, self._desk = loop, plane, desk
         self._address, self._version, self._limit = address, version, limit_bytes
         self._bearer = f"Bearer {token}".encode() if token else b""
+        self._around = around
 
     async def start(self) -> None:
         """Accept connections from now on."""
@@ -241,13 +243,14 @@ class GrpcServer:
 
     async def _infer(self, request: Any, context: Any) -> Any:
         left_s = context.time_remaining()
-        answer = await self._answer(request, math.inf if left_s is None else left_s)
+        left_s = math.inf if left_s is None else left_s
+        answer = await self._answer(request, context, left_s)
         if answer.status != 200:
             raise _Refused(answer)
         context.set_trailing_metadata(told_of(answer))
         return response_of(answer, request)
 
-    async def _answer(self, request: Any, timeout_s: float = math.inf) -> Answer:
+    async def _answer(self, request: Any, context: Any, timeout_s: float = math.inf) -> Answer:
         """The answer of the data plane. A client that has left, or whose deadline is over, is
         waited for no longer.
         """
@@ -257,13 +260,17 @@ class GrpcServer:
             if not future.done():
                 future.set_result(answer)
 
+        told: Callable[[Answer], None] = reply
+        if self._around is not None:
+            given = _trace_of(context)
+            told = self._around(reply, "ModelInfer", given, request.model_name)
         call = Call(
             kind=V2,
             endpoint=request.model_name,
             version=request.model_version,
             body=b"",
             head=-1,
-            reply=reply,
+            reply=told,
             timeout_s=timeout_s,
         )
         try:
@@ -281,7 +288,7 @@ class GrpcServer:
         except _Refused as refused:
             await context.abort(_CODES[refused.answer.status], _said(refused.answer))
         pending = asyncio.Queue[asyncio.Task[bytes] | None](PENDING)
-        reader = asyncio.create_task(self._take(requests, pending))
+        reader = asyncio.create_task(self._take(requests, context, pending))
         try:
             while (task := await pending.get()) is not None:
                 yield await task
@@ -289,19 +296,22 @@ class GrpcServer:
             reader.cancel()
 
     async def _take(
-        self, requests: AsyncIterator[bytes], pending: asyncio.Queue[asyncio.Task[bytes] | None]
+        self,
+        requests: AsyncIterator[bytes],
+        context: Any,
+        pending: asyncio.Queue[asyncio.Task[bytes] | None],
     ) -> None:
         try:
             async for raw in requests:
-                await pending.put(asyncio.create_task(self._one_of_stream(raw)))
+                await pending.put(asyncio.create_task(self._one_of_stream(raw, context)))
         finally:
             await pending.put(None)
 
-    async def _one_of_stream(self, raw: bytes) -> bytes:
+    async def _one_of_stream(self, raw: bytes, context: Any) -> bytes:
         response = MESSAGES["ModelStreamInferResponse"]()
         try:
             request = _read("ModelInferRequest", raw)
-            answer = await self._answer(request)
+            answer = await self._answer(request, context)
             if answer.status == 200:
                 found = response_of(answer, request)
             else:
@@ -326,6 +336,12 @@ def _read(kind: str, raw: bytes) -> Any:
         return MESSAGES[kind].FromString(raw)
     except DecodeError as error:
         raise _Refused(refusal(400, f"This is not a {kind}: {error}.")) from None
+
+
+def _trace_of(context: Any) -> dict[str, str]:
+    """The metadata of W3C's trace context, where it has them."""
+    given = dict(context.invocation_metadata() or ())
+    return {name: str(given[name]) for name in ("traceparent", "tracestate") if name in given}
 
 
 def _said(answer: Answer) -> str:

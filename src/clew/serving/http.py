@@ -16,9 +16,10 @@ import socket
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from functools import lru_cache
+from types import MappingProxyType
 from typing import cast
 
 import httptools
@@ -46,16 +47,17 @@ _log = logging.getLogger("clew.serving")
 _WANTED = {
     b"content-length", b"content-encoding", b"inference-header-content-length", b"expect",
     b"accept-encoding", b"authorization", b"clew-key", b"x-request-timeout-ms",
-    b"x-envoy-expected-rq-timeout-ms",
+    b"x-envoy-expected-rq-timeout-ms", b"traceparent", b"tracestate",
 }  # fmt: skip
 
 
 class Request:
     """One whole request. ``head``: Inference-Header-Content-Length, -1 without it; ``key``: the
-    header Clew-Key; ``timeout_s``: how long the caller waits for the answer.
+    header Clew-Key; ``timeout_s``: how long the caller waits for the answer. ``headers``: those
+    that mean something here, by their name in small letters.
     """
 
-    __slots__ = ("body", "head", "key", "method", "target", "timeout_s")
+    __slots__ = ("body", "head", "headers", "key", "method", "target", "timeout_s")
 
     def __init__(
         self,
@@ -65,9 +67,10 @@ class Request:
         head: int,
         key: str = "",
         timeout_s: float = math.inf,
+        headers: Mapping[bytes, bytes] = MappingProxyType({}),
     ) -> None:
         self.method, self.target, self.body, self.head, self.key = method, target, body, head, key
-        self.timeout_s = timeout_s
+        self.timeout_s, self.headers = timeout_s, headers
 
 
 App = Callable[[Request, Callable[[Answer], None]], None]
@@ -222,7 +225,7 @@ class Connection(asyncio.Protocol):
             exchange.reply(refused_by.answer)
             return
         key = headers[b"clew-key"].decode("latin-1") if b"clew-key" in headers else ""
-        asked = Request(method.decode(), self._target, body, head, key, timeout_s)
+        asked = Request(method.decode(), self._target, body, head, key, timeout_s, headers)
         self._ask(asked, exchange)
 
     def _ask(self, request: Request, exchange: Exchange) -> None:
@@ -418,6 +421,8 @@ class HttpServer:
             about += b"www-authenticate: Bearer\r\n"
         elif answer.allow:
             about += f"allow: {answer.allow}\r\n".encode()
+        if answer.trace:
+            about += f"traceparent: {answer.trace}\r\n".encode()
         return about
 
     def _maker(self, answer: Answer) -> bytes:

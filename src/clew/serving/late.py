@@ -1,4 +1,4 @@
-"""What is loaded once it is needed: the prediction log and posteriors, which bring numpy, and gRPC.
+"""What is loaded once it is needed: the prediction log and posteriors, gRPC, traces.
 
 Knows names only.
 """
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from clew.serving.grpc_server import GrpcServer
     from clew.serving.log import PredictionLog
     from clew.serving.thompson import allocate
+    from clew.serving.tracing import Tracer
 
-__all__ = ["Collector", "FeedbackLog", "GrpcServer", "PredictionLog", "allocate"]
+__all__ = ["Collector", "FeedbackLog", "GrpcServer", "PredictionLog", "Tracer", "allocate"]
 
 __getattr__ = on_demand(
     __name__,
@@ -23,6 +24,7 @@ __getattr__ = on_demand(
         "FeedbackLog": "feedback",
         "GrpcServer": "grpc_server",
         "PredictionLog": "log",
+        "Tracer": "tracing",
         "allocate": "thompson",
     },
     package="clew.serving",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -26,6 +26,8 @@ from clew.serving.tensors import InputError
 HEALTH = (b"/v2/health/live", b"/v2/health/ready")
 """Paths for probes: they tell nothing but that, so they ask for no token."""
 Reply = Callable[[Answer], None]
+Around = Callable[[Reply, str, Mapping[str, str], str], Reply]
+"""Stands around the reply of a request: given its path, its trace headers and its endpoint."""
 _log = logging.getLogger("clew.serving")
 
 
@@ -115,10 +117,15 @@ class Rest:
     """Answers requests from a data plane, and what waits for rows from a desk."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, plane: DataPlane, desk: Desk, version: str
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plane: DataPlane,
+        desk: Desk,
+        version: str,
+        around: Around | None = None,
     ) -> None:
         self._loop, self._plane, self._desk = loop, plane, desk
-        self._version = version
+        self._version, self._around = version, around
 
     def __call__(self, request: Request, reply: Reply) -> None:
         """Answer a request, now or when its batch is done."""
@@ -137,6 +144,8 @@ class Rest:
             reply(self._tell(request, target))
 
     def _infer(self, request: Request, target: Target, reply: Reply) -> None:
+        if self._around is not None:
+            reply = self._around(reply, target.what, _trace_of(request), target.name)
         self._plane.submit(
             Call(
                 kind=V2 if target.what == "infer" else V1,
@@ -197,6 +206,15 @@ class Rest:
             "models": {"models": list(routes)},
         }
         return _json(values[target.what])
+
+
+def _trace_of(request: Request) -> dict[str, str]:
+    """The headers of W3C's trace context, where it has them."""
+    return {
+        name.decode(): request.headers[name].decode("latin-1")
+        for name in (b"traceparent", b"tracestate")
+        if name in request.headers
+    }
 
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

@@ -44,6 +44,8 @@ class ServingProcess:
         self.url = f"http://{_address(listener)}"
         self.grpc_address = _address(reserved) if reserved else ""
         """HOST:PORT for gRPC, as a client on this machine reaches it; '' where there is none."""
+        self.traces = settings.traces and has_traces()
+        """Whether its processes send traces."""
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -106,6 +108,8 @@ class ServingProcess:
             token=settings.token,
             limit_bytes=settings.limit_bytes,
             grpc_address=_address(self._reserved, bound=True) if self._reserved else "",
+            json_logs=settings.json_logs,
+            traces=self.traces,
         )
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         with settings.log_file.open("ab") as log:
@@ -142,6 +146,18 @@ class ServingProcess:
 def has_grpc() -> bool:
     """Whether what gRPC needs is installed."""
     return all(find_spec(name) is not None for name in ("grpc", "google", "google.protobuf"))
+
+
+def has_traces() -> bool:
+    """Whether what sends traces is installed."""
+    names = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter")
+    return all(find_spec(name) is not None for name in (*names, *_OTLP))
+
+
+_OTLP = (
+    "opentelemetry.exporter.otlp", "opentelemetry.exporter.otlp.proto",
+    "opentelemetry.exporter.otlp.proto.http",
+)  # fmt: skip
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -156,9 +156,11 @@ def _values(raw: bytes, datatype: str) -> Iterable[object]:
 def told_of(answer: Answer) -> tuple[tuple[str, str], ...]:
     """What made an answer, as metadata: the headers of REST."""
     identity = answer.identity
+    trace = (("traceparent", answer.trace),) if answer.trace else ()
     if identity is None:
-        return ()
+        return trace
     told = (
+        *trace,
         ("clew-prediction-id", answer.prediction_id),
         ("clew-global-id", identity.global_id),
         ("clew-revision", identity.revision),

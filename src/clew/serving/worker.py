@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.metadata
-import logging
 import os
 import signal
 import socket
@@ -29,6 +28,7 @@ from clew.serving.config import ProcessConfig
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.desk import Desk
 from clew.serving.http import HttpServer
+from clew.serving.logs import configure
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
@@ -63,7 +63,7 @@ def serve(load_model: Loader) -> None:
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProcessConfig)
     ready = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    configure(json=config.json_logs)
     sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
     with asyncio.Runner(loop_factory=_new_loop) as runner:
@@ -142,7 +142,9 @@ class _Serving:
         )
         self._desk = Desk(db, process=process, write=self._books.write, gauges=self._gauges)
         version = importlib.metadata.version("clew")
-        rest = Rest(loop, self._plane, self._desk, version)
+        self._tracer = late.Tracer(version) if config.traces else None
+        around = self._tracer.around if self._tracer else None
+        rest = Rest(loop, self._plane, self._desk, version, around)
         self._http = HttpServer(
             rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
         )
@@ -154,6 +156,7 @@ class _Serving:
             version=version,
             token=config.token,
             limit_bytes=config.limit_bytes,
+            around=around,
         )
 
     async def start(self) -> None:
@@ -180,6 +183,8 @@ class _Serving:
         self._plane.close()
         self._spool.close()
         self._books.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def _publish(self, routes: dict[str, Route]) -> None:
         if not self._loop.is_closed():

@@ -202,4 +202,6 @@ def serving_settings(
         grpc_port=grpc_port,
         processes=processes,
         token=settings.token,
+        json_logs=settings.json_logs,
+        traces=settings.traces,
     )
