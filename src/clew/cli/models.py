@@ -259,7 +259,7 @@ def endpoints(json: Json = False) -> None:
         return
     out = console()
     for one in found:
-        where = one.url or "not served now: clew server"
+        where = one.place
         out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {where}")
         render.table(
             out,

@@ -65,7 +65,7 @@ def _print_status(answer: Status) -> None:
                     f"{e.requests:,}",
                     f"{e.errors:,}",
                     f"{e.p50_ms:.1f} ms" if e.p50_ms is not None else "–",
-                    e.url or "not served now: clew server",
+                    e.place,
                 )
                 for e in answer.endpoints
             ],

@@ -304,6 +304,7 @@ def _endpoint(tx: Tx, row: Any) -> Endpoint:
         errors=sum(each.errors for each in revisions),
         p50_ms=_ms(quantile_s(buckets, 0.5)),
         p99_ms=_ms(quantile_s(buckets, 0.99)),
+        unloaded=row.unloaded,
     )
 
 

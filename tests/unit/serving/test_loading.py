@@ -52,6 +52,7 @@ def test_an_unloaded_endpoint_is_refused_by_every_process_until_it_is_loaded(wor
     assert ask(process, "/v2/health/ready")[0] == 200, "it is meant to be so"
     assert turn(process, "unload")[0] == 200, "again changes nothing"
     assert workspace.state(revision) == "live", "it keeps its revision and its traffic"
+    assert workspace.serving.endpoint("e").place.startswith("unloaded by a client")
     for _ in range(2):
         assert turn(process, "load") == (200, {})
         assert statuses(process) == {200}

@@ -143,6 +143,15 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     errors: int
     p50_ms: float | None
     p99_ms: float | None
+    unloaded: bool = False
+    """Whether a client had its models unloaded: requests are refused until they are loaded."""
+
+    @property
+    def place(self) -> str:
+        """Where it answers, or why it does not."""
+        if self.unloaded:
+            return "unloaded by a client: load it, or deploy"
+        return self.url or "not served now: clew server"
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
