@@ -75,6 +75,7 @@ _ROOMS = {
     "bandit": "serving.definitions",
     "drift": "monitoring",
     "connect": "sdk",
+    "load": "sdk.loading",
 }
 
 __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604  names are strings, kept in one place

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from clew.serving.collector import log_repo
     from clew.serving.endpoints import Serving
     from clew.serving.grafana import dashboard
+    from clew.serving.in_process import InProcess
     from clew.serving.supervisor import ServingProcess
 
 __all__ = [
     "EndpointDefinition",
+    "InProcess",
     "Rollout",
     "Serving",
     "ServingProcess",
@@ -34,6 +36,7 @@ __getattr__ = on_demand(
     {
         "dashboard": "grafana",
         "log_repo": "collector",
+        "InProcess": "in_process",
         "Serving": "endpoints",
         "ServingProcess": "supervisor",
     },

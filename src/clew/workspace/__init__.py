@@ -10,6 +10,7 @@ from clew.workspace.opening import open_workspace
 
 if TYPE_CHECKING:
     from clew.workspace.engine import Engine
+    from clew.workspace.loading import load
     from clew.workspace.making import make_workspace, upgrade_workspace
     from clew.workspace.rebuilding import rebuild_workspace
     from clew.workspace.rooms import serving_settings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Engine",
     "Workspace",
+    "load",
     "make_workspace",
     "open_workspace",
     "rebuild_workspace",
@@ -30,6 +32,7 @@ __getattr__ = on_demand(
     {
         "Workspace": "workspace",
         "Engine": "engine",
+        "load": "loading",
         "make_workspace": "making",
         "upgrade_workspace": "making",
         "rebuild_workspace": "rebuilding",

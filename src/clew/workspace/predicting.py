@@ -13,9 +13,10 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from clew.base.asking import classes_of, outputs_of, request_of
 from clew.base.errors import ClewError, Invalid, NotReady, Unavailable
 from clew.base.records import PredictResult
-from clew.base.rows import Plain, plain_rows
+from clew.base.rows import plain_rows
 from clew.serving import Serving, ServingProcess, ServingSettings
 
 TIMEOUT_S = 60.0
@@ -43,15 +44,17 @@ def predict(
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"
         described, _ = _call(place, None, settings.token)
-        body, headers = _call(f"{place}/infer", _request(described, plain), settings.token)
+        body, headers = _call(
+            f"{place}/infer", request_of(described["inputs"], plain), settings.token
+        )
     return PredictResult(
         prediction_id=headers["clew-prediction-id"],
         global_id=headers["clew-global-id"],
         endpoint=endpoint,
         revision=headers["clew-revision"],
         model_version=headers["clew-model-version"],
-        outputs={one["name"]: _by_row(one) for one in body["outputs"]},
-        classes=_classes(body["outputs"]),
+        outputs=outputs_of(body["outputs"]),
+        classes=classes_of(body["outputs"]),
     )
 
 
@@ -66,55 +69,6 @@ def _served(serving: Serving, settings: ServingSettings) -> Iterator[str]:
     finally:
         process.stop()
         serving.collect(force=True)  # no engine may come along that does
-
-
-def _request(described: dict[str, Any], rows: Plain) -> bytes:
-    inputs = described["inputs"]
-    if len(inputs) == 1 and not isinstance(rows[0], Mapping):
-        shape = [len(rows), len(rows[0])]
-        flat = [value for row in rows for value in row]
-        tensors = [{**inputs[0], "shape": shape, "data": flat}]
-    elif all(isinstance(row, Mapping) for row in rows):
-        tensors = [_column(one, rows) for one in inputs]
-        known = {one["name"] for one in inputs}
-        strange = sorted({str(name) for row in rows for name in row} - known)
-        if strange:
-            raise Invalid(
-                "predict.rows",
-                f"The model has no input {', '.join(strange)}.",
-                hint=f"Its inputs are {', '.join(sorted(known))}.",
-            )
-    else:
-        raise Invalid(
-            "predict.rows",
-            "This model takes rows with names.",
-            hint='Write [{"column": value, …}].',
-        )
-    return json.dumps({"inputs": tensors}, default=str).encode()
-
-
-def _column(one: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
-    missing = [number for number, row in enumerate(rows) if one["name"] not in row]
-    if missing:
-        raise Invalid(
-            "predict.rows",
-            f"Row {missing[0]} has no {one['name']}.",
-            hint="Give every input of the model; null stands for a missing number.",
-        )
-    return {**one, "shape": [len(rows)], "data": [row[one["name"]] for row in rows]}
-
-
-def _classes(outputs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    told = {one["name"]: one.get("parameters", {}).get("clew-classes") for one in outputs}
-    return {name: json.loads(classes) for name, classes in told.items() if classes}
-
-
-def _by_row(output: dict[str, Any]) -> list[object]:
-    data, shape = output["data"], output["shape"]
-    if len(shape) < 2 or isinstance(data[0], list):
-        return list(data)
-    width = shape[1]
-    return [data[at : at + width] for at in range(0, len(data), width)]
 
 
 def _call(url: str, body: bytes | None, token: str) -> tuple[dict[str, Any], Mapping[str, str]]:
