@@ -18,6 +18,7 @@ from rows import (
     mlflow,
     predict,
     ranges,
+    rollouts,
     search,
     serving,
     trivial,
@@ -40,6 +41,7 @@ ROWS = {
     "search_quarter": search.measure_digits,
     "trivial_trials": search.measure_trivial,
     "predict": predict.measure_rows,
+    "rollouts": rollouts.measure_rows,
     "serving": serving.measure_rows,
     "mlflow": mlflow.measure_rows,
 }

@@ -35,6 +35,8 @@ def rows_of_commit(repos: Repos, store: Store, commit: Commit) -> dict[str, pl.D
         rows: pl.DataFrame = load_value(store, commit.tree, [path], "polars.DataFrame")
         if "status" in rows.columns:
             rows = rows.filter(pl.col("status") == _ANSWERED)
+        if "arm" in rows.columns:  # copies for a shadow were asked once, of the live revision
+            rows = rows.filter(pl.col("arm").fill_null("live") != "shadow")
         for (version,), part in rows.group_by("model_version", maintain_order=True):
             found.setdefault(str(version), []).append(part)
     return {version: join(parts) for version, parts in found.items()}

@@ -17,7 +17,14 @@ from sqlalchemy import select
 
 from clew.base.clock import from_us
 from clew.base.records import Endpoint, Prediction, Revision, Signature
-from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Rollout, Traffic
+from clew.base.records.traffic import (
+    Feedback,
+    FeedbackResult,
+    FeedbackRow,
+    Outcome,
+    Rollout,
+    Traffic,
+)
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.repos import Repos
@@ -244,6 +251,10 @@ class Serving:
         """
         return self._feedback.take(items, endpoint)
 
+    def feedback_on(self, prediction_id: str) -> tuple[FeedbackRow, ...]:
+        """What is known of a prediction's outcome; nothing where nobody has said anything."""
+        return late.feedback_on(self._db, prediction_id)
+
     def outcome(self, prediction_id: str) -> Outcome:
         """The feedback on a prediction. Raises NotFound ``prediction.unknown``."""
         return self._feedback.on(prediction_id)
@@ -300,8 +311,8 @@ def _endpoint(tx: Tx, row: Any) -> Endpoint:
         rollout=str(msgspec.convert(row.rollout, Rollout)),
         url=f"{url}/v2/models/{row.name}" if url else "",
         revisions=tuple(revisions),
-        requests=sum(each.requests for each in revisions),
-        errors=sum(each.errors for each in revisions),
+        requests=sum(each.requests for each in revisions if each.state != "shadow"),
+        errors=sum(each.errors for each in revisions if each.state != "shadow"),
         p50_ms=_ms(quantile_s(buckets, 0.5)),
         p99_ms=_ms(quantile_s(buckets, 0.99)),
         unloaded=row.unloaded,

@@ -92,10 +92,6 @@ class FeedbackLog:
                 f"There is no prediction {prediction_id!r} in the log.",
                 hint="clew predictions ENDPOINT lists the latest.",
             )
-        table = tables.feedback
-        query = select(table).where(table.c.prediction == prediction_id)
-        with self._db.read() as tx:
-            rows = tx.execute(query.order_by(table.c.row, table.c.name)).all()
         return Outcome(
             id=prediction_id,
             endpoint=answered.endpoint,
@@ -103,19 +99,7 @@ class FeedbackLog:
             model_version=answered.model_version,
             arm=answered.arm,
             propensity=answered.propensity,
-            feedback=tuple(
-                FeedbackRow(
-                    name=row.name,
-                    row=row.row,
-                    label=row.label,
-                    reward=row.reward,
-                    correct=None if row.correct is None else bool(row.correct),
-                    error=row.error,
-                    at=from_us(row.at_us),
-                    commit=row.commit,
-                )
-                for row in rows
-            ),
+            feedback=feedback_on(self._db, prediction_id),
         )
 
     # commits ------------------------------------------------------------------------------------
@@ -182,6 +166,27 @@ class FeedbackLog:
                 )
                 .values(commit=commit)
             )
+
+
+def feedback_on(db: Database, prediction_id: str) -> tuple[FeedbackRow, ...]:
+    """The feedback on a prediction, by row and name."""
+    table = tables.feedback
+    query = select(table).where(table.c.prediction == prediction_id)
+    with db.read() as tx:
+        rows = tx.execute(query.order_by(table.c.row, table.c.name)).all()
+    return tuple(
+        FeedbackRow(
+            name=row.name,
+            row=row.row,
+            label=row.label,
+            reward=row.reward,
+            correct=None if row.correct is None else bool(row.correct),
+            error=row.error,
+            at=from_us(row.at_us),
+            commit=row.commit,
+        )
+        for row in rows
+    )
 
 
 def feedback_repo(pipeline: str, endpoint: str) -> str:

@@ -9,13 +9,21 @@ from clew.base.doors import on_demand
 
 if TYPE_CHECKING:
     from clew.serving.collector import Collector
-    from clew.serving.feedback import FeedbackLog
+    from clew.serving.feedback import FeedbackLog, feedback_on
     from clew.serving.grpc_server import GrpcServer
     from clew.serving.log import PredictionLog
     from clew.serving.thompson import allocate
     from clew.serving.tracing import Tracer
 
-__all__ = ["Collector", "FeedbackLog", "GrpcServer", "PredictionLog", "Tracer", "allocate"]
+__all__ = [
+    "Collector",
+    "FeedbackLog",
+    "GrpcServer",
+    "PredictionLog",
+    "Tracer",
+    "allocate",
+    "feedback_on",
+]
 
 __getattr__ = on_demand(
     __name__,
@@ -26,6 +34,7 @@ __getattr__ = on_demand(
         "PredictionLog": "log",
         "Tracer": "tracing",
         "allocate": "thompson",
+        "feedback_on": "feedback",
     },
     package="clew.serving",
 )

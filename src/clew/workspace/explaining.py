@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import Struct, field
 
 from clew.base.address import Address, parse_address
@@ -177,6 +178,9 @@ def _from_prediction(rooms: Rooms, prediction: Prediction) -> tuple[Node, Thread
             "latency_ms": round(prediction.latency_ms, 2),
             "inputs": prediction.inputs,
             "outputs": prediction.outputs,
+            "arm": prediction.arm,
+            "propensity": prediction.propensity,
+            "feedback": msgspec.to_builtins(rooms.serving.feedback_on(prediction.id)),
         },
     )
     thread = Thread()

@@ -81,6 +81,8 @@ def test_a_shadow_that_fails_or_hangs_harms_no_answer(workspace, laws):
     arm = workspace.serving.traffic("e").arms[1]
     assert arm.compared + arm.dropped == 30
     assert arm.disagreed == arm.compared == arm.errors
+    endpoint = workspace.serving.endpoint("e")
+    assert (endpoint.requests, endpoint.errors) == (30, 0)
 
 
 def test_each_prediction_says_its_arm_and_propensity(workspace, laws):

@@ -141,6 +141,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     revisions: tuple[Revision, ...]
     requests: int
     errors: int
+    """Both of all revisions but shadows, which answer nobody."""
     p50_ms: float | None
     p99_ms: float | None
     unloaded: bool = False
