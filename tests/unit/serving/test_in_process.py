@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
 from clew.base.errors import Invalid, Unavailable
+from clew.base.records import Column, Signature
 from clew.serving import InProcess
 
 NAMES = {
@@ -37,6 +39,20 @@ def test_rows_of_any_kind_are_asked_by_the_contract_of_the_endpoint(laws):
         frame = pl.DataFrame({"distance": [1.0], "delay": [None], "stops": [2], "carrier": ["AA"]})
         assert model.predict(frame).outputs == {"prediction": [3.0]}
         assert model.predict(frame.to_dicts()).outputs == {"prediction": [3.0]}
+
+
+def test_named_floats_go_as_one_matrix_and_answer_the_same(laws):
+    inputs = tuple(Column(name=name, type="double", nullable=True) for name in "abc")
+    signature = Signature(frame="polars", inputs=inputs, width=3, task="regression")
+    with held(laws, {"signature": msgspec.to_builtins(signature)}) as model:
+        rows = [{"c": 3.0, "a": 1.0, "b": 2.0}, {"a": 0.5, "b": 0.0, "c": 0.0}]
+        assert model._as_matrix(rows) is not None
+        assert model.predict(rows).outputs == {"prediction": [6.0, 0.5]}
+        for other in ({"a": 1, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 2.0, "c": float("nan")}):
+            assert model._as_matrix([other]) is None or other["c"] != other["c"]
+        assert model.predict([{"a": 1.0, "b": 2.0, "c": None}]).outputs == {"prediction": [3.0]}
+        with pytest.raises(Invalid, match="Row 0 has no c"):
+            model.predict([{"a": 1.0, "b": 2.0}])
 
 
 def test_what_an_endpoint_refuses_is_refused(laws):
