@@ -33,8 +33,8 @@ def ends(new, live, rate, seeds) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worse_canary_goes_back_and_an_equal_one_goes_live(kind):
     worse, live = KINDS[kind]
-    assert ends(worse, live, RATES["medium"], range(10)) == 0
-    assert ends(live, live, RATES["large"], range(20)) == 1
+    assert ends(worse, live, RATES["medium"], range(4)) == 0
+    assert ends(live, live, RATES["large"], range(5)) == 1
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def false_positives(outcome, weight, seeds, most) -> float:
 
 @pytest.mark.parametrize("kind", SAME)
 def test_equal_arms_are_seldom_called_different_however_often_one_looks(kind):
-    assert false_positives(SAME[kind], 50, range(40), 2000) <= 0.05
+    assert false_positives(SAME[kind], 50, range(20), 2000) <= 0.05
 
 
 @pytest.mark.slow
@@ -141,9 +141,9 @@ def mean_regret(seeds, rounds, batch, **more) -> float:
 
 
 def test_the_regret_of_a_bandit_keeps_the_published_rule():
-    pulls = 200 * 20
+    pulls = 150 * 20
     even = pulls * (max(MEANS.values()) - np.mean(list(MEANS.values())))
-    regret = mean_regret(range(4), 200, 20)
+    regret = mean_regret(range(3), 150, 20)
     assert regret < min(published(MEANS, pulls), even / 2)
 
 
@@ -156,15 +156,15 @@ def test_over_many_bandits_regret_keeps_the_published_rule(delay):
 
 
 def test_with_a_floor_regret_grows_by_what_the_floor_costs_alone():
-    pulls = 200 * 20
+    pulls = 150 * 20
     floor = sum(0.05 * (max(MEANS.values()) - mean) for mean in MEANS.values()) * pulls
-    assert mean_regret(range(4), 200, 20, floor=0.05) < published(MEANS, pulls) + floor
+    assert mean_regret(range(3), 150, 20, floor=0.05) < published(MEANS, pulls) + floor
 
 
 def test_the_propensities_that_are_logged_give_unbiased_estimates():
     estimates = {arm: [] for arm in MEANS}
-    for seed in range(12):
-        _, _, logged = run_bandit(bandit(floor=0.1), MEANS, rounds=60, batch=50, seed=seed)
+    for seed in range(10):
+        _, _, logged = run_bandit(bandit(floor=0.1), MEANS, rounds=30, batch=100, seed=seed)
         for arm, values in estimates.items():
             values.append(
                 sum(reward / chance for one, chance, reward in logged if one == arm) / len(logged)

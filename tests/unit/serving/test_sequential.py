@@ -24,7 +24,7 @@ from clew.serving.sketches import sketch
 from clew.serving.thompson import allocate
 
 ALPHA = 0.02
-TRIALS = 400
+TRIALS = 150
 
 
 def crossings(walk) -> int:
@@ -95,13 +95,13 @@ def test_evidence_before_is_added_and_its_absence_takes_little():
     assert together(-500.0, 8.0) == pytest.approx(8.0 - math.log(2))
 
 
-def test_chi_square_is_that_of_scipy():
-    scipy_stats = pytest.importorskip("scipy.stats")
-    counts, weights = {"a": 5120, "b": 2480, "c": 2400}, {"a": 50, "b": 25, "c": 25}
-    found = sample_ratio(counts, weights)
-    expected = [sum(counts.values()) * weights[name] / 100 for name in counts]
-    told = scipy_stats.chisquare(list(counts.values()), expected)
-    assert (found.chi_square, found.p) == pytest.approx((told.statistic, told.pvalue))
+def test_chi_square_is_pearsons_with_its_upper_tail():
+    two = sample_ratio({"a": 5120, "b": 4880}, {"a": 50, "b": 50})
+    assert two.chi_square == pytest.approx(2 * 120**2 / 5000)
+    assert two.p == pytest.approx(math.erfc(math.sqrt(two.chi_square / 2)))
+    three = sample_ratio({"a": 5120, "b": 2480, "c": 2400}, {"a": 50, "b": 25, "c": 25})
+    assert three.chi_square == pytest.approx(120**2 / 5000 + 20**2 / 2500 + 100**2 / 2500)
+    assert three.p == pytest.approx(math.exp(-three.chi_square / 2))
 
 
 def test_the_interval_of_a_difference_is_newcombes():
@@ -112,15 +112,15 @@ def test_the_interval_of_a_difference_is_newcombes():
 
 def test_a_difference_of_means_is_covered_at_all_times():
     missed = 0
-    for seed in range(200):
+    for seed in range(60):
         draw = np.random.default_rng(seed)
         a, b = draw.exponential(1.0, 1500), draw.exponential(1.0, 1500) + 0.2
-        for at in range(100, 1500, 50):
+        for at in range(100, 1500, 100):
             one = difference(sums_of(b[:at]), sums_of(a[:at]), alpha=0.05, least=100)
             if not one.low <= 0.2 <= one.high:
                 missed += 1
                 break
-    assert missed <= 200 * 0.05
+    assert missed <= 60 * 0.05
 
 
 def test_before_the_least_sample_nothing_is_said():
