@@ -283,6 +283,7 @@ def test_a_token_is_asked_for_but_for_health(workspace, laws):
         client.channel.close()
 
 
+@pytest.mark.slow
 def test_who_ends_answers_what_was_asked_and_the_next_process_has_the_port(
     workspace, laws, tmp_path
 ):
@@ -308,6 +309,7 @@ def test_who_ends_answers_what_was_asked_and_the_next_process_has_the_port(
             each.channel.close()
 
 
+@pytest.mark.slow
 def test_several_processes_answer_on_one_port(workspace, laws):
     workspace.endpoint()
     workspace.deploy(laws.matrix())

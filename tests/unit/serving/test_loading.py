@@ -6,6 +6,8 @@ import json
 import urllib.error
 import urllib.request
 
+import pytest
+
 from clew.serving import canary, loading
 from clew.serving.rollouts import definition_of
 
@@ -59,6 +61,7 @@ def test_an_unloaded_endpoint_is_refused_by_every_process_until_it_is_loaded(wor
     assert kinds(workspace) == ["endpoint.unloaded", "endpoint.loaded"]
 
 
+@pytest.mark.slow
 def test_an_endpoint_stays_unloaded_over_restarts_and_a_deploy_loads_it(workspace, laws):
     workspace.endpoint()
     workspace.deploy(laws.matrix(), cause="one")
