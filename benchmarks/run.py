@@ -10,6 +10,7 @@ from pathlib import Path
 
 import measure
 from rows import (
+    batch,
     commit,
     datums,
     engine,
@@ -43,6 +44,7 @@ ROWS = {
     "predict": predict.measure_rows,
     "rollouts": rollouts.measure_rows,
     "serving": serving.measure_rows,
+    "batch_predict": batch.measure_rows,
     "mlflow": mlflow.measure_rows,
 }
 
