@@ -76,6 +76,7 @@ _ROOMS = {
     "drift": "monitoring",
     "connect": "sdk",
     "load": "sdk.loading",
+    "udf": "sdk.udfs",
 }
 
 __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604  names are strings, kept in one place

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
 
+from clew.base.errors import Invalid
 from clew.base.settings import Settings
+from clew.sdk.udfs import udf
 from clew.workspace import open_workspace
 
 PIPELINE = """
@@ -80,6 +83,27 @@ def test_a_batch_asks_new_files_alone_until_the_alias_moves(place):
     sure = first.filter(pl.col("x") < 20)["probability"].to_numpy()
     assert (sure < 0.5).all()
     assert answers(near, "later", "a").columns == ["id", "said_label", "said_probability"]
+
+    # The same answers from Polars and from SQL.
+    function = udf("p/model@champion", near)
+    assert function.inputs == ("x", "z")
+    asked = first.select("x", "z")
+    again = asked.lazy().select(function.polars(), function.polars(output="label")).collect()
+    assert np.allclose(again["probability"], first["probability"])
+    assert again["label"].to_list() == first["label"].to_list()
+    renamed = asked.rename({"x": "a", "z": "b"}).select(function.polars("a", "b"))
+    assert np.allclose(renamed["probability"], first["probability"])
+    with duckdb.connect() as sql:
+        function.duckdb(sql, "late")
+        sql.register("asked", asked.to_arrow())
+        found = sql.execute("SELECT late(x, z) FROM asked").fetchall()
+    assert np.allclose([one for (one,) in found], first["probability"])
+    for wrong, code in ((lambda: function.polars("a"), "udf.columns"), (
+        lambda: function.polars(output="speed"), "udf.output"
+    )):  # fmt: skip
+        with pytest.raises(Invalid) as caught:
+            wrong()
+        assert caught.value.code == code
 
     near.put("p/asked", {"/c.csv": questions(200)})
     near.wait()
