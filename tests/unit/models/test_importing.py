@@ -126,6 +126,7 @@ def test_rows_with_a_target_tell_columns_types_and_a_reference_for_drift(house, 
     assert things.importances.permuted
 
 
+@pytest.mark.slow  # MLflow is imported and writes a model
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, where it is imported
 def test_a_directory_of_mlflow_brings_its_own_signature(flights, brought, tmp_path):
     frame = flights().select("distance", "hour").to_pandas()
@@ -149,6 +150,7 @@ def test_a_directory_of_mlflow_brings_its_own_signature(flights, brought, tmp_pa
     assert (loaded.predict(rows)["label"] == model.predict(rows.select("distance", "hour"))).all()
 
 
+@pytest.mark.slow  # MLflow is imported and writes a model
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, where it is imported
 def test_any_pyfunc_of_mlflow_is_asked_as_mlflow_asks_it(flights, brought, tmp_path):
     class Doubles(mlflow.pyfunc.PythonModel):
