@@ -120,7 +120,10 @@ def retire(
     if json:
         print_json(applied)
         return
-    _print_applied(applied.pipeline, applied.version, applied.changed, applied.notes)
+    told = "retired" if applied.changed else "was retired before"
+    console().print(f"[green]✓[/] {applied.pipeline} {told}  [dim]version {applied.version}[/]")
+    for note in applied.notes:
+        console().print(f"  [dim]· {note}[/]")
 
 
 def wait(
