@@ -80,7 +80,8 @@ class Node:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
         for process in psutil.wait_procs(found, timeout=10)[1]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+                process.kill()
         self.process.wait()
 
 
