@@ -25,6 +25,8 @@ import clew
 import polars as pl
 from sklearn.linear_model import SGDClassifier
 
+pytestmark = pytest.mark.xdist_group("trainjob")  # one preparation for all
+
 p = clew.Pipeline("shop")
 rows = p.source("rows")
 

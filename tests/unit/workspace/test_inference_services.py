@@ -23,6 +23,8 @@ FILE = """
 import clew
 from sklearn.dummy import DummyClassifier
 
+pytestmark = pytest.mark.xdist_group("kserve")  # one preparation for all
+
 p = clew.Pipeline("shop")
 rows = p.source("rows")
 
