@@ -160,7 +160,7 @@ def test_a_page_stays_fresh_by_itself(opened, verbs):
 
 
 def until_it_follows(page):
-    """The page hears of events. (Playwright's own waiting evaluates text, which the page forbids.)"""
+    """The page hears of events. Playwright's own waiting evaluates text, which pages forbid."""
     while not page.evaluate("source !== null && source.readyState === 1"):
         page.wait_for_timeout(20)
 

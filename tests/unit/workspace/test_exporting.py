@@ -20,12 +20,12 @@ from clew.base.settings import Settings
 from clew.cli.exporting import yaml_of
 from clew.workspace import open_workspace
 
+pytestmark = pytest.mark.xdist_group("trainjob")  # one preparation for all
+
 PIPELINE = """
 import clew
 import polars as pl
 from sklearn.linear_model import SGDClassifier
-
-pytestmark = pytest.mark.xdist_group("trainjob")  # one preparation for all
 
 p = clew.Pipeline("shop")
 rows = p.source("rows")

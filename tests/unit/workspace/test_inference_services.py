@@ -19,11 +19,11 @@ from clew.cli.cluster import apply
 from clew.workspace import open_workspace
 from clew.workspace.inference_services import Arm, rendered
 
+pytestmark = pytest.mark.xdist_group("kserve")  # one preparation for all
+
 FILE = """
 import clew
 from sklearn.dummy import DummyClassifier
-
-pytestmark = pytest.mark.xdist_group("kserve")  # one preparation for all
 
 p = clew.Pipeline("shop")
 rows = p.source("rows")
