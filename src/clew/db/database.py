@@ -27,7 +27,7 @@ from clew.base.errors import Conflict, Invalid, Unavailable
 from clew.base.ids import new_id
 from clew.db import upgrading
 from clew.db.direct import Direct, Found
-from clew.db.events import Events, Watch
+from clew.db.events import LAST, Events, Watch
 from clew.db.locks import Lock
 from clew.db.schema import events, metadata, schema_version, workspaces
 
@@ -175,6 +175,10 @@ class Tx:
         if facts:
             self.execute(_EMIT, facts)
             self.emitted += len(facts)
+
+    def last_event(self) -> int:
+        """Number of the newest event that this transaction sees, its own included; 0: none."""
+        return self.execute(LAST).scalar() or 0
 
     def after_commit(self, act: Callable[[], None]) -> None:
         """Call ``act`` once this is committed and others may write; never if it is rolled back.

@@ -124,14 +124,23 @@ class Events:
             if last >= newest:
                 self._known = (version, last)
 
-    def any_after(self, seq: int, *, but: Collection[str] = ()) -> bool:
-        """Whether there is an event with a greater number whose kind is not one of ``but``."""
+    def any_after(
+        self, seq: int, *, kinds: Collection[str] | None = None, but: Collection[str] = ()
+    ) -> bool:
+        """Whether there is an event with a greater number, of one of ``kinds`` (None: of any) and
+        of none of ``but``. Asked for what is recent it reads no more than :meth:`last` does.
+        """
         self.last()
         with self._reading:
             recent = self._recent if seq >= self._since >= 0 else None
         if recent is not None:
-            return any(number > seq and kind not in but for number, kind in recent)
+            return any(
+                number > seq and kind not in but and (kinds is None or kind in kinds)
+                for number, kind in recent
+            )
         query = sa.select(events.c.seq).where(events.c.seq > seq).limit(1)
+        if kinds is not None:
+            query = query.where(events.c.kind.in_(kinds))
         if but:
             query = query.where(events.c.kind.not_in(sorted(but)))
         with self._read() as tx:

@@ -91,14 +91,12 @@ class Cut(Struct, frozen=True, dict=True):
         """How many datums there are."""
         return sum(1 for _ in self._side.elements(self.step.combined()))
 
-    def changed_units(self, old: Cut) -> tuple[list[Unit], list[Unit]] | None:
+    def changed_units(self, old: Cut) -> tuple[list[Unit], list[Unit]]:
         """The datums that ``old`` has and this has not, and those that only this has.
 
-        For the same step over other trees. None where that would not pay: all datums differ.
+        For the same step over other trees.
         """
         step = self.step
-        if step.combination is None and any(self._whole_differs(old, one) for one in step.inputs):
-            return None
 
         def groups(one: InputDefinition) -> tuple[list[Group], list[Group]]:
             if not _counts(one):
@@ -112,6 +110,15 @@ class Cut(Struct, frozen=True, dict=True):
             [unit for key, unit in removed.items() if key not in added],
             [unit for key, unit in added.items() if key not in removed],
         )
+
+    def differs_wholly(self, old: Cut) -> bool:
+        """Whether no datum is as it was: an input that all of them read whole has changed.
+
+        For the same step over other trees.
+        """
+        if self.step.combination is not None:
+            return False
+        return any(self._whole_differs(old, one) for one in self.step.inputs)
 
     def unit(self, element: Element) -> Unit:
         """The datum of an element: its groups in the order of the inputs, and those it lacks."""
@@ -166,6 +173,8 @@ class Cut(Struct, frozen=True, dict=True):
         """Whether an input that is not cut differs, so that all datums do."""
         if one.per != "repo" or not _counts(one) or old.tree(one) == self.tree(one):
             return False
+        if one.glob == "/**":
+            return True
         return any(changed_groups(self.store, one, old.tree(one), self.tree(one)))
 
 

@@ -11,6 +11,8 @@ import time
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from clew.base.errors import ClewError
 from clew.base.ids import short
 from clew.base.records import Job
@@ -248,6 +250,7 @@ class Engine:
         with self._lock:
             full = step in self._running or len(self._running) >= self._max_jobs
             if self._closed or self._halted or full:
+                self._dirty.set()
                 return False
             self._running[step] = (row.id, signals, thread)
             self._threads.add(thread)
@@ -264,7 +267,8 @@ class Engine:
                 finally:
                     with self._lock:  # together: who sees that nothing runs sees it has ended
                         del self._running[step]
-                        self._dirty.set()
+                        if handed is None or not handed.alone:
+                            self._dirty.set()
                         self._changed.set()
                 if handed is None:
                     break
@@ -293,24 +297,33 @@ class Engine:
         """A job that waited for one that ends in ``tx``, if it may start at once.
 
         Where as many run as may, or limits decide, all that wait are to be looked at in their
-        order: that is for :meth:`tick`.
+        order: that is for :meth:`tick`. So are those that could start besides the heir; where there
+        are none, this was the look that the events of ``tx`` would call for.
         """
         graph = self._tools.registry.graph(tx)
         readers = graph.readers.get((step.output_repo, step.output_branch), ())
         if not readers:
             return None
         with self._lock:
-            running = set(self._running)
+            running = self._running.keys() - {(ended.pipeline, ended.step)}
         look = Look(tx, self._tools.repos, graph, running)
+        heir: Heir | None = None
+        alone = True
         for row in tx.execute(tables.FIRST_WAITING).all():
+            act = look.judge(row).act
+            if act == "wait":
+                continue
             name = (row.pipeline, row.step)
-            if row.global_id != ended.global_id or name not in readers or is_limited(graph, name):
-                continue
-            if look.judge(row).act != "start":
-                continue
             signals = Signals()
-            if self._takes_place(name, row.id, signals):
-                return Heir(
+            if (
+                heir is None
+                and act == "start"
+                and row.global_id == ended.global_id
+                and name in readers
+                and not is_limited(graph, name)
+                and self._takes_place(name, row.id, signals)
+            ):
+                heir = Heir(
                     step=name,
                     job=row.id,
                     graph=graph,
@@ -318,7 +331,17 @@ class Engine:
                     signals=signals,
                     let_go=partial(self._give_place, name),
                 )
-        return None
+            else:
+                alone = False
+        if heir is None or not alone:
+            return heir
+        tx.after_commit(partial(self._has_looked, tx.last_event()))
+        return replace(heir, alone=True)
+
+    def _has_looked(self, last: int) -> None:
+        """A look has been taken that knew all events up to ``last``."""
+        seen, looked_at = self._looked
+        self._looked = (max(seen, last), looked_at)
 
     def _takes_place(self, name: StepName, job_id: str, signals: Signals) -> bool:
         """Take a place among those that run, for this thread to run it next."""

@@ -298,7 +298,9 @@ class _Datums:
             raise
         if heir is None or begun is None:
             return None
-        return Handed(step=heir.step, job=heir.job, begun=begun, signals=heir.signals)
+        return Handed(
+            step=heir.step, job=heir.job, begun=begun, signals=heir.signals, alone=heir.alone
+        )
 
     def _said(self, same_as: str) -> str:
         """What the job says at its end; '' where the reason that it ran for says it all."""

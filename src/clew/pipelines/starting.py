@@ -33,6 +33,8 @@ class Heir(Struct, frozen=True, kw_only=True):
     """The last commit of its change on each branch."""
     signals: Signals
     let_go: Callable[[], None]
+    alone: bool = False
+    """Whether it is known that nothing else could start as it did."""
 
 
 Follow = Callable[[Tx, Job, StepDefinition], Heir | None]
@@ -46,6 +48,7 @@ class Handed(Struct, frozen=True, kw_only=True):
     job: str
     begun: Begun
     signals: Signals
+    alone: bool = False
 
 
 def start(tools: Tools, job_id: str) -> Begun | None:

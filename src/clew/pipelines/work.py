@@ -79,7 +79,7 @@ def work_of(db: Database, cut: Cut, base: Base | None) -> Work:
     if base is not None and not base.recovered and _same_but_data(base.cut, cut):
         if base.cut.trees == cut.trees:
             return Work(total=base.total, tree=base.tree, aside=base.aside, kept=base.total)
-        if not _much_differs(cut, base):
+        if not cut.differs_wholly(base.cut) and not _much_differs(cut, base):
             work = _by_difference(db, cut, base)
             if work is not None:
                 return work
@@ -140,10 +140,9 @@ def _much_differs(cut: Cut, base: Base) -> bool:
 
 def _by_difference(db: Database, cut: Cut, base: Base) -> Work | None:
     """The work by the difference of trees; None where it is better found anew."""
-    changed = cut.changed_units(base.cut)
-    if changed is None or 2 * len(changed[0]) > base.total:
+    removed, added = cut.changed_units(base.cut)
+    if 2 * len(removed) > base.total:
         return None
-    removed, added = changed
     kept = base.total - len(removed)
     work = Work(total=kept + len(added), tree=base.tree, aside=base.aside, kept=kept)
     with db.read() as tx:

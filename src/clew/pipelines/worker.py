@@ -128,7 +128,7 @@ def run_datums(payload: dict[str, Any], context: CallContext) -> None:
     if task.program is None:
         step = replace(step, function=witness.around(step.function))
     room = SMALL_BYTES if len(task.datums) <= FEW_DATUMS else 0
-    with on_cores(task.cpus), _Outbox(step.store.writer(), context, room) as outbox:
+    with on_cores(task.cpus), _Outbox(step.store, context, room) as outbox:
         for at in range(len(task.datums)):
             if not outbox.begin(at):
                 break
@@ -151,9 +151,11 @@ class _Outbox:
     A thread sees to that, so that what is done does not wait for a slow datum after it.
     """
 
-    def __init__(self, writer: Writer, context: CallContext, room: int) -> None:
+    def __init__(self, store: Store, context: CallContext, room: int) -> None:
         """``room``: how many bytes of files may go with the reports instead of into the store."""
-        self._writer = writer
+        self._store = store
+        self._writer: Writer | None = None
+        """Begun with the first file that goes into the store: many a call has none."""
         self._room = room
         self._files: list[bytes] = []
         self._context = context
@@ -203,10 +205,12 @@ class _Outbox:
 
     def _take(self, content: bytes | Path) -> tuple[str, int]:
         if isinstance(content, Path) or len(content) > self._room:
+            if self._writer is None:
+                self._writer = self._store.writer()
             return self._writer.put(content)
         self._room -= len(content)
         self._files.append(content)
-        return self._writer.digest(content), len(content)
+        return Writer.digest(content), len(content)
 
     def add(self, report: Report) -> None:
         """A datum has ended. Raises what kept an earlier one from being stored."""
@@ -235,7 +239,8 @@ class _Outbox:
         if said := self._transcript.take():
             self._context.send({"said": said, "told": self._transcript.told})
         if self._reports:
-            self._writer.flush()
+            if self._writer is not None:
+                self._writer.flush()
             reports = msgspec.to_builtins(self._reports)
             self._context.send({"done": reports, "files": self._files})
             self._reports, self._files, self._size_bytes = [], [], 0

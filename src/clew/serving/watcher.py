@@ -195,7 +195,7 @@ class Watcher:
         if not self._db.events.wait(self._seen, 0.5):
             return False
         last = self._db.events.last()
-        news = bool(self._db.events.after(self._seen, KINDS, limit=1))
+        news = self._db.events.any_after(self._seen, kinds=KINDS)
         self._seen = last
         return news
 

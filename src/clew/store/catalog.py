@@ -337,8 +337,11 @@ class Catalog:
 
     def _mergeable(self) -> list[Pack]:
         with self._lock:
+            if len(self._packs) < _MERGE_AT:
+                return []
             known = sorted(self._packs.values(), key=lambda pack: (pack.size_bytes, pack.name))
-            known = [pack for pack in known if not self.is_condemned(pack)]
+            if self._lists:
+                known = [pack for pack in known if not self.is_condemned(pack)]
         low = 0
         for high in _TIERS_BYTES:
             tier = [pack for pack in known if low <= pack.size_bytes < high]

@@ -114,3 +114,7 @@ def test_whether_anything_but_some_kinds_came_is_told_also_beyond_what_is_rememb
     assert not db.events.any_after(last, but={"quiet"})
     assert db.events.any_after(last - 1, but={"quiet"})
     assert db.events.any_after(0, but={"quiet"})
+    for seq in (0, start, last):
+        assert db.events.any_after(seq, kinds={"quiet"})
+        assert db.events.any_after(seq, kinds={"loud"}) == (seq < last)
+        assert not db.events.any_after(seq, kinds={"never"})

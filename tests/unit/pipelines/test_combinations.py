@@ -216,12 +216,11 @@ def test_datums_are_those_of_the_model_and_found_by_difference(
         assert sorted(mine) == sorted(model)
         assert len({unit.key for unit in units}) == len(units)
         assert len({unit.place for unit in units}) == len(units)
-    found = new_cut.changed_units(old_cut)
-    if found is None:
+    if new_cut.differs_wholly(old_cut):
         assert isinstance(one, Leaf)
         assert one.per == "repo"
-        return
-    gone, came = ({unit.key for unit in some} for some in found)
+        assert not {unit.key for unit in old} & {unit.key for unit in new}
+    gone, came = ({unit.key for unit in some} for some in new_cut.changed_units(old_cut))
     assert gone == {unit.key for unit in old} - {unit.key for unit in new}
     assert came == {unit.key for unit in new} - {unit.key for unit in old}
 
