@@ -115,7 +115,7 @@ class Killer:
     def strike(self) -> None:
         """Wait until some moment of the loop, then kill -9."""
         threading.Event().wait(self.moments.uniform(0, LOOP_S))  # the moment is the test
-        target = self.moments.choices(["server", "worker", "serving"], [6, 3, 1])[0]
+        target = self.moments.choices(["server", "worker", "serving"], [3, 5, 2])[0]
         if target == "worker" and self.last == "worker":
             target = "server"  # what kills its worker twice is taken for the culprit, by rule
         if target != "serving":

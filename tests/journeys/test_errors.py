@@ -73,21 +73,25 @@ def order(place: Place, word: str, *, exits: int = 1) -> dict[str, Any]:
 
 
 def test_what_is_not_there_is_named_with_what_is_near(trained: Place) -> None:
-    assert trained.refused("put", "numbers/raw", "no.csv", exits=3)["code"] == "file.missing"
     unknown = trained.refused("put", "numbers/row", "data", exits=3)
     assert unknown["code"] == "repo.unknown"
     assert "numbers/raw" in unknown["hint"]
-    assert trained.refused("ls", "numbers/raw@nobranch", exits=3)["code"]
-    assert trained.refused("get", "numbers/raw:/no.csv", "-", exits=3)["code"] == "file.unknown"
-    assert trained.refused("apply", "no.py", exits=3)["code"] == "file.unknown"
-    assert trained.refused("why", "zzzzzzzz", exits=3)["code"] == "why.unknown"
-    assert trained.refused("job", "zzzzzzzz", exits=3)["code"] == "job.unknown"
-    assert trained.refused("model", "numbers/model@9", exits=3)["code"] == "model.unknown"
-    assert trained.refused("predict", "larch", "[{}]", exits=3)["code"] == "endpoint.unknown"
-    assert trained.refused("predict", "large", "[{", exits=2)["code"] == "predict.rows"
-    assert trained.refused("predict", "large", '[{"y": 1}]', exits=2)["code"] == "predict.rows"
-    assert trained.refused("put", "numbers/clean", "data", exits=5)["code"] == "repo.derived"
-    assert trained.refused("put", "numbers/raw", exits=2)["code"] == "put.nothing"
+    for exits, code, *arguments in (
+        (3, "file.missing", "put", "numbers/raw", "no.csv"),
+        (3, "commit.unknown", "ls", "numbers/raw@nobranch"),
+        (3, "file.unknown", "get", "numbers/raw:/no.csv", "-"),
+        (3, "file.unknown", "apply", "no.py"),
+        (3, "why.unknown", "why", "zzzzzzzz"),
+        (3, "job.unknown", "job", "zzzzzzzz"),
+        (3, "model.unknown", "model", "numbers/model@9"),
+        (3, "endpoint.unknown", "predict", "larch", "[{}]"),
+        (2, "predict.rows", "predict", "large", "[{"),
+        (2, "predict.rows", "predict", "large", '[{"y": 1}]'),
+        (5, "repo.derived", "put", "numbers/clean", "data"),
+        (2, "put.nothing", "put", "numbers/raw"),
+    ):
+        error = trained.clew(*arguments, "--json", exits=exits).error
+        assert (error["code"], bool(error["hint"])) == (code, True), arguments
 
 
 def test_without_a_workspace_the_next_step_is_said(place: Place) -> None:
@@ -161,16 +165,36 @@ def test_a_column_that_the_code_misses_shows_the_users_line(trained: Place) -> N
 # steps ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("word", "code", "shown"),
-    [
-        ("raise", "step.raised", "ValueError: this order cannot be done"),
-        ("hang", "step.timeout", "longer than 3 s"),
-        ("eat", "step.memory", "381 MiB is the limit"),
-        ("exit", "step.died", "exit code 3"),
-        ("crash", "step.died", "SIGSEGV"),
-    ],
-)
+BROKEN = [
+    ("raise", "step.raised", "ValueError: this order cannot be done"),
+    ("hang", "step.timeout", "longer than 3 s"),
+    ("eat", "step.memory", "381 MiB is the limit"),
+    ("exit", "step.died", "exit code 3"),
+    ("crash", "step.died", "SIGSEGV"),
+]
+
+
+def test_steps_that_break_say_how_and_the_next_commit_works(trouble: Place) -> None:
+    for word, _, _ in BROKEN:
+        trouble.write(f"orders/{word}.txt", word)
+    put = trouble.json("put", "trouble/orders", "orders", exits=1)
+    job = next(job for job in put["jobs"] if job["step"] == "work")
+    assert (job["state"], job["failed"]) == ("failed", len(BROKEN))
+    datums = trouble.json("job", job["id"])["datums"]
+    by_word = {Path(datum["inputs"][0][0]).stem: datum for datum in datums}
+    for word, code, shown in BROKEN:
+        assert by_word[word]["evidence"]["code"] == code, word
+        assert shown in by_word[word]["error"], word
+        assert ('File "trouble.py", line' in by_word[word]["error"]) == (word == "raise")
+    assert trouble.json("log", "trouble/work")[0]["state"] == "aborted"
+    trouble.write("good.txt", "hello")
+    put = trouble.json("put", "trouble/orders", "good.txt", "--replace")
+    assert put["jobs"][0]["state"] == "done"
+    assert trouble.clew("get", "trouble/work:/good.bin", "-").out == "HELLO"
+
+
+@pytest.mark.slow  # each alone; all in one job above
+@pytest.mark.parametrize(("word", "code", "shown"), BROKEN)
 def test_a_step_that_breaks_says_how_and_the_next_commit_works(
     trouble: Place, word: str, code: str, shown: str
 ) -> None:

@@ -24,6 +24,15 @@ Csv = Callable[..., str]
 
 BAD_ROWS = "id,x\nn1,5\n,7\nn3,5000\n"
 
+# That every verb says the same both ways is a rule of tests/conformance/test_verbs.py. Here some
+# journeys go both ways each time, and the others one way; the other way is for the long suite.
+here = pytest.mark.parametrize(
+    "world", ["embedded", pytest.param("remote", marks=pytest.mark.slow)], indirect=True
+)
+there = pytest.mark.parametrize(
+    "world", [pytest.param("embedded", marks=pytest.mark.slow), "remote"], indirect=True
+)
+
 
 def states(jobs: list[dict[str, Any]]) -> dict[str, str]:
     return {job["step"]: job["state"] for job in jobs}
@@ -75,12 +84,14 @@ def test_only_what_is_new_runs_and_the_rest_says_why_not(world: Place, numbers: 
     assert by_file["numbers/raw:/a.csv"]["made_by"] != clean["id"]
 
 
+@here
 def test_putting_the_same_again_runs_nothing(world: Place) -> None:
     put = world.json("put", "numbers/raw", "data/a.csv")
     assert all(job["done"] == 0 for job in put["jobs"])
     assert len(world.json("models")) == 1
 
 
+@there
 def test_a_comment_runs_nothing_and_a_constant_says_that_it_was_the_cause(world: Place) -> None:
     world.edit("numbers.py", "LIMIT = 50.0", "# half of them\nLIMIT = 50.0")
     assert {d["action"] for p in world.json("plan", "numbers.py") for d in p["datums"]} == {"skip"}
@@ -98,6 +109,7 @@ def test_a_comment_runs_nothing_and_a_constant_says_that_it_was_the_cause(world:
     assert all("LIMIT" in datum["reason"] for datum in datums)
 
 
+@there
 def test_data_can_be_listed_compared_and_taken_out_again(
     world: Place, numbers: Csv, tmp_path: Path
 ) -> None:
@@ -160,6 +172,7 @@ def reaches(edges: list[dict[str, str]], start: str, known: set[str]) -> set[str
     return seen
 
 
+@here
 def test_a_raw_file_is_followed_to_the_prediction_that_it_touched(world: Place) -> None:
     answer = world.json("predict", "large", ROWS)
     with world.verbs() as verbs:
@@ -171,6 +184,7 @@ def test_a_raw_file_is_followed_to_the_prediction_that_it_touched(world: Place) 
     assert nodes[answer["revision"]] == "revision"
 
 
+@here
 def test_every_id_that_a_change_made_can_be_asked_why(world: Place) -> None:
     change = world.json("log", "numbers/raw")[0]["global_id"]
     status = world.json("status", change[:8])
@@ -210,6 +224,7 @@ def test_one_id_is_on_all_that_one_change_caused(world: Place) -> None:
 # models and endpoints ---------------------------------------------------------------------------
 
 
+@there
 def test_a_worse_model_is_refused_and_only_a_name_and_a_reason_deploy_it(world: Place) -> None:
     live = world.json("endpoints")[0]["revisions"][0]
     world.edit("numbers.py", "FLIP = False", "FLIP = True")
@@ -243,6 +258,7 @@ def test_a_worse_model_is_refused_and_only_a_name_and_a_reason_deploy_it(world: 
         until(verbs, lambda: verbs.predict("large", [{"x": 70}]).outputs["label"] == [1])
 
 
+@here
 def test_refused_data_keeps_its_evidence_and_the_endpoint_is_untouched(world: Place) -> None:
     before = world.json("endpoints")[0]["revisions"]
     world.write("bad.csv", BAD_ROWS)
@@ -265,6 +281,7 @@ def test_refused_data_keeps_its_evidence_and_the_endpoint_is_untouched(world: Pl
     assert set(states(mended["jobs"]).values()) == {"done"}
 
 
+@here
 def test_data_on_another_branch_starts_nothing(world: Place, numbers: Csv) -> None:
     world.write("c.csv", numbers(2001))
     put = world.json("put", "numbers/raw", "c.csv", "--branch", "staging")
@@ -314,6 +331,7 @@ def test_every_command_says_something_to_people(trained: Place) -> None:
 # the same, on an object -------------------------------------------------------------------------
 
 
+@there
 def test_the_sdk_has_the_same_verbs(world: Place, numbers: Csv) -> None:
     with world.verbs() as verbs:
         commit = verbs.put("numbers/raw", {"/c.csv": numbers(2001).encode()}, message="more")

@@ -21,6 +21,7 @@ from clew.authoring.checks import (
     invalid,
     refuse_environment,
 )
+from clew.authoring.closing import Closing
 from clew.authoring.declaring import Dependency, check_allow, check_depends
 from clew.authoring.feeding import feed_of
 from clew.authoring.inputs import (
@@ -33,38 +34,29 @@ from clew.authoring.inputs import (
     leaves_of,
     width,
 )
-from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
-from clew.authoring.outside import Outside
+from clew.authoring.options import StepOptions, TrainingOptions
 from clew.authoring.policies import StepPolicy, pipeline_policy, policy_of
 from clew.authoring.programs import command_of, runtime_of
 from clew.authoring.steps import (
     Borrowed,
     Command,
-    EndpointOptions,
     Function,
-    MonitorOptions,
     Step,
     Training,
     check_inputs,
     named_inputs,
 )
-from clew.authoring.triggering import trigger_of
 from clew.base.ranks import Ranks, as_ranks
 from clew.base.records.card_words import CardText
 from clew.determined import HARNESS, determined_of
 from clew.experiments import SearchDefinition, single
 from clew.models import HoldoutDefinition
-from clew.monitoring import DriftDefinition
-from clew.serving import Rollout, immediate
 from clew.sources import Feed
-from clew.triggers import Action, Condition, Trigger
-
-DEFAULT_DRIFT = DriftDefinition()
 
 Any_Node = TypeVar("Any_Node", bound="Node")
 
 
-class Pipeline(Outside):
+class Pipeline(Closing):
     """A graph of sources and steps, with the gates, endpoints and monitors that close its loop.
 
     Make one at module level and decorate functions with its methods; ``clew apply FILE`` registers
@@ -92,9 +84,9 @@ class Pipeline(Outside):
         self.defaults = {"priority": priority, "every_commit": every_commit}
         self.policy = pipeline_policy(name, max_jobs=max_jobs, parallel=parallel, rate=rate)
         self.nodes: dict[str, Node] = {}
-        self.endpoints: dict[str, EndpointOptions] = {}
-        self.monitors: list[MonitorOptions] = []
-        self.triggers: list[Trigger] = []
+        self.endpoints = {}
+        self.monitors = []
+        self.triggers = []
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}: {', '.join(self.nodes) or 'empty'}>"
@@ -437,128 +429,6 @@ class Pipeline(Outside):
         options = StepOptions(name=name, runtime=runtime, allow=("*",))
         return self._add(Borrowed(self, run, options, determined_of(config)))
 
-    def gate(
-        self,
-        model: Training,
-        *,
-        parameters: Mapping[str, object] | None = None,
-        depends_on: Dependency = None,
-        allow: Sequence[str] = (),
-        slices: Sequence[str] = (),
-        query: str = "",
-    ) -> Callable[[Function], Function]:
-        """Make a function the gate of a model: it gets a ``clew.Candidate`` and states rules.
-
-        Args:
-            model: The training step.
-            parameters: Passed to the function by name, behind the candidate; a change judges anew.
-            depends_on: What else the verdict depends on, as in :meth:`step`.
-            allow: Reads that need no warning, as in :meth:`step`.
-            slices: Columns and SQL expressions whose groups the evaluation report shows, besides
-                columns of few values.
-            query: The column whose values are queries: rows are then ranked within each, and
-                ``ndcg``, ``ndcg_at_10``, ``map`` and ``mrr`` are metrics too.
-        """
-        if not isinstance(model, Training) or model.pipeline is not self:
-            raise invalid(f"{model!r} is not a training step of {self.name}", "Gate a model.")
-        if model.gate is not None:
-            raise invalid(f"{model.name} has a gate already", "Put all rules in one function.")
-        given = GateOptions(
-            parameters=parameters or {},
-            depends_on=check_depends(depends_on),
-            allow=check_allow(allow),
-            slices=(slices,) if isinstance(slices, str) else tuple(slices),
-            query=query,
-        )
-        check_parameters(given.parameters)
-
-        def record(function: Function) -> Function:
-            taken = {**self._bound(function, 1), **given.parameters}
-            check_signature(function, 1, tuple(taken))
-            model.gate, model.gate_options = function, replace(given, parameters=taken)
-            return function
-
-        return record
-
-    def endpoint(
-        self,
-        name: str,
-        model: Training,
-        *,
-        rollout: Rollout | None = None,
-        log: float | bool = 1.0,
-        redact: Sequence[str] = (),
-        isolate: bool | None = None,
-    ) -> None:
-        """Serve the champion of ``model`` under ``name``.
-
-        Args:
-            name: Of the endpoint.
-            model: The training step.
-            rollout: How a new version takes over: ``clew.immediate()``, ``clew.canary()``,
-                ``clew.shadow()``, ``clew.split(20)``, ``clew.ab_test()``, ``clew.bandit()``.
-            log: The share of predictions that is kept, from 0 (or False) to 1, chosen by
-                prediction id.
-            redact: Inputs and outputs that are never written to disk.
-            isolate: The model has a process of its own beside each serving process: True, False,
-                or None: where it is large (512 MiB) or slow (a tenth of a second).
-        """
-        check_name(name, "an endpoint")
-        if not 0 <= float(log) <= 1:
-            raise invalid(f"log={log!r} is no share of predictions", "Give 0 to 1.")
-        if isinstance(redact, str):
-            raise invalid(f"redact={redact!r} is a text", f"Write redact=[{redact!r}].")
-        if not isinstance(model, Training):
-            raise invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
-        if name in self.endpoints:
-            raise invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
-        self.endpoints[name] = EndpointOptions(
-            name=name,
-            model=model,
-            rollout=rollout or immediate(),
-            log=float(log),
-            redact=tuple(redact),
-            isolate=isolate,
-        )
-
-    def monitor(
-        self, endpoint: str, *, drift: DriftDefinition = DEFAULT_DRIFT, retrain: bool = False
-    ) -> None:
-        """Watch what ``endpoint`` is asked; ``retrain`` trains anew when it has drifted.
-
-        A retrain first moves data that waits on the branch ``staging`` of the pipeline's sources
-        to their own branch, so that the new model learns from it.
-        """
-        if endpoint not in self.endpoints:
-            raise invalid(
-                f"There is no endpoint {endpoint!r} to monitor", "Define the endpoint before it."
-            )
-        self.monitors.append(MonitorOptions(endpoint=endpoint, drift=drift, retrain=retrain))
-
-    def trigger(
-        self,
-        name: str,
-        *,
-        when: Condition,
-        do: Action | Sequence[Action],
-        cooldown: str | float = 0,
-        limit: str = "",
-    ) -> None:
-        """Do something when a condition is met, once for each cause.
-
-        Args:
-            name: Its name in this pipeline.
-            when: ``clew.on_commit(...)``, ``clew.amount(...)``, ``clew.schedule(...)`` and their
-                like, joined with ``&`` and ``|``.
-            do: ``clew.run(step)``, ``clew.retrain()``, ``clew.rollback(endpoint)``,
-                ``clew.notify(url)``, or several in their order.
-            cooldown: No other firing so soon after one (``"1h"``).
-            limit: No more than so many within a span (``"3/1d"``).
-        """
-        if any(one.name == name for one in self.triggers):
-            raise invalid(f"{self.name} has two triggers named {name!r}", "Rename one.")
-        self.triggers.append(trigger_of(self.name, name, when, do, cooldown, limit))
-
     def _add(self, node: Any_Node) -> Any_Node:
         check_name(node.name, f"a {type(node).__name__.lower()}")
         if node.name in self.nodes:
@@ -582,10 +452,6 @@ class Pipeline(Outside):
         names = list(inspect.signature(function).parameters)[:count]
         self._bind(inputs)
         return arrange(function.__name__, inputs, per, names)
-
-    def _bound(self, function: Function, behind: int) -> dict[str, object]:  # noqa: ARG002
-        """What parameters of a function behind the first ones stand for; nothing here."""
-        return {}
 
     def _bind(self, inputs: Sequence[Given]) -> None:
         """Take up cron inputs that are new."""

@@ -34,6 +34,7 @@ VARIABLES = {
     "CLEW_LOGS": "json: serving processes log lines of JSON (default: text)",
     "CLEW_TRACES": "on: a span for each inference request goes to OTEL_EXPORTER_OTLP_ENDPOINT",
     "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
+    "CLEW_KEEP_FEEDBACK": "how long committed feedback stays in rows, such as 90d (default: ever)",
 }
 
 
@@ -54,6 +55,8 @@ class Settings:
     """How many jobs run at once."""
     keep_logs_s: float = 0.0
     """How long the log of a job that has ended is kept; 0 means for ever."""
+    keep_feedback_s: float = 0.0
+    """How long feedback that is committed stays in rows too; 0 means for ever."""
     json_logs: bool = False
     """Whether serving processes log lines of JSON."""
     traces: bool = False
@@ -126,6 +129,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         json_logs=environ.get("CLEW_LOGS", "").lower() == "json",
         traces=environ.get("CLEW_TRACES", "off").lower() == "on",
         keep_logs_s=_span(environ.get("CLEW_KEEP_LOGS", ""), "CLEW_KEEP_LOGS"),
+        keep_feedback_s=_span(environ.get("CLEW_KEEP_FEEDBACK", ""), "CLEW_KEEP_FEEDBACK"),
         pools=environ.get("CLEW_POOLS", "") or config.get("pools", ""),
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),

@@ -55,6 +55,8 @@ def _told(found: Collected) -> list[str]:
     lines = []
     if found.logs:
         lines.append(f"[green]✓[/] logs of {render.amount(found.logs, 'job')} went")
+    if found.feedback:
+        lines.append(f"[green]✓[/] {render.amount(found.feedback, 'row')} of old feedback went")
     if found.waiting:
         lines.append(
             f"[yellow]…[/] {found.condemned_objects:,} objects, "

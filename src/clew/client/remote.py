@@ -88,8 +88,9 @@ class RemoteWorkspace(
     ``server.unreachable``. Thread-safe.
     """
 
-    def __init__(self, url: str, token: str = "") -> None:
-        self._wire = Wire(url, token)
+    def __init__(self, url: str, token: str = "", *, near: bool = False) -> None:
+        """``near``: a server that was found beside the workspace, whose files are here."""
+        self._wire = Wire(url, token, near=near)
         self._follower = Follower(self._wire)
 
     # data -----------------------------------------------------------------------------------

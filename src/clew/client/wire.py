@@ -20,6 +20,8 @@ from clew.base.errors import ClewError, Unavailable, closed, from_wire
 T = TypeVar("T")
 _MSGPACK = "application/msgpack"
 Parameters = Mapping[str, object]
+_AWAY = "Start it with `clew server`, or unset CLEW_URL to work on this directory."
+_ENDED = "The server of this directory has ended meanwhile: the same again works on its files."
 
 
 class Wire:
@@ -29,7 +31,8 @@ class Wire:
     ``server.unreachable`` where no answer came; Invalid ``server.url`` for a URL that is none.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, near: bool = False) -> None:
+        self._near = near
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx2.Timeout(None, connect=5.0)
@@ -130,7 +133,7 @@ class Wire:
             raise Unavailable(
                 "server.unreachable",
                 f"No answer from {self.url} ({_said(error)}).",
-                hint="Start it with `clew server`, or unset CLEW_URL to work on this directory.",
+                hint=_ENDED if self._near else _AWAY,
             ) from error
 
 

@@ -7,20 +7,26 @@ client of a remote workspace do not pay for the rooms of the embedded one.
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from clew.base.autologging import listen
 from clew.base.errors import NotFound
-from clew.base.running import running_server
+from clew.base.running import RunningServer, running_server
 from clew.base.settings import Settings, read_settings
 from clew.base.tracking import Tracking
 
 if TYPE_CHECKING:
     from clew.base.verbs import Verbs
+
+ENDING_S = 15.0
+"""A server of this directory that does not listen any more is waited for so long."""
 
 
 def connect(
@@ -41,10 +47,36 @@ def connect(
     target = url or settings.url
     if target:
         return _remote(target, token or settings.token, settings)
-    server = running_server(settings.home)
+    server = _listening_server(settings.home)
     if server is not None:
-        return _remote(server.url, token or settings.token or server.token, settings)
+        return _remote(server.url, token or settings.token or server.token, settings, near=True)
     return connect_embedded(settings, working=working)
+
+
+def _listening_server(home: Path) -> RunningServer | None:
+    """The server that works on ``home``; None where there is none, or none that listens.
+
+    One that is about to end is waited for: its process lives a while after its last answer.
+    """
+    end = time.monotonic() + ENDING_S
+    while (server := running_server(home)) is not None:
+        if _listens(server.url):
+            return server
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.05)
+    return None
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # whoever asks it says what is wrong
+        return True
+    return True
 
 
 def connect_embedded(settings: Settings, *, create: bool = False, working: bool = False) -> Verbs:
@@ -63,11 +95,11 @@ def connect_embedded(settings: Settings, *, create: bool = False, working: bool 
     return cast("Verbs", workspace.open_workspace(settings, create=create, working=working))
 
 
-def _remote(url: str, token: str, settings: Settings) -> Verbs:
+def _remote(url: str, token: str, settings: Settings, *, near: bool = False) -> Verbs:
     if "ipykernel" in sys.modules and settings.autolog and find_spec("mlflow") is not None:
         _log_training(url, token)
     client = import_module("clew.client")
-    return cast("Verbs", client.RemoteWorkspace(url, token=token))
+    return cast("Verbs", client.RemoteWorkspace(url, token=token, near=near))
 
 
 def _log_training(url: str, token: str) -> None:

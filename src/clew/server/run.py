@@ -41,12 +41,14 @@ def serve(
     s3: Callable[[Rules], Gateway] | None = None,
     mlflow: Door | None = None,
     ready: Callable[[str], None] = lambda _: None,
+    leaving: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM (in the main thread) or until ``stop`` is set; then return.
 
     Port 0 takes a free one. ``ready`` is told the URL once the port is bound; a request made
-    from then on is answered. The verbs are not closed.
+    from then on is answered. ``leaving`` is called before connections are taken no more. The verbs
+    are not closed.
 
     Raises:
         Unavailable: ``server.port_in_use``, ``server.cannot_listen``.
@@ -76,7 +78,7 @@ def serve(
             timeout_graceful_shutdown=_GRACE_S,
         )
         ready(_url(host, listener.getsockname()[1]))
-        _Server(config, app.tail, stop).run(sockets=[listener])
+        _Server(config, app.tail, stop, leaving).run(sockets=[listener])
     finally:
         listener.close()
 
@@ -84,15 +86,23 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn, but a signal makes :func:`serve` return, so that its caller can close in order."""
 
-    def __init__(self, config: uvicorn.Config, tail: Tail, stop: threading.Event | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tail: Tail,
+        stop: threading.Event | None,
+        leaving: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._tail = tail
         self._stop = stop
+        self._leaving = leaving
 
     async def on_tick(self, counter: int) -> bool:
         return bool(self._stop and self._stop.is_set()) or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._leaving()
         self._tail.close()
         await super().shutdown(sockets)
 

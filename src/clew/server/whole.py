@@ -112,6 +112,7 @@ def run_server(
             s3=partial(_gateway, workspace, stack, s3_gather_s),
             mlflow=_door(workspace, stack, uploads, lambda: urls[0]),
             ready=ready,
+            leaving=partial(withdraw_server, settings.home),  # commands go to the files from now on
         )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from clew.base.ids import new_id
 from clew.base.records.traffic import Rollout
 from clew.db import Tx
-from clew.serving import late, outcomes, tables
+from clew.serving import keyed, late, outcomes, tables
 from clew.serving.accounts import now_us
 from clew.serving.comparing import compare
 from clew.serving.revisions import (
@@ -141,7 +141,8 @@ def _look_at_test(tx: Tx, test: Any) -> None:
         if rollout.metric == "errors"
         else _sums(tx, test, rollout, list(arms))
     )
-    assigned = {arm: one.assigned for arm, one in counts.items()}
+    keys = keyed.counts(tx, test.id)  # requests without a key, and keys: each is drawn once
+    assigned = {arm: one.assigned + keys.get(arm, 0) for arm, one in counts.items()}
     control = next(iter(arms))
     found = compare(rollout, control, arms, sums, assigned)
     if found.action == "go on":
@@ -230,6 +231,7 @@ def _end(
     winner: str = "",
 ) -> None:
     _write(tx, test, state=state, reason=reason, evidence=dict(evidence), ended_us=now_us())
+    keyed.forget(tx, test.id)
     tx.emit(
         "test.decided",
         subject=test.id,

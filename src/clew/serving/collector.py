@@ -24,7 +24,7 @@ from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.db import Database, Tx
 from clew.repos import Repos
-from clew.serving import parquet, tables
+from clew.serving import keyed, parquet, tables
 from clew.serving.accounts import now_us
 from clew.serving.columns import Columns
 from clew.serving.spool import Record, Segment, records, segments
@@ -188,6 +188,7 @@ class Collector:
             commits[name] = self._repos.finish(opened.id, tree, tx=tx).id
         rows = [_segment_row(file, repos[file.endpoint], commits) for file in files]
         tx.execute(tables.prediction_segments.insert(), rows)
+        keyed.note(tx, (record for group in read.groups.values() for record in group))
         moved = [
             {"segment": reach.segment.name, "offset": reach.stop, "updated_us": now_us()}
             for reach in read.reaches

@@ -36,7 +36,7 @@ def compare(
     """What to do with an A/B test of arms with these weights, the control among them.
 
     Each challenger is compared with the control at alpha over their number (Bonferroni).
-    ``assigned``: requests that were drawn for each arm.
+    ``assigned``: requests without a key and keys that were drawn for each arm.
     """
     ratio = sample_ratio(assigned, weights)
     challengers = [name for name in weights if name != control]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,13 @@ class Serving:
             NotFound: ``endpoint.unknown``.
         """
         return self._feedback.take(items, endpoint)
+
+    def drop_feedback(self, before: datetime) -> int:
+        """Remove rows of feedback that came before a time; how many. The repo keeps it all.
+
+        What is not committed yet stays, and what a test or bandit under way rests on.
+        """
+        return self._feedback.drop(before)
 
     def feedback_on(self, prediction_id: str) -> tuple[FeedbackRow, ...]:
         """What is known of a prediction's outcome; nothing where nobody has said anything."""

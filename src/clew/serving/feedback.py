@@ -8,13 +8,14 @@ the commits of the log as provenance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 
-from clew.base.clock import from_us
+from clew.base.clock import from_us, to_us
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records.traffic import Feedback, FeedbackResult, FeedbackRow, Outcome
@@ -141,6 +142,28 @@ class FeedbackLog:
                         continue
                     self._record(tx, repo, tree, rows, sources)
                     return
+
+    def drop(self, before: datetime) -> int:
+        """Remove committed rows that came before a time and that nothing rests on; how many."""
+        table, tests, dropped = tables.feedback, tables.traffic_tests, 0
+        begun_us = (
+            select(func.min(tests.c.begun_us))
+            .where(tests.c.endpoint == table.c.endpoint, tests.c.state == "running")
+            .scalar_subquery()
+        )
+        old = and_(
+            table.c.commit.is_not(None),
+            table.c.at_us < to_us(before),
+            or_(begun_us.is_(None), table.c.predicted_us < begun_us),
+        )
+        while True:  # in parts, so that others can write in between
+            with self._db.begin() as tx:
+                rows = tx.execute(select(table.c.prediction).where(old).limit(MOST)).scalars()
+                if not (ids := set(rows)):
+                    return dropped
+                for part in _parts(sorted(ids)):
+                    gone = tx.execute(delete(table).where(table.c.prediction.in_(part), old))
+                    dropped += gone.rowcount
 
     def _record(
         self, tx: Tx, repo: str, tree: str, rows: Sequence[Any], sources: list[str]
@@ -278,11 +301,16 @@ def _news(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     last = {tuple(row[name] for name in _KEY): row for row in rows}
     ids = sorted({row["prediction"] for row in rows})
     known = {}
-    for start in range(0, len(ids), 500):
-        query = select(table).where(table.c.prediction.in_(ids[start : start + 500]))
-        for row in tx.execute(query):
+    for part in _parts(ids):
+        for row in tx.execute(select(table).where(table.c.prediction.in_(part))):
             known[row.prediction, row.row, row.name] = row.label, row.reward
     return [row for key, row in last.items() if known.get(key) != (row["label"], row["reward"])]
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """So many as one statement may name."""
+    for start in range(0, len(ids), 500):
+        yield ids[start : start + 500]
 
 
 def _told(row: Any, log_commit: str) -> dict[str, object]:

@@ -103,6 +103,15 @@ traffic_tests = Table(
     Index("traffic_tests_by_endpoint", "endpoint", "state"),
 )
 
+# The keys that a running A/B test has assigned, each once: the first that came.
+traffic_keys = Table(
+    "traffic_keys",
+    metadata,
+    Column("test", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("revision", Text, nullable=False),
+)
+
 # What became of a prediction, joined to it. ``unit``: its key, or itself; ``predicted_us``: when it
 # was made; ``commit``: of the feedback repo, NULL until it is there.
 feedback = Table(

@@ -19,14 +19,19 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from clew.serving.dataplane import Answer
+from clew.serving.keeping import UNSAID
 
 Reply = Callable[[Answer], None]
 
 
 class Tracer:
-    """Makes spans, and sends them beside, in batches. ``close`` sends what is left."""
+    """Makes spans, and sends them beside, in batches. ``close`` sends what is left.
 
-    def __init__(self, version: str) -> None:
+    ``redacts`` says of an endpoint whether columns of it are redacted: an error may quote them.
+    """
+
+    def __init__(self, version: str, redacts: Callable[[str], bool]) -> None:
+        self._redacts = redacts
         resource = Resource.create({"service.name": "clew", "service.version": version})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -49,7 +54,8 @@ class Tracer:
             if span.is_recording():
                 span.set_attributes(_attributes(answer, endpoint))
                 if answer.status >= 500:
-                    said = str(orjson.loads(answer.body)["error"])
+                    hidden = self._redacts(endpoint)
+                    said = UNSAID if hidden else str(orjson.loads(answer.body)["error"])
                     span.set_status(Status(StatusCode.ERROR, said))
             carrier: dict[str, str] = {}
             self._context.inject(carrier, context=set_span_in_context(span))

@@ -142,7 +142,7 @@ class _Serving:
         )
         self._desk = Desk(db, process=process, write=self._books.write, gauges=self._gauges)
         version = importlib.metadata.version("clew")
-        self._tracer = late.Tracer(version) if config.traces else None
+        self._tracer = late.Tracer(version, self._redacts) if config.traces else None
         around = self._tracer.around if self._tracer else None
         rest = Rest(loop, self._plane, self._desk, version, around)
         self._http = HttpServer(
@@ -189,6 +189,10 @@ class _Serving:
     def _publish(self, routes: dict[str, Route]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(setattr, self._plane, "routes", routes)
+
+    def _redacts(self, endpoint: str) -> bool:
+        route = self._plane.routes.get(endpoint)
+        return route is None or bool(route.redact)
 
     def _gauges(self) -> dict[str, float]:
         """What this process has now, by the name of the metric."""

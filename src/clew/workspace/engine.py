@@ -13,7 +13,7 @@ from collections.abc import Callable
 from clew.base.errors import ClewError
 from clew.sources import Feeding
 from clew.workspace.acting import Acting
-from clew.workspace.keeping import drop_old_logs
+from clew.workspace.keeping import drop_old_feedback, drop_old_logs
 from clew.workspace.rooms import Rooms
 
 SLOW_ROUND_S = 0.5
@@ -52,6 +52,7 @@ class Engine:
         self._rooms.experiments.tell_excluded()
         self._rooms.pipelines.recover()
         drop_old_logs(self._rooms)
+        drop_old_feedback(self._rooms)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; waits for events where there is nothing to do.

@@ -25,15 +25,15 @@ class Keeping:
     def gc(
         self, *, dry_run: bool = False, thorough: bool = False, wait_s: float = 60.0
     ) -> Collected:
-        """Free what nothing refers to, and logs that are kept no longer."""
-        rooms, logs = self.rooms, 0
+        """Free what nothing refers to, and logs and rows that are kept no longer."""
+        rooms, logs, feedback = self.rooms, 0, 0
         if not dry_run:
             rooms.environments.collect(rooms.pipelines.environments())
-            logs = drop_old_logs(rooms)
+            logs, feedback = drop_old_logs(rooms), drop_old_feedback(rooms)
         found = rooms.repos.collect(
             roots_of(rooms), dry_run=dry_run, thorough=thorough, wait_s=wait_s
         )
-        return replace(found, logs=logs)
+        return replace(found, logs=logs, feedback=feedback)
 
     def fsck(self, *, repair: bool = False, seen: Seen | None = None) -> Checkup:
         """Verify every byte, tree, commit and ref."""
@@ -51,6 +51,12 @@ def drop_old_logs(rooms: Rooms) -> int:
     """Remove logs of jobs that are older than the setting says; of how many jobs."""
     keep_s = rooms.settings.keep_logs_s
     return rooms.pipelines.drop_logs(now() - timedelta(seconds=keep_s)) if keep_s else 0
+
+
+def drop_old_feedback(rooms: Rooms) -> int:
+    """Remove rows of feedback that are older than the setting says; how many."""
+    keep_s = rooms.settings.keep_feedback_s
+    return rooms.serving.drop_feedback(now() - timedelta(seconds=keep_s)) if keep_s else 0
 
 
 def roots_of(rooms: Rooms) -> Sequence[Callable[[Tx], Iterable[str]]]:

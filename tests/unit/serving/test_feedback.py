@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from clew.base import clock
 from clew.base.errors import Invalid, NotFound
 from clew.base.ids import PredictionIds
 from clew.base.records.traffic import Feedback
@@ -162,3 +164,34 @@ def test_feedback_that_says_nothing_is_refused(workspace, revision, wrong):
 )
 def test_a_label_is_compared_with_the_answer(label, outputs, found):
     assert compared(label, outputs) == found
+
+
+def test_feedback_that_is_old_leaves_the_rows_and_stays_in_the_repo(workspace, revision):
+    ids = [predicted(workspace, revision, value) for value in (1.0, 2.0, 3.0)]
+    workspace.serving.collect(force=True)
+    workspace.serving.feedback([Feedback(id=id, reward=1) for id in ids[:2]])
+    workspace.serving.collect(force=True)
+    workspace.serving.feedback([Feedback(id=ids[2], reward=1)])
+    late = clock.now() + timedelta(days=1)
+    assert workspace.serving.drop_feedback(clock.now() - timedelta(days=1)) == 0
+    assert workspace.serving.drop_feedback(late) == 2
+    assert [row.prediction for row in rows(workspace)] == [ids[2]], "it is not committed yet"
+    assert len(committed(workspace)[1]) == 2
+    assert workspace.serving.drop_feedback(late) == 0
+
+
+def test_feedback_that_a_test_rests_on_stays_however_old_it_is(workspace, laws, revision):
+    id = predicted(workspace, revision, 1.0)
+    workspace.serving.feedback([Feedback(id=id, reward=1)])
+    workspace.serving.collect(force=True)
+    test = {
+        "id": "t", "endpoint": "e", "rollout": {}, "state": "running", "arms": [], "base": {},
+        "evidence": {}, "reason": "", "global_id": "g", "begun_us": 1, "looked_us": 1,
+    }  # fmt: skip
+    with workspace.db.begin() as tx:
+        tx.execute(tables.traffic_tests.insert(), test)
+    late = clock.now() + timedelta(days=1)
+    assert workspace.serving.drop_feedback(late) == 0
+    with workspace.db.begin() as tx:
+        tx.execute(update(tables.traffic_tests).values(state="won"))
+    assert workspace.serving.drop_feedback(late) == 1

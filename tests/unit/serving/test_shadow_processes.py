@@ -71,7 +71,7 @@ def test_a_shadow_answers_nobody_is_logged_and_compared(workspace, laws):
 
 
 def test_a_shadow_that_fails_or_hangs_harms_no_answer(workspace, laws):
-    law = laws.matrix(fail_above=-1, sleep_s=0.2)
+    law = laws.matrix(fail_above=-1, sleep_s=0.05)
     _first, second, process = with_second(workspace, laws, shadow(), law)
     workspace.wait(lambda: workspace.state(second) == "shadow")
     ids = {ask(process)["clew-prediction-id"] for _ in range(30)}

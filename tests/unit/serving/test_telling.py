@@ -132,6 +132,23 @@ def test_each_request_is_a_span_of_its_callers_trace(workspace, laws, collector,
     assert len({span.trace_id for span in spans}) == 3
 
 
+def test_a_span_says_nothing_of_what_an_endpoint_redacts(workspace, laws, collector, monkeypatch):
+    if not has("opentelemetry.exporter.otlp.proto.http"):
+        pytest.skip('The exporter is not installed: pip install "clew[otel]"')
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_address[1]}"
+    )
+    workspace.endpoint(redact=("x",))
+    workspace.deploy(laws.matrix(fail_above=100))
+    process = workspace.serve(traces=True)
+    body = BODY.replace(b"[1, 2, 3]", b"[500, 2, 3]")
+    assert post(f"{process.url}/v2/models/e/infer", body)[0] == 500
+    process.stop()
+    (span,) = spans_of(collector)
+    assert "redacted" in span.status.message
+    assert not any(b"the model broke" in body for body in collector.found)
+
+
 def has(name):
     try:
         return importlib.util.find_spec(name) is not None

@@ -53,6 +53,7 @@ def test_logs_that_are_older_than_the_setting_go_but_not_those_of_jobs_under_way
 def test_the_setting_is_a_span_of_time(tmp_path: Path):
     assert read_settings({"CLEW_KEEP_LOGS": "30d"}, tmp_path).keep_logs_s == 30 * DAY_S
     assert read_settings({}, tmp_path).keep_logs_s == 0
+    assert read_settings({"CLEW_KEEP_FEEDBACK": "90d"}, tmp_path).keep_feedback_s == 90 * DAY_S
     with pytest.raises(Invalid) as wrong:
         read_settings({"CLEW_KEEP_LOGS": "long"}, tmp_path)
     assert wrong.value.code == "settings.invalid"

@@ -31,6 +31,8 @@ class Collected(Struct, frozen=True, kw_only=True):
     waiting: tuple[str, ...] = ()
     logs: int = 0
     """Of how many jobs the log was older than ``CLEW_KEEP_LOGS``, and went."""
+    feedback: int = 0
+    """Rows of committed feedback that were older than ``CLEW_KEEP_FEEDBACK``, and went."""
 
 
 class Problem(Struct, frozen=True, kw_only=True):
