@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from measure import Row, more_is_better, paired
-
-from rows.predict import CLEW, _free_port, _get, _process, _until
+from serving_servers import CLEW, free_port, get, process, until
 
 ROUNDS = 3
 SECONDS = 2.0
@@ -74,21 +73,22 @@ def _clew(place: Path):
     home.mkdir()
     subprocess.run([CLEW, "init", "--bare"], cwd=home, check=True, stdout=subprocess.DEVNULL)
     note = home / ".clew" / "server.json"
-    with _process([CLEW, "server", "--port", "0", "--serving-port", "0"], home):
-        url = _until(lambda: json.loads(note.read_text())["url"])
-        _until(lambda: _get(_list(url)))
+    command = [CLEW, "server", "--port", "0", "--serving-port", "0"]
+    with process(command, home, pinned=False):
+        url = until(lambda: json.loads(note.read_text())["url"])
+        until(lambda: get(_list(url)))
         yield url
 
 
 @contextlib.contextmanager
 def _stock(place: Path, *options: str):
-    home, port = place / "-".join(["stock", *options]), _free_port()
+    home, port = place / "-".join(["stock", *options]), free_port()
     home.mkdir()
     store = f"sqlite:///{home / 'mlflow.db'}"
     command = [MLFLOW, "server", "--port", port, "--backend-store-uri", store, *options]
-    with _process(command, home):
+    with process(command, home, pinned=False):
         url = f"http://127.0.0.1:{port}"
-        _until(lambda: _get(_list(url)))
+        until(lambda: get(_list(url)))
         yield url
 
 

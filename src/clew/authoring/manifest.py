@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from clew.authoring.cards import described
+from clew.authoring.checks import invalid
 from clew.authoring.declaring import Dependency, declare
 from clew.authoring.inputs import Cron, Input, Node, Source
 from clew.authoring.parameters import Parameter, Values, check_given
@@ -39,7 +40,7 @@ from clew.pipelines import (
     fingerprint,
 )
 from clew.places import RuntimeDefinition, parts_of, requirement_lines
-from clew.quality import record
+from clew.quality import Expectation, record
 from clew.serving import EndpointDefinition
 from clew.sources import FeedDefinition
 from clew.store import digest_of
@@ -222,9 +223,7 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         command=command,
         runtime=_runtime(options.runtime, project),
         parameters={k: values.resolved(one) for k, one in options.parameters.items()},
-        expectations=tuple(
-            msgspec.to_builtins(one) for rules in step.expectations for one in record(rules)
-        ),
+        expectations=tuple(map(msgspec.to_builtins, _expectations(step))),
         retries=options.retries,
         timeout_s=options.timeout_s,
         memory_bytes=options.memory_bytes,
@@ -235,6 +234,18 @@ def _step(step: Step, project: Project, values: Values) -> StepDefinition:
         allow=options.allow,
     )
     return _depending(defined, options.depends_on, project)
+
+
+def _expectations(step: Step) -> list[Expectation]:
+    found = [one for rules in step.expectations for one in record(rules)]
+    aside = next((one for one in found if one.action == "quarantine"), None)
+    if isinstance(step, Command) and aside is not None:
+        raise invalid(
+            f"{step.name} is a program, whose files are kept as they are: no row of them is put "
+            "into quarantine",
+            'Expect it with "fail" or "warn", or read the files in a step and state it there.',
+        )
+    return found
 
 
 def _borrowed(step: Borrowed, project: Project) -> StepDefinition:

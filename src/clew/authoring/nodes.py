@@ -294,14 +294,13 @@ class Pipeline(Closing):
         return self._add(Command(self, program, found, options))
 
     def expect(self, step: Step) -> Callable[[Function], Function]:
-        """Make a function the expectations of a step's output: it gets a ``clew.Table``."""
+        """Make a function the expectations of a step's output: it gets a ``clew.Table``.
+
+        Of a program it is each table among the files that it leaves. These are kept as they are, so
+        that rows of theirs cannot be put into quarantine.
+        """
         if not isinstance(step, Step) or step.pipeline is not self:
             raise invalid(f"{step!r} is not a step of {self.name}", "Give a decorated function.")
-        if isinstance(step, Command):
-            raise invalid(
-                f"{step.name} is a program, and expectations are of what functions return",
-                "Read its output in a step, and state there what it must be.",
-            )
 
         def record(function: Function) -> Function:
             step.expectations.append(function)

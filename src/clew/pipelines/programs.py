@@ -54,11 +54,11 @@ class Programs:
         name: str,
         groups: Sequence[Group],
         parameters: Mapping[str, Any],
-        put: Callable[[Path], tuple[str, int]],
+        put: Callable[[Path], tuple[str, int]] | None,
     ) -> list[tuple[str, str, int]]:
         """Path, digest and size of what a datum's run left; raises what running it raises.
 
-        ``put`` takes the small files of its output.
+        ``put`` takes the small files of its output; without it all are durable when this returns.
         """
         inputs = {
             parameter: [(path, self._digest(tree, path)) for path in paths] if tree else []

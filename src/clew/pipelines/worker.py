@@ -26,6 +26,7 @@ from clew.base.records.policy import Failure
 from clew.codecs import Place, Reader, Spark, annotations_of, dump_value, load_value, reader_of
 from clew.compute import CallContext, Witness, describe_error, load_function
 from clew.pipelines.definitions import PARAMETER_SET
+from clew.pipelines.left_files import check_files
 from clew.pipelines.programs import Programs, ProgramTask
 from clew.pipelines.transcript import Transcript
 from clew.places import on_cores
@@ -298,10 +299,11 @@ def evidence_of(report: QualityReport) -> dict[str, Any]:
 
 def _prepare(task: Task, scratch: Path) -> _Step:
     store = _store(task.store)
+    expectations = tuple(msgspec.convert(one, Expectation) for one in task.expectations)
     if task.program is not None:
         project = Path(task.snapshot_dir)
         program = Programs(task.program, store, project=project, scratch=scratch)
-        return _Step(task=task, store=store, program=program)
+        return _Step(task=task, store=store, program=program, expectations=expectations)
     Spark.use(task.spark)
     function = _function(task)
     return _Step(
@@ -309,7 +311,7 @@ def _prepare(task: Task, scratch: Path) -> _Step:
         store=store,
         function=function,
         annotations=annotations_of(function),
-        expectations=tuple(msgspec.convert(one, Expectation) for one in task.expectations),
+        expectations=expectations,
     )
 
 
@@ -332,8 +334,10 @@ def _run(step: _Step, at: int, outbox: _Outbox, scratch: Path) -> Report:
     try:
         if step.program is not None:
             chosen = [step.task.groups[number] for number in groups]
-            outputs = step.program.run(at, name, chosen, step.task.parameters, outbox.put)
-            return Report(at, "done", time.perf_counter() - start, outputs)
+            put = None if step.expectations else outbox.put  # what is to be read is to be there
+            outputs = step.program.run(at, name, chosen, step.task.parameters, put)
+            evidence = _judge_files(step, outputs)
+            return Report(at, "done", time.perf_counter() - start, outputs, evidence=evidence)
         value = step.function(**_arguments(step, groups, scratch), **step.task.parameters)
         kept, aside, evidence = _judge(step, value)
         said = step.annotations.get("return")
@@ -424,6 +428,16 @@ def _judge(step: _Step, value: Any) -> tuple[Any, Any, dict[str, Any]]:
     bad = set(report.quarantined)
     good = [row for row in range(report.rows) if row not in bad]
     return _take(frame, good), _take(frame, list(report.quarantined)), evidence
+
+
+def _judge_files(step: _Step, outputs: list[tuple[str, str, int]]) -> dict[str, Any]:
+    """What was noted of the files that a program left; raises _Refused."""
+    if not step.expectations:
+        return {}
+    report = check_files(step.store, outputs, step.expectations)
+    if not report.passed:
+        raise _Refused(report)
+    return evidence_of(report) if report.failures else {}
 
 
 def _take(frame: Any, rows: list[int]) -> Any:

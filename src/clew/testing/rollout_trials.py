@@ -65,13 +65,11 @@ def run_canary(
             return "live", whole_s, asked
         held_s, mine, theirs = 0.0, Counts(), Counts()
         while True:
-            held_s += TICK_S
-            count = int(draw.poisson(rate * TICK_S))
-            to_canary = int(draw.binomial(count, share / 100))
+            ticks, to_canary = _next(draw, rate * TICK_S * share / 100)
+            held_s += ticks * TICK_S
             mine += _answers(draw, canary, to_canary)
-            theirs += _answers(draw, live, count - to_canary)
-            if not to_canary:
-                continue  # nothing to see that was not there before
+            to_live = int(draw.poisson(ticks * rate * TICK_S * (1 - share / 100)))
+            theirs += _answers(draw, live, to_live)
             decision = judge(rollout, mine, theirs, held_s, carry)
             if decision.action == "back":
                 return "rolled_back", whole_s + held_s, asked + mine.requests
@@ -82,6 +80,18 @@ def run_canary(
         carry = decision.carry
         whole_s, asked = whole_s + held_s, asked + mine.requests
     return "live", whole_s, asked
+
+
+def _next(draw: np.random.Generator, mean: float) -> tuple[int, int]:
+    """After how many ticks the canary is asked again, and how often then.
+
+    Of the ticks in between nobody would see anything that was not there before, so they pass at
+    once: what is drawn has the same distribution as tick by tick.
+    """
+    ticks = int(draw.geometric(-np.expm1(-mean)))
+    while not (count := int(draw.poisson(mean))):
+        pass
+    return ticks, count
 
 
 def _answers(draw: np.random.Generator, how: Behaviour, count: int) -> Counts:

@@ -120,3 +120,43 @@ def test_a_program_runs_on_as_many_cores_as_it_may(lab: Lab) -> None:
     lab.put({"/a.txt": "a"})
     lab.run()
     assert lab.output("up") == {"/x": "1\n"}
+
+
+WHOLE = {"kind": "expect_column_values_to_not_be_null", "columns": ["x"]}
+
+
+def test_every_table_that_a_program_leaves_keeps_the_expectations(lab: Lab) -> None:
+    lab.code("")
+    text = "cp $CLEW_FILE_raw $CLEW_OUTPUT/$CLEW_DATUM_NAME.csv; echo said > $CLEW_OUTPUT/x.txt"
+    lab.apply(program(lab, "up", text, "raw/", expectations=(WHOLE,)))
+    lab.put({"/a.txt": "x,y\n1,2\n"})
+    lab.run()
+    assert lab.states("up") == {"/a.txt": "done"}
+    lab.put({"/a.txt": "x,y\n1,2\n", "/b.txt": "x,y\n,2\n"})
+    lab.run()
+    assert lab.states("up") == {"/a.txt": "skipped", "/b.txt": "refused"}
+    datum = lab.datums("up")["/b.txt"]
+    assert "/b.csv: " in datum.error
+    assert datum.evidence["expectations"][0]["examples"] == [{"row": 0, "x": None, "y": 2}]
+    assert lab.last("up").state == "refused"
+
+
+def test_what_a_program_streams_is_checked_and_a_warning_keeps_it(lab: Lab) -> None:
+    lab.code("")
+    lab.apply(program(lab, "up", "cat $CLEW_FILE_raw", "raw", command={"stdout": "all.csv"},
+                      expectations=({**WHOLE, "action": "warn"},)))  # fmt: skip
+    lab.put({"/a.txt": "x,y\n,2\n"})
+    lab.run()
+    (datum,) = lab.datums("up").values()
+    assert (datum.state, len(datum.evidence["expectations"])) == ("done", 1)
+    assert lab.output("up") == {"/all.csv": "x,y\n,2\n"}
+
+
+def test_a_program_that_leaves_no_table_where_one_is_expected_has_failed(lab: Lab) -> None:
+    lab.code("")
+    lab.apply(program(lab, "up", "cat $CLEW_FILE_raw", "raw", command={"stdout": "all.txt"},
+                      expectations=(WHOLE,)))  # fmt: skip
+    lab.put({"/a.txt": "x\n1\n"})
+    lab.run()
+    (datum,) = lab.datums("up").values()
+    assert (datum.state, datum.evidence["code"]) == ("failed", "step.output")

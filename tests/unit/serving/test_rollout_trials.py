@@ -64,9 +64,21 @@ def skewed(means):
     return lambda draw, arm, count: draw.exponential(1.0, count) + means[arm]
 
 
+def heavy(draw, arm, count):  # noqa: ARG001
+    """Symmetric, with a variance and no fourth moment."""
+    return draw.standard_t(3, count)
+
+
+def long_tailed(draw, arm, count):  # noqa: ARG001
+    """As amounts of money are: the mean is far above the median."""
+    return draw.lognormal(0.0, 1.5, count)
+
+
 SAME = {
     "half": binary({"a": 0.5, "b": 0.5}),
     "rare": binary({"a": 0.03, "b": 0.03}),
+    "heavy": heavy,
+    "long": long_tailed,
     "skewed": skewed({"a": 0.0, "b": 0.0}),
 }
 
