@@ -1,9 +1,9 @@
 """Single-row predict over HTTP at concurrency 1 and 16: the same scikit-learn model everywhere.
 
 30 float features, logistic regression, Open Inference Protocol v2 JSON. Clew serves it as it serves
-anything: prediction ids, prediction log, router and metrics on. The servers (of ``serving_servers``,
-each on one core) run one at a time, in turn; the client is a process of its own. The row
-``serving`` has more peers, models and latencies.
+anything: prediction ids, prediction log, router and metrics on. The servers, each on one core, are
+those of ``serving_servers`` and run one at a time, in turn; the client is a process of its own. The
+row ``serving`` has more peers, models and latencies.
 """
 
 import json

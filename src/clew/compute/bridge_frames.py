@@ -9,8 +9,8 @@ import socket
 
 import msgspec
 
+from clew.base import lines
 from clew.compute.demands import Demand, Machine
-from clew.compute.frames import LENGTH
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
@@ -77,5 +77,4 @@ _encoder = msgspec.msgpack.Encoder()
 
 def write_frame(connection: socket.socket, frame: ToBridge | FromBridge) -> None:
     """Send a frame with its length in front; one thread at a time."""
-    body = _encoder.encode(frame)
-    connection.sendall(LENGTH.pack(len(body)) + body)
+    lines.send(connection, _encoder.encode(frame))

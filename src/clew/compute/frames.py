@@ -5,14 +5,12 @@ Knows nothing of what payloads mean or of when a frame is sent.
 
 from __future__ import annotations
 
-import struct
-
 import msgspec
 
 from clew.base.errors import Invalid
+from clew.base.lines import LENGTH
 from clew.compute.call import CallError
 
-LENGTH = struct.Struct(">I")
 HEADER_BYTES = LENGTH.size
 _LARGEST = 0xFFFF_FFFF - 1024 * 1024  # the rest of the frame needs some room
 

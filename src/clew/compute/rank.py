@@ -16,8 +16,8 @@ from contextlib import ExitStack, closing
 
 import msgspec
 
+from clew.base import lines
 from clew.base.gpus import gpus
-from clew.compute.frames import LENGTH
 from clew.compute.ports import Reservation, interface_of
 from clew.compute.rank_links import Hello, Place
 from clew.compute.worker import main
@@ -73,8 +73,7 @@ def _connected(host: str, port: int, hello: Hello) -> socket.socket:
     connection = socket.create_connection((host, port), timeout=_CONNECT_S)
     connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    body = msgspec.msgpack.encode(hello)
-    connection.sendall(LENGTH.pack(len(body)) + body)
+    lines.send(connection, msgspec.msgpack.encode(hello))
     return connection
 
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from clew.base.errors import Unavailable
+from clew.base.lines import exactly
 from clew.compute.bridge_frames import (
     Close,
     FromBridge,
@@ -105,8 +106,8 @@ class Bridge:
 
     def _read(self) -> None:
         try:
-            while (head := _exactly(self._connection, HEADER_BYTES)) is not None:
-                body = _exactly(self._connection, body_bytes(head))
+            while (head := exactly(self._connection, HEADER_BYTES)) is not None:
+                body = exactly(self._connection, body_bytes(head))
                 if body is None:
                     break
                 frame = to_bridge.decode(body)
@@ -237,17 +238,6 @@ def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     module = [line for line in lines if line.startswith("ModuleNotFoundError")]
     return (module or lines or [type(error).__name__])[0][:500]
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
-    parts: list[bytes] = []
-    while size:
-        part = connection.recv(min(size, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
+from clew.base import lines
 from clew.base.errors import ClewError, Unavailable
+from clew.base.lines import Line
 from clew.compute.cluster_pools import of_one
 from clew.compute.elsewhere import Identity, bundle, identity, lay_out
-from clew.compute.frames import LENGTH
 from clew.compute.rank import ADDRESS, HOME, NODE, NUMBER, STORE, TOKEN
 from clew.compute.rank_links import Hello
 from clew.store import Store
@@ -128,8 +129,8 @@ def _store(travel: Travel, place: str) -> Iterator[str]:
     if not travel.store or _is_here(travel):
         yield travel.store
         return
-    with closing(Errand(travel.home, travel.token)) as errand:
-        board = Store.switchboard(Path(place, "store"), errand)
+    with closing(errand(travel.home, travel.token)) as line:
+        board = Store.switchboard(Path(place, "store"), line)
         with closing(board):
             yield board.address
 
@@ -146,73 +147,31 @@ def _is_here(travel: Travel) -> bool:
     return True
 
 
-class Errand:
-    """Takes requests of a store to the launcher's door and brings the answers. Thread-safe."""
+def errand(home: str, token: str) -> Line:
+    """Takes requests of a store to the launcher's door; raises Unavailable ``ranks.launcher``."""
 
-    def __init__(self, home: str, token: str) -> None:
-        self._home, self._token = home, token
-        self._idle: list[socket.socket] = []
-        self._lock = threading.Lock()
-
-    def __call__(self, request: bytes) -> bytes:
-        """The answer. Raises Unavailable ``ranks.launcher``."""
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        try:
-            connection = connection or self._connect()
-            connection.sendall(LENGTH.pack(len(request)) + request)
-            answer = received(connection)
-        except OSError as error:
-            raise _gone(str(error)) from error
-        if answer is None:
-            raise _gone("it hung up")
-        with self._lock:
-            self._idle.append(connection)
-        return answer
-
-    def close(self) -> None:
-        """Hang up."""
-        with self._lock:
-            connections, self._idle = self._idle, []
-        for connection in connections:
-            connection.close()
-
-    def _connect(self) -> socket.socket:
-        host, _, port = self._home.rpartition(":")
+    def connect() -> socket.socket:
+        host, _, port = home.rpartition(":")
         connection = socket.create_connection((host, int(port)), timeout=30)
         connection.settimeout(None)
-        body = msgspec.msgpack.encode(Hello(self._token, -1, "store", socket.gethostname()))
-        connection.sendall(LENGTH.pack(len(body)) + body)
+        lines.send(
+            connection, msgspec.msgpack.encode(Hello(token, -1, "store", socket.gethostname()))
+        )
         return connection
+
+    return Line(connect, _gone)
 
 
 def serve_store(connection: socket.socket, answer: Callable[[bytes], bytes]) -> None:
-    """Answer requests that come in by an :class:`Errand`, on a thread, until it hangs up."""
+    """Answer requests that come in by an :func:`errand`, on a thread, until it hangs up."""
 
     def serve() -> None:
         with connection, suppress(OSError):
-            while (request := received(connection)) is not None:
-                body = answer(request)
-                connection.sendall(LENGTH.pack(len(body)) + body)
+            while (request := lines.receive(connection)) is not None:
+                lines.send(connection, answer(request))
 
     connection.setblocking(True)
     threading.Thread(target=serve, name="clew-store-errand", daemon=True).start()
-
-
-def received(connection: socket.socket) -> bytes | None:
-    """One message with its length in front; None where the other end has hung up."""
-    head = _exactly(connection, LENGTH.size)
-    return None if head is None else _exactly(connection, LENGTH.unpack(head)[0])
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
-    found = bytearray()
-    while len(found) < size:
-        data = connection.recv(min(size - len(found), 1 << 20))
-        if not data:
-            return None
-        found += data
-    return bytes(found)
 
 
 def _gone(why: str) -> Unavailable:

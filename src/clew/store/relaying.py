@@ -7,7 +7,6 @@ that they are sound. One request or answer is four bytes of length and MessagePa
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,7 +15,9 @@ from typing import Any
 
 import msgspec
 
+from clew.base import lines
 from clew.base.errors import ClewError, Denied, Unavailable, from_wire
+from clew.base.lines import Line
 from clew.store import packs
 from clew.store.catalog import objects_of
 from clew.store.keeping import Keep
@@ -27,7 +28,6 @@ from clew.store.shelf import Hold, Shelf
 
 SCHEME = "relay://"
 Ask = Callable[[bytes], bytes]
-_LENGTH = struct.Struct(">I")
 _GONE = "gone"
 
 
@@ -199,51 +199,23 @@ def far_end(ask: Ask, cache: Path | None = None) -> tuple[Shelf, Board, Keep | N
 # over a socket of this machine ------------------------------------------------------------------
 
 
-class Caller:
-    """Asks over a Unix socket. Thread-safe: a connection for each request that is under way."""
+def caller(path: str) -> Line:
+    """Asks over a Unix socket; raises Unavailable ``store.unreachable``."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._idle: list[socket.socket] = []
-        self._lock = threading.Lock()
-
-    def __call__(self, request: bytes) -> bytes:
-        """The answer. Raises Unavailable ``store.unreachable``."""
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        try:
-            connection = connection or self._connect()
-            send(connection, request)
-            answer = receive(connection)
-        except OSError as error:
-            raise self._lost(str(error)) from error
-        if answer is None:
-            raise self._lost("it was closed")
-        with self._lock:
-            self._idle.append(connection)
-        return answer
-
-    def close(self) -> None:
-        """Let go of the connections that are idle."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _connect(self) -> socket.socket:
+    def connect() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(self._path)
+        connection.connect(path)
         return connection
 
-    def _lost(self, why: str) -> Unavailable:
-        return Unavailable(
-            "store.unreachable",
-            f"The way to the workspace's store is gone: {why}.",
-            hint="The work is done again by another worker.",
-        )
+    return Line(connect, _lost)
+
+
+def _lost(why: str) -> Unavailable:
+    return Unavailable(
+        "store.unreachable",
+        f"The way to the workspace's store is gone: {why}.",
+        hint="The work is done again by another worker.",
+    )
 
 
 class Switchboard:
@@ -275,31 +247,9 @@ class Switchboard:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):  # whoever asked is gone: nobody waits for the answer
-            while (request := receive(connection)) is not None:
+            while (request := lines.receive(connection)) is not None:
                 try:
                     answer = self._ask(request)
                 except ClewError as error:
                     answer = msgspec.msgpack.encode({"error": error.to_wire()})
-                send(connection, answer)
-
-
-def send(connection: socket.socket, body: bytes) -> None:
-    """Send one frame."""
-    connection.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def receive(connection: socket.socket) -> bytes | None:
-    """Wait for a frame; None where the other side has closed."""
-    head = _exactly(connection, _LENGTH.size)
-    return _exactly(connection, _LENGTH.unpack(head)[0]) if head else None
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
-    parts: list[bytes] = []
-    while size:
-        part = connection.recv(min(size, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+                lines.send(connection, answer)

@@ -131,7 +131,7 @@ class Store:
         through a :class:`Switchboard`. Raises what :meth:`open` raises.
         """
         if str(address).startswith(relaying.SCHEME):
-            ask = relaying.Caller(str(address).removeprefix(relaying.SCHEME))
+            ask = relaying.caller(str(address).removeprefix(relaying.SCHEME))
             far, board, kept = relaying.far_end(ask, cache)
             return cls(far, address, board=board, keep=kept)
         place = parse(address, cache=cache)

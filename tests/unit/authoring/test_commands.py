@@ -3,6 +3,7 @@
 import pytest
 
 import clew
+from clew.authoring.manifest import describe, read_manifests
 from clew.base.errors import Invalid
 
 
@@ -47,8 +48,25 @@ def test_a_program_is_a_node_that_others_read():
     assert pipeline.cmd("down", ["cat"], up, named={"old": raw}).repo == "p/down"
 
 
-def test_expectations_are_not_taken_in_silence():
-    pipeline, raw = make()
-    up = pipeline.cmd("up", ["true"], raw)
-    with pytest.raises(Invalid, match="program"):
-        pipeline.expect(up)
+PROGRAM = """
+import clew
+p = clew.Pipeline("p")
+up = p.cmd("up", ["true"], p.source("raw"))
+
+@p.expect(up)
+def whole(t):
+    t.column("x").not_null(action="ACTION")
+"""
+
+
+def steps_of(directory, action):
+    (directory / f"{action}.py").write_text(PROGRAM.replace("ACTION", action))
+    told = {"directory": str(directory), "snapshot": "s", "file": f"{action}.py"}
+    return read_manifests(describe(told, None))[0].pipeline.steps
+
+
+def test_expectations_of_a_program_travel_and_none_of_them_puts_rows_aside(tmp_path):
+    (step,) = steps_of(tmp_path, "warn")
+    assert [one["action"] for one in step.expectations] == ["warn"]
+    with pytest.raises(Invalid, match="quarantine"):
+        steps_of(tmp_path, "quarantine")

@@ -64,12 +64,12 @@ def skewed(means):
     return lambda draw, arm, count: draw.exponential(1.0, count) + means[arm]
 
 
-def heavy(draw, arm, count):  # noqa: ARG001
+def heavy(draw, arm, count):
     """Symmetric, with a variance and no fourth moment."""
     return draw.standard_t(3, count)
 
 
-def long_tailed(draw, arm, count):  # noqa: ARG001
+def long_tailed(draw, arm, count):
     """As amounts of money are: the mean is far above the median."""
     return draw.lognormal(0.0, 1.5, count)
 
