@@ -12,7 +12,7 @@ settings.register_profile("clew", deadline=None)
 settings.load_profile("clew")
 
 FIRST = ("test_thirty_random_kills", "test_what_a_document_shows_runs[guide.md]")
-"""Each takes minutes: begun last, it would run alone while the other processes have nothing to do."""
+"""Each takes minutes: begun last, it would keep one process busy and leave the others idle."""
 TESTS = Path(__file__).parent
 
 
