@@ -1,6 +1,6 @@
 """``clew.load("endpoint")``: its model in this process, asked without a network.
 
-Knows where a workspace may be; which model is meant is for the workspace.
+Knows where a workspace may be, and which model an endpoint serves now.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from clew.base.errors import Invalid
+from clew.base.errors import Invalid, NotReady
 from clew.base.settings import read_settings
-from clew.sdk.connect import connect_embedded
+from clew.sdk.connect import connect, connect_embedded
 
 if TYPE_CHECKING:
+    from clew.base.records import Revision
+    from clew.base.settings import Settings
+    from clew.base.verbs import Verbs
     from clew.serving import InProcess
 
 
@@ -28,24 +31,75 @@ def load(ref: str, *, log: bool = False, directory: Path | str = ".") -> InProce
     Args:
         ref: Name of an endpoint, or of a model version.
         log: Keep each prediction in the prediction log of the endpoint, as it says.
-        directory: In or below the directory of the workspace; its files are read, also while a
-            server runs on it.
+        directory: In or below the directory of the workspace; where CLEW_URL names a server, the
+            model comes from there.
 
     Raises:
         NotFound: ``workspace.missing``, ``endpoint.unknown``, ``model.unknown``.
         NotReady: ``endpoint.empty``.
-        Invalid: ``load.log``; ``load.remote`` where CLEW_URL names a server.
+        Invalid: ``load.log``; ``load.remote`` where the log is on the server that CLEW_URL names.
     """
     settings = read_settings(os.environ, Path(directory))
-    if settings.url:
+    _check(ref, settings, log=log)
+    verbs = connect(directory=directory)
+    try:
+        live = None if "@" in ref else _live(verbs, ref)
+        kept = _log_of(settings, ref) if log else {}
+        return _loaded(verbs, ref, live, kept)
+    finally:
+        verbs.close()
+
+
+def _check(ref: str, settings: Settings, *, log: bool) -> None:
+    if log and "@" in ref:
+        raise Invalid(
+            "load.log",
+            f"{ref} is a model version: predictions are logged for an endpoint.",
+            hint="Name the endpoint, or leave out log=True.",
+        )
+    if log and settings.url:
         raise Invalid(
             "load.remote",
-            f"The files of {settings.url} are not here.",
-            hint="Unset CLEW_URL beside the workspace, or ask the endpoint over HTTP.",
+            f"The prediction log of {settings.url} is not here.",
+            hint="Leave out log=True, ask the endpoint over HTTP, or unset CLEW_URL beside it.",
         )
+
+
+def _live(verbs: Verbs, endpoint: str) -> Revision:
+    """The revision with most of the traffic."""
+    revisions = verbs.endpoint(endpoint).revisions
+    live = max(revisions, key=lambda each: each.traffic, default=None)
+    if live is None or live.state not in {"live", "canary"}:
+        raise NotReady(
+            "endpoint.empty",
+            f"No model is on {endpoint} yet.",
+            hint="`clew status` says what is missing: data, training, or a blessing.",
+        )
+    return live
+
+
+def _log_of(settings: Settings, endpoint: str) -> dict[str, Any]:
+    """Where predictions are kept, and what of them."""
     workspace = connect_embedded(settings)
     try:
-        found = import_module("clew.workspace").load(workspace, ref, log=log)
-        return cast("InProcess", found)
+        found: dict[str, Any] = import_module("clew.workspace").log_of(workspace, endpoint)
+        return found
     finally:
         workspace.close()
+
+
+def _loaded(verbs: Verbs, ref: str, live: Revision | None, kept: dict[str, Any]) -> InProcess:
+    # By name: a model in memory needs what serves, and `import clew` must not
+    load_version = import_module("clew.sdk.versions").load_version
+    made: type[InProcess] = import_module("clew.serving").InProcess
+    version, model = load_version(verbs, live.model_version if live else ref)
+    return made(
+        ref if live else version.model,
+        model,
+        revision=live.id if live else "",
+        number=live.number if live else 0,
+        model_version=version.id,
+        version=str(version.version),
+        global_id=live.global_id if live else version.global_id,
+        **kept,
+    )

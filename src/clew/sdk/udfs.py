@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
-from msgspec import Struct
-
 from clew.base.errors import Invalid
 from clew.base.verbs import Verbs
-from clew.models import LoadedModel, load_model
+from clew.models import LoadedModel
 from clew.sdk.connect import connect
+from clew.sdk.versions import load_version
 
 _SQL = {
     "bool": "BOOLEAN", "float": "FLOAT", "double": "DOUBLE", "string": "VARCHAR",
@@ -24,24 +23,6 @@ _SQL = {
     "date32[day]": "DATE",
 }  # fmt: skip
 _MAIN = {"regression": "prediction", "binary": "probability"}
-
-
-class _Entry(Struct, frozen=True):
-    digest: str
-
-
-class _Tree:
-    """The files of a commit by the verbs: what loading reads, here or from a server."""
-
-    def __init__(self, verbs: Verbs, place: str) -> None:
-        self._verbs, self._place = verbs, place
-        self._paths = {one.path for one in verbs.ls(f"{place}:/", recursive=True)}
-
-    def get(self, tree: str, path: str) -> _Entry | None:  # noqa: ARG002 - there is one tree
-        return _Entry(path) if path in self._paths else None
-
-    def read(self, digest: str) -> bytes:
-        return self._verbs.read(f"{self._place}:{digest}")
 
 
 class Function:
@@ -189,11 +170,9 @@ def udf(model: str, workspace: Verbs | None = None) -> Function:
         own.close()
 
 
-def _loaded(verbs: Verbs, model: str) -> Function:
-    version = verbs.model(model)
-    tree = _Tree(verbs, f"{version.model}@{version.commit}")
-    name = f"{version.model}@{version.version}"
-    return Function(load_model(tree, "", served=True), name)
+def _loaded(verbs: Verbs, ref: str) -> Function:
+    version, model = load_version(verbs, ref)
+    return Function(model, f"{version.model}@{version.version}")
 
 
 def _sql(kind: str) -> str:

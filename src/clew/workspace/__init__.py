@@ -10,7 +10,7 @@ from clew.workspace.opening import open_workspace
 
 if TYPE_CHECKING:
     from clew.workspace.engine import Engine
-    from clew.workspace.loading import load
+    from clew.workspace.loading import log_of
     from clew.workspace.making import make_workspace, upgrade_workspace
     from clew.workspace.rebuilding import rebuild_workspace
     from clew.workspace.rooms import serving_settings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Engine",
     "Workspace",
-    "load",
+    "log_of",
     "make_workspace",
     "open_workspace",
     "rebuild_workspace",
@@ -32,7 +32,7 @@ __getattr__ = on_demand(
     {
         "Workspace": "workspace",
         "Engine": "engine",
-        "load": "loading",
+        "log_of": "loading",
         "make_workspace": "making",
         "upgrade_workspace": "making",
         "rebuild_workspace": "rebuilding",
