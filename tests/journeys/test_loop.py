@@ -332,7 +332,11 @@ def test_every_command_says_something_to_people(trained: Place) -> None:
 
 
 @there
-def test_the_sdk_has_the_same_verbs(world: Place, numbers: Csv) -> None:
+def test_the_sdk_has_the_same_verbs(
+    world: Place, numbers: Csv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if url := world.environ.get("CLEW_URL"):
+        monkeypatch.setenv("CLEW_URL", url)
     with world.verbs() as verbs:
         commit = verbs.put("numbers/raw", {"/c.csv": numbers(2001).encode()}, message="more")
         seen: list[str] = []
@@ -351,6 +355,9 @@ def test_the_sdk_has_the_same_verbs(world: Place, numbers: Csv) -> None:
         assert answer.model_version == version.id
         assert verbs.why(answer.prediction_id).subject.id == answer.prediction_id
         assert verbs.predictions("large")[0].id == answer.prediction_id
+        with clew.load("large", directory=world.directory) as model:
+            assert model.model_version == version.id
+            assert model.predict([{"x": 99.0}]).outputs == answer.outputs
         again = verbs.run("numbers", "clean", reason="to be sure")
         verbs.wait(again)
         assert {job.global_id for job in verbs.change(again).jobs} == {again}

@@ -143,6 +143,7 @@ def determined_of(config: Mapping[str, Any]) -> Determined:
             slots=slots,
             at_most=min((one for one in limits if one), default=0),
             grace_s=float(_number(config, "preemption_timeout", 3600)),
+            source=searching.source,
         ),
         search=search,
         space=found.space,

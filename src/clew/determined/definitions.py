@@ -36,7 +36,8 @@ class Task(Struct, frozen=True, kw_only=True):
     names below others have dots. ``entrypoint`` is one text for the shell, or a command line.
     ``variables`` are those of the environment: ``cpu`` or ``cuda`` with their own, by the device.
     ``time_metric`` is that by which a search halves, '' for steps; ``halves``: whether it does.
-    ``grace_s`` is how long a trial may take to end once it was told to.
+    ``grace_s`` is how long a trial may take to end once it was told to. ``source`` is the trial
+    whose latest checkpoint all trials begin with, '' for none.
     """
 
     config: dict[str, Any]
@@ -51,6 +52,7 @@ class Task(Struct, frozen=True, kw_only=True):
     slots: int = 1
     at_most: int = 0
     grace_s: float = 3600.0
+    source: str = ""
 
 
 class Determined(Struct, frozen=True, kw_only=True):

@@ -169,7 +169,8 @@ class Reports:
         if folder is None:
             return ""
         meta = self._trial.restored_meta
-        self.completed = int(str(meta.get(STEPS, 0)))
+        if self._trial.step:  # else it is that of another trial, and this one begins
+            self.completed = int(str(meta.get(STEPS, 0)))
         uuid = str(meta.get(UUID) or uuid4())
         Path(folder).replace(self._checkpoints / uuid)
         return uuid

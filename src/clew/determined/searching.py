@@ -34,13 +34,14 @@ class Searching(Struct, frozen=True, kw_only=True):
     """A search, and what of it Clew's search does not carry itself.
 
     ``time_metric``: see :class:`clew.determined.definitions.Task`; ``at_most`` trials run at once.
-    ``unknown`` are fields that nobody reads.
+    ``source``: the trial that all begin with. ``unknown`` are fields that nobody reads.
     """
 
     search: SearchDefinition
     time_metric: str = ""
     halves: bool = False
     at_most: int = CONCURRENT
+    source: str = ""
     unknown: tuple[str, ...] = ()
 
 
@@ -55,11 +56,11 @@ def searching_of(searcher: Mapping[str, Any], *, seed: int) -> Searching:
         raise unsupported(
             f"searcher.name: {name}", f"Use one of {', '.join((*_WHOLE, *_HALVING[:2]))}."
         )
-    for one in ("source_trial_id", "source_checkpoint_uuid"):
-        if searcher.get(one) is not None:
-            raise unsupported(
-                f"searcher.{one}", "Continue a trial of Clew: clew continue TRIAL --steps N"
-            )
+    if searcher.get("source_checkpoint_uuid") is not None:
+        raise unsupported(
+            "searcher.source_checkpoint_uuid",
+            "Name the trial whose latest checkpoint it is: searcher.source_trial_id=TRIAL.",
+        )
     metric = searcher.get("metric")
     if not isinstance(metric, str) or not metric:
         raise wrong("searcher.metric", f"is {metric!r}, not the name of a metric")
@@ -71,8 +72,22 @@ def searching_of(searcher: Mapping[str, Any], *, seed: int) -> Searching:
         time_metric="" if name in _WHOLE else _time_metric(searcher),
         halves=name in _HALVING,
         at_most=_whole_number(searcher, "max_concurrent_trials", CONCURRENT, least=0),
+        source=_source(searcher.get("source_trial_id")),
         unknown=tuple(f"searcher.{one}" for one in searcher if one not in _KNOWN),
     )
+
+
+def _source(given: object) -> str:
+    """The trial of Clew whose latest checkpoint all trials begin with, '' for none."""
+    if given is None:
+        return ""
+    if not isinstance(given, str) or not given:
+        raise wrong(
+            "searcher.source_trial_id",
+            f"is {given!r}, and trials of Clew have ids",
+            "Give one: clew experiment shows those of its trials.",
+        )
+    return given
 
 
 def _whole(name: str, searcher: Mapping[str, Any], common: dict[str, Any]) -> SearchDefinition:

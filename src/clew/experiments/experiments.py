@@ -95,6 +95,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
         inputs: Sequence[Mapping[str, Any]],
         provenance: Sequence[str] = (),
         initial: str = "",
+        all_warm: bool = False,
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
         environment: Mapping[str, str] | None = None,
@@ -137,6 +138,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             provenance: Ids of the commits that the inputs are from.
             initial: A tree with a checkpoint or an artefact, which ``trial.restore()`` gives in
                 trial 0: a warm start. '' for a start from scratch.
+            all_warm: It gives it in every trial.
             timeout_s: Seconds after which one run of a trial is stopped (the trial has failed).
             memory_bytes: Bytes of memory above which it is.
             resources: How many slots a trial takes: of processes (``CPU``) and ``GPU``.
@@ -185,6 +187,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             inputs=tuple(inputs),
             provenance=tuple(provenance),
             initial=initial,
+            all_warm=all_warm,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
             resources={**({"CPU": float(each)} if each > 1 else {}), **(resources or {})},

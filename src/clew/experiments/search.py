@@ -512,7 +512,7 @@ class Search:
             "allow": list(order.allow),
             "declared": list(order.declared),
             "feasible": dict(order.feasible) if order.feasible else None,
-            "restore": track.tree or (order.initial if track.number == 0 else ""),
+            "restore": track.tree or (order.initial if order.all_warm or not track.number else ""),
         }
         call = Call(
             entry=ENTRY,

@@ -64,6 +64,8 @@ class DeterminedRunner:
             function=step.function,
             snapshot_dir=str(run.snapshot_dir),
             inputs=(),
+            initial=self._experiments.learned(task.source) if task.source else "",
+            all_warm=bool(task.source) and fork is None,
             environment=self._tracking.variables(f"{TRIAL}.{job.id}", f"{job.pipeline}.{job.step}"),
             resources={"CPU": float(max(1, task.slots))},
             policy=step.policy.trials,

@@ -114,6 +114,8 @@ class Cluster:
             function=CodeRef(snapshot="", file="clew_experiment.py", name="run_task"),
             snapshot_dir=str(self.project),
             inputs=[],
+            initial=self.experiments.learned(task.source) if task.source else "",
+            all_warm=bool(task.source),
             parameters={
                 "task": msgspec.to_builtins(task),
                 "project": str(self.project),

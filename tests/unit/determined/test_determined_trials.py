@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clew.base.errors import Invalid
+from clew.base.errors import Invalid, NotFound
 from clew.base.ranks import Ranks
 from clew.compute import ProcessPool
 from clew.determined import running
@@ -357,3 +357,28 @@ def test_checkpoints_of_a_place_that_the_program_chose_are_kept_too(
     assert {"/checkpoint/state"} in [one & {"/checkpoint/state"} for one in held]
     assert {"/checkpoint/metadata.json", "/meta.json"} in held
     assert "checkpoints stay in s3" in cluster.detail(found.trial.id).log
+
+
+def test_all_trials_begin_with_the_latest_checkpoint_of_another_and_at_step_0(cluster: Any) -> None:
+    cluster.write("""
+        from speaks import *
+        state = (PLACE / LATEST / "state").read_text() if LATEST else "nothing"
+        print("begins with", state, "after", os.environ["DET_STEPS_COMPLETED"])
+        report("validation", 3, {"loss": 0.5})
+        save("11111111-1111-1111-1111-111111111111", 3, "weights")
+    """)
+    source = cluster.run(searcher=SINGLE).trial
+    assert "begins with nothing after 0" in cluster.detail(source.id).log
+    searcher = {"name": "random", "metric": "loss", "max_trials": 2, "source_trial_id": source.id}
+    found = trials(cluster, cluster.run(searcher=searcher))
+    for trial in found:
+        assert "begins with weights after 0" in cluster.detail(trial.id).log
+    assert [trial.step for trial in found] == [3, 3]
+
+
+def test_a_source_that_is_no_trial_is_told(cluster: Any) -> None:
+    cluster.write("pass")
+    with pytest.raises(Invalid, match="source_trial_id"):
+        cluster.run(searcher={**SINGLE, "source_trial_id": 41})
+    with pytest.raises(NotFound, match="zzzzzzzz"):
+        cluster.run(searcher={**SINGLE, "source_trial_id": "zzzzzzzz"})
