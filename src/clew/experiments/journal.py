@@ -42,11 +42,11 @@ class Order(Struct, frozen=True, kw_only=True):
     """What to search, on what, and for whom.
 
     ``inputs``: {parameter, tree, paths} for ``load_value``; ``provenance``: the input commits;
-    ``initial``: a tree that trial 0 starts warm from (every trial, with ``all_warm``), '' for none;
-    with ``start`` steps behind it and a ``seed`` of its own where it goes on with another trial. ``trials``: how many there will
-    be. Limits are of one run of a trial. ``each``: the slots that a trial takes, ``at_most``: so
-    many run at once, 0 for no such limit; ``metric_optional``: a trial that comes to its end
-    without ever having reported the metric is done all the same.
+    ``initial``: a tree that trial 0 starts warm from (``all_warm``: every trial), '' for none; with
+    ``start`` steps behind it and a ``seed`` of its own where it goes on with another trial.
+    ``trials``: how many there will be. Limits are of one run of a trial. ``each``: the slots that a
+    trial takes, ``at_most``: so many run at once, 0 for no such limit; ``metric_optional``: a trial
+    that comes to its end without ever having reported the metric is done all the same.
     """
 
     job: str
