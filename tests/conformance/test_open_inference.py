@@ -51,7 +51,7 @@ class Server:
 
     def ask(self, method, path, body=None, **headers):
         """Status, headers and raw body."""
-        connection = HTTPConnection(self.place.hostname, self.place.port, timeout=20)
+        connection = HTTPConnection(self.place.hostname, self.place.port, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, named)

@@ -167,7 +167,7 @@ def test_a_column_that_the_code_misses_shows_the_users_line(trained: Place) -> N
 
 BROKEN = [
     ("raise", "step.raised", "ValueError: this order cannot be done"),
-    ("hang", "step.timeout", "longer than 3 s"),
+    ("hang", "step.timeout", "longer than 5 s"),
     ("eat", "step.memory", "381 MiB is the limit"),
     ("exit", "step.died", "exit code 3"),
     ("crash", "step.died", "SIGSEGV"),

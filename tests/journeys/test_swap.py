@@ -53,7 +53,7 @@ class Load:
 
     def _ask(self) -> None:
         body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [70.0]}]}
-        with httpx2.Client(timeout=20, trust_env=False) as http:
+        with httpx2.Client(timeout=60, trust_env=False) as http:
             while not self.over.is_set():
                 try:
                     reply = http.post(self.url, json=body)

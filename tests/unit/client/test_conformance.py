@@ -241,10 +241,10 @@ def test_waiting_shows_each_event_once_and_ends_when_nothing_is_left(remote, ver
     waiting = threading.Thread(target=remote.wait, args=(fake.JUNE,), kwargs={"watch": watch})
     waiting.start()
     verbs.happen("job.started", "live", step="clean")
-    assert first_live.wait(20)
+    assert first_live.wait(60)
     verbs.happen("job.ended", "last", step="clean")
     verbs.busy.clear()
-    waiting.join(20)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert [event.seq for event in seen] == list(range(1, len(verbs.log_of_events) + 1))
     remote.wait(fake.JUNE, watch=seen.append)
@@ -276,7 +276,7 @@ def test_a_wait_outlives_a_restart_of_the_server(verbs, serving):
     verbs.happen("job.started", "between")
     verbs.busy.clear()
     with serving(verbs, port=port):
-        waiting.join(20)
+        waiting.join(60)
     assert not waiting.is_alive()
     assert seen[-1] == "between"
     remote.close()

@@ -20,7 +20,7 @@ P = "late-flights"
 
 @pytest.fixture
 def http(url):
-    with httpx2.Client(base_url=url, timeout=20, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -101,7 +101,7 @@ def test_what_nobody_expected_is_500_with_a_reference_and_no_secrets(http, verbs
 def test_after_a_failure_the_connection_goes_on(url, verbs, caplog):
     verbs.status = lambda: 1 / 0
     place = urlsplit(url)
-    connection = HTTPConnection(place.hostname, place.port, timeout=20)
+    connection = HTTPConnection(place.hostname, place.port, timeout=60)
     try:
         connection.connect()
         own_port = connection.sock.getsockname()
@@ -292,7 +292,7 @@ def test_many_may_listen_at_once(http, url):
     found = []
 
     def one():
-        with httpx2.Client(base_url=url, timeout=20, trust_env=False) as mine:
+        with httpx2.Client(base_url=url, timeout=60, trust_env=False) as mine:
             found.append(len(listen(mine, "/api/v1/events?follow=1&after=0", 7)))
 
     listeners = [threading.Thread(target=one) for _ in range(40)]

@@ -174,7 +174,7 @@ def test_a_signal_ends_it_in_order_though_somebody_listens(number):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
         with httpx2.stream(
-            "GET", f"{url}/api/v1/events?follow=1", trust_env=False, timeout=20
+            "GET", f"{url}/api/v1/events?follow=1", trust_env=False, timeout=60
         ) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -182,4 +182,4 @@ def test_a_signal_ends_it_in_order_though_somebody_listens(number):
             for _ in lines:
                 pass
         assert process.stdout.read().strip() == "ended in order"
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

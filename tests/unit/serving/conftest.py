@@ -94,7 +94,7 @@ class Workspace:
         self.processes.append(process)
         return process
 
-    def wait(self, ready, timeout_s: float = 20.0):
+    def wait(self, ready, timeout_s: float = 60.0):
         """Wait, by the events of the workspace, until ``ready`` gives something true."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -27,7 +27,7 @@ def ask(process, data=(1, 2, 3), *, version="", key=""):
         data=json.dumps({"inputs": [tensor]}).encode(),
         headers={"Clew-Key": key} if key else {},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         answer.read()
         return answer.headers
 
@@ -149,7 +149,7 @@ def test_redacted_columns_are_never_on_the_disk(workspace, laws):
     for body in bodies:  # one that is answered, and one that is refused
         request = urllib.request.Request(f"{process.url}/v2/models/e/infer", data=body)
         try:
-            urllib.request.urlopen(request, timeout=20).close()
+            urllib.request.urlopen(request, timeout=60).close()
         except urllib.error.HTTPError as refused:
             refused.close()
     process.stop()

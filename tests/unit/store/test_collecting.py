@@ -315,7 +315,7 @@ def test_a_lease_lingers_after_its_work_and_then_ends_by_itself(home: Path) -> N
     (token,) = looking._leases.others()
     keeper = store._leases._keeper
     assert keeper is not None
-    keeper.join(timeout=10)
+    keeper.join(timeout=60)
     assert token not in looking._leases.others()
     assert store._leases._keeper is None
 

@@ -13,7 +13,7 @@ orders = trouble.source("orders")
 tables = trouble.source("tables")
 
 
-@trouble.step(orders.glob("/*.txt"), per="file", timeout_s=3.0, memory_bytes=400_000_000)
+@trouble.step(orders.glob("/*.txt"), per="file", timeout_s=5.0, memory_bytes=400_000_000)
 def work(order: str) -> bytes:
     word = order.strip()
     if word == "raise":
