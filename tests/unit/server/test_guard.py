@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -183,3 +184,16 @@ def test_a_signal_ends_it_in_order_though_somebody_listens(number):
                 pass
         assert process.stdout.read().strip() == "ended in order"
         assert process.wait(60) == 0
+
+
+def test_who_is_told_that_it_leaves_is_told_while_it_still_listens(serving, verbs, tmp_path):
+    reached = []
+
+    def leaving():
+        with socket.create_connection(place):
+            reached.append(True)
+
+    with serving(verbs, scratch=tmp_path, leaving=leaving) as url:
+        place = urlsplit(url).hostname, urlsplit(url).port
+        assert httpx2.get(f"{url}/api/v1/status", trust_env=False).status_code == 200
+    assert reached == [True]
