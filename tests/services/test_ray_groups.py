@@ -108,7 +108,7 @@ def test_a_node_that_a_rule_excludes_gets_no_rank_any_more_until_it_is_given_bac
     try:
         # Ranks may have gone to the other two at first: then nothing is known of the bad one
         for turn in range(5):
-            begin(place, signs, f"{BAD}  # turn {turn}")
+            begin(place, signs, f"{BAD}\n    turn = {turn}")
             place.wait()
             assert training(place).state == "done", training(place).error
             if "left" in seen(signs).values():
