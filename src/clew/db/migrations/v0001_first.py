@@ -510,6 +510,13 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index("traffic_changes_by_endpoint", "traffic_changes", ["endpoint", "seq"])
     op.create_table(
+        "traffic_keys",
+        sa.Column("test", sa.Text(), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("test", "unit"),
+    )
+    op.create_table(
         "traffic_tests",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("endpoint", sa.Text(), nullable=False),
