@@ -9,6 +9,9 @@ unexport VIRTUAL_ENV
 # In long suites a test that hangs fails alone (by default pytest-timeout ends the whole run), and
 # no sooner than it would on a busy machine; tests that say how long they may take keep that.
 PATIENT := -o timeout_method=signal -o timeout=1800
+# File by file, so that what the tests of a file share is made once; tests/conftest.py says in which
+# order. (Groups of pytest-xdist 3.8 are without effect on pytest 9.2.)
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-again test-long test-services cover check format migration lock bench bench-peers browser clean
 
@@ -40,7 +43,7 @@ demo: .venv/demo.installed ## the whole loop on real data (336,776 flights)
 	@$(BIN)/clew demo
 
 test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rules
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-again: .venv/dev.installed ## the tests that failed in the last run, one after the other
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(ARGS)
@@ -52,7 +55,7 @@ test-services: .venv/services.installed ## over real PostgreSQL, S3, Redis, Kafk
 	$(BIN)/python -m pytest tests/services $(PATIENT) $(ARGS)
 
 cover: .venv/dev.installed ## the tests with branch coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 check: .venv/dev.installed ## format, lint, types, import laws
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -74,15 +75,39 @@ def python_files():
     return sorted(p for p in SOURCE.rglob("*.py") if "templates" not in p.parts)
 
 
-@cache  # many tests ask, and parsing all of the source takes a second
-def imports_of(path):
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+@dataclass(frozen=True)
+class Seen:
+    """What the laws ask of a file. ``hidden``: line and name of imports inside functions."""
+
+    imports: list[str]
+    hidden: list[tuple[int, str]]
+    says: bool
+    asks_environment: bool
+
+
+@cache  # parsing all of the source takes seconds
+def seen_in(path):
+    tree = ast.parse(path.read_text())
+    imports, hidden, asks = [], [], False
+    waiting = [(tree, False)]
+    while waiting:
+        node, inside = waiting.pop()
+        names = []
         if isinstance(node, ast.Import):
-            found += [(alias.name, node) for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.append((node.module, node))
-    return found
+            names = [node.module]
+        elif isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+            asks = True
+        imports += names
+        hidden += [(node.lineno, name) for name in names if inside]
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
+    return Seen(imports, hidden, bool(ast.get_docstring(tree)), asks)
+
+
+def imports_of(path):
+    return seen_in(path).imports
 
 
 def room_of(path):
@@ -114,7 +139,7 @@ def test_no_room_reaches_behind_the_door_of_another():
     wrong = []
     for path in python_files():
         room = room_of(path)
-        for name, _ in imports_of(path):
+        for name in imports_of(path):
             parts = name.split(".")
             if parts[0] != "clew" or len(parts) < 3 or parts[1] in {room, *OPEN_GROUND}:
                 continue
@@ -125,25 +150,12 @@ def test_no_room_reaches_behind_the_door_of_another():
 
 
 def test_no_own_import_hides_inside_a_function():
-    wrong = []
-    for path in python_files():
-        tree = ast.parse(path.read_text())
-        for function in ast.walk(tree):
-            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            for node in ast.walk(function):
-                names = (
-                    [a.name for a in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                    if isinstance(node, ast.ImportFrom)
-                    else []
-                )
-                wrong += [
-                    f"{path.relative_to(SOURCE)}:{node.lineno} {n}"
-                    for n in names
-                    if n.split(".")[0] == "clew"
-                ]
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} {name}"
+        for path in python_files()
+        for line, name in seen_in(path).hidden
+        if name.split(".")[0] == "clew"
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -151,7 +163,7 @@ def test_no_own_import_hides_inside_a_function():
 def test_a_foreign_library_is_known_in_one_room(library, room):
     rooms = defaultdict(list)
     for path in python_files():
-        for name, _ in imports_of(path):
+        for name in imports_of(path):
             if name.split(".")[0] == library:
                 rooms[room_of(path)].append(path.name)
     assert set(rooms) <= {room, "testing"}, dict(rooms)
@@ -164,7 +176,7 @@ def test_a_heavy_library_is_known_in_one_file(library, files):
     found = {
         path.relative_to(SOURCE).as_posix()
         for path in python_files()
-        for name, _ in imports_of(path)
+        for name in imports_of(path)
         if name.split(".")[0] == library and room_of(path) != "testing"
     }
     assert found <= files, found
@@ -187,9 +199,7 @@ def test_the_example_of_the_whole_loop_fits_the_eighty_lines_that_are_promised()
 
 def test_every_file_says_what_it_is_for_and_what_it_does_not_know():
     silent = [
-        path.relative_to(SOURCE).as_posix()
-        for path in python_files()
-        if not ast.get_docstring(ast.parse(path.read_text()))
+        path.relative_to(SOURCE).as_posix() for path in python_files() if not seen_in(path).says
     ]
     assert not silent
 
@@ -200,10 +210,7 @@ def test_below_the_workspace_nobody_reads_the_environment():
         path.relative_to(SOURCE).as_posix()
         for path in python_files()
         if room_of(path) not in above
-        and any(
-            isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
-            for node in ast.walk(ast.parse(path.read_text()))
-        )
+        and seen_in(path).asks_environment
         and path.relative_to(SOURCE).as_posix() not in ENVIRONMENT_OF_A_CHILD
     ]
     assert not wrong

@@ -9,8 +9,6 @@ import urllib.request
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
 TOKEN = "a-long-random-token"
 
 CLIENT = """

@@ -365,7 +365,8 @@ def test_all_trials_begin_with_the_latest_checkpoint_of_another_and_at_step_0(cl
         state = (PLACE / LATEST / "state").read_text() if LATEST else "nothing"
         print("begins with", state, "after", os.environ["DET_STEPS_COMPLETED"])
         report("validation", 3, {"loss": 0.5})
-        save("11111111-1111-1111-1111-111111111111", 3, "weights")
+        save("22222222-2222-2222-2222-222222222222" if LATEST else
+             "11111111-1111-1111-1111-111111111111", 3, "weights")
     """)
     source = cluster.run(searcher=SINGLE).trial
     assert "begins with nothing after 0" in cluster.detail(source.id).log

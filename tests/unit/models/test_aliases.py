@@ -9,8 +9,6 @@ from clew.base.errors import Conflict, Denied, Invalid, NotFound
 from clew.models.aliasing import _before
 from clew.models.filtering import filter_of
 
-pytestmark = pytest.mark.xdist_group("aliases")  # one preparation for all
-
 NAMES = ("distance", "hour")
 
 

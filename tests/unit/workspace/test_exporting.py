@@ -20,8 +20,6 @@ from clew.base.settings import Settings
 from clew.cli.exporting import yaml_of
 from clew.workspace import open_workspace
 
-pytestmark = pytest.mark.xdist_group("trainjob")  # one preparation for all
-
 PIPELINE = """
 import clew
 import polars as pl

@@ -19,8 +19,6 @@ from clew.cli.cluster import apply
 from clew.workspace import open_workspace
 from clew.workspace.inference_services import Arm, rendered
 
-pytestmark = pytest.mark.xdist_group("kserve")  # one preparation for all
-
 FILE = """
 import clew
 from sklearn.dummy import DummyClassifier
