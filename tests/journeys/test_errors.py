@@ -78,7 +78,7 @@ def test_what_is_not_there_is_named_with_what_is_near(trained: Place) -> None:
     assert "numbers/raw" in unknown["hint"]
     for exits, code, *arguments in (
         (3, "file.missing", "put", "numbers/raw", "no.csv"),
-        (3, "commit.unknown", "ls", "numbers/raw@nobranch"),
+        (3, "ref.unknown", "ls", "numbers/raw@nobranch"),
         (3, "file.unknown", "get", "numbers/raw:/no.csv", "-"),
         (3, "file.unknown", "apply", "no.py"),
         (3, "why.unknown", "why", "zzzzzzzz"),
