@@ -22,6 +22,7 @@ from rows import (
     rollouts,
     search,
     serving,
+    serving_grpc,
     trivial,
 )
 
@@ -44,6 +45,7 @@ ROWS = {
     "predict": predict.measure_rows,
     "rollouts": rollouts.measure_rows,
     "serving": serving.measure_rows,
+    "serving_grpc": serving_grpc.measure_rows,
     "batch_predict": batch.measure_rows,
     "mlflow": mlflow.measure_rows,
 }

@@ -261,25 +261,26 @@ if __name__ == "__main__":
 
 
 def ours(place: Path, model: str):
-    return _ours(place, model)
+    return started(place, model)
 
 
 @contextlib.contextmanager
-def _ours(place: Path, model: str):
+def started(place: Path, model: str, *more: str):
+    """A `clew server` with these options too."""
     home = place / "clew"
     if not home.exists():
-        _make_ours(home)
-    command = [CLEW, "server", "--port", "0", "--serving-port", "0"]
+        make_ours(home)
+    command = [CLEW, "server", "--port", "0", "--serving-port", "0", *more]
     with process(command, home, pinned=False) as server:
         note = home / ".clew" / "server.json"
         url = until(lambda: json.loads(note.read_text())["serving_url"]) + f"/v2/models/{model}"
         inputs = until(lambda: get(url))["inputs"]
         until(lambda: get(f"{url}/ready"))
-        _pin(server.pid)
+        pin(server.pid)
         yield f"{url}/infer", body(inputs[0]["name"] if len(inputs) == 1 else "input")
 
 
-def _pin(server: int) -> None:
+def pin(server: int) -> None:
     """The serving process has its core for itself; the engine, which no peer has, the others."""
     rest = sorted(set(range(os.cpu_count() or 1)) - {int(CORE)}) or [int(CORE)]
     whole = psutil.Process(server)
@@ -289,7 +290,7 @@ def _pin(server: int) -> None:
             os.sched_setaffinity(thread.id, {int(CORE)} if serves else rest)
 
 
-def _make_ours(home: Path) -> None:
+def make_ours(home: Path) -> None:
     home.mkdir()
     x, y = load_breast_cancer(return_X_y=True)
     frame = pl.DataFrame((x - x.mean(0)) / x.std(0), schema=[f"f{n}" for n in range(30)])
@@ -306,7 +307,7 @@ def _make_ours(home: Path) -> None:
 @contextlib.contextmanager
 def kserve(place: Path, model: str):
     python, port = python_of("kserve"), free_port()
-    command = [python, _script(place, "kserve", KSERVE), _joblib(python, place, model),
+    command = [python, script_at(place, "kserve", KSERVE), joblib_of(python, place, model),
                "--http_port", port]  # fmt: skip
     with process(command, place):
         url = f"http://127.0.0.1:{port}/v2/models/bench"
@@ -319,7 +320,7 @@ def mlserver(place: Path, model: str):
     python, port = python_of("mlserver"), free_port()
     home = place / f"mlserver-{model}"
     home.mkdir(exist_ok=True)
-    uri = str(_joblib(python, place, model))
+    uri = str(joblib_of(python, place, model))
     about = {"name": "bench", "implementation": "mlserver_sklearn.SKLearnModel",
              "parameters": {"uri": uri}}  # fmt: skip
     (home / "model-settings.json").write_text(json.dumps(about))
@@ -335,8 +336,8 @@ def mlserver(place: Path, model: str):
 @contextlib.contextmanager
 def bentoml(place: Path, model: str):
     python, port = python_of("bentoml"), free_port()
-    script = _script(place, "bento", BENTO)
-    more = {"BENCH_MODEL": str(_joblib(python, place, model)), "BENTOML_DO_NOT_TRACK": "1"}
+    script = script_at(place, "bento", BENTO)
+    more = {"BENCH_MODEL": str(joblib_of(python, place, model)), "BENTOML_DO_NOT_TRACK": "1"}
     command = [python, "-m", "bentoml", "serve", f"{script.stem}:Bench", "--port", port,
                "--host", "127.0.0.1"]  # fmt: skip
     with process(command, place, more):
@@ -349,7 +350,7 @@ def litserve(batch: int):
     @contextlib.contextmanager
     def start(place: Path, model: str):
         python, port = python_of("litserve"), free_port()
-        command = [python, _script(place, "litserve", LITSERVE), _joblib(python, place, model),
+        command = [python, script_at(place, "litserve", LITSERVE), joblib_of(python, place, model),
                    port, batch]  # fmt: skip
         with process(command, place):
             url = f"http://127.0.0.1:{port}"
@@ -362,7 +363,7 @@ def litserve(batch: int):
 @contextlib.contextmanager
 def rayserve(place: Path, model: str):
     python, port = python_of("rayserve"), free_port()
-    command = [python, _script(place, "ray", RAY), _joblib(python, place, model), port]
+    command = [python, script_at(place, "ray", RAY), joblib_of(python, place, model), port]
     with process(command, place, {"RAY_USAGE_STATS_ENABLED": "0"}):
         url = f"http://127.0.0.1:{port}"
         until(lambda: get(f"{url}/-/healthz"))
@@ -375,7 +376,7 @@ def mlflow(place: Path, model: str):
     python, port = python_of("mlflow"), free_port()
     saved = place / f"mlflow-{model}"
     if not saved.exists():
-        command = [python, _script(place, "save_mlflow", MLFLOW), _joblib(python, place, model)]
+        command = [python, script_at(place, "save_mlflow", MLFLOW), joblib_of(python, place, model)]
         subprocess.run([*command, saved], check=True, capture_output=True)
     command = [python, "-m", "mlflow", "models", "serve", "-m", saved, "--env-manager", "local",
                "-p", port, "-w", "1"]  # fmt: skip
@@ -394,9 +395,9 @@ def limit(name: str, script: str):
         python, port = Path(sys.executable), free_port()
         graph = place / f"{model}.onnx"
         if not graph.exists():
-            made = _joblib(python, place, model)
-            subprocess.run([python, _script(place, "graph", GRAPH), made, graph], check=True)
-        with process([python, _script(place, name, script), graph, port], place):
+            made = joblib_of(python, place, model)
+            subprocess.run([python, script_at(place, "graph", GRAPH), made, graph], check=True)
+        with process([python, script_at(place, name, script), graph, port], place):
             url = f"http://127.0.0.1:{port}/v2/models/bench/infer"
             until(lambda: post(url, body("x")))
             yield url, body("x")
@@ -419,13 +420,13 @@ LIMITS = {
 }
 
 
-def _script(place: Path, name: str, text: str) -> Path:
+def script_at(place: Path, name: str, text: str) -> Path:
     file = place / f"serve_{name}.py"
     file.write_text(text)
     return file
 
 
-def _joblib(python: Path, place: Path, model: str) -> Path:
+def joblib_of(python: Path, place: Path, model: str) -> Path:
     file = place / f"{python.parent.parent.name}-{model}.joblib"
     if not file.exists():
         subprocess.run([python, "-c", MAKE, file, model], check=True)

@@ -31,7 +31,6 @@ ONE_FILE_ONLY = {
     "sqlite3": {"db/sqlite.py"},
     "psycopg": {"db/postgres.py"},
     "uvloop": {"serving/worker.py"},
-    "grpc": {"serving/grpc_server.py"},
     "opentelemetry": {"serving/tracing.py"},
     "google": {"serving/messages.py"},
     "ray": {"compute/ray.py", "compute/ray_train.py"},  # two processes
@@ -52,7 +51,7 @@ ONE_FILE_ONLY = {
 The suites in ``testing`` look at a library from outside and are not counted.
 """
 
-NOT_ALWAYS_HERE = {"grpc", "opentelemetry.exporter"}
+NOT_ALWAYS_HERE = {"google", "opentelemetry.exporter"}
 """Libraries of extras that a file imports at its top: the file itself is loaded on demand."""
 
 ONE_ROOM_ONLY = {

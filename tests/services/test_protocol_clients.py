@@ -34,7 +34,7 @@ ENVIRONMENTS = {
     "triton": ["tritonclient[http,grpc]>=2.60", "numpy>=2"],
     "kserve": ["kserve>=0.15"],
 }
-SERVER = ["grpcio>=1.74", "typing-extensions"]
+SERVER = ["protobuf>=6"]
 """What the server needs for gRPC, where it is not installed beside Clew."""
 
 
@@ -77,7 +77,7 @@ def python_of(name):
 def server_path():
     """PYTHONPATH of the server, with gRPC on it where Clew's environment has none."""
     given = os.environ.get("PYTHONPATH", "")
-    if importlib.util.find_spec("grpc") is not None:
+    if importlib.util.find_spec("google.protobuf") is not None:
         return given
 
     def make(place):

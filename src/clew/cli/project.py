@@ -106,6 +106,10 @@ def server(
             min=0, max=65535, help="Port of the endpoints over gRPC; 0: any. Without it: none."
         ),
     ] = None,
+    unix: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Unix socket of the endpoints, beside their port."),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
     allow_host: Annotated[
         list[str] | None,
@@ -146,6 +150,7 @@ def server(
         port=port,
         serving_port=serving_port,
         grpc_port=grpc_port,
+        unix_path=unix,
         processes=processes,
         allowed_hosts=allow_host or (),
         s3_gather_s=s3_gather,

@@ -1,4 +1,4 @@
-"""``clew.load("endpoint")``: its model in this process, asked without a network.
+"""``clew.load("endpoint")``: its model in this process, asked without a network; or where it is.
 
 Knows where a workspace may be, and which model an endpoint serves now.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from clew.base.errors import Invalid, NotReady
 from clew.base.settings import read_settings
@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from clew.base.records import Revision
     from clew.base.settings import Settings
     from clew.base.verbs import Verbs
-    from clew.serving import InProcess
+    from clew.serving import InProcess, RemoteModel
 
 
-def load(ref: str, *, log: bool = False, directory: Path | str = ".") -> InProcess:
+@overload
+def load(
+    ref: str, *, log: bool = False, directory: Path | str = ".", at: None = None
+) -> InProcess: ...
+
+
+@overload
+def load(ref: str, *, log: bool = False, directory: Path | str = ".", at: str) -> RemoteModel: ...
+
+
+def load(
+    ref: str, *, log: bool = False, directory: Path | str = ".", at: str | None = None
+) -> InProcess | RemoteModel:
     """The model that an endpoint serves now, or ``model@3`` and ``model@champion``, here.
 
     Checks, preprocessing, outputs and their form are those of the endpoint; the form that serves
@@ -33,13 +45,21 @@ def load(ref: str, *, log: bool = False, directory: Path | str = ".") -> InProce
         log: Keep each prediction in the prediction log of the endpoint, as it says.
         directory: In or below the directory of the workspace; where CLEW_URL names a server, the
             model comes from there.
+        at: Ask the endpoint of a server instead of loading its model: ``unix:///run/clew.sock`` of
+            one beside this process (``clew server --unix``), or ``http://127.0.0.1:8687``. It needs
+            no workspace, follows each rollout, and logs as the endpoint says.
 
     Raises:
         NotFound: ``workspace.missing``, ``endpoint.unknown``, ``model.unknown``.
         NotReady: ``endpoint.empty``.
-        Invalid: ``load.log``; ``load.remote`` where the log is on the server that CLEW_URL names.
+        Invalid: ``load.log``; ``load.remote`` where the log is on the server that CLEW_URL names;
+            ``load.address``.
+        Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``.
     """
     settings = read_settings(os.environ, Path(directory))
+    if at is not None:
+        made = import_module("clew.serving").RemoteModel(ref, at, token=settings.token)
+        return cast("RemoteModel", made)
     _check(ref, settings, log=log)
     verbs = connect(directory=directory)
     try:

@@ -38,6 +38,7 @@ def run_server(
     port: int = 8686,
     serving_port: int = 8687,
     grpc_port: int | None = None,
+    unix_path: Path | None = None,
     processes: int = 1,
     allowed_hosts: Collection[str] = (),
     s3_gather_s: float = 0,
@@ -47,7 +48,8 @@ def run_server(
     """Serve the workspace in ``settings.home`` until SIGINT or SIGTERM; then end in order.
 
     ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
-    ``grpc_port``: where endpoints answer over gRPC too (0: any port; None: nowhere).
+    ``grpc_port``: where endpoints answer over gRPC too (0: any port; None: nowhere);
+    ``unix_path``: a Unix socket on which they answer as over TCP.
     ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
     each request is one.
 
@@ -59,7 +61,9 @@ def run_server(
     Raises:
         NotFound: ``workspace.missing``.
         Conflict: ``workspace.served`` where another engine works on it, naming the process.
-        Unavailable: ``server.port_in_use``, ``port.in_use``.
+        Unavailable: ``server.port_in_use``, ``port.in_use``, ``socket.in_use``,
+            ``socket.unusable``.
+        Invalid: ``socket.too_long``, ``socket.not_one``.
         Denied: ``server.no_auth``.
     """
     check_login(host, settings.token)
@@ -70,7 +74,12 @@ def run_server(
         stack.callback(working.let_go)
         serving = ServingProcess.start(
             serving_settings(
-                settings, host=host, port=serving_port, grpc_port=grpc_port, processes=processes
+                settings,
+                host=host,
+                port=serving_port,
+                grpc_port=grpc_port,
+                unix_path=unix_path,
+                processes=processes,
             )
         )
         stack.callback(serving.stop)
@@ -94,6 +103,8 @@ def run_server(
             say(f"  endpoints      {serving.url}/v2/models")
             if grpc_port is not None:
                 say(f"  gRPC           {serving.grpc_address or NO_GRPC}")
+            if serving.unix_url:
+                say(f"  Unix socket    {serving.unix_url}")
             if settings.traces and not serving.traces:
                 say(f"  traces         {NO_TRACES}")
             say("  Ctrl-C ends it; nothing is lost.")

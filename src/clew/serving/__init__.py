@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from clew.serving.endpoints import Serving
     from clew.serving.grafana import dashboard
     from clew.serving.in_process import InProcess
+    from clew.serving.remote import RemoteModel
     from clew.serving.supervisor import ServingProcess
 
 __all__ = [
     "EndpointDefinition",
     "InProcess",
+    "RemoteModel",
     "Rollout",
     "Serving",
     "ServingProcess",
@@ -37,6 +39,7 @@ __getattr__ = on_demand(
         "dashboard": "grafana",
         "log_repo": "collector",
         "InProcess": "in_process",
+        "RemoteModel": "remote",
         "Serving": "endpoints",
         "ServingProcess": "supervisor",
     },

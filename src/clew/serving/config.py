@@ -18,8 +18,9 @@ LIMIT_BYTES = 64 << 20
 class ServingSettings(Struct, frozen=True, kw_only=True):
     """Where and what to serve. ``port`` 0: any that is free. ``token`` '': everybody may ask.
 
-    ``grpc_port`` None: no gRPC; 0: any port that is free. ``json_logs``: processes say what they
-    say as lines of JSON. ``traces``: they send a span for each request.
+    ``grpc_port`` None: no gRPC; 0: any port that is free. ``unix_path``: a Unix socket that is
+    listened on too; None: none. ``json_logs``: processes say what they say as lines of JSON.
+    ``traces``: they send a span for each request.
     """
 
     database_url: str
@@ -29,6 +30,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     grpc_port: int | None = None
+    unix_path: Path | None = None
     processes: int = 1
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
@@ -46,8 +48,10 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     url: str
     listener: int
     """File descriptor of the listening socket, inherited."""
-    grpc_address: str = ""
-    """HOST:PORT that all serving processes listen on for gRPC; '' for no gRPC."""
+    grpc_listener: int | None = None
+    """That of gRPC, as inherited; None: no gRPC."""
+    unix_listener: int | None = None
+    """That of the Unix socket, as inherited; None: there is none."""
     token: str = ""
     limit_bytes: int = LIMIT_BYTES
     json_logs: bool = False

@@ -79,6 +79,10 @@ class Call:
         self.route: Route
         self.arm: Arm[Runtime]
 
+    def give_up(self) -> None:
+        """Nobody waits for it any more: it is not computed where its turn has not come."""
+        self.deadline_s = -math.inf
+
     def read(self) -> None:
         """Parse the body: in one step where it is of the usual form.
 

@@ -319,7 +319,7 @@ class Connection(asyncio.Protocol):
 
 
 class HttpServer:
-    """Serves an app on a listening socket. ``token`` '': everybody may ask.
+    """Serves an app on listening sockets. ``token`` '': everybody may ask.
 
     ``open_paths`` are answered without a token: a probe of an orchestrator has none.
     """
@@ -340,14 +340,20 @@ class HttpServer:
         self._bearer = b"Bearer " + token.encode() if token else b""
         self._date = (0, b"")
         self._identities: dict[str, bytes] = {}
+        self._listening: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, listener: socket.socket) -> None:
-        """Accept connections from now on."""
+        """Accept connections on this socket too, TCP or Unix, from now on."""
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(
-            lambda: Connection(self), sock=listener, backlog=4096
-        )
-        self._sweeper = asyncio.create_task(self._sweep())
+        if listener.family == socket.AF_UNIX:
+            made = await loop.create_unix_server(
+                lambda: Connection(self), sock=listener, backlog=4096
+            )
+        else:
+            made = await loop.create_server(lambda: Connection(self), sock=listener, backlog=4096)
+        self._listening.append(made)
+        self._sweeper = self._sweeper or asyncio.create_task(self._sweep())
 
     async def drain(self, *, idle_s: float = 0.5, limit_s: float = 30.0) -> None:
         """Accept no more, answer everything that was asked, and close.
@@ -356,13 +362,15 @@ class HttpServer:
         next answer; one that is silent for ``idle_s`` is closed.
         """
         self.draining = True
-        self._listening.close()
+        for listening in self._listening:
+            listening.close()
         deadline = time.monotonic() + limit_s
         while self.connections and time.monotonic() < deadline:
             for connection in list(self.connections):
                 connection.close_if_idle(idle_s)
             await asyncio.sleep(0.02)
-        self._sweeper.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
 
     async def _sweep(self) -> None:
         while True:

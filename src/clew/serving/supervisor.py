@@ -13,12 +13,14 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 
 import msgspec
 
 from clew.base.errors import Unavailable
 from clew.serving.config import ProcessConfig, ServingSettings
+from clew.serving.unix import UnixSocket
 
 START_S = 120.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -37,13 +39,16 @@ class ServingProcess:
         self,
         settings: ServingSettings,
         listener: socket.socket,
-        reserved: socket.socket | None = None,
+        grpc: socket.socket | None = None,
+        unix: UnixSocket | None = None,
     ) -> None:
         self._settings = settings
-        self._listener, self._reserved = listener, reserved
+        self._listener, self._grpc, self._unix = listener, grpc, unix
         self.url = f"http://{_address(listener)}"
-        self.grpc_address = _address(reserved) if reserved else ""
+        self.grpc_address = _address(grpc) if grpc else ""
         """HOST:PORT for gRPC, as a client on this machine reaches it; '' where there is none."""
+        self.unix_url = f"unix://{unix.path}" if unix else ""
+        """Its Unix socket; '' where there is none."""
         self.traces = settings.traces and has_traces()
         """Whether its processes send traces."""
         self._children: list[subprocess.Popen[bytes]] = []
@@ -56,16 +61,21 @@ class ServingProcess:
         """Serve; returns when every process has loaded what is live.
 
         Raises:
-            Unavailable: ``port.in_use``; ``serving.start`` where a process ends before it serves.
+            Unavailable: ``port.in_use``, ``socket.in_use``, ``socket.unusable``;
+                ``serving.start`` where a process ends before it serves.
+            Invalid: ``socket.too_long``, ``socket.not_one``.
         """
-        listener, reserved = _listen(settings.host, settings.port), None
-        try:
+        with ExitStack() as undo:
+            listener = _listen(settings.host, settings.port)
+            undo.callback(listener.close)
+            grpc = unix = None
             if settings.grpc_port is not None and has_grpc():
-                reserved = _reserve(settings.host, settings.grpc_port)
-        except BaseException:
-            listener.close()
-            raise
-        self = cls(settings, listener, reserved)
+                grpc = _listen(settings.host, settings.grpc_port)
+                undo.callback(grpc.close)
+            if settings.unix_path is not None:
+                unix = UnixSocket.listen(settings.unix_path)
+            undo.pop_all()
+        self = cls(settings, listener, grpc, unix)
         try:
             self._children = [self._spawn() for _ in range(settings.processes)]
             for child in self._children:
@@ -94,11 +104,15 @@ class ServingProcess:
                 _wait_end(child)
             self._children.clear()
         self._listener.close()
-        if self._reserved is not None:
-            self._reserved.close()
+        if self._grpc is not None:
+            self._grpc.close()
+        if self._unix is not None:
+            self._unix.close()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings, fd = self._settings, self._listener.fileno()
+        grpc = None if self._grpc is None else self._grpc.fileno()
+        unix = None if self._unix is None else self._unix.fileno()
         config = ProcessConfig(
             database_url=settings.database_url,
             store_address=settings.store_address,
@@ -107,7 +121,8 @@ class ServingProcess:
             listener=fd,
             token=settings.token,
             limit_bytes=settings.limit_bytes,
-            grpc_address=_address(self._reserved, bound=True) if self._reserved else "",
+            grpc_listener=grpc,
+            unix_listener=unix,
             json_logs=settings.json_logs,
             traces=self.traces,
         )
@@ -118,7 +133,7 @@ class ServingProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                pass_fds=[fd],
+                pass_fds=[each for each in (fd, grpc, unix) if each is not None],
                 env={**os.environ, **_ONE_THREAD},
             )
         assert child.stdin is not None, "it was asked for"
@@ -145,7 +160,7 @@ class ServingProcess:
 
 def has_grpc() -> bool:
     """Whether what gRPC needs is installed."""
-    return all(find_spec(name) is not None for name in ("grpc", "google", "google.protobuf"))
+    return all(find_spec(name) is not None for name in ("google", "google.protobuf"))
 
 
 def has_traces() -> bool:
@@ -161,26 +176,12 @@ _OTLP = (
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listener = _bound(host, port, socket.SO_REUSEADDR)
-    listener.listen(4096)
-    return listener
-
-
-def _reserve(host: str, port: int) -> socket.socket:
-    """A port that serving processes may share, and nobody else has: gRPC opens its sockets itself,
-    one in each process, and the kernel spreads connections over them (SO_REUSEPORT).
-    """
-    if port:  # sharing would let in another server that shares too
-        _bound(host, port, socket.SO_REUSEADDR).close()
-    return _bound(host, port, socket.SO_REUSEPORT)
-
-
-def _bound(host: str, port: int, option: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, option, 1)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(4096)
     except OSError as error:
         found.close()
         raise Unavailable(
@@ -191,10 +192,10 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
     return found
 
 
-def _address(bound_to: socket.socket, *, bound: bool = False) -> str:
-    """HOST:PORT of a socket, as it is ``bound`` or as a client on this machine reaches it."""
-    host, port = bound_to.getsockname()[:2]
-    host = host if bound else _LOOPBACK.get(host, host)
+def _address(bound: socket.socket) -> str:
+    """HOST:PORT of a socket, as a client on this machine reaches it."""
+    host, port = bound.getsockname()[:2]
+    host = _LOOPBACK.get(host, host)
     return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 

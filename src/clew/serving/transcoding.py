@@ -14,6 +14,7 @@ import orjson
 
 from clew.serving.dataplane import Answer
 from clew.serving.messages import MESSAGES
+from clew.serving.runtime import Identity
 from clew.serving.tensors import NUMPY, InputError, element
 
 _CONTENTS = {
@@ -153,17 +154,20 @@ def _values(raw: bytes, datatype: str) -> Iterable[object]:
     return found
 
 
-def told_of(answer: Answer) -> tuple[tuple[str, str], ...]:
-    """What made an answer, as metadata: the headers of REST."""
-    identity = answer.identity
-    trace = (("traceparent", answer.trace),) if answer.trace else ()
-    if identity is None:
-        return trace
-    told = (
-        *trace,
-        ("clew-prediction-id", answer.prediction_id),
-        ("clew-global-id", identity.global_id),
-        ("clew-revision", identity.revision),
-        ("clew-model-version", identity.model_version),
-    )
-    return told if answer.logged else (*told, ("clew-logged", "false"))
+def maker_of(identity: Identity) -> dict[str, str]:
+    """Who made an answer, as metadata: the headers of REST."""
+    return {
+        "clew-global-id": identity.global_id,
+        "clew-revision": identity.revision,
+        "clew-model-version": identity.model_version,
+    }
+
+
+def told_of(answer: Answer) -> dict[str, str]:
+    """What else is told of an answer as metadata, beside who made it."""
+    told = {"traceparent": answer.trace} if answer.trace else {}
+    if answer.prediction_id:
+        told["clew-prediction-id"] = answer.prediction_id
+        if not answer.logged:
+            told["clew-logged"] = "false"
+    return told

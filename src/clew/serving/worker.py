@@ -148,15 +148,18 @@ class _Serving:
         self._http = HttpServer(
             rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
         )
-        self._grpc = config.grpc_address and late.GrpcServer(
-            loop,
-            self._plane,
-            self._desk,
-            address=config.grpc_address,
-            version=version,
-            token=config.token,
-            limit_bytes=config.limit_bytes,
-            around=around,
+        self._grpc = (
+            None
+            if config.grpc_listener is None
+            else late.GrpcServer(
+                loop,
+                self._plane,
+                self._desk,
+                version=version,
+                token=config.token,
+                limit_bytes=config.limit_bytes,
+                around=around,
+            )
         )
 
     async def start(self) -> None:
@@ -165,16 +168,19 @@ class _Serving:
         await self._loop.run_in_executor(None, self._watcher.start)
         gc.collect()
         gc.freeze()
-        await self._http.start(socket.socket(fileno=self._config.listener))
-        if self._grpc:
-            await self._grpc.start()
+        config = self._config
+        await self._http.start(socket.socket(fileno=config.listener))
+        if config.unix_listener is not None:
+            await self._http.start(socket.socket(fileno=config.unix_listener))
+        if self._grpc is not None:
+            await self._grpc.start(socket.socket(fileno=config.grpc_listener))
 
     async def stop(self) -> None:
         """Answer everything, then keep everything."""
         self._desk.close()
         await asyncio.gather(
             self._http.drain(idle_s=self._config.idle_s),
-            *([self._grpc.drain()] if self._grpc else []),
+            *([] if self._grpc is None else [self._grpc.drain()]),
         )
         await self._loop.run_in_executor(None, self._close)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -189,6 +190,7 @@ def serving_settings(
     host: str = "127.0.0.1",
     port: int = 0,
     grpc_port: int | None = None,
+    unix_path: Path | None = None,
     processes: int = 1,
 ) -> ServingSettings:
     """What serving processes of this workspace are told."""
@@ -200,6 +202,7 @@ def serving_settings(
         host=host,
         port=port,
         grpc_port=grpc_port,
+        unix_path=unix_path,
         processes=processes,
         token=settings.token,
         json_logs=settings.json_logs,

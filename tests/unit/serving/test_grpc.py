@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import struct
+import threading
 import urllib.request
 
 import numpy as np
@@ -309,12 +310,69 @@ def test_who_ends_answers_what_was_asked_and_the_next_process_has_the_port(
             each.channel.close()
 
 
+def asking(clients, asked):
+    """Closed loops of calls, two on each channel: what was answered, what failed, how to stop."""
+    answered, failed, stop = [], [], threading.Event()
+
+    def ask(client):
+        call = client.channel.unary_unary(INFER + "ModelInfer")
+        while not stop.is_set():
+            try:
+                answered.append(call(asked, timeout=60))
+            except grpc.RpcError as error:
+                failed.append((error.code().name, error.details()))
+
+    threads = [threading.Thread(target=ask, args=(each,)) for each in clients for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def stopped():
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    return answered, failed, stopped
+
+
+def test_a_process_ends_under_load_and_no_call_fails(workspace, laws):
+    workspace.endpoint()
+    workspace.deploy(laws.matrix())
+    process = workspace.serve(grpc_port=0, processes=2)
+    clients = [Client(process.grpc_address) for _ in range(4)]
+    answered, failed, stop = asking(clients, request("e", [X]).SerializeToString())
+    try:
+        workspace.wait(lambda: len(answered) > 100)
+        gone = process.pids[0]
+        os.kill(gone, signal.SIGTERM)
+        workspace.wait(lambda: gone not in process.pids and len(process.pids) == 2)
+        before = len(answered)
+        workspace.wait(lambda: len(answered) > before + 100)
+    finally:
+        stop()
+        for each in clients:
+            each.channel.close()
+    assert failed == []
+
+
+def test_messages_larger_than_any_window_come_and_go_whole(client):
+    rows = np.arange(600_000.0).reshape(-1, 3)
+    asked = tensor("x", "FP64", list(rows.shape))
+    answer = client.infer("matrix", [asked], [rows.tobytes()])
+    assert np.frombuffer(answer.raw_output_contents[0]).tolist() == (rows.sum(axis=1) * 2).tolist()
+    big = [request("matrix", [asked], [rows.tobytes()], id=str(at)) for at in range(3)]
+    call = self_stream(client)(iter([each.SerializeToString() for each in big]), timeout=60)
+    answers = [MESSAGES["ModelStreamInferResponse"].FromString(each) for each in call]
+    assert [each.infer_response.id for each in answers] == ["0", "1", "2"]
+    assert all(each.infer_response.raw_output_contents == answer.raw_output_contents
+               for each in answers)  # fmt: skip
+
+
 @pytest.mark.slow
 def test_several_processes_answer_on_one_port(workspace, laws):
     workspace.endpoint()
     workspace.deploy(laws.matrix())
     process = workspace.serve(grpc_port=0, processes=2)
-    for _ in range(6):  # a connection each: the kernel spreads them
+    for _ in range(6):  # a connection each: whichever process is free takes it
         client = Client(process.grpc_address)
         assert client.infer("e", [X]).outputs
         client.channel.close()
