@@ -103,7 +103,7 @@ class Client(asyncio.Protocol):
         if not self.begun and not self.done.done():
             self.transport.close()
 
-    def connection_lost(self, exc):
+    def connection_lost(self, _):
         self.failed += len(self.begun)
         if not self.done.done():
             self.done.set_result(None)

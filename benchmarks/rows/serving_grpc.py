@@ -110,9 +110,7 @@ def _load(address: str, model: str, name: str, concurrency: int, seconds: float)
     cores = sorted(set(range(os.cpu_count() or 1)) - {int(CORE)}) or [0]
     command = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, HERE / "grpc_load.py",
                address, model, name, concurrency, seconds]  # fmt: skip
-    done = subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         raise OSError(done.stderr[-300:])
     found = json.loads(done.stdout)

@@ -111,6 +111,20 @@ def server(
         typer.Option(metavar="PATH", help="Unix socket of the endpoints, beside their port."),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
+    max_models: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Models that a serving process holds in memory; 0: all."
+        ),
+    ] = 0,
+    model_idle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Let go of a model that nobody has asked for so long; 0: never.",
+        ),
+    ] = 0,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Name that a reverse proxy passes on as Host; repeatable."),
@@ -151,6 +165,8 @@ def server(
         serving_port=serving_port,
         grpc_port=grpc_port,
         unix_path=unix,
+        max_models=max_models,
+        model_idle_s=model_idle,
         processes=processes,
         allowed_hosts=allow_host or (),
         s3_gather_s=s3_gather,

@@ -40,6 +40,8 @@ def run_server(
     grpc_port: int | None = None,
     unix_path: Path | None = None,
     processes: int = 1,
+    max_models: int = 0,
+    model_idle_s: float = 0.0,
     allowed_hosts: Collection[str] = (),
     s3_gather_s: float = 0,
     grace_s: float = 10,
@@ -49,7 +51,9 @@ def run_server(
 
     ``allowed_hosts``: names that a reverse proxy in front of it passes on as Host.
     ``grpc_port``: where endpoints answer over gRPC too (0: any port; None: nowhere);
-    ``unix_path``: a Unix socket on which they answer as over TCP.
+    ``unix_path``: a Unix socket on which they answer as over TCP. ``max_models`` and
+    ``model_idle_s``: models that a serving process holds, and for how long without a request;
+    others are loaded when they are asked for (0: all, and for ever).
     ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
     each request is one.
 
@@ -80,6 +84,8 @@ def run_server(
                 grpc_port=grpc_port,
                 unix_path=unix_path,
                 processes=processes,
+                max_models=max_models,
+                model_idle_s=model_idle_s,
             )
         )
         stack.callback(serving.stop)

@@ -24,6 +24,8 @@ ALIVE_S = 15.0
 BEAT_S = 3.0
 LOADING = "loading"
 """Stands for an error while a process loads; it stays where the process dies of it."""
+ASLEEP = "asleep"
+"""Stands for an error where a process does not hold a revision until it is asked for it."""
 
 
 def now_us() -> int:
@@ -119,10 +121,10 @@ def loaded(tx: Tx, revision: str, process: str, error: str = "") -> None:
 
 
 def loads(tx: Tx, revision: str) -> dict[str, str]:
-    """Process → error ('': loaded), of those that have tried to the end."""
+    """Process → error ('': loaded, or asleep), of those that have tried to the end."""
     table = tables.revision_loads
     query = select(table).where(table.c.revision == revision, table.c.error != LOADING)
-    return {row.process: row.error for row in tx.execute(query)}
+    return {row.process: "" if row.error == ASLEEP else row.error for row in tx.execute(query)}
 
 
 def held(tx: Tx) -> dict[str, int]:

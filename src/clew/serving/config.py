@@ -20,7 +20,9 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
 
     ``grpc_port`` None: no gRPC; 0: any port that is free. ``unix_path``: a Unix socket that is
     listened on too; None: none. ``json_logs``: processes say what they say as lines of JSON.
-    ``traces``: they send a span for each request.
+    ``traces``: they send a span for each request. ``max_models`` and ``model_idle_s``: how many
+    models a process holds, and how long nobody must ask for one until it is let go of; 0: all, and
+    for ever.
     """
 
     database_url: str
@@ -36,6 +38,8 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     limit_bytes: int = LIMIT_BYTES
     json_logs: bool = False
     traces: bool = False
+    max_models: int = 0
+    model_idle_s: float = 0.0
     command: Sequence[str] = COMMAND
 
 
@@ -56,4 +60,6 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     limit_bytes: int = LIMIT_BYTES
     json_logs: bool = False
     traces: bool = False
+    max_models: int = 0
+    model_idle_s: float = 0.0
     idle_s: float = 0.5

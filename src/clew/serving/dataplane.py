@@ -15,6 +15,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import MappingProxyType
 
 import orjson
 from msgspec import Struct
@@ -25,6 +27,7 @@ from clew.serving import protocol, quick
 from clew.serving.apart import Ended
 from clew.serving.contract import Contract, Values
 from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
+from clew.serving.parking import Parked
 from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
 from clew.serving.router import Arm, Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
@@ -39,6 +42,7 @@ THREADS = 32
 """Models that are slow, or in a process of their own, that compute at once."""
 MAX_BATCH = 512
 """Requests in one batch."""
+Reply = Callable[["Answer"], None]
 PINNED, SHADOW = "pinned", "shadow"
 """Roles in the log of who was asked by version, and of who was asked for nobody."""
 _log = logging.getLogger("clew.serving")
@@ -145,6 +149,9 @@ class Route(Struct, dict=True):
     unloaded: bool = False
     shadow: Runtime | None = None
     shadow_share: float = 1.0
+    asleep: Mapping[str, str] = MappingProxyType({})
+    """Versions that are loaded when they are asked for, and '' or why that failed. '' stands for
+    what has the traffic, whichever version it is."""
 
     def __post_init__(self) -> None:
         arms = [arm if isinstance(arm, Arm) else _arm(*arm) for arm in self.arms]
@@ -154,12 +161,17 @@ class Route(Struct, dict=True):
             version: Arm(runtime, runtime.identity.revision, 0, PINNED)
             for version, runtime in self.versions.items()
         }
-        self.ready = any(arm.weight > 0 for arm in arms)
+        self.ready = any(arm.weight > 0 for arm in arms) or self.asleep.get("") == ""
+        """Whether requests are answered, also if that takes until their model is loaded."""
         self.drawn = len(self.router.arms) > 1
 
     def choose(self, version: str, key: str) -> Arm[Runtime] | None:
         """The revision that answers: of that version, or by share of traffic and key."""
         return self._pinned.get(version) if version else self.router.choose(key)
+
+    def answers(self, version: str) -> bool:
+        """Whether that version ('': whichever has the traffic) is there, or comes if asked for."""
+        return self.peek(version) is not None or self.asleep.get(version) == ""
 
     def peek(self, version: str) -> Runtime | None:
         """The revision of that version, or that with most of the traffic; counts for nothing."""
@@ -176,7 +188,7 @@ def _arm(runtime: Runtime, weight: float) -> Arm[Runtime]:
 class DataPlane:
     """Answers requests for the endpoints it was given. Belongs to one event loop.
 
-    ``spool`` None: nothing is logged.
+    ``spool`` None: nothing is logged. ``parked``: requests whose model is being loaded.
     """
 
     def __init__(
@@ -195,6 +207,7 @@ class DataPlane:
         self._frames: list[bytes] = []
         self._scheduled = False
         self._shadows = Shadows(spool, _outcomes, _shadow_record)
+        self.parked = Parked()
 
     async def infer(
         self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
@@ -222,7 +235,7 @@ class DataPlane:
             self._reject(call, route, error.message)
             return
         if arm is None:
-            call.reply(not_there(route, call.version))
+            self.when_awake(route, call.version, partial(self.submit, call), call.reply)
             return
         call.arm, call.key, runtime = arm, key, arm.value
         if route.drawn and not key and not call.version:
@@ -244,11 +257,29 @@ class DataPlane:
     def _reject(self, call: Call, route: Route, message: str) -> None:
         arm = route.choose(call.version, "")
         if arm is None:
-            call.reply(not_there(route, call.version))
+            act = partial(self.reject, call, message)
+            self.when_awake(route, call.version, act, call.reply)
         else:
             call.route, call.arm = route, arm
             self._refuse(call, arm.value, 400, message)
             self._schedule()
+
+    def when_awake(self, route: Route, version: str, act: Callable[[], None], reply: Reply) -> None:
+        """``act`` once a version that sleeps is in memory; ``reply`` with why it does not come, or
+        with what is said of one that is not there.
+        """
+        if version not in route.asleep:
+            reply(not_there(route, version))
+            return
+        name, most = route.name, route.max_queue
+        fail = lambda why: reply(refusal(503, f"{name!r} cannot be loaded: {why}"))  # noqa: E731
+        if not self.parked.take(name, version, act, fail, most):
+            reply(refusal(429, f"{most} requests wait for the model; retry later."))
+
+    def follow(self, routes: Mapping[str, Route]) -> None:
+        """Serve these routes from now on; what waited for a model goes on."""
+        self.routes = routes
+        self.parked.follow(routes)
 
     def _accept(self, call: Call, runtime: Runtime) -> None:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from clew.serving.dataplane import MAX_BATCH, Route, unloaded
 from clew.serving.runtime import Runtime
 
+ASLEEP = "asleep: it is loaded when it is asked for"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
 
 
@@ -22,7 +23,7 @@ def metadata(route: Route, runtime: Runtime) -> dict[str, object]:
     """A model's metadata: its true inputs and outputs, and the versions that can be asked."""
     return {
         "name": route.name,
-        "versions": list(route.versions),
+        "versions": [*route.versions, *filter(None, route.asleep)],
         "platform": runtime.model.platform,
         "inputs": runtime.contract.describe(),
         "outputs": runtime.outputs,
@@ -61,12 +62,19 @@ def _tensor(told: Mapping[str, object]) -> dict[str, object]:
 
 
 def index(routes: Iterable[Route], *, ready: bool = False) -> list[dict[str, str]]:
-    """An entry for each version in memory, and for each endpoint without any (not if ``ready``)."""
+    """An entry for each version in memory; also (not if ``ready``) for those that sleep, and for
+    each endpoint without any.
+    """
     found = []
     for route in routes:
-        if route.versions:
-            found += [_entry(route.name, version, "READY", "") for version in route.versions]
-        elif not ready:
+        found += [_entry(route.name, version, "READY", "") for version in route.versions]
+        if ready:
+            continue
+        sleeping = {version: why or ASLEEP for version, why in route.asleep.items() if version}
+        found += [
+            _entry(route.name, version, "UNAVAILABLE", why) for version, why in sleeping.items()
+        ]
+        if not route.versions and not sleeping:
             found.append(_entry(route.name, "", "UNAVAILABLE", why_not(route)))
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from clew.base.errors import NotFound
+from clew.base.errors import Invalid, NotFound
 from clew.db import Database
 from clew.serving import accounts, reports
 from clew.serving.loading import turn, wait_loaded, wait_unloaded
@@ -25,7 +25,8 @@ _OWN = {"clew_unlogged_total": "Answers not kept in the log, by process."}
 class Desk:
     """Answers for all serving processes of a workspace, whichever is asked.
 
-    ``write``: writes what this process answered until now. ``gauges``: what it has now.
+    ``write``: writes what this process answered until now. ``gauges``: what it has now. ``wake``:
+    has it hold an endpoint that sleeps; why it cannot, or ''.
     Thread-safe.
     """
 
@@ -36,7 +37,9 @@ class Desk:
         process: str,
         write: Callable[[], None],
         gauges: Callable[[], Mapping[str, float]],
+        wake: Callable[[str], str],
     ) -> None:
+        self._wake = wake
         self._db, self._process = db, process
         self._write, self._gauges = write, gauges
         self._closed = threading.Event()
@@ -82,7 +85,8 @@ class Desk:
         return reports.statistics(chosen)
 
     def load(self, name: str) -> None:
-        """Have all serving processes hold an endpoint's models; returns when they do.
+        """Have all serving processes hold an endpoint's models; returns when they do. Where models
+        sleep until they are asked for, this process holds them then.
 
         Raises:
             NotFound: ``endpoint.unknown``.
@@ -93,6 +97,8 @@ class Desk:
         with self._db.begin() as tx:
             turn(tx, definition_of(tx, name), unloaded=False, reason="Loaded by a client.")
         wait_loaded(self._db, name, self._closed)
+        if why := self._wake(name):
+            raise Invalid("endpoint.load", f"{name!r} cannot be loaded: {why}")
 
     def unload(self, name: str) -> None:
         """Have all serving processes let go of an endpoint's models; returns when they have.

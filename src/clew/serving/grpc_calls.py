@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from clew.serving.hpack import STATUS_200, Header, encode
-from clew.serving.http2 import Stream
+from clew.serving.streams import Stream
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 7, 8, 9
@@ -85,7 +85,7 @@ class Method(Struct, frozen=True):
 
     admit: Callable[[Rpc], None]
     take: Take | None = None
-    begin: Callable[[Rpc], None] | None = None
+    begin: Callable[[Rpc], object] | None = None
 
 
 class Rpc:

@@ -20,7 +20,7 @@ import orjson
 
 from clew.base.errors import ClewError
 from clew.serving import describing, grpc_calls
-from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, refusal, status_of
+from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal, status_of
 from clew.serving.desk import Desk
 from clew.serving.grpc_calls import GrpcApp, Messages, Method, Refused, Rpc, trailers_of
 from clew.serving.http2 import Http2Server
@@ -121,6 +121,9 @@ class GrpcServer:
     def _unary(self, kind: str, act: _Act, rpc: Rpc, raw: bytes) -> None:
         try:
             found = act(_read(kind, raw))
+        except _Asleep as sleeps:
+            again = partial(self._unary, kind, act, rpc, raw)
+            self._plane.when_awake(sleeps.route, sleeps.version, again, partial(_refuse, rpc))
         except _Wrong as wrong:
             _refuse(rpc, wrong.answer)
         except ClewError as error:
@@ -188,12 +191,12 @@ class GrpcServer:
         route = self._route(request.name)
         runtime = route.peek(request.version)
         if runtime is None:
-            raise _Wrong(not_there(route, request.version))
+            raise _Asleep(route, request.version)
         return route, runtime
 
     def _model_ready(self, request: Any) -> Any:
         route = self._plane.routes.get(request.name)
-        ready = route is not None and route.peek(request.version) is not None
+        ready = route is not None and route.answers(request.version)
         return MESSAGES["ModelReadyResponse"](ready=ready)
 
     def _model_metadata(self, request: Any) -> Any:
@@ -363,6 +366,14 @@ class _Wrong(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+class _Asleep(Exception):
+    """What is asked for is not in memory: it comes, or there is none."""
+
+    def __init__(self, route: Route, version: str) -> None:
+        super().__init__(route.name)
+        self.route, self.version = route, version
 
 
 _WANTS_FINAL = "triton_enable_empty_final_response"

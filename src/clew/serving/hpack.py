@@ -183,8 +183,8 @@ def _codes() -> dict[tuple[int, int], int]:
     """
     lengths: list[int] = []
     for part in _LENGTHS.split():
-        length, _, times = part.partition("*")
-        lengths += [int(length)] * int(times or 1)
+        bits, _, times = part.partition("*")
+        lengths += [int(bits)] * int(times or 1)
     found, code, before = {}, -1, 0
     for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths)):
         code = (code + 1) << (length - before)

@@ -12,7 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from clew.serving.hpack import Decoder, Header, HpackError
 from clew.serving.streams import (
@@ -432,7 +432,7 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._transport.abort()
 
 
-_ACTS: dict[int, Callable[[Connection[object], int, int, bytes], None]] = {
+_ACTS: dict[int, Callable[[Connection[Any], int, int, bytes], None]] = {
     RST_STREAM: Connection._on_reset,
     SETTINGS: Connection._on_settings,
     PUSH_PROMISE: Connection._on_push,

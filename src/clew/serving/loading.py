@@ -34,7 +34,7 @@ def turn(tx: Tx, endpoint: Any, *, unloaded: bool, reason: str) -> None:
     tx.execute(update(table).where(table.c.name == endpoint.name).values(unloaded=unloaded))
     if not unloaded:  # what failed before is tried anew
         loads = tables.revision_loads
-        failed = loads.c.error.not_in(("", accounts.LOADING))
+        failed = loads.c.error.not_in(("", accounts.LOADING, accounts.ASLEEP))
         tx.execute(delete(loads).where(loads.c.revision.in_(_revisions(endpoint.name)), failed))
     kind = "endpoint.unloaded" if unloaded else "endpoint.loaded"
     tx.emit(kind, subject=endpoint.name, data={"endpoint": endpoint.name, "reason": reason})

@@ -39,7 +39,11 @@ class RemoteModel:
             self._headers["Authorization"] = f"Bearer {token}"
         self._lock = threading.Lock()
         self._place = f"/v2/models/{quote(name, safe='')}"
-        self._about = self._call("GET", self._place)[0]
+        try:
+            self._about = self._call("GET", self._place)[0]
+        except ClewError:
+            self.close()
+            raise
 
     @property
     def model_version(self) -> str:
@@ -154,7 +158,7 @@ class _Unix(HTTPConnection):
 
 def _connection(at: str) -> HTTPConnection:
     parts = urlsplit(at)
-    if parts.scheme == "unix" and parts.path and not parts.netloc:
+    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
         return _Unix(unquote(parts.path))
     if parts.scheme == "http" and parts.hostname:
         return HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)

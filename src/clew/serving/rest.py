@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import unquote
 
 import orjson
@@ -140,8 +140,18 @@ class Rest:
             self._infer(request, target, reply)
         elif target.what in {"metrics", "stats", "load", "unload"}:
             self._ask(request, target, reply)
+        elif (route := self._asleep(target)) is not None:
+            again = partial(self, request, reply)
+            self._plane.when_awake(route, target.version, again, reply)
         else:
             reply(self._tell(request, target))
+
+    def _asleep(self, target: Target) -> Route | None:
+        """The endpoint of which something is asked that only a model in memory can tell."""
+        route = self._plane.routes.get(target.name)
+        if target.what not in {"model", "config"} or route is None:
+            return None
+        return route if route.peek(target.version) is None and route.asleep else None
 
     def _infer(self, request: Request, target: Target, reply: Reply) -> None:
         if self._around is not None:
@@ -277,18 +287,20 @@ def _tell_model(route: Route, target: Target) -> Answer:
 
 
 def _tell_ready(route: Route, target: Target) -> Answer:
-    if route.peek(target.version) is None and (target.version or route.unloaded):
+    if not route.answers(target.version) and (target.version or route.unloaded):
         return not_there(route, target.version)
-    return _ready(route.peek(target.version) is not None, name=route.name)
+    return _ready(route.answers(target.version), name=route.name)
 
 
 def _tell_v1(route: Route, target: Target) -> Answer:
     """What kserve's client reads (``ready``), and the status as TensorFlow Serving tells it."""
-    versions = [each for each in route.versions if target.version in {"", each}]
-    if target.version and not versions:
+    held = dict.fromkeys(route.versions, "AVAILABLE")
+    states_of = held | dict.fromkeys(filter(None, route.asleep), "START")
+    asked = {each: state for each, state in states_of.items() if target.version in {"", each}}
+    if target.version and not asked:
         return not_there(route, target.version)
     fine = {"error_code": "OK", "error_message": ""}
-    states = [{"version": each, "state": "AVAILABLE", "status": fine} for each in versions]
+    states = [{"version": each, "state": state, "status": fine} for each, state in asked.items()]
     return _json({"name": route.name, "ready": route.ready, "model_version_status": states})
 
 

@@ -84,6 +84,7 @@ class Runtime(Struct, eq=False, dict=True):
     def __post_init__(self) -> None:
         self.apart = bool(getattr(self.model, "apart", False))
         """Whether it computes in a process of its own."""
+        self.loaded_us = time.time_ns() // 1000
         self.took_s = 0.0
         """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)
@@ -98,6 +99,11 @@ class Runtime(Struct, eq=False, dict=True):
             f'"clew-model-version":"{self.identity.model_version}","clew-prediction-id":"'
         ).encode()
         """Parameters of an answer, up to the prediction id."""
+
+    @property
+    def asked_us(self) -> int:
+        """When it last answered, or was loaded; in microseconds since the Unix epoch."""
+        return max(self.loaded_us, self.account.last_us)
 
     def run(self, values: Values, rows: int) -> Outputs:
         """The outputs for checked inputs.

@@ -125,6 +125,8 @@ class ServingProcess:
             unix_listener=unix,
             json_logs=settings.json_logs,
             traces=self.traces,
+            max_models=settings.max_models,
+            model_idle_s=settings.model_idle_s,
         )
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         with settings.log_file.open("ab") as log:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from clew.serving.dataplane import Route
 from clew.serving.rollouts import Rollouts
 from clew.serving.router import Arm
 from clew.serving.runtime import Identity, Load, Runtime
+from clew.serving.sleeping import RESTLESS, Holding, Wake, sleepers
 
 KINDS = (
     "revision.created", "revision.changed", "traffic.changed", "pipeline.applied",
@@ -55,7 +56,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Watcher:
     """Follows the rows of a workspace in one serving process.
 
-    ``publish`` is called, on any thread, with all routes whenever they change.
+    ``publish`` is called, on any thread, with all routes whenever they change. Where ``holding``
+    does not hold everything, a revision that is live, or could be again, is loaded when it is asked
+    for (:meth:`wake`); what is coming or compared is in memory, and so is all of its endpoint.
     """
 
     def __init__(
@@ -66,8 +69,13 @@ class Watcher:
         *,
         process: str,
         publish: Callable[[dict[str, Route]], None],
+        holding: Holding = Holding(),  # noqa: B008 - a frozen record
     ) -> None:
         self._db, self._rollouts, self._load = db, rollouts, load
+        self._holding = holding
+        self._asleep: dict[str, str] = {}  # revision → '', or why it could not be loaded
+        self._rising: set[str] = set()  # it slept, and is being loaded beside what came
+        self._wakes: SimpleQueue[Wake | None] = SimpleQueue()
         self._process, self._publish = process, publish
         self._lock = threading.Lock()
         self._endpoints: list[Any] = []
@@ -80,6 +88,7 @@ class Watcher:
         self._threads = [
             threading.Thread(target=self._follow, name="watcher", daemon=True),
             threading.Thread(target=self._load_all, name="loader", daemon=True),
+            threading.Thread(target=self._wake_all, name="waker", daemon=True),
         ]
 
     def start(self) -> None:
@@ -96,6 +105,7 @@ class Watcher:
         """Follow no more."""
         self._closed.set()
         self._queue.put(None)
+        self._wakes.put(None)
         self._threads[0].join()
 
     def loaded(self) -> list[Runtime]:
@@ -132,7 +142,12 @@ class Watcher:
                 del self._loaded[runtime.identity.revision]
             self._dropped += gone
             self._asked &= self._wanted.keys()
-            missing = [each for id, each in self._wanted.items() if id not in self._asked]
+            dozing = self._doze()
+            missing = [
+                each
+                for id, each in self._wanted.items()
+                if id not in self._asked and id not in self._asleep
+            ]
             self._asked.update(each.identity.revision for each in missing)
             self._publish(self._routes())
         for each in missing:
@@ -140,6 +155,91 @@ class Watcher:
         for runtime in gone:
             if runtime.identity.endpoint in asleep:
                 self._forget(runtime.identity.revision)
+        self._tell_asleep(dozing)
+
+    # what sleeps --------------------------------------------------------------------------------
+
+    def wake(self, endpoint: str, version: str = "") -> None:
+        """Have a version loaded, if it sleeps ('': what has the traffic); routes are published
+        when it is in memory, or when it cannot come.
+        """
+        self._wakes.put(Wake(endpoint, version))
+
+    def wake_now(self, endpoint: str) -> str:
+        """The same, and wait for it; why it cannot be loaded, or ''."""
+        done = threading.Event()
+        self._wakes.put(Wake(endpoint, "", done))
+        while not done.wait(0.1) and not self._closed.is_set():
+            pass
+        with self._lock:
+            of_endpoint = [id for id in self._asleep if self._named(id) == endpoint]
+            return next((self._asleep[id] for id in of_endpoint if self._asleep[id]), "")
+
+    def _named(self, revision: str) -> str:
+        return self._wanted[revision].identity.endpoint
+
+    def _doze(self) -> list[str]:
+        """Let sleep what is new and may; what was asleep and may not any more is loaded. The
+        first, to be told of.
+        """
+        sleepy = self._sleepy()
+        self._rising = (self._rising | (self._asleep.keys() - sleepy)) & self._wanted.keys()
+        self._asleep = {id: why for id, why in self._asleep.items() if id in sleepy}
+        new = [id for id in self._wanted if id in sleepy - self._asked - self._asleep.keys()]
+        self._asleep |= dict.fromkeys(new, "")
+        return new
+
+    def _sleepy(self) -> set[str]:
+        """Revisions that need not be in memory until they are asked for."""
+        if self._holding.all:
+            return set()
+        busy = {self._named(id) for id, each in self._wanted.items() if each.state in RESTLESS}
+        return {id for id in self._wanted if self._named(id) not in busy}
+
+    def _let_sleep(self, room: int = 0) -> None:
+        """Let go of what nobody asks for, and of what is beyond the limit with ``room`` more."""
+        if self._holding.all:
+            return
+        with self._lock:
+            sleepy = self._sleepy()
+            held = {id: each for id, each in self._loaded.items() if id in sleepy}
+            others = len(self._loaded) - len(held)
+            going = sleepers(held, self._holding, accounts.now_us(), others + room)
+            if not going:
+                return
+            self._dropped += [self._loaded.pop(id) for id in going]
+            self._asked.difference_update(going)
+            self._asleep |= dict.fromkeys(going, "")
+            self._publish(self._routes())
+        self._tell_asleep(going)
+
+    def _tell_asleep(self, revisions: Sequence[str]) -> None:
+        """Tell that this process will hold them when they are asked for."""
+
+        def tell() -> None:
+            with self._db.begin() as tx:
+                for revision in revisions:
+                    accounts.loaded(tx, revision, self._process, accounts.ASLEEP)
+
+        if revisions:
+            self._insist(tell)
+
+    def _wake_all(self) -> None:
+        while (wake := self._wakes.get()) is not None:
+            with self._lock:
+                asked = [self._wanted[id] for id in self._asleep if self._is_meant(id, wake)]
+            for wanted in asked:
+                self._load_one(wanted)
+            if wake.done is not None:
+                wake.done.set()
+
+    def _is_meant(self, revision: str, wake: Wake) -> bool:
+        wanted = self._wanted[revision]
+        if wanted.identity.endpoint != wake.endpoint:
+            return False
+        return wanted.identity.version == wake.version if wake.version else wanted.traffic > 0
+
+    # rows and routes ----------------------------------------------------------------------------
 
     def _forget(self, revision: str) -> None:
         """Tell that this process does not hold a revision any more."""
@@ -149,14 +249,16 @@ class Watcher:
     def _routes(self) -> dict[str, Route]:
         arms: dict[str, list[Arm[Runtime]]] = {row.name: [] for row in self._endpoints}
         shadows: dict[str, tuple[Runtime, float]] = {}
+        asleep = self._asleep_by_endpoint()
         for id, wanted in self._wanted.items():
             endpoint, runtime = wanted.identity.endpoint, self._loaded.get(id)
             if runtime is None or endpoint not in arms:
                 continue
             if wanted.state == "shadow":
                 shadows[endpoint] = runtime, wanted.copied
-            else:
-                arms[endpoint].append(Arm(runtime, id, wanted.traffic, wanted.state))
+            else:  # nobody takes the share of one that is being woken
+                share = 0.0 if "" in asleep.get(endpoint, ()) else wanted.traffic
+                arms[endpoint].append(Arm(runtime, id, share, wanted.state))
         for name, of_name in arms.items():
             sharing = [arm.value for arm in of_name if arm.weight > 0]
             compared = len(sharing) > 1 or name in shadows
@@ -174,9 +276,21 @@ class Watcher:
                 unloaded=row.unloaded,
                 shadow=shadows[row.name][0] if row.name in shadows else None,
                 shadow_share=shadows[row.name][1] if row.name in shadows else 1.0,
+                asleep=asleep.get(row.name, {}),
             )
             for row in self._endpoints
         }
+
+    def _asleep_by_endpoint(self) -> dict[str, dict[str, str]]:
+        """Endpoint → what sleeps, by version, and '' where that has the traffic."""
+        found: dict[str, dict[str, str]] = {}
+        for id, why in [*self._asleep.items(), *((id, "") for id in self._rising)]:
+            wanted = self._wanted[id]
+            of_endpoint = found.setdefault(wanted.identity.endpoint, {})
+            of_endpoint[wanted.identity.version] = why
+            if wanted.traffic > 0:
+                of_endpoint[""] = why
+        return found
 
     def _follow(self) -> None:
         refreshed_s = time.monotonic()
@@ -186,6 +300,7 @@ class Watcher:
                 if news or time.monotonic() - refreshed_s > REFRESH_S:
                     self.refresh()
                     refreshed_s = time.monotonic()
+                self._let_sleep()
             except ClewError as error:
                 _log.error("the routes cannot be read: %s", error)
                 self._closed.wait(1.0)
@@ -210,6 +325,7 @@ class Watcher:
 
     def _load_one(self, wanted: Wanted) -> None:
         revision = wanted.identity.revision
+        self._let_sleep(room=1)
         if not self._insist(lambda: self._rollouts.may_load(revision, self._process)):
             return
         error = ""
@@ -218,10 +334,22 @@ class Watcher:
         except Exception as raised:  # noqa: BLE001 - the model is the user's code
             error = f"{type(raised).__name__}: {raised}"
             _log.warning("revision %s cannot be loaded: %s", revision, error)
+            with self._lock:
+                self._rising.discard(revision)
+                slept = revision in self._asleep
+                if slept:
+                    self._asleep[revision] = error
+                self._publish(self._routes())
+            if slept:  # it has been in memory, so it stays what it is, and is tried again
+                self._tell_asleep([revision])
+                return
         else:
             with self._lock:
                 if revision in self._wanted:
                     self._loaded[revision] = runtime
+                    self._asked.add(revision)
+                    self._asleep.pop(revision, None)
+                    self._rising.discard(revision)
                 self._publish(self._routes())
         if revision in self._wanted:
             self._insist(lambda: self._rollouts.report(revision, self._process, error))

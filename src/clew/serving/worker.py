@@ -32,6 +32,7 @@ from clew.serving.logs import configure
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
+from clew.serving.sleeping import Holding
 from clew.serving.spool import Spool
 from clew.serving.watcher import Watcher
 from clew.store import Store
@@ -131,7 +132,11 @@ class _Serving:
         rollouts = Rollouts(db, Lineage(db))
         self._spool = Spool(Path(config.spool_dir))
         self._plane = DataPlane(loop, self._spool)
-        self._watcher = Watcher(db, rollouts, load, process=process, publish=self._publish)
+        holding = Holding(most=config.max_models, idle_s=config.model_idle_s)
+        self._watcher = Watcher(
+            db, rollouts, load, process=process, publish=self._publish, holding=holding
+        )
+        self._plane.parked.wake = self._watcher.wake
         self._books = Bookkeeper(
             db,
             rollouts,
@@ -140,7 +145,13 @@ class _Serving:
             seen=self._watcher.seen,
             gauges=self._gauges,
         )
-        self._desk = Desk(db, process=process, write=self._books.write, gauges=self._gauges)
+        self._desk = Desk(
+            db,
+            process=process,
+            write=self._books.write,
+            gauges=self._gauges,
+            wake=self._watcher.wake_now,
+        )
         version = importlib.metadata.version("clew")
         self._tracer = late.Tracer(version, self._redacts) if config.traces else None
         around = self._tracer.around if self._tracer else None
@@ -194,7 +205,7 @@ class _Serving:
 
     def _publish(self, routes: dict[str, Route]) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(setattr, self._plane, "routes", routes)
+            self._loop.call_soon_threadsafe(self._plane.follow, routes)
 
     def _redacts(self, endpoint: str) -> bool:
         route = self._plane.routes.get(endpoint)

@@ -192,6 +192,8 @@ def serving_settings(
     grpc_port: int | None = None,
     unix_path: Path | None = None,
     processes: int = 1,
+    max_models: int = 0,
+    model_idle_s: float = 0.0,
 ) -> ServingSettings:
     """What serving processes of this workspace are told."""
     return ServingSettings(
@@ -204,6 +206,8 @@ def serving_settings(
         grpc_port=grpc_port,
         unix_path=unix_path,
         processes=processes,
+        max_models=max_models,
+        model_idle_s=model_idle_s,
         token=settings.token,
         json_logs=settings.json_logs,
         traces=settings.traces,

@@ -89,7 +89,7 @@ def test_what_is_no_block_is_told(block):
 
 
 def test_headers_that_unpack_to_too_much_are_refused():
-    large = b"\x40\x01a\x7f\x81\x1e" + b"x" * 4000
+    large = b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000  # 127 + 33 + 30 * 128
     decoder = Decoder(list)
     decoder.decode(large)
     with pytest.raises(HpackError, match="too large"):

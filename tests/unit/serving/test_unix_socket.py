@@ -95,10 +95,11 @@ def test_a_model_at_an_address_is_asked_as_one_in_memory_also_when_its_process_i
             with pytest.raises(Invalid, match="shape") as refused:
                 model.predict([[1, 2]])
             assert refused.value.code == "predict.refused"
-            (pid,) = process.pids
-            os.kill(pid, signal.SIGTERM)
-            workspace.wait(lambda pid=pid: process.pids not in ([], [pid]))
-            assert model.predict([[1, 2, 3]]).outputs == {"prediction": [6.0]}
+    (pid,) = process.pids
+    with RemoteModel("e", process.unix_url) as model:
+        os.kill(pid, signal.SIGTERM)
+        workspace.wait(lambda: process.pids not in ([], [pid]))
+        assert model.predict([[1, 2, 3]]).outputs == {"prediction": [6.0]}
     with pytest.raises(NotFound, match="nobody"):
         RemoteModel("nobody", process.unix_url)
     process.stop()
