@@ -257,6 +257,7 @@ def check(place: Place, *, seed: int, hits: int) -> Strike:
     return strike
 
 
+@pytest.mark.slow  # the thirty kills of test_crashes.py are each time
 @pytest.mark.timeout(300)
 def test_kills_of_what_runs_lose_nothing_and_repeat_nothing(place: Place) -> None:
     check(place, seed=4, hits=2)

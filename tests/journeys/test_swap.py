@@ -125,6 +125,7 @@ def test_many_swaps_under_load_fail_no_request(trained: Place) -> None:
     swap(trained, swaps=150, canaries=50)
 
 
+@pytest.mark.slow  # tests/unit/serving/test_processes.py has it each time
 def test_a_rollback_under_load_fails_no_request(trained: Place) -> None:
     trained.json("run", "numbers", "model")
     server = trained.server()

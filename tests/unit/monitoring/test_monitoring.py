@@ -302,8 +302,8 @@ def test_a_crash_at_any_write_leaves_one_report_of_every_row(house, tmp_path: Pa
         )
         died = done.returncode == -signal.SIGKILL
         assert died or done.returncode == 0, done.stderr
-        step += 2
-    assert step > 4
+        step += 3
+    assert step > 6
     (report,) = house.room.reports()
     assert report.rows == 400
     assert house.events() == ["drift.seen"]

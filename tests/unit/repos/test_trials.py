@@ -25,7 +25,7 @@ def run(directory: Path, first: int, deaths: int, *, timeout_s: float) -> None:
 
 
 def test_some_trials_of_death(tmp_path):
-    run(tmp_path, 0, 12, timeout_s=170)
+    run(tmp_path, 0, 8, timeout_s=170)
 
 
 @pytest.mark.slow
