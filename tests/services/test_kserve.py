@@ -35,6 +35,12 @@ def model(data, trial):
     return LogisticRegression().fit(data.select("a", "b").to_pandas(), data["y"].to_numpy())
 
 p.endpoint("late", model)
+p.endpoint("early", model)
+p.graph("path", clew.sequence("late", clew.node("early", required=False, data="request")))
+p.graph("several", clew.ensemble("late", "early", combine="all"))
+p.graph("by-size", clew.switch(("a > 60", "late"), ("b == 2", "several"), default="early"))
+p.graph("shared", clew.splitter((70, "late"), (30, clew.ensemble("early", combine="all"))))
+p.graph("mean", clew.ensemble("late", "early"))
 """
 ROWS = "a,b,y\n" + "".join(f"{n},{n % 7},{int(n > 60)}\n" for n in range(120))
 
@@ -144,27 +150,54 @@ def test_kserves_own_schema_knows_every_field(python: Path, shop: Path) -> None:
         *exported(shop, "shop/model@1", "--mode", "knative", "--canary", "10", "--cpu", "1",
                   "--memory", "1Gi", "--runtime", "kserve-mlserver"),
     ]  # fmt: skip
-    graph = {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "InferenceGraph",
-        "metadata": {"name": "late", "annotations": {}},
-        "spec": {"nodes": {"root": {"routerType": "Splitter", "steps": [
-            {"serviceName": "late-r1", "name": "late-r1", "weight": 100}]}}},
-    }  # fmt: skip
+    graphs = [exported(shop, name) for name in ("path", "several", "by-size", "shared")]
     ended = subprocess.run(
         [python, "-c", STRICT],
-        input=json.dumps([*made, graph]),
+        input=json.dumps([*made, *(one for each in graphs for one in each)]),
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
+    check_graphs(graphs)
     wrong = json.loads(json.dumps(made[:1]))
     wrong[0]["spec"]["predictor"]["model"]["modelVersion"] = "1"
     refused = subprocess.run(
         [python, "-c", STRICT], input=json.dumps(wrong), capture_output=True, text=True, check=False
     )
     assert "modelVersion" in refused.stderr, "the check sees a field that KServe does not know"
+
+
+def check_graphs(exports: list[list[dict[str, Any]]]) -> None:
+    """Each brings the services that it names, and its root routes as the pipeline says."""
+    roots = []
+    for made in exports:
+        *services, graph = made
+        nodes = graph["spec"]["nodes"]
+        steps = [step for node in nodes.values() for step in node["steps"]]
+        names = {one["metadata"]["name"] for one in services}
+        assert names == {step["serviceName"] for step in steps if "serviceName" in step}
+        assert {step["nodeName"] for step in steps if "nodeName" in step} == set(nodes) - {"root"}
+        roots.append(nodes["root"])
+    path, several, by_size, shared = roots
+    assert path == {"routerType": "Sequence", "steps": [
+        {"serviceName": "late", "name": "late", "dependency": "Hard"},
+        {"serviceName": "early", "name": "early", "data": "$request", "dependency": "Soft"},
+    ]}  # fmt: skip
+    assert several["routerType"] == "Ensemble"
+    assert [step["condition"] for step in by_size["steps"]] == [
+        'inputs.#(name=="a")#|#(data.0>60)', 'inputs.#(name=="b")#|#(data.0==2)', "inputs",
+    ]  # fmt: skip
+    assert [step["weight"] for step in shared["steps"]] == [70, 30]
+
+
+@pytest.mark.timeout(INSTALL_S + 300)
+def test_what_means_something_else_to_kserve_is_refused_by_name(shop: Path) -> None:
+    ended = subprocess.run(
+        [*CLEW, "export", "inferenceservice", "mean", "--json"],
+        cwd=shop, env=environ(), check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert json.loads(ended.stderr)["error"]["code"] == "export.graph"
 
 
 @pytest.mark.timeout(INSTALL_S + 300)

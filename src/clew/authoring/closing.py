@@ -1,4 +1,4 @@
-"""What closes the loop of a pipeline: gates, endpoints, monitors and triggers.
+"""What closes the loop of a pipeline: gates, monitors and triggers, beside its endpoints.
 
 Knows nothing of how steps are recorded.
 """
@@ -9,24 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from clew.authoring.checks import check_name, check_parameters, check_signature, invalid
+from clew.authoring.checks import check_parameters, check_signature, invalid
 from clew.authoring.declaring import Dependency, check_allow, check_depends
 from clew.authoring.options import GateOptions
 from clew.authoring.outside import Outside
-from clew.authoring.steps import EndpointOptions, Function, MonitorOptions, Training
+from clew.authoring.served import Served
+from clew.authoring.steps import Function, MonitorOptions, Training
 from clew.authoring.triggering import trigger_of
 from clew.monitoring import DriftDefinition
-from clew.serving import Rollout, immediate
 from clew.triggers import Action, Condition, Trigger
 
 DEFAULT_DRIFT = DriftDefinition()
 
 
-class Closing(Outside):
+class Closing(Outside, Served):
     """A part of :class:`clew.Pipeline`."""
 
     name: str
-    endpoints: dict[str, EndpointOptions]
     monitors: list[MonitorOptions]
     triggers: list[Trigger]
 
@@ -72,47 +71,6 @@ class Closing(Outside):
             return function
 
         return record
-
-    def endpoint(
-        self,
-        name: str,
-        model: Training,
-        *,
-        rollout: Rollout | None = None,
-        log: float | bool = 1.0,
-        redact: Sequence[str] = (),
-        isolate: bool | None = None,
-    ) -> None:
-        """Serve the champion of ``model`` under ``name``.
-
-        Args:
-            name: Of the endpoint.
-            model: The training step.
-            rollout: How a new version takes over: ``clew.immediate()``, ``clew.canary()``,
-                ``clew.shadow()``, ``clew.split(20)``, ``clew.ab_test()``, ``clew.bandit()``.
-            log: The share of predictions that is kept, from 0 (or False) to 1, chosen by
-                prediction id.
-            redact: Inputs and outputs that are never written to disk.
-            isolate: The model has a process of its own beside each serving process: True, False,
-                or None: where it is large (512 MiB) or slow (a tenth of a second).
-        """
-        check_name(name, "an endpoint")
-        if not 0 <= float(log) <= 1:
-            raise invalid(f"log={log!r} is no share of predictions", "Give 0 to 1.")
-        if isinstance(redact, str):
-            raise invalid(f"redact={redact!r} is a text", f"Write redact=[{redact!r}].")
-        if not isinstance(model, Training):
-            raise invalid(f"{model!r} is not a training step", "An endpoint serves a model.")
-        if name in self.endpoints:
-            raise invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")
-        self.endpoints[name] = EndpointOptions(
-            name=name,
-            model=model,
-            rollout=rollout or immediate(),
-            log=float(log),
-            redact=tuple(redact),
-            isolate=isolate,
-        )
 
     def monitor(
         self, endpoint: str, *, drift: DriftDefinition = DEFAULT_DRIFT, retrain: bool = False

@@ -17,14 +17,26 @@ from msgspec.structs import replace
 from clew.authoring.cards import described
 from clew.authoring.checks import invalid
 from clew.authoring.declaring import Dependency, declare
+from clew.authoring.graphs import aliases_of
 from clew.authoring.inputs import Cron, Input, Node, Source
+from clew.authoring.packing import packed_graph, processing_of
 from clew.authoring.parameters import Parameter, Values, check_given
 from clew.authoring.reuse import SETS_SUFFIX, Pipeline
-from clew.authoring.steps import Batch, Borrowed, Command, Function, Imported, Step, Training
+from clew.authoring.steps import (
+    Batch,
+    Borrowed,
+    Command,
+    Function,
+    GraphOptions,
+    Imported,
+    Step,
+    Training,
+)
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef, ParameterInfo
 from clew.base.records.card_words import CardText
+from clew.base.records.graphs import Graph
 from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import Witness, load_module
@@ -64,6 +76,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     description: str = ""
     sets: dict[str, dict[str, dict[str, Any]]] = {}
     """Repo → name → parameters: what a step runs over, to be committed there."""
+    packed: dict[str, dict[str, bytes]] = {}
+    """Endpoint → path → content: functions of the user that are served with it."""
 
 
 class Project(Struct, frozen=True, kw_only=True):
@@ -143,6 +157,7 @@ def manifest_of(
             sets[node.repo + SETS_SUFFIX] = node.sets.named(values)
         if isinstance(node, Training):
             steps.append(_gate(node, project, values))
+    endpoints, packed = _endpoints(pipeline, project)
     return Manifest(
         pipeline=PipelineDefinition(
             name=pipeline.name,
@@ -161,18 +176,8 @@ def manifest_of(
             policy=pipeline.policy,
             notes=tuple(sorted({note for step in steps for note in _notes(step)})),
         ),
-        endpoints=tuple(
-            EndpointDefinition(
-                name=one.name,
-                pipeline=pipeline.name,
-                model=one.model.repo,
-                rollout=one.rollout,
-                log=one.log,
-                redact=one.redact,
-                isolate=one.isolate,
-            )
-            for one in pipeline.endpoints.values()
-        ),
+        endpoints=tuple(endpoints),
+        packed=packed,
         monitors=tuple(
             MonitorDefinition(
                 pipeline=pipeline.name,
@@ -198,6 +203,60 @@ def manifest_of(
         description=pipeline.description,
         sets=sets,
     )
+
+
+def _endpoints(
+    pipeline: Pipeline, project: Project
+) -> tuple[list[EndpointDefinition], dict[str, dict[str, bytes]]]:
+    """The endpoints, and the files of the user's code that comes with them."""
+    endpoints: list[EndpointDefinition] = []
+    packed: dict[str, dict[str, bytes]] = {}
+    for one in pipeline.endpoints.values():
+        found = processing_of(one.around, lambda each: _code(each, project), project.directory)
+        if found is not None:
+            packed[one.name] = found[1]
+        endpoints.append(
+            EndpointDefinition(
+                name=one.name,
+                pipeline=pipeline.name,
+                model=one.model.repo,
+                rollout=one.rollout,
+                log=one.log,
+                redact=one.redact,
+                isolate=one.isolate,
+                processing=None if found is None else found[0],
+            )
+        )
+    for graph in pipeline.graphs.values():
+        made, files = packed_graph(graph, lambda each: _code(each, project), project.directory)
+        packed[graph.name] = files
+        endpoints += _endpoints_of(pipeline.name, graph, made)
+    return endpoints, packed
+
+
+def _endpoints_of(pipeline: str, written: GraphOptions, graph: Graph) -> list[EndpointDefinition]:
+    """The endpoint that a graph is, behind those of the models that it names by an alias."""
+    nodes = [
+        EndpointDefinition(
+            name=name,
+            pipeline=pipeline,
+            model=ref.rpartition("@")[0],
+            alias=ref.rpartition("@")[2],
+            log=written.log,
+            redact=written.redact,
+        )
+        for name, ref in aliases_of(graph).items()
+    ]
+    whole = EndpointDefinition(
+        name=written.name,
+        pipeline=pipeline,
+        model="",
+        rollout=written.rollout,
+        log=written.log,
+        redact=written.redact,
+        graph=graph,
+    )
+    return [*nodes, whole]
 
 
 def _parameter(one: Parameter, values: Values) -> ParameterInfo:

@@ -85,6 +85,7 @@ class Pipeline(Closing):
         self.policy = pipeline_policy(name, max_jobs=max_jobs, parallel=parallel, rate=rate)
         self.nodes: dict[str, Node] = {}
         self.endpoints = {}
+        self.graphs = {}
         self.monitors = []
         self.triggers = []
 

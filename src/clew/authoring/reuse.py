@@ -33,7 +33,6 @@ from clew.authoring.nodes import Pipeline as Plain
 from clew.authoring.options import StepOptions
 from clew.authoring.parameters import MISSING, Parameter, Values, new_parameter
 from clew.authoring.steps import Function, Step, Training
-from clew.serving import Rollout
 
 SETS_SUFFIX = ".sets"
 T = TypeVar("T")
@@ -181,20 +180,11 @@ class Pipeline(Plain):
         bound = {name: _bound(name, one) for name, one in sources.items()}
         return _Copy(self, pipeline, prefix, bound, dict(parameters or {})).made()
 
-    def endpoint(
-        self,
-        name: str,
-        model: Training,
-        *,
-        rollout: Rollout | None = None,
-        log: float | bool = 1.0,
-        redact: Sequence[str] = (),
-        isolate: bool | None = None,
-    ) -> None:
-        """Serve the champion of ``model`` under ``name``; new ones come by ``rollout``."""
+    def _give_way(self, name: str) -> None:
+        """In a notebook a cell that runs again defines its endpoint anew."""
         if _of_notebook(self):
             self.endpoints.pop(name, None)
-        super().endpoint(name, model, rollout=rollout, log=log, redact=redact, isolate=isolate)
+            self.graphs.pop(name, None)
 
     def gate(
         self,

@@ -25,6 +25,8 @@ from clew.authoring.inputs import (
     leaves_of,
 )
 from clew.authoring.options import GateOptions, StepOptions, TrainingOptions
+from clew.base.records import Column
+from clew.base.records.graphs import Part
 from clew.determined import Determined
 from clew.monitoring import DriftDefinition
 from clew.places import CommandDefinition
@@ -123,6 +125,18 @@ class Borrowed(Step):
         self.experiment = experiment
 
 
+class Around(Struct, frozen=True, kw_only=True):
+    """Functions around the model of an endpoint, and what a client sends."""
+
+    preprocess: Function | None = None
+    postprocess: Function | None = None
+    inputs: tuple[Column, ...] = ()
+    example: tuple[Mapping[str, Any], ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Around()
+
+
 class EndpointOptions(Struct, frozen=True, kw_only=True):
     """An endpoint as written by the user."""
 
@@ -132,6 +146,19 @@ class EndpointOptions(Struct, frozen=True, kw_only=True):
     log: float = 1.0
     redact: tuple[str, ...] = ()
     isolate: bool | None = None
+    around: Around = Around()
+
+
+class GraphOptions(Struct, frozen=True, kw_only=True):
+    """A graph of endpoints as written by the user. ``functions``: by the keys in its steps."""
+
+    name: str
+    root: Part
+    functions: Mapping[str, Function]
+    rollout: Rollout
+    log: float = 1.0
+    redact: tuple[str, ...] = ()
+    inputs: tuple[Column, ...] = ()
 
 
 class MonitorOptions(Struct, frozen=True, kw_only=True):

@@ -97,13 +97,14 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
     ``endpoints``: what is served now, by endpoint. ``trained``: the candidate as its training
     function returned it, before it was packaged for serving. ``answer``: what an endpoint makes of
-    a v2 request with a model.
+    a v2 request with a model. ``functions``: endpoint → what puts its functions around a model.
     """
 
     size_bytes: int = 0
     champion_bytes: int | None = None
     endpoints: dict[str, Signature] = field(default_factory=dict)
     recorded: tuple[Recorded, ...] = ()
+    functions: dict[str, Callable[[LoadedModel], LoadedModel]] = field(default_factory=dict)
     trained: Callable[[], LoadedModel] | None = None
     champion_trained: Callable[[], LoadedModel] | None = None
     answer: Callable[[LoadedModel, bytes], Mapping[str, Any]] | None = None

@@ -16,6 +16,7 @@ from clew.base.records.parity import Parity
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY, RECIPE, SIGNATURE
 from clew.models.loading import LoadedModel, Reads, Recipe, load_original
 from clew.models.onnx_model import OnnxModel, OnnxRecipe, session_of
+from clew.models.processing import processed
 
 _log = logging.getLogger("clew.models")
 
@@ -27,15 +28,21 @@ def load_model(store: Reads, tree: str, *, served: bool = False) -> LoadedModel:
         store: Where the tree is.
         tree: Its digest.
         served: The form that serves: the converted one where its parity report lets it, else (or
-            where ONNX Runtime is not installed) the original.
+            where ONNX Runtime is not installed) the original; between the functions of its
+            endpoint, where the tree is that of a revision which has such.
 
     Raises:
         NotFound: ``model.tree`` where the tree holds no packaged model.
         Unavailable: ``model.distribution`` where a distribution that it needs is missing.
         Corrupt: ``model.pickle`` where it cannot be unpickled for another reason;
-            ``model.parity`` where the converted form is not the one that was compared.
+            ``model.parity`` where the converted form is not the one that was compared;
+            ``processing.code`` where a function of the endpoint cannot be read.
     """
-    report = parity_in(store, tree) if served else None
+    return processed(store, tree, _served(store, tree)) if served else load_original(store, tree)
+
+
+def _served(store: Reads, tree: str) -> LoadedModel:
+    report = parity_in(store, tree)
     if report is not None and report.serves == "onnx":
         try:
             return _converted(store, tree, report)

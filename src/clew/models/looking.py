@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from clew.base.errors import NotReady
 from clew.base.records import ModelVersion, Verdict
 from clew.models import late
+from clew.models.layout import RECIPE
 from clew.store import Store
 
 if TYPE_CHECKING:
@@ -29,6 +32,23 @@ class Looking:
 
     def _tree(self, version: ModelVersion) -> str:
         raise NotImplementedError
+
+    def outputs(self, version: ModelVersion) -> dict[str, tuple[int, ...]] | None:
+        """Output → its shape behind the rows; None where only the model itself knows."""
+        entry = self._store.get(self._tree(version), RECIPE)
+        if entry is None:
+            return None
+        recipe = msgspec.json.decode(self._store.read(entry.digest), type=dict[str, Any])
+        gives, signature = recipe["gives"], version.signature
+        if gives == "values":
+            return {"prediction": ()}
+        if gives == "labels":
+            return {"label": ()}
+        if gives == "named":
+            return None
+        if signature.task == "binary":
+            return {"label": (), "probability": ()}
+        return {"label": (), "probabilities": (len(signature.classes),)}
 
     def verdict(self, verdict_id: str) -> Verdict:
         """The verdict of an id."""

@@ -165,7 +165,8 @@ class ServiceRules(Noting):
 
         Test rows are asked as an endpoint is: as a v2 request, parsed, checked, predicted. Each
         answer must equal that of the model as the training function returned it. So must those to
-        requests that the prediction log has of the champion, which must also be accepted.
+        requests that the prediction log has of the champion, which must also be accepted. Where an
+        endpoint has functions around its model, its requests go through them on both sides.
 
         Args:
             rows: How many test rows, spread evenly.
@@ -189,8 +190,18 @@ class ServiceRules(Noting):
             champion = around.champion_trained() if around.champion_trained else None
         except ClewError:
             champion = None
-        seen = replay_recorded(model, trained, champion, requests, around.answer, tolerance)
-        self._replayed("replay recorded requests", "recorded requests", seen, tolerance)
+        plain = [one for one in requests if one.endpoint not in around.functions]
+        if plain:
+            seen = replay_recorded(model, trained, champion, plain, around.answer, tolerance)
+            self._replayed("replay recorded requests", "recorded requests", seen, tolerance)
+        for endpoint, put_around in around.functions.items():
+            asked = [one for one in requests if one.endpoint == endpoint]
+            if asked:
+                mine, theirs = put_around(model), put_around(trained)
+                before = None if champion is None else put_around(champion)
+                seen = replay_recorded(mine, theirs, before, asked, around.answer, tolerance)
+                what = f"recorded requests of {endpoint} with its functions"
+                self._replayed(f"replay requests of {endpoint}", what, seen, tolerance)
 
     def _replayed(self, name: str, what: str, found: Replayed, tolerance: float) -> None:
         wrong = found.refused + found.different

@@ -16,11 +16,13 @@ import polars as pl
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature
+from clew.base.records.processing import Processing
 from clew.base.records.reports import Importances
 from clew.models.evaluation import Recorded, Surroundings
 from clew.models.layout import IMPORTANCES, TRAINING
 from clew.models.loading import LoadedModel, load_original
 from clew.models.metrics import Ints
+from clew.models.processing import with_functions
 from clew.models.reading import kept
 from clew.store import Store
 
@@ -31,8 +33,8 @@ def surroundings(store: Store, payload: Mapping[str, Any]) -> Surroundings:
     """What a gate may ask of besides answers.
 
     The payload: ``candidate`` and ``champion`` (trees), ``endpoints`` (name → signature),
-    ``recorded`` (requests of the champion), ``serving`` (``module:function``, see
-    :class:`clew.models.Models`).
+    ``recorded`` (requests of the champion), ``functions`` (endpoint → what stands around its
+    model), ``serving`` (``module:function``, see :class:`clew.models.Models`).
     """
     champion = payload["champion"]
     return Surroundings(
@@ -40,6 +42,12 @@ def surroundings(store: Store, payload: Mapping[str, Any]) -> Surroundings:
         champion_bytes=size_of(store, champion) if champion else None,
         endpoints=msgspec.convert(payload.get("endpoints") or {}, dict[str, Signature]),
         recorded=msgspec.convert(payload.get("recorded") or (), tuple[Recorded, ...]),
+        functions={
+            endpoint: partial(with_functions, store, about.tree, about)
+            for endpoint, about in msgspec.convert(
+                payload.get("functions") or {}, dict[str, Processing]
+            ).items()
+        },
         trained=partial(load_original, store, payload["candidate"], as_trained=True),
         champion_trained=partial(load_original, store, champion, as_trained=True)
         if champion

@@ -52,8 +52,8 @@ def load(
     Raises:
         NotFound: ``workspace.missing``, ``endpoint.unknown``, ``model.unknown``.
         NotReady: ``endpoint.empty``.
-        Invalid: ``load.log``; ``load.remote`` where the log is on the server that CLEW_URL names;
-            ``load.address``.
+        Invalid: ``load.graph``; ``load.log``; ``load.remote`` where the log is on the server that
+            CLEW_URL names; ``load.address``.
         Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``.
     """
     settings = read_settings(os.environ, Path(directory))
@@ -95,6 +95,12 @@ def _live(verbs: Verbs, endpoint: str) -> Revision:
             f"No model is on {endpoint} yet.",
             hint="`clew status` says what is missing: data, training, or a blessing.",
         )
+    if not live.model_version:
+        raise Invalid(
+            "load.graph",
+            f"{endpoint} is a graph: it has no model of its own.",
+            hint="Load the endpoints that it asks, or ask it over HTTP.",
+        )
     return live
 
 
@@ -112,7 +118,9 @@ def _loaded(verbs: Verbs, ref: str, live: Revision | None, kept: dict[str, Any])
     # By name: a model in memory needs what serves, and `import clew` must not
     load_version = import_module("clew.sdk.versions").load_version
     made: type[InProcess] = import_module("clew.serving").InProcess
-    version, model = load_version(verbs, live.model_version if live else ref)
+    version, model = load_version(
+        verbs, live.model_version if live else ref, live.functions if live else ""
+    )
     return made(
         ref if live else version.model,
         model,

@@ -18,26 +18,32 @@ class _Entry(Struct, frozen=True):
 
 
 class _Tree:
-    """The files of a commit: what loading reads."""
+    """The files of commits, the later ones over those before: what loading reads."""
 
-    def __init__(self, verbs: Verbs, place: str) -> None:
-        self._verbs, self._place = verbs, place
-        self._paths = {one.path for one in verbs.ls(f"{place}:/", recursive=True)}
+    def __init__(self, verbs: Verbs, *places: str) -> None:
+        self._verbs = verbs
+        self._addresses = {
+            one.path: f"{place}:{one.path}"
+            for place in places
+            for one in verbs.ls(f"{place}:/", recursive=True)
+        }
 
     def get(self, tree: str, path: str) -> _Entry | None:  # noqa: ARG002 - there is one tree
-        return _Entry(path) if path in self._paths else None
+        return _Entry(self._addresses[path]) if path in self._addresses else None
 
     def read(self, digest: str) -> bytes:
-        return self._verbs.read(f"{self._place}:{digest}")
+        return self._verbs.read(digest)
 
 
-def load_version(verbs: Verbs, ref: str) -> tuple[ModelVersion, LoadedModel]:
+def load_version(verbs: Verbs, ref: str, functions: str = "") -> tuple[ModelVersion, LoadedModel]:
     """A version by ``model@3``, ``model@champion`` or its id, in the form that serves.
+
+    ``functions``: the commit (``repo@commit``) of those that an endpoint puts around it.
 
     Raises:
         NotFound: ``model.unknown``.
         Unavailable: ``model.distribution`` where a package that it needs is missing here.
     """
     version = verbs.model(ref)
-    tree = _Tree(verbs, f"{version.model}@{version.commit}")
+    tree = _Tree(verbs, f"{version.model}@{version.commit}", *([functions] if functions else []))
     return version, load_model(tree, "", served=True)

@@ -22,7 +22,7 @@ from clew.serving.tensors import InputError
 
 FIXED = (
     "id", "row", "at", "endpoint", "revision", "model_version", "global_id", "status",
-    "latency_ms", "error", "arm", "propensity", "unit", "copy_of",
+    "latency_ms", "error", "arm", "propensity", "unit", "copy_of", "part_of", "parts",
 )  # fmt: skip
 IN, OUT = "in.", "out."
 
@@ -46,6 +46,7 @@ class Columns(Struct, dict=True):
             record.at_us, record.endpoint, record.revision, record.model_version,
             record.global_id, record.status, record.latency_us / 1000, record.error or None,
             record.arm, record.propensity, record.unit or None, record.copy_of or None,
+            record.part_of or None, " ".join(record.parts) or None,
         )  # fmt: skip
         self.values["id"] += [record.id] * rows
         self.values["row"] += range(rows)
@@ -116,6 +117,8 @@ def prediction_of(record: Record, signature: Signature) -> Prediction:
         arm=record.arm,
         propensity=record.propensity,
         copy_of=record.copy_of,
+        part_of=record.part_of,
+        parts=record.parts,
     )
 
 
@@ -146,6 +149,8 @@ def _prediction(rows: Sequence[dict[str, object]]) -> Prediction:
         arm=str(first.get("arm") or "live"),
         propensity=float(str(first.get("propensity") or 1.0)),
         copy_of=str(first.get("copy_of") or ""),
+        part_of=str(first.get("part_of") or ""),
+        parts=tuple(str(first.get("parts") or "").split()),
     )
 
 

@@ -26,14 +26,16 @@ from clew.base.ids import PredictionIds
 from clew.serving import protocol, quick
 from clew.serving.apart import Ended
 from clew.serving.contract import Contract, Values
-from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
+from clew.serving.graph_answers import Graphs, Hooks
+from clew.serving.keeping import UNSAID, is_sampled, unit_of
 from clew.serving.parking import Parked
 from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
+from clew.serving.recording import frame_of, without
 from clew.serving.router import Arm, Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
 from clew.serving.shadowing import Copy, Shadows
 from clew.serving.sketches import MOST_BATCHES
-from clew.serving.spool import KEPT, Record, Spool, frame
+from clew.serving.spool import KEPT, Record, Spool
 from clew.serving.tensors import InputError
 
 SLOW_S = 0.002
@@ -53,11 +55,13 @@ class Call:
 
     ``reply`` is called once with the answer. ``key``: of a header, where the body gives none.
     ``timeout_s``: how long the caller waits for it; after that it is not computed any more.
+    ``headers``: those that graphs may ask for. ``part_of``: the prediction of the graph that asks,
+    which wants the outputs as they are (``found``); ``parts``: of a graph, those of its nodes.
     """
 
     __slots__ = (
-        "arm", "begun_s", "body", "deadline_s", "endpoint", "head", "key", "kind", "plain",
-        "reply", "route", "rows", "values", "version", "wire",
+        "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers", "key",
+        "kind", "part_of", "parts", "plain", "reply", "route", "rows", "values", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +75,10 @@ class Call:
         reply: Callable[[Answer], None],
         key: str = "",
         timeout_s: float = math.inf,
+        headers: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     ) -> None:
+        self.headers, self.part_of = headers, ""
+        self.parts: tuple[str, ...] | None = None
         self.kind, self.endpoint, self.version = kind, endpoint, version
         self.body, self.head, self.reply, self.key = body, head, reply, key
         self.begun_s = time.perf_counter()
@@ -82,6 +89,7 @@ class Call:
         self.values: Values
         self.route: Route
         self.arm: Arm[Runtime]
+        self.found: tuple[Outputs, int, int]
 
     def give_up(self) -> None:
         """Nobody waits for it any more: it is not computed where its turn has not come."""
@@ -152,6 +160,8 @@ class Route(Struct, dict=True):
     asleep: Mapping[str, str] = MappingProxyType({})
     """Versions that are loaded when they are asked for, and '' or why that failed. '' stands for
     what has the traffic, whichever version it is."""
+    why: str = ""
+    """Why it answers nothing, where it is a graph that cannot be asked."""
 
     def __post_init__(self) -> None:
         arms = [arm if isinstance(arm, Arm) else _arm(*arm) for arm in self.arms]
@@ -175,6 +185,8 @@ class Route(Struct, dict=True):
 
     def peek(self, version: str) -> Runtime | None:
         """The revision of that version, or that with most of the traffic; counts for nothing."""
+        if self.why:
+            return None
         if version:
             return self.versions.get(version)
         best = max(self.router.arms, key=lambda arm: arm.weight, default=None)
@@ -208,6 +220,7 @@ class DataPlane:
         self._scheduled = False
         self._shadows = Shadows(spool, _outcomes, _shadow_record)
         self.parked = Parked()
+        self._graphs = Graphs(self, Hooks(loop, self._threads, self._ids, Call, _body, refusal))
 
     async def infer(
         self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
@@ -234,7 +247,7 @@ class DataPlane:
         except InputError as error:
             self._reject(call, route, error.message)
             return
-        if arm is None:
+        if arm is None or route.why:
             self.when_awake(route, call.version, partial(self.submit, call), call.reply)
             return
         call.arm, call.key, runtime = arm, key, arm.value
@@ -262,13 +275,13 @@ class DataPlane:
         else:
             call.route, call.arm = route, arm
             self._refuse(call, arm.value, 400, message)
-            self._schedule()
+            self.schedule()
 
     def when_awake(self, route: Route, version: str, act: Callable[[], None], reply: Reply) -> None:
         """``act`` once a version that sleeps is in memory; ``reply`` with why it does not come, or
         with what is said of one that is not there.
         """
-        if version not in route.asleep:
+        if route.why or version not in route.asleep:
             reply(not_there(route, version))
             return
         name, most = route.name, route.max_queue
@@ -286,18 +299,22 @@ class DataPlane:
             call.values, call.rows = call.check(runtime.contract)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
-            self._schedule()
+            self.schedule()
             return
         runtime.waiting += 1
         self.in_flight += 1
+        if runtime.graph is not None:
+            self._graphs.begin(call, runtime)
+            return
         calls = self._waiting.get(runtime)
         if calls is None:
             self._waiting[runtime] = [call]
-            self._schedule()
+            self.schedule()
         else:
             calls.append(call)
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
+        """Take a turn as soon as all that has arrived is read."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -315,7 +332,7 @@ class DataPlane:
         if len(calls) > MAX_BATCH:
             self._waiting[runtime] = calls[MAX_BATCH:]
             calls = calls[:MAX_BATCH]
-            self._schedule()
+            self.schedule()
         now_s = time.perf_counter()
         late = [call for call in calls if call.deadline_s < now_s]
         if late:
@@ -390,7 +407,9 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
             self._fail(call, runtime, error)
         else:
-            self._keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
+            if call.part_of:
+                call.found = outputs, at, stop
+            self.keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
             if call.route.shadow is not None and call.arm.role != PINNED:
                 copy = Copy(call.route.shadow, call, prediction_id, outputs.arrays, at, stop)
                 self._shadows.offer(copy, call.route.shadow_share)
@@ -413,9 +432,10 @@ class DataPlane:
             runtime.account.rejected += 1
         answer = refusal(status, message)
         answer.identity, answer.prediction_id = runtime.identity, self._ids.next()
-        self._keep(call, runtime, answer, message)
+        self.keep(call, runtime, answer, message)
 
-    def _keep(self, call: Call, runtime: Runtime, answer: Answer, error: str) -> None:
+    def keep(self, call: Call, runtime: Runtime, answer: Answer, error: str) -> None:
+        """Log and count an answer; it goes out at the end of the turn."""
         latency_s = time.perf_counter() - call.begun_s
         account = runtime.account
         account.add(latency_s)
@@ -426,7 +446,7 @@ class DataPlane:
             share == 1 or (share and is_sampled(answer.prediction_id, share))
         ):
             answer.logged = True
-            self._frames.append(_frame(call, answer, runtime.identity, latency_s, error))
+            self._frames.append(frame_of(call, answer, runtime.identity, latency_s, error))
         self._outbox.append((call, answer))
 
     def _flush(self) -> None:
@@ -508,6 +528,8 @@ def not_there(route: Route, version: str) -> Answer:
     """The answer of an endpoint that has no such version, or none at all now."""
     if route.unloaded:
         return refusal(404, unloaded(route.name))
+    if route.why:
+        return refusal(503, f"The graph {route.name!r} cannot be asked: {route.why}.")
     if version and route.ready:
         known = ", ".join(route.versions)
         return refusal(404, f"{route.name!r} serves version {known}, not {version!r}.")
@@ -515,11 +537,12 @@ def not_there(route: Route, version: str) -> Answer:
 
 
 def _body(
-    wire: Wire, runtime: Runtime, prediction_id: str, outputs: Outputs, at: int, stop: int
-) -> tuple[bytes, int]:
+    wire: Wire, runtime: Runtime, prediction_id: str, outputs: Outputs, at: int, stop: int,
+    more: bytes = b"",
+) -> tuple[bytes, int]:  # fmt: skip
     """The body of an answer, and the length of its JSON where raw bytes follow (else -1)."""
     name = prediction_id.encode()
-    about = runtime.about + name + b'"}'
+    about = runtime.about + name + b'"' + more + b"}"
     if wire.kind == V1:
         return b'{"predictions":' + outputs.rows(at, stop) + about + b"}", -1
     if wire.kind == COLUMNS:
@@ -532,45 +555,6 @@ def _body(
         head = start + tensors + b"}"
         return head + raw, len(head)
     return start + outputs.json(at, stop, places) + b"}", -1
-
-
-def _frame(call: Call, answer: Answer, identity: Identity, latency_s: float, error: str) -> bytes:
-    arm, kind, request, head = call.arm, call.kind, call.body, call.head
-    body, answer_head = answer.body if answer.status == 200 else b"", answer.head
-    if call.route.redact:
-        kind, request, body, head, answer_head = KEPT, *_redacted(call, arm.value, answer), -1, -1
-        error = UNSAID if error else ""
-    return frame(
-        Record(
-            answer.prediction_id,
-            identity.endpoint,
-            identity.revision,
-            identity.model_version,
-            identity.global_id,
-            time.time_ns() // 1000,
-            int(latency_s * 1e6),
-            answer.status,
-            kind,
-            head,
-            request,
-            answer_head,
-            body,
-            error,
-            arm.role,
-            arm.propensity,
-            unit_of(call.key) if call.key else "",
-        )
-    )
-
-
-def _redacted(call: Call, runtime: Runtime, answer: Answer) -> tuple[bytes, bytes]:
-    """What is kept of a request and of its answer; nothing where it was refused."""
-    if answer.status != 200:
-        return b"", b""
-    redact = call.route.redact
-    inputs = kept(runtime.contract.columns(call.values), call.rows, redact)
-    outputs = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
-    return inputs, kept(outputs, call.rows, redact)
 
 
 def _shadow_record(
@@ -589,7 +573,7 @@ def _shadow_record(
     body, answer_head = answer.body if outputs is not None else b"", answer.head
     if route.redact:
         call.values, call.rows = copy.values, copy.rows
-        kind, request, body, head, answer_head = KEPT, *_redacted(call, runtime, answer), -1, -1
+        kind, request, body, head, answer_head = KEPT, *without(call, runtime, answer), -1, -1
         error = UNSAID if error else ""
     return Record(
         id, identity.endpoint, identity.revision, identity.model_version, identity.global_id,

@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Struct, field
 
 from clew.base.errors import Invalid
+from clew.base.records.graphs import Graph
+from clew.base.records.processing import Processing
 from clew.base.records.traffic import Rollout
 
 KINDS = ("immediate", "canary", "shadow", "split", "ab_test", "bandit")
@@ -259,7 +261,9 @@ class EndpointDefinition(Struct, frozen=True, kw_only=True):
     (chosen by prediction id; false: none). ``redact``: inputs and outputs that are never written.
     ``max_queue``: requests that may wait in one serving process; more are answered with 429.
     ``isolate``: the model has a process of its own beside each serving process; None: where it is
-    large, or slow.
+    large, or slow. ``processing``: functions around the model. ``graph``: it asks other endpoints,
+    and has no model (``model`` is ''). ``alias``: it serves what this alias of the model stands on,
+    as a node of a graph; '': what is deployed.
     """
 
     name: str
@@ -270,3 +274,12 @@ class EndpointDefinition(Struct, frozen=True, kw_only=True):
     redact: tuple[str, ...] = ()
     max_queue: int = 1024
     isolate: bool | None = None
+    processing: Processing | None = None
+    graph: Graph | None = None
+    alias: str = ""
+
+    @property
+    def code(self) -> str:
+        """Digest of what of the user's code stands in it; a change is a new revision."""
+        found = self.graph or self.processing
+        return found.code if found else ""

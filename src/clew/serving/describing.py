@@ -67,6 +67,9 @@ def index(routes: Iterable[Route], *, ready: bool = False) -> list[dict[str, str
     """
     found = []
     for route in routes:
+        if route.why:
+            found += [] if ready else [_entry(route.name, "", "UNAVAILABLE", route.why)]
+            continue
         found += [_entry(route.name, version, "READY", "") for version in route.versions]
         if ready:
             continue
@@ -81,6 +84,8 @@ def index(routes: Iterable[Route], *, ready: bool = False) -> list[dict[str, str
 
 def why_not(route: Route) -> str:
     """Why an endpoint does not answer."""
+    if route.why:
+        return route.why
     return unloaded(route.name) if route.unloaded else "no revision is loaded yet"
 
 

@@ -6,7 +6,7 @@ Knows no requests: those are answered in serving processes, which follow the row
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import cached_property
@@ -31,7 +31,8 @@ from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.serving import accounts, late, tables
 from clew.serving.definitions import EndpointDefinition
-from clew.serving.revisions import definition_of, row_of, tidy
+from clew.serving.overlaying import NO_SIGNATURE, definition_from, graph_of, overlaid, processing_of
+from clew.serving.revisions import definition_of, live_row, row_of, tidy
 from clew.serving.rollouts import Rollouts
 from clew.serving.spool import segments
 from clew.serving.stats import quantile_s
@@ -89,25 +90,57 @@ class Serving:
     ) -> Revision:
         """Put a model version (its id, its number, its commit and that commit's tree) on an
         endpoint. The first revision is live at once, a later one as ``rollout`` says (that of the
-        endpoint where it is None).
+        endpoint where it is None). The functions of the endpoint come with it: its tree is the
+        version's with them, its signature what a client sends then.
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision is of
         this model version and has not ended. Raises NotFound ``endpoint.unknown``.
         """
-        with self._writing(tx) as tx:
+        with self._store.lease(), self._writing(tx) as tx:
+            around = processing_of(definition_of(tx, endpoint))
             revision = self._rollouts.deploy(
                 tx,
                 endpoint,
                 model_version=model_version,
                 version=str(version),
                 commit=commit,
-                tree=tree,
-                signature=signature,
+                tree=overlaid(self._store, tree, around) if around else tree,
+                signature=around.signature(signature) if around else signature,
                 global_id=global_id,
                 reason=reason,
                 verdict=verdict,
                 cause=cause,
                 rollout=rollout,
+                processing=around.code if around else "",
+                functions=around.place if around else "",
+            )
+            return _revision(tx, row_of(tx, revision))
+
+    def deploy_graph(
+        self, endpoint: str, *, global_id: str, reason: str, tx: Tx | None = None
+    ) -> Revision:
+        """Put the graph of an endpoint, as it is defined now, on it.
+
+        Idempotent for as long as its newest revision is this graph and has not ended. Raises
+        NotFound ``endpoint.unknown``.
+        """
+        with self._writing(tx) as tx:
+            graph = graph_of(definition_of(tx, endpoint))
+            assert graph is not None, "the caller has looked"
+            live = [live_row(tx, name) for name in graph.endpoints]
+            revision = self._rollouts.deploy(
+                tx,
+                endpoint,
+                model_version="",
+                version=graph.code.rpartition(":")[2][:8],
+                commit="",
+                tree=graph.tree,
+                signature=NO_SIGNATURE,
+                global_id=global_id,
+                reason=reason,
+                processing=graph.code,
+                functions=graph.place,
+                parts=[(row.id, "is asked by") for row in live if row is not None],
             )
             return _revision(tx, row_of(tx, revision))
 
@@ -180,25 +213,53 @@ class Serving:
             return _endpoint(tx, definition_of(tx, name))
 
     def of_model(self, model: str, *, tx: Tx | None = None) -> list[str]:
-        """Names of the endpoints that serve a model (the name of its repo)."""
-        query = select(tables.endpoints.c.name).where(tables.endpoints.c.model == model)
+        """Names of the endpoints that serve a model (the name of its repo), but for nodes of graphs
+        that follow an alias.
+        """
+        table = tables.endpoints
+        query = select(table.c.name).where(table.c.model == model, table.c.alias == "")
         with self._db.read() if tx is None else nullcontext(tx) as tx:
             return [str(row.name) for row in tx.execute(query)]
 
     def definition(self, name: str) -> EndpointDefinition:
         """An endpoint as it was defined. Raises NotFound ``endpoint.unknown``."""
         with self._db.read() as tx:
-            row = definition_of(tx, name)
-            return EndpointDefinition(
-                name=row.name,
-                pipeline=row.pipeline,
-                model=row.model,
-                rollout=msgspec.convert(row.rollout, Rollout),
-                log=row.log,
-                redact=tuple(row.redact),
-                max_queue=row.max_queue,
-                isolate=row.isolate,
-            )
+            return definition_from(definition_of(tx, name))
+
+    def definitions(self) -> list[EndpointDefinition]:
+        """All endpoints as they were defined, by name."""
+        with self._db.read() as tx:
+            rows = tx.execute(select(tables.endpoints).order_by(tables.endpoints.c.name)).all()
+            return [definition_from(row) for row in rows]
+
+    @staticmethod
+    def check_graphs(
+        endpoints: Mapping[str, EndpointDefinition],
+        names: Sequence[str],
+        look: Callable[[str], tuple[Signature, dict[str, tuple[int, ...]] | None] | None],
+    ) -> None:
+        """That the graphs of these names, among all endpoints that there will be, can be asked.
+
+        ``look``: what an endpoint of a model takes, and its outputs with their shapes behind the
+        rows; None where nothing is known yet.
+
+        Raises:
+            Invalid: ``graph.node``, ``graph.cycle``, ``graph.signature``, ``graph.outputs``,
+                ``graph.condition``.
+        """
+        late.check_graphs(endpoints, names, look)
+
+    def followers(self) -> list[EndpointDefinition]:
+        """Endpoints that stand for an alias of a model."""
+        table = tables.endpoints
+        with self._db.read() as tx:
+            rows = tx.execute(select(table).where(table.c.alias != "")).all()
+            return [definition_from(row) for row in rows]
+
+    def tree(self, revision_id: str) -> str:
+        """What a revision is loaded from. Raises NotFound ``revision.unknown``."""
+        with self._db.read() as tx:
+            return str(row_of(tx, revision_id).tree)
 
     def revision(self, revision_id: str) -> Revision:
         """One revision, by its id or a unique beginning. Raises NotFound ``revision.unknown``."""
@@ -345,4 +406,6 @@ def _revision(tx: Tx, row: Any) -> Revision:
         created_at=from_us(row.created_us),
         requests=counts.requests,
         errors=counts.errors,
+        processing=row.processing,
+        functions=row.functions,
     )

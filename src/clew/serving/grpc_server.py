@@ -281,6 +281,7 @@ class GrpcServer:
             reply=reply,
             key=rpc.asked.metadata.get("clew-key", ""),
             timeout_s=timeout_s,
+            headers=rpc.asked.metadata,
         )
         try:
             call.body, call.head = body_of(request)

@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value))
         name = name.lower()
-        if name in _WANTED:
+        if name in self._server.wanted:
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -335,6 +335,8 @@ class HttpServer:
         self.app = app
         self.limit_bytes = limit_bytes
         self.connections: set[Connection] = set()
+        self.wanted = set(_WANTED)
+        """Headers that are kept; graphs ask for more."""
         self.draining = False
         self._open = frozenset(open_paths)
         self._bearer = b"Bearer " + token.encode() if token else b""

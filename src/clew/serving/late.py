@@ -10,6 +10,7 @@ from clew.base.doors import on_demand
 if TYPE_CHECKING:
     from clew.serving.collector import Collector
     from clew.serving.feedback import FeedbackLog, feedback_on
+    from clew.serving.graph_checks import check_graphs
     from clew.serving.grpc_server import GrpcServer
     from clew.serving.log import PredictionLog
     from clew.serving.thompson import allocate
@@ -22,6 +23,7 @@ __all__ = [
     "PredictionLog",
     "Tracer",
     "allocate",
+    "check_graphs",
     "feedback_on",
 ]
 
@@ -34,6 +36,7 @@ __getattr__ = on_demand(
         "PredictionLog": "log",
         "Tracer": "tracing",
         "allocate": "thompson",
+        "check_graphs": "graph_checks",
         "feedback_on": "feedback",
     },
     package="clew.serving",

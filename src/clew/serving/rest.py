@@ -166,6 +166,7 @@ class Rest:
                 reply=reply,
                 key=request.key,
                 timeout_s=request.timeout_s,
+                headers=request.headers,
             )
         )
 

@@ -10,7 +10,7 @@ transaction with its event; any process may call :meth:`Rollouts.tick`, also sev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,6 +69,7 @@ class Rollouts:
             )
         values = {**msgspec.to_builtins(definition), "unloaded": False, "created_us": now_us()}
         refresh = ["model", "rollout", "log", "redact", "max_queue", "isolate"]
+        refresh += ["processing", "graph", "alias"]
         tx.upsert(tables.endpoints, [values], key=["name"], refresh=refresh)
 
     def deploy(
@@ -86,18 +87,23 @@ class Rollouts:
         verdict: str | None = None,
         cause: str = "",
         rollout: Rollout | None = None,
+        processing: str = "",
+        functions: str = "",
+        parts: Sequence[tuple[str, str]] = (),
     ) -> str:
         """A new revision, in the state loading (the first one: live); its id.
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision of the
-        endpoint is of this model version and has not ended. ``rollout``: not as its endpoint says.
-        What is under way and cannot go on beside it is ended.
+        endpoint is of this model version, has the same functions around it (``processing``, in the
+        commit ``functions``) and has not ended. ``rollout``: not as its endpoint says. ``parts``:
+        of a graph, what of lineage it is made of. What is under way and cannot go on beside it is
+        ended.
 
         Raises:
             NotFound: ``endpoint.unknown``.
         """
         definition = definition_of(tx, endpoint)
-        known = _same(tx, endpoint, model_version, cause)
+        known = _same(tx, endpoint, model_version, cause, processing)
         if known is None or not cause:  # said anew: whoever deploys wants it to answer
             turn(tx, definition, unloaded=False, reason="Something was deployed to it.")
         if known is not None:
@@ -118,6 +124,8 @@ class Rollouts:
             "signature": msgspec.to_builtins(signature),
             "global_id": global_id,
             "cause": cause or revision,
+            "processing": processing,
+            "functions": functions,
             "state": "loading" if live else "live",
             "traffic": 0 if live else 100,
             "step": -1,
@@ -129,7 +137,8 @@ class Rollouts:
             "analysis": None,
         }
         tx.execute(tables.revisions.insert(), row)
-        sources = [(model_version, "serves")] + ([(verdict, "blessed by")] if verdict else [])
+        sources = [(model_version, "serves")] if model_version else list(parts)
+        sources += [(verdict, "blessed by")] if verdict else []
         self._lineage.add(
             tx,
             Node(
@@ -302,13 +311,16 @@ class Rollouts:
 # rows -------------------------------------------------------------------------------------------
 
 
-def _same(tx: Tx, endpoint: str, model_version: str, cause: str) -> str | None:
+def _same(tx: Tx, endpoint: str, model_version: str, cause: str, processing: str) -> str | None:
     table = tables.revisions
     query = select(table).where(table.c.endpoint == endpoint).order_by(table.c.number.desc())
     if cause:
         query = query.where(table.c.cause == cause, table.c.model_version == model_version)
     row = tx.execute(query.limit(1)).first()
-    if row is None or (not cause and row.model_version != model_version):
+    if row is None:
+        return None
+    asked = (model_version, processing)
+    if not cause and (row.model_version, row.processing) != asked:
         return None
     return str(row.id) if cause or row.state in {*COMING, "live"} else None
 

@@ -85,6 +85,8 @@ class Runtime(Struct, eq=False, dict=True):
         self.apart = bool(getattr(self.model, "apart", False))
         """Whether it computes in a process of its own."""
         self.loaded_us = time.time_ns() // 1000
+        self.graph: Any = self.model if hasattr(self.model, "graph") else None
+        """The graph that it is, where it has no model."""
         self.took_s = 0.0
         """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)
@@ -127,8 +129,10 @@ class Runtime(Struct, eq=False, dict=True):
 
         ``example`` is the model's input example as a v2 request. Raises what the model raises for
         it. A row made up from the signature (where there is no example, or one that the signature
-        does not allow) may fail: that is only logged.
+        does not allow) may fail: that is only logged. A graph is known by its nodes.
         """
+        if self.graph is not None:
+            return
         try:
             checked = None if example is None else check(parse("v2", example), self.contract)
         except InputError as error:
@@ -137,18 +141,19 @@ class Runtime(Struct, eq=False, dict=True):
         if checked is None:
             self._warm_by_signature()
         else:
-            self._know(self.run(*checked))
+            self.learn(self.run(*checked))
             begun_s = time.perf_counter()
             self.run(*checked)  # the first time pays for what is made once
             self.took_s = time.perf_counter() - begun_s
 
     def _warm_by_signature(self) -> None:
         try:
-            self._know(self.run(*self.contract.check(self.contract.made_up())))
+            self.learn(self.run(*self.contract.check(self.contract.made_up())))
         except Exception as error:  # noqa: BLE001 - the model is the user's code, the row made up
             _log.warning("warm-up with a made-up row: %s", error)
 
-    def _know(self, outputs: Outputs) -> None:
+    def learn(self, outputs: Outputs) -> None:
+        """Note what it gives, for its metadata."""
         self.outputs = [self._described(name, array) for name, array in outputs.arrays.items()]
 
     def _described(self, name: str, array: Array) -> dict[str, object]:

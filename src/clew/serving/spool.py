@@ -44,7 +44,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ``status`` is 200, or the refusal with ``error``. Times in microseconds. ``arm``: the role of
     the revision (live, canary, arm, shadow; pinned: asked by version), ``propensity``: its chance
     to be asked, ``unit``: a digest of the request's key, ``copy_of``: of a shadow, the prediction
-    that was returned.
+    that was returned. ``part_of``: of a node of a graph, the graph's prediction; ``parts``: of a
+    graph, those of its nodes.
     """
 
     id: str
@@ -65,6 +66,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     propensity: float = 1.0
     unit: str = ""
     copy_of: str = ""
+    part_of: str = ""
+    parts: tuple[str, ...] = ()
 
 
 KEPT = "kept"

@@ -33,10 +33,15 @@ endpoints = Table(
     Column("redact", Json, nullable=False),
     Column("max_queue", Integer, nullable=False),
     Column("isolate", Boolean),
+    Column("processing", Json),
+    Column("graph", Json),
+    Column("alias", Text, nullable=False),
     Column("unloaded", Boolean, nullable=False),
     Column("created_us", BigInteger, nullable=False),
 )
 
+# ``processing``: digest of the functions around its model, or of the graph that it is;
+# ``functions``: the commit that has them.
 # ``since_us``: when its state or step began; ``live_us``: when it last got all traffic;
 # ``rollout``: how it takes over where that is not as its endpoint says; ``analysis``: of a canary,
 # what both had answered when the step began (``base``), and log e-values of the steps before.
@@ -53,6 +58,8 @@ revisions = Table(
     Column("signature", Json, nullable=False),
     Column("global_id", Text, nullable=False),
     Column("cause", Text, nullable=False),
+    Column("processing", Text, nullable=False),
+    Column("functions", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("traffic", Float, nullable=False),
     Column("step", Integer, nullable=False),

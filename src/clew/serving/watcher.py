@@ -20,6 +20,8 @@ from clew.base.errors import ClewError
 from clew.db import Database
 from clew.serving import accounts, tables
 from clew.serving.dataplane import Route
+from clew.serving.graph_settling import settle_graphs
+from clew.serving.overlaying import asked_by_graphs
 from clew.serving.rollouts import Rollouts
 from clew.serving.router import Arm
 from clew.serving.runtime import Identity, Load, Runtime
@@ -194,6 +196,7 @@ class Watcher:
         if self._holding.all:
             return set()
         busy = {self._named(id) for id, each in self._wanted.items() if each.state in RESTLESS}
+        busy |= asked_by_graphs(self._endpoints)  # a graph asks its nodes as they are
         return {id for id in self._wanted if self._named(id) not in busy}
 
     def _let_sleep(self, room: int = 0) -> None:
@@ -266,7 +269,7 @@ class Watcher:
                 _watch(arm.value, on=compared and arm.value in sharing)
         for runtime, _ in shadows.values():
             _watch(runtime, on=True)
-        return {
+        routes = {
             row.name: Route(
                 row.name,
                 arms[row.name],
@@ -280,6 +283,8 @@ class Watcher:
             )
             for row in self._endpoints
         }
+        settle_graphs(routes)
+        return routes
 
     def _asleep_by_endpoint(self) -> dict[str, dict[str, str]]:
         """Endpoint → what sleeps, by version, and '' where that has the traffic."""

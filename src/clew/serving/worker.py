@@ -19,16 +19,23 @@ from pathlib import Path
 
 import msgspec
 
+from clew.base.asking import request_of
 from clew.base.ids import new_id
+from clew.base.records import Signature
+from clew.base.records.processing import ROWS
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import apart, late
 from clew.serving.bookkeeper import Bookkeeper
 from clew.serving.config import ProcessConfig
+from clew.serving.contract import contract_of
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.desk import Desk
+from clew.serving.graph_model import graph_in
+from clew.serving.graph_settling import headers_of
 from clew.serving.http import HttpServer
 from clew.serving.logs import configure
+from clew.serving.overlaying import EXAMPLE
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
@@ -37,8 +44,6 @@ from clew.serving.spool import Spool
 from clew.serving.watcher import Watcher
 from clew.store import Store
 
-EXAMPLE = "/clew/example.json"
-"""Where a model version keeps its input example, as a v2 request."""
 HEAVY_BYTES = 512 << 20
 """A version whose files are larger gets a process of its own."""
 SWITCH_S = 0.0005
@@ -95,6 +100,9 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
 
 def _loader(store: Store, load_model: Loader, command: list[str]) -> Load:
     def load(tree: str, isolate: bool | None) -> tuple[Model, bytes | None]:
+        graph = graph_in(store, tree)
+        if graph is not None:
+            return graph, None
         if isolate or (isolate is None and _size_bytes(store, tree) > HEAVY_BYTES):
             model = apart.ModelApart(command, store.address, tree)
             return model, model.example
@@ -108,9 +116,21 @@ def _size_bytes(store: Store, tree: str) -> int:
 
 
 def _open(store: Store, load_model: Loader, tree: str) -> tuple[Model, bytes | None]:
+    model = load_model(store, tree)
+    return model, _example(store, tree, model.signature)
+
+
+def _example(store: Store, tree: str, signature: Signature) -> bytes | None:
+    """What a client may ask a revision, as a v2 request; None where there is no example.
+
+    Raises Invalid ``predict.rows`` where the rows of an endpoint's example are not its inputs.
+    """
+    rows = store.get(tree, ROWS)
+    if rows is not None:
+        inputs = contract_of(signature).describe()
+        return request_of(inputs, msgspec.json.decode(store.read(rows.digest)))
     entry = store.get(tree, EXAMPLE)
-    example = None if entry is None else store.read(entry.digest)
-    return load_model(store, tree), example
+    return None if entry is None else store.read(entry.digest)
 
 
 def _until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -205,7 +225,11 @@ class _Serving:
 
     def _publish(self, routes: dict[str, Route]) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._plane.follow, routes)
+            self._loop.call_soon_threadsafe(self._take, routes)
+
+    def _take(self, routes: dict[str, Route]) -> None:
+        self._plane.follow(routes)
+        self._http.wanted |= headers_of(routes)
 
     def _redacts(self, endpoint: str) -> bool:
         route = self._plane.routes.get(endpoint)

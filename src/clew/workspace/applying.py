@@ -21,10 +21,13 @@ from clew.base.records import Applied, Plan
 from clew.compute import Call, CallError
 from clew.experiments import Distribution, SearchDefinition
 from clew.pipelines import PipelineDefinition
+from clew.serving import EndpointDefinition
 from clew.store import EMPTY_TREE, Entry, Overlay, Writer
 from clew.triggers import Trigger, on_drift, retrain
 from clew.workspace.deploying import deploy_version
+from clew.workspace.graphs import check_all, follow_aliases, serve_graphs
 from clew.workspace.leaving import left_out, removed_monitors
+from clew.workspace.packing import with_code
 from clew.workspace.placing import placed
 from clew.workspace.pools import check_pools
 from clew.workspace.rooms import Rooms
@@ -33,6 +36,7 @@ from clew.workspace.supposing import Supposed, supposed_trees, with_environments
 DESCRIBE = "clew.authoring.manifest:describe"
 DESCRIBE_TIMEOUT_S = 120.0
 NOTHING = Supposed()
+OPEN_STATES = frozenset({"live", "canary", "arm", "shadow", "loading"})
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -56,7 +60,8 @@ def apply_files(
     Raises:
         Invalid: ``pipeline.import`` with the user's traceback, ``pipeline.none``,
             ``pipeline.definition``, ``parameter.unknown``, ``parameter.value``,
-            ``parameter.missing``, ``pool.unknown``, ``pool.too_small``.
+            ``parameter.missing``, ``pool.unknown``, ``pool.too_small``; ``graph.node``,
+            ``graph.cycle``, ``graph.signature``, ``graph.outputs``, ``graph.condition``.
     """
     with rooms.store.lease():  # until rows name the snapshot
         snapshot = rooms.snapshots.keep(files)
@@ -198,10 +203,12 @@ def _manifests(
     if outcome.error is not None:
         raise _import_error(wanted.entry, outcome.error)
     assert isinstance(outcome.value, list)
-    return [
+    found = [
         _on_branch(rooms, replace(one, pipeline=placed(rooms, one.pipeline, directory)), wanted)
         for one in check_pools(rooms, read_manifests(outcome.value))
     ]
+    check_all(rooms, found)
+    return found
 
 
 def _on_branch(rooms: Rooms, manifest: Manifest, wanted: Wanted) -> Manifest:
@@ -227,6 +234,7 @@ def _register(
 ) -> Applied:
     pipeline = manifest.pipeline
     global_id = global_id or new_id()
+    manifest = with_code(rooms, manifest, author=author, global_id=global_id)
     notes = left_out(rooms, manifest)
     with rooms.db.begin() as tx:
         info, changed = rooms.pipelines.register(
@@ -253,6 +261,8 @@ def _register(
             global_id=global_id,
         )
     _serve_champions(rooms, manifest, global_id)
+    serve_graphs(rooms, manifest, global_id)
+    follow_aliases(rooms)
     _follow_aliases(rooms, manifest)
     started = bool(rooms.pipelines.of_change(global_id))
     return Applied(
@@ -297,11 +307,15 @@ def _follow_aliases(rooms: Rooms, manifest: Manifest) -> None:
 
 
 def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
-    """An endpoint that never served its model gets the champion, if there is one already.
+    """An endpoint that never served its model gets the champion, if there is one already; one
+    whose functions are others now gets the live version with them, by its rollout.
 
     Idempotent: what a crash left out is done by applying again.
     """
     for endpoint in manifest.endpoints:
+        if endpoint.graph is not None or endpoint.alias:
+            continue
+        _renew(rooms, endpoint, global_id)
         champion = rooms.models.champion(endpoint.model)
         if champion is None:
             continue
@@ -318,6 +332,30 @@ def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
                 verdict=champion.verdict,
                 cause="",
             )
+
+
+def _renew(rooms: Rooms, endpoint: EndpointDefinition, global_id: str) -> None:
+    """Where the newest revision has other functions than those of the endpoint, another comes."""
+    open_ones = [
+        one for one in rooms.serving.endpoint(endpoint.name).revisions if one.state in OPEN_STATES
+    ]
+    live = next((one for one in open_ones if one.state == "live"), None)
+    if live is None:
+        return
+    newest = max(open_ones, key=lambda one: one.number)
+    if newest.processing == endpoint.code:
+        return
+    version = rooms.models.get(live.model_version)
+    deploy_version(
+        rooms.serving,
+        rooms.repos,
+        endpoint.name,
+        version,
+        global_id=global_id,
+        reason="The functions around its model are others.",
+        verdict=version.verdict,
+        cause=f"{endpoint.code}:{global_id}",
+    )
 
 
 def triggers_of(rooms: Rooms, files: Mapping[str, bytes], entry: str) -> list[tuple[str, Trigger]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from clew.base.errors import ClewError
 from clew.sources import Feeding
 from clew.workspace.acting import Acting
+from clew.workspace.graphs import follow_aliases
 from clew.workspace.keeping import drop_old_feedback, drop_old_logs
 from clew.workspace.rooms import Rooms
 
@@ -145,6 +146,7 @@ class Engine:
         busy = rooms.pipelines.ticks.tick()
         busy |= rooms.serving.tick()
         busy |= rooms.serving.collect() > 0
+        busy |= follow_aliases(rooms)
         busy |= bool(rooms.monitoring.tick(rooms.models.reference))
         return busy
 

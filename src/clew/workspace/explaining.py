@@ -168,8 +168,8 @@ def _commits_with(rooms: Rooms, commit: Commit, file: FileInfo) -> list[Commit]:
     return holding or [commit]
 
 
-def _from_prediction(rooms: Rooms, prediction: Prediction) -> tuple[Node, Thread, list[str]]:
-    node = Node(
+def _prediction_node(rooms: Rooms, prediction: Prediction) -> Node:
+    return Node(
         kind="prediction",
         id=prediction.id,
         title=f"{prediction.endpoint} at {prediction.at:%Y-%m-%d %H:%M:%S} UTC",
@@ -181,12 +181,33 @@ def _from_prediction(rooms: Rooms, prediction: Prediction) -> tuple[Node, Thread
             "arm": prediction.arm,
             "propensity": prediction.propensity,
             "feedback": msgspec.to_builtins(rooms.serving.feedback_on(prediction.id)),
+            **({"part_of": prediction.part_of} if prediction.part_of else {}),
+            **({"parts": list(prediction.parts)} if prediction.parts else {}),
         },
     )
+
+
+def _from_prediction(rooms: Rooms, prediction: Prediction) -> tuple[Node, Thread, list[str]]:
+    node = _prediction_node(rooms, prediction)
     thread = Thread()
     thread.add(_known(rooms, prediction.revision))
     thread.tie(prediction.revision, node.id, "answered")
-    return node, thread, [prediction.revision]
+    roots = [prediction.revision]
+    for part in prediction.parts:
+        roots += _add_part(rooms, thread, part, node.id)
+    return node, thread, roots
+
+
+def _add_part(rooms: Rooms, thread: Thread, part: str, whole: str) -> list[str]:
+    """The prediction of a node of a graph, where the log has it; what to walk from then."""
+    found = rooms.serving.find_prediction(part)
+    if found is None:
+        return []
+    node, inner, roots = _from_prediction(rooms, found)
+    thread.add(node)
+    thread.take((list(inner.nodes.values()), list(inner.edges.values())))
+    thread.tie(node.id, whole, "part of")
+    return roots
 
 
 def _from_datum(rooms: Rooms, subject: str) -> tuple[Node, Thread, list[str]] | None:
@@ -311,9 +332,10 @@ def _add_predictions(rooms: Rooms, thread: Thread) -> None:
             continue
         latest = rooms.serving.predictions_of_revision(revision.id, PREDICTIONS_SHOWN)
         for one in latest:
-            node, _, _ = _from_prediction(rooms, one)
+            node = _prediction_node(rooms, one)
             thread.add(node)
             thread.tie(revision.id, node.id, "answered")
+            _add_whole(rooms, thread, one)
         more = count - len(latest)
         if more > 0:
             rest = Node(
@@ -327,14 +349,32 @@ def _add_predictions(rooms: Rooms, thread: Thread) -> None:
             thread.tie(revision.id, rest.id, "answered")
 
 
+def _add_whole(rooms: Rooms, thread: Thread, part: Prediction) -> None:
+    """The prediction of the graph that a node was asked for, and so on upwards."""
+    whole = rooms.serving.find_prediction(part.part_of) if part.part_of else None
+    if whole is None:
+        return
+    node = _prediction_node(rooms, whole)
+    thread.add(node)
+    thread.add(_known(rooms, whole.revision))
+    thread.tie(whole.revision, node.id, "answered")
+    thread.tie(part.id, node.id, "part of")
+    _add_whole(rooms, thread, whole)
+
+
 # sentences --------------------------------------------------------------------------------------
 
 
 def _sentences_up(start: Node, thread: Thread) -> Iterable[str]:
     if start.kind == "prediction":
         for revision in thread.of_kind("revision"):
-            yield f"{start.id} was answered by {revision.title} ({short(revision.id)})."
-    for version in thread.of_kind("model_version")[:1]:
+            if (revision.id, start.id, "answered") in thread.edges:
+                yield f"{start.id} was answered by {revision.title} ({short(revision.id)})."
+        parts = [source for source, target, label in thread.edges
+                 if target == start.id and label == "part of"]  # fmt: skip
+        if parts:
+            yield f"It was put together from {_count(len(parts), 'prediction')} of its nodes."
+    for version in thread.of_kind("model_version")[: 1 if start.kind != "prediction" else None]:
         yield f"The model is {version.title} ({short(version.id)})."
     for verdict in thread.of_kind("verdict")[:1]:
         yield f"It was judged: {verdict.title} ({short(verdict.id)})."

@@ -7,7 +7,6 @@ and what an endpoint serves; talks to no cluster.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -16,7 +15,9 @@ from clew.base.buckets import bucket_name
 from clew.base.errors import Denied, Invalid, NotReady
 from clew.base.records import ModelVersion
 from clew.base.records.exports import InferenceServiceWish
+from clew.base.records.graphs import Graph
 from clew.workspace.deploying import BLESSED
+from clew.workspace.inference_graphs import GraphManifests, percents
 from clew.workspace.rooms import Rooms
 
 SERVICE_API = "serving.kserve.io/v1beta1"
@@ -40,6 +41,11 @@ def inference_services(
 ) -> tuple[dict[str, Any], ...]:
     """See :meth:`clew.base.export_verbs.ExportVerbs.export_inference_service`."""
     _check(wish)
+    graphs = _graphs(rooms)
+    if subject in graphs:
+        if wish.canary:
+            raise _no_canary(f"{subject} is a graph", "Leave --canary out.")
+        return _graph(rooms, subject, graphs, wish)
     if "@" in subject:
         version = _blessed(rooms.models.get(subject))
         arms = [Arm(version=version, percent=wish.canary or 100)]
@@ -50,6 +56,22 @@ def inference_services(
         if wish.canary:
             raise _no_canary(f"{subject} has weights of its own", "Leave --canary out.")
     return rendered(name, arms, wish)
+
+
+def _graphs(rooms: Rooms) -> dict[str, Graph]:
+    return {one.name: one.graph for one in rooms.serving.definitions() if one.graph is not None}
+
+
+def _graph(
+    rooms: Rooms, subject: str, graphs: dict[str, Graph], wish: InferenceServiceWish
+) -> tuple[dict[str, Any], ...]:
+    """The services that a graph asks, and the graph."""
+    made = GraphManifests(
+        subject, graphs, lambda endpoint: rendered(_name(endpoint), _arms(rooms, endpoint), wish)
+    )
+    graph = _inference_graph(_name(wish.name or subject), made.nodes, wish)
+    graph["metadata"]["annotations"]["clew.graph"] = graphs[subject].code
+    return (*made.services.values(), graph)
 
 
 def rendered(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[dict[str, Any], ...]:
@@ -96,23 +118,18 @@ def _blessed(version: ModelVersion) -> ModelVersion:
     return version
 
 
-def _whole(shares: Sequence[float]) -> list[int]:
-    """Shares as the whole percentages that KServe takes; the largest is rounded so that they add
-    up to 100.
-    """
-    found = [round(share) for share in shares]
-    if found:
-        largest = found.index(max(found))
-        found[largest] += 100 - sum(found)
-    return found
-
-
 def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
     """What an endpoint serves, oldest revision first."""
+    if rooms.serving.definition(endpoint).processing is not None:
+        raise Invalid(
+            "export.processing",
+            f"{endpoint} has functions around its model, and KServe reads the model alone.",
+            hint="Export the version, MODEL@VERSION, and run the functions in a transformer.",
+        )
     sharing = [one for one in rooms.serving.endpoint(endpoint).revisions if one.traffic > 0]
     found = [
         Arm(version=rooms.models.get(one.model_version), percent=percent, revision=one.number)
-        for one, percent in zip(sharing, _whole([one.traffic for one in sharing]), strict=True)
+        for one, percent in zip(sharing, percents([one.traffic for one in sharing]), strict=True)
         if percent
     ]
     if not found:
@@ -159,7 +176,14 @@ def _standard(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[d
         {"serviceName": own, "name": own, "weight": arm.percent}
         for own, arm in zip(names, arms, strict=True)
     ]
-    graph = {
+    root = {"routerType": "Splitter", "steps": steps}
+    return (*services, _inference_graph(name, {"root": root}, wish))
+
+
+def _inference_graph(
+    name: str, nodes: dict[str, Any], wish: InferenceServiceWish
+) -> dict[str, Any]:
+    return {
         "apiVersion": GRAPH_API,
         "kind": "InferenceGraph",
         "metadata": {
@@ -167,9 +191,8 @@ def _standard(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[d
             **_space(wish),
             "annotations": {_MODE: MODES[wish.mode]},
         },
-        "spec": {"nodes": {"root": {"routerType": "Splitter", "steps": steps}}},
+        "spec": {"nodes": nodes},
     }
-    return (*services, graph)
 
 
 def _service(name: str, version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:

@@ -187,16 +187,21 @@ class GateRunner:
     def _around(self, model: str) -> Around:
         """What endpoints of the model serve, and the newest requests that its champion answered."""
         champion = self._models.champion(model)
-        endpoints, recorded = {}, []
+        endpoints, recorded, functions = {}, [], {}
         for endpoint in self._serving.of_model(model):
             live = self._serving.live(endpoint)
             if live is None:
                 continue
-            endpoints[endpoint] = self._models.get(live.model_version).signature
+            processing = self._serving.definition(endpoint).processing
+            if processing is not None:
+                functions[endpoint] = processing
+            if processing is None or not processing.inputs:  # else the functions say what is taken
+                endpoints[endpoint] = self._models.get(live.model_version).signature
             if champion is not None and live.model_version == champion.id:
                 logged = self._serving.predictions(endpoint, RECORDED)
-                recorded += [one for one in logged if _is_of(one, champion)]
-        return Around(endpoints=endpoints, recorded=tuple(recorded[:RECORDED]))
+                same = (one for one in logged if processing is None or one.revision == live.id)
+                recorded += [one for one in same if _is_of(one, champion)]
+        return Around(endpoints=endpoints, recorded=tuple(recorded[:RECORDED]), functions=functions)
 
     def _version(self, *, step_repo: str, commit: Commit) -> ModelVersion:
         """The version that a commit holds: its own, or of the commit whose tree it repeats."""

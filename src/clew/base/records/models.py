@@ -126,6 +126,10 @@ class Revision(Struct, frozen=True, kw_only=True):
     created_at: datetime
     requests: int = 0
     errors: int = 0
+    processing: str = ""
+    """Digest of the functions around its model; of a graph, of its definition."""
+    functions: str = ""
+    """The commit that has them, as ``repo@commit``."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -173,6 +177,10 @@ class Prediction(Struct, frozen=True, kw_only=True):
     """The chance that this revision was asked."""
     copy_of: str = ""
     """Of a shadow: the prediction that was returned."""
+    part_of: str = ""
+    """Of a node of a graph: the prediction of the graph."""
+    parts: tuple[str, ...] = ()
+    """Of a graph: the predictions of its nodes."""
 
 
 class ColumnDrift(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from clew.base.records.models import Prediction, Signature
+from clew.base.records.processing import Processing
 
 
 class Weight(Struct, frozen=True, kw_only=True):
@@ -105,8 +106,10 @@ class EvaluationReport(Struct, frozen=True, kw_only=True):
 
 class Around(Struct, frozen=True, kw_only=True):
     """What surrounds a judgement: what endpoints of the model serve, by their names, and requests
-    of the champion that they have logged, the newest first.
+    of the champion that they have logged, the newest first. ``functions``: what stands around
+    their models, where something does: then their logs have what clients sent and were told.
     """
 
     endpoints: dict[str, Signature] = field(default_factory=dict)
     recorded: tuple[Prediction, ...] = ()
+    functions: dict[str, Processing] = field(default_factory=dict)

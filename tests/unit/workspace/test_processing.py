@@ -1,0 +1,270 @@
+"""Functions around the model of an endpoint, from a file of the user to the answer."""
+
+from __future__ import annotations
+
+import json
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from clew.base.errors import Invalid
+from clew.base.records.exports import InferenceServiceWish
+from clew.base.settings import Settings
+from clew.sdk.loading import load
+from clew.serving import ServingProcess
+from clew.workspace import open_workspace, serving_settings
+
+HELP = """
+import polars as pl
+
+FACTOR = 10.0
+
+def tens(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(x=pl.col("tens") * FACTOR)
+"""
+FILE = """
+import clew
+import helping
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+p = clew.Pipeline("p")
+rows = p.source("rows")
+
+@p.train(rows, target="y", test=clew.holdout(0.5))
+def model(data, trial):
+    return LogisticRegression().fit(data.select("x").to_pandas(), data["y"].to_numpy())
+
+@p.gate(model)
+def good(candidate):
+    candidate.replay()
+    candidate.compatible()
+
+def before(rows):
+    if rows["tens"].is_nan().any():
+        raise ValueError("no number")
+    return helping.tens(rows)
+
+def after(outputs, rows):
+    return {"risk": outputs["probability"], "of": rows["tens"].to_numpy()}
+
+p.endpoint(
+    "tens", model, preprocess=before, postprocess=after, inputs={"tens": float},
+    example=[{"tens": 1.0}],
+)
+p.endpoint("plain", model)
+
+def worst(answers, rows):
+    return {"risk": np.maximum(answers["plain"]["probability"], answers["tens"]["risk"])}
+
+p.graph("both", clew.ensemble("plain", "tens", combine=worst))
+p.graph("champion", clew.sequence(clew.node(model, name="first")))
+"""
+ROWS = b"x,y\n" + b"".join(b"%d,%d\n" % (n, n > 50) for n in range(100))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("project")
+    file = directory / "p.py"
+    file.write_text(FILE)
+    (directory / "helping.py").write_text(HELP)
+    settings = Settings(home=directory / ".clew", workers=2)
+    workspace = open_workspace(settings, create=True)
+    workspace.apply(file)
+    workspace.put("p/rows", {"/rows.csv": ROWS})
+    workspace.wait()
+    yield workspace, file
+    workspace.close()
+
+
+@pytest.fixture(scope="module")
+def served(project):
+    workspace, _ = project
+    process = ServingProcess.start(serving_settings(workspace.rooms.settings))
+    yield process.url
+    process.stop()
+
+
+def asked(url, endpoint, tens):
+    tensor = {"name": "tens", "datatype": "FP64", "shape": [len(tens)], "data": tens}
+    request = Request(
+        f"{url}/v2/models/{endpoint}/infer", json.dumps({"inputs": [tensor]}).encode()
+    )
+    try:
+        with urlopen(request) as reply:
+            return reply.status, json.load(reply), reply.headers
+    except HTTPError as refused:
+        return refused.code, json.load(refused), refused.headers
+
+
+def told(body) -> dict:
+    return {one["name"]: one["data"] for one in body["outputs"]}
+
+
+def test_a_client_sends_what_the_function_takes_and_gets_what_it_gives(project, served):
+    workspace, _ = project
+    with urlopen(f"{served}/v2/models/tens") as reply:
+        described = json.load(reply)
+    assert [one["name"] for one in described["inputs"]] == ["tens"]
+    assert [one["name"] for one in described["outputs"]] == ["risk", "of"], "of the example"
+    status, body, headers = asked(served, "tens", [3.0, 7.0])
+    exact = workspace.predict("plain", [{"x": 30}, {"x": 70}]).outputs["probability"]
+    assert (status, told(body)) == (200, {"risk": pytest.approx(exact), "of": [3.0, 7.0]})
+    workspace.rooms.serving.collect(force=True)
+    logged = workspace.rooms.serving.find_prediction(headers["clew-prediction-id"])
+    assert (logged.inputs, logged.outputs) == ({"tens": [3.0, 7.0]}, told(body))
+    assert workspace.why(logged.id).subject.detail["inputs"] == {"tens": [3.0, 7.0]}
+
+
+def test_the_model_in_this_process_has_them_too(project, served):
+    _, file = project
+    _, body, _ = asked(served, "tens", [3.0])
+    with load("tens", directory=file.parent) as here:
+        assert here.predict([{"tens": 3.0}]).outputs == told(body)
+        with pytest.raises(Invalid, match="no input x"):
+            here.predict([{"tens": 3.0, "x": 1}])
+    with pytest.raises(Invalid) as refused:
+        load("both", directory=file.parent)
+    assert refused.value.code == "load.graph"
+
+
+def test_kserve_is_not_given_half_an_endpoint(project):
+    workspace, _ = project
+    with pytest.raises(Invalid) as refused:
+        workspace.export_inference_service("tens", InferenceServiceWish())
+    assert refused.value.code == "export.processing"
+
+
+def test_another_function_is_another_revision_and_the_same_one_is_none(project, served):
+    workspace, file = project
+    first = [one.id for one in workspace.endpoint("tens").revisions]
+    workspace.apply(file)
+    assert [one.id for one in workspace.endpoint("tens").revisions] == first
+    helping = file.parent / "helping.py"
+    helping.write_text(HELP.replace("10.0", "5.0"))  # what a function uses counts too
+    workspace.apply(file)
+    revisions = workspace.endpoint("tens").revisions
+    assert len(revisions) == 2
+    assert len({one.processing for one in revisions}) == 2
+    assert len({one.model_version for one in revisions}) == 1
+    assert len(workspace.endpoint("plain").revisions) == 1
+    newest = max(revisions, key=lambda one: one.number)
+    until(workspace, lambda: workspace.rooms.serving.revision(newest.id).state == "live")
+    exact = workspace.predict("plain", [{"x": 30}]).outputs["probability"]
+    until(workspace, lambda: asked(served, "tens", [6.0])[1]["parameters"]["clew-revision"]
+          == newest.id)  # fmt: skip
+    assert told(asked(served, "tens", [6.0])[1])["risk"] == pytest.approx(exact)
+    workspace.rollback("tens")
+    until(workspace, lambda: told(asked(served, "tens", [3.0])[1])["risk"]
+          == pytest.approx(exact))  # fmt: skip
+
+
+@pytest.mark.slow
+def test_functions_that_fail_for_their_example_are_not_let_in(project, served):
+    workspace, file = project
+    before = workspace.rooms.serving.live("tens")
+    file.write_text(FILE.replace('outputs["probability"]', "outputs['nothing']"))
+    workspace.apply(file)
+    newest = max(workspace.endpoint("tens").revisions, key=lambda one: one.number)
+    until(workspace, lambda: workspace.rooms.serving.revision(newest.id).state == "failed")
+    assert workspace.rooms.serving.live("tens").id == before.id
+    assert asked(served, "tens", [3.0])[0] == 200
+
+
+@pytest.mark.slow
+def test_a_gate_replays_what_clients_sent_through_the_functions(project, served):
+    workspace, file = project
+    file.write_text(FILE)
+    workspace.apply(file)
+    newest = max(workspace.endpoint("tens").revisions, key=lambda one: one.number)
+    until(workspace, lambda: asked(served, "tens", [1.0, 9.0])[1]["parameters"]["clew-revision"]
+          == newest.id)  # fmt: skip
+    workspace.put("p/rows", {"/more.csv": ROWS.replace(b"x,y\n0,0\n", b"x,y\n0.5,0\n")})
+    workspace.wait()
+    verdict = workspace.verdicts("p/model")[0]
+    names = {check.name: check for check in verdict.checks}
+    assert verdict.blessed, verdict.checks
+    assert names["replay requests of tens"].passed
+    assert names["compatible"].passed, "the endpoint asks for what its function takes"
+
+
+def test_a_graph_is_asked_as_an_endpoint_and_leads_to_its_nodes_and_the_raw_file(project, served):
+    workspace, _ = project
+    with urlopen(f"{served}/v2/models/both") as reply:
+        described = json.load(reply)
+    assert [one["name"] for one in described["inputs"]] == ["x", "tens"]
+    found = workspace.predict("both", [{"x": 30.0, "tens": 7.0}])
+    plain = workspace.predict("plain", [{"x": 70}]).outputs["probability"]
+    assert found.outputs == {"risk": pytest.approx(plain)}
+    workspace.rooms.serving.collect(force=True)
+    logged = workspace.rooms.serving.find_prediction(found.prediction_id)
+    assert (logged.inputs, logged.outputs) == ({"x": [30.0], "tens": [7.0]}, found.outputs)
+    parts = [workspace.rooms.serving.find_prediction(one) for one in logged.parts]
+    assert {one.endpoint: one.part_of for one in parts} == {"plain": logged.id, "tens": logged.id}
+    why = workspace.why(logged.id)
+    titles = [node.title for node in why.nodes]
+    assert any(title.startswith("p/rows@") for title in titles), titles
+    down = workspace.why("p/rows@main:/rows.csv", down=True)
+    ids = {node.id for node in down.nodes}
+    assert {logged.id, *logged.parts} <= ids
+    (statistics,) = [one for one in workspace.endpoints() if one.name == "both"]
+    assert statistics.requests == 1
+
+
+def test_a_node_of_an_alias_is_served_and_follows_it(project, served):
+    workspace, _ = project
+    here = workspace.endpoint("champion.first").revisions
+    assert [one.model_version for one in here] == [workspace.model("p/model@champion").id]
+    found = workspace.predict("champion", [{"x": 70.0}]).outputs
+    assert found == workspace.predict("plain", [{"x": 70.0}]).outputs
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ('clew.sequence("nobody")', "graph.node"),
+        ('clew.sequence("wrong")', "graph.cycle"),
+        ("clew.switch(('z > 1', \"plain\"))", "graph.condition"),
+    ],
+)
+def test_a_graph_that_does_not_fit_is_refused_when_it_is_applied(project, tmp_path, steps, code):
+    workspace, _ = project
+    file = tmp_path / "wrong.py"
+    file.write_text(f'import clew\nq = clew.Pipeline("q")\nq.graph("wrong", {steps})\n')
+    with pytest.raises(Invalid) as refused:
+        workspace.apply(file)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("preprocess=3", "is not a function"),
+        ("preprocess=lambda a, b: a", "takes 2 parameters"),
+        ("inputs={'tens': float}", "no function around"),
+        ("postprocess=after, inputs={'tens': float}", "no preprocess="),
+        ("preprocess=before, inputs={'tens': dict}", "cannot be"),
+        ("preprocess=before, example={'tens': 1}", "no list of rows"),
+        ("preprocess=lambda rows: rows", "not a function at module level"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_it_is_written(project, tmp_path, wrong, said):
+    workspace, _ = project
+    (tmp_path / "helping.py").write_text(HELP)
+    file = tmp_path / "wrong.py"
+    file.write_text(FILE.replace('Pipeline("p")', 'Pipeline("q")').partition("p.endpoint(")[0]
+                    + f'p.endpoint("wrong", model, {wrong})\n')  # fmt: skip
+    with pytest.raises(Invalid, match=said):
+        workspace.apply(file)
+
+
+def until(workspace, holds) -> None:
+    """Wait by the events of the workspace."""
+    for _ in range(600):
+        seen = workspace.rooms.db.events.last()
+        if holds():
+            return
+        workspace.rooms.db.events.wait(seen, 0.05)
+    raise AssertionError("it did not come to pass")
