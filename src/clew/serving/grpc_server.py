@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from clew.base.errors import ClewError
+from clew.base.ids import PREDICTION_ID_LENGTH
 from clew.serving import describing, grpc_calls
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal, status_of
 from clew.serving.desk import Desk
@@ -29,7 +30,15 @@ from clew.serving.protocol import V2
 from clew.serving.rest import Around, check_parameters
 from clew.serving.runtime import Runtime
 from clew.serving.tensors import InputError
-from clew.serving.transcoding import body_of, maker_of, response_of, told_of
+from clew.serving.transcoding import (
+    Usual,
+    body_of,
+    bytes_of,
+    maker_of,
+    response_of,
+    told_of,
+    usual_of,
+)
 
 SERVICE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -247,8 +256,7 @@ class GrpcServer:
     def _answered(self, rpc: Rpc, request: Any, answer: Answer) -> None:
         try:
             if answer.status == 200:
-                message = response_of(answer, request).SerializeToString()
-                rpc.reply(message, self._told(answer))
+                rpc.reply(bytes_of(answer, request), self._told(answer))
             else:
                 _refuse(rpc, answer, self._told(answer))
         except Exception:  # noqa: BLE001 - a bug costs one answer, not those beside it
@@ -263,6 +271,8 @@ class GrpcServer:
         maker = self._makers.get(identity.revision)
         if maker is None:
             maker = self._makers[identity.revision] = trailers_of(maker_of(identity))
+        if answer.logged and not answer.trace:
+            return maker + _PREDICTION + answer.prediction_id.encode()
         return maker + trailers_of(told_of(answer))
 
     def ask(
@@ -272,7 +282,7 @@ class GrpcServer:
         if self._around is not None:
             given = _trace_of(rpc.asked.metadata)
             reply = self._around(reply, "ModelInfer", given, request.model_name)
-        call = Call(
+        call = _Call(
             kind=V2,
             endpoint=request.model_name,
             version=request.model_version,
@@ -283,13 +293,31 @@ class GrpcServer:
             timeout_s=timeout_s,
             headers=rpc.asked.metadata,
         )
+        call.usual = usual_of(request)
         try:
-            call.body, call.head = body_of(request)
+            if call.usual is not None:
+                call.body, call.head = call.usual.body, call.usual.head
+            else:
+                call.body, call.head = body_of(request)
         except InputError as error:
             self._plane.reject(call, error.message)
         else:
             self._plane.submit(call)
         return call
+
+
+class _Call(Call):
+    """A request of which the transport knows what it says, where it is of the usual form."""
+
+    __slots__ = ("usual",)
+    usual: Usual | None
+
+    def read(self) -> None:
+        """As of any other, without reading again what was just written."""
+        if self.usual is None:
+            super().read()
+        else:
+            self.wire = self.usual.wire
 
 
 class _Asking:
@@ -377,6 +405,10 @@ class _Asleep(Exception):
         self.route, self.version = route, version
 
 
+_PREDICTION = trailers_of({"clew-prediction-id": "p" * PREDICTION_ID_LENGTH})[
+    :-PREDICTION_ID_LENGTH
+]
+"""The trailer of a prediction's id, up to the id."""
 _WANTS_FINAL = "triton_enable_empty_final_response"
 
 

@@ -300,17 +300,10 @@ class Outputs:
                 parts.append(self._tensor(at, start, stop, b"%d" % (stop - start)))
                 continue
             array = self.arrays[name][start:stop]
-            raws.append(to_raw(array))
-            parts.append(
-                orjson.dumps(
-                    {
-                        "name": name,
-                        "datatype": of_numpy(array),
-                        "shape": list(array.shape),
-                        "parameters": {**notes, "binary_data_size": len(raws[-1])},
-                    }
-                )
-            )
+            raw = to_raw(array)
+            raws.append(raw)
+            classes = notes.get(_CLASSES, "")
+            parts.append(_raw_head(name, of_numpy(array), array.shape, len(raw), classes))
         return b"[" + b",".join(parts) + b"]", b"".join(raws)
 
     def rows(self, start: int, stop: int) -> bytes:
@@ -342,6 +335,16 @@ def _output_head(
     return first + b'","shape":[', rest + b',"data":'
 
 
+@lru_cache(maxsize=1024)
+def _raw_head(
+    name: str, datatype: str, shape: tuple[int, ...], size_bytes: int, classes: str
+) -> bytes:
+    """The JSON of an output whose bytes follow."""
+    notes: dict[str, object] = {_CLASSES: classes} if classes else {}
+    notes["binary_data_size"] = size_bytes
+    return orjson.dumps({"name": name, "datatype": datatype, "shape": shape, "parameters": notes})
+
+
 def classes_of(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> list[str]:
     """The classes that the values of an output are of, in their order.
 
@@ -353,10 +356,13 @@ def classes_of(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> li
 
 
 @lru_cache(maxsize=1024)
-def _notes(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> dict[str, object]:
+def _notes(name: str, tail: tuple[int, ...], classes: tuple[str, ...]) -> dict[str, str]:
     """Parameters of an output; the protocol allows them text but no lists, so it is JSON."""
     named = classes_of(name, tail, classes)
-    return {"clew-classes": json.dumps(named, ensure_ascii=False)} if named else {}
+    return {_CLASSES: json.dumps(named, ensure_ascii=False)} if named else {}
+
+
+_CLASSES = "clew-classes"
 
 
 def _plain(array: Array) -> list[object]:

@@ -7,13 +7,18 @@ binary extension (JSON, then raw tensors), so contract, batches and log are thos
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
+from msgspec import Struct
 
+from clew.base.ids import PREDICTION_ID_LENGTH
+from clew.serving.contract import Tensor
 from clew.serving.dataplane import Answer
 from clew.serving.messages import MESSAGES
+from clew.serving.protocol import V2, Wire
 from clew.serving.runtime import Identity
 from clew.serving.tensors import NUMPY, InputError, element
 
@@ -67,6 +72,49 @@ def body_of(request: Any) -> tuple[bytes, int]:
     return b"".join((head, *raws)), len(head)
 
 
+class Usual(Struct, frozen=True):
+    """A request that most clients send: a body with so much JSON, and what it says."""
+
+    body: bytes
+    head: int
+    wire: Wire
+
+
+def usual_of(request: Any) -> Usual | None:
+    """One matrix of floats in raw_input_contents, and nothing that is asked beside it; None for
+    every other request: that goes the long way (:func:`body_of`), which words every refusal.
+    """
+    raws, inputs = request.raw_input_contents, request.inputs
+    if len(raws) != 1 or len(inputs) != 1 or request.parameters or request.outputs:
+        return None
+    tensor, raw, id = inputs[0], raws[0], request.id
+    name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
+    size = _FLOAT_BYTES.get(datatype)
+    if size is None or not name or len(shape) != 2 or min(shape) < 1:
+        return None
+    if shape[0] * shape[1] * size != len(raw) or tensor.parameters or tensor.HasField("contents"):
+        return None
+    head = _usual_head(name, datatype, shape, len(raw))
+    if id:
+        head = head[:-1] + b',"id":' + orjson.dumps(id) + b"}"
+    told = Tensor(name, datatype, shape, None, memoryview(raw))
+    return Usual(head + raw, len(head), Wire(V2, id, "", (told,), [], (), None))
+
+
+_FLOAT_BYTES = {"FP64": 8, "FP32": 4}
+
+
+@lru_cache(maxsize=1024)
+def _usual_head(name: str, datatype: str, shape: tuple[int, ...], size_bytes: int) -> bytes:
+    tensor = {
+        "name": name,
+        "datatype": datatype,
+        "shape": shape,
+        "parameters": {"binary_data_size": size_bytes},
+    }
+    return orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+
+
 def _plain(parameters: Mapping[str, Any]) -> dict[str, object]:
     found = {}
     for name, value in parameters.items():
@@ -108,6 +156,81 @@ def _raw(tensor: Any) -> bytes:
         raise InputError(f"Input {name!r}: a number is out of the range of {datatype}.") from None
 
 
+def bytes_of(answer: Answer, request: Any) -> bytes:
+    """The ModelInferResponse of an answer 200, serialized: as :func:`response_of` says."""
+    identity = answer.identity
+    raw = request.raw_input_contents
+    if not raw or identity is None:
+        return bytes(response_of(answer, request).SerializeToString())
+    body, head = answer.body, answer.head
+    # the sequence is in no text inside the JSON: a quote there has a backslash before it
+    tensors = body[body.index(_OUTPUTS) + len(_OUTPUTS) : head - 1]
+    described, sizes = _outputs(tensors)
+    parts = [_opening(identity)]
+    if request.id:
+        parts.append(_field(3, request.id.encode()))
+    parts += (_PREDICTION, answer.prediction_id.encode(), described)
+    at = head
+    for size in sizes:
+        parts += (b"\x32", _varint(size), body[at : at + size])
+        at += size
+    return b"".join(parts)
+
+
+_OUTPUTS = b',"outputs":'
+
+
+def _varint(value: int) -> bytes:
+    if value < 128:
+        return bytes((value,))
+    found = bytearray()
+    while value >= 128:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A field of bytes as protobuf has it (wire type 2)."""
+    return bytes((number << 3 | 2,)) + _varint(len(value)) + value
+
+
+def _text_parameter(name: str, value: str) -> bytes:
+    """An entry of the map ``parameters`` of a response: a text."""
+    return _field(4, _field(1, name.encode()) + _field(2, _field(3, value.encode())))
+
+
+_PREDICTION = _text_parameter("clew-prediction-id", "p" * PREDICTION_ID_LENGTH)[
+    :-PREDICTION_ID_LENGTH
+]
+"""The parameter of a prediction's id, up to the id."""
+
+
+@lru_cache(maxsize=1024)
+def _opening(identity: Identity) -> bytes:
+    """What all answers of a revision say."""
+    names = _field(1, identity.endpoint.encode()) + _field(2, identity.version.encode())
+    return names + b"".join(_text_parameter(*each) for each in maker_of(identity).items())
+
+
+@lru_cache(maxsize=1024)
+def _outputs(tensors: bytes) -> tuple[bytes, tuple[int, ...]]:
+    """The outputs of a response by their JSON, and the bytes of each."""
+    response, sizes = MESSAGES["ModelInferResponse"](), []
+    for each in orjson.loads(tensors):
+        sizes.append(each["parameters"].pop("binary_data_size"))
+        _add_output(response, each)
+    return response.SerializeToString(), tuple(sizes)
+
+
+def _add_output(response: Any, told: dict[str, Any]) -> Any:
+    output = response.outputs.add(name=told["name"], datatype=told["datatype"], shape=told["shape"])
+    for name, value in told["parameters"].items():
+        output.parameters[name].string_param = value
+    return output
+
+
 def response_of(answer: Answer, request: Any) -> Any:
     """The ModelInferResponse of an answer 200.
 
@@ -129,11 +252,7 @@ def response_of(answer: Answer, request: Any) -> Any:
         size = each["parameters"].pop("binary_data_size")
         part = body[at : at + size]
         at += size
-        output = response.outputs.add(
-            name=each["name"], datatype=each["datatype"], shape=each["shape"]
-        )
-        for name, value in each["parameters"].items():
-            output.parameters[name].string_param = value
+        output = _add_output(response, each)
         if raw:
             response.raw_output_contents.append(part)
         else:
