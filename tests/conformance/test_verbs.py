@@ -207,6 +207,7 @@ CALLS = [
         "export_inference_service", "not_found", "endpoint.unknown",
         lambda w, _: w.export_inference_service("none"),
     ),
+    wrong("export_image", "not_found", "endpoint.unknown", lambda w, _: w.export_image("none")),
     wrong("restore_slot", "not_found", "slot.not_excluded", lambda w, _: w.restore_slot("a/b")),
     wrong("prune", "not_found", "experiment.unknown", lambda w, _: w.prune(NOBODY)),
     wrong("models", "not_found", "model.unknown", lambda w, _: w.models("p/none")),

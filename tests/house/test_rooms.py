@@ -33,9 +33,9 @@ ONE_FILE_ONLY = {
     "uvloop": {"serving/worker.py"},
     "opentelemetry": {"serving/tracing.py"},
     "google": {"serving/messages.py"},
-    "ray": {"compute/ray.py", "compute/ray_train.py"},  # two processes
+    "ray": {"compute/ray.py", "compute/ray_train.py", "serving/ray_serve.py"},  # a process each
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
-    "pyspark": {"codecs/spark.py"},
+    "pyspark": {"codecs/spark.py", "sdk/spark_udfs.py"},  # frames, and functions
     "fsspec": {"sdk/filesystem.py"},
     "cronsim": {"schedules/schedules.py"},
     "watchfiles": {"sources/directories.py"},
@@ -227,6 +227,7 @@ ENVIRONMENT_OF_A_CHILD = {
     "base/gpus.py",  # CUDA_VISIBLE_DEVICES, which is the driver's
     "experiments/alone.py",  # is told by torchrun who it is
     "compute/running.py",  # sets the environment of one call
+    "serving/alone.py",  # is told by its container where it listens
     "serving/supervisor.py",  # hands its own environment on to the serving process
     "models/mlflow_format.py",  # tells mlflow to stay quiet
     "determined/boot/sitecustomize.py",  # is told, in a child, where its files are

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from clew.base.records.exports import (
+    ImageContext,
+    ImageWish,
     InferenceServiceWish,
     Manifests,
     TrainJob,
@@ -40,5 +42,15 @@ class ExportVerbs(Protocol):
         Raises NotFound ``endpoint.unknown``, ``model.unknown``; Denied ``model.not_blessed``;
         NotReady ``endpoint.empty``; Invalid ``export.mode``, ``export.name``, ``export.canary``,
         ``export.replicas``.
+        """
+        ...
+
+    def export_image(self, subject: str, wish: ImageWish | None = None) -> ImageContext:
+        """What a container image needs that serves a model: its files, a lock file, a recipe.
+
+        ``subject``: an endpoint (its live revision), or a blessed model version
+        (``pipeline/step@champion``). The same subject gives the same context. Raises NotFound
+        ``endpoint.unknown``, ``model.unknown``; Denied ``model.not_blessed``; NotReady
+        ``endpoint.empty``; Invalid ``export.name``, ``export.port``, ``export.graph``.
         """
         ...

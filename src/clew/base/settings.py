@@ -28,6 +28,7 @@ VARIABLES = {
     "CLEW_STORE": "where the bytes are: s3://bucket/prefix, or a directory",
     "CLEW_WORKERS": "number of worker processes (default: one per core)",
     "CLEW_COMPUTE": "where user code runs: ray://auto, ray://HOST:10001 (default: this machine)",
+    "CLEW_SERVING": "where endpoints are served: ray?min=1&max=4, ray://HOST:10001 (default: here)",
     "CLEW_POOLS": "resource pools with their slots: 'train=cpu:2,gpu:0,gpu:1; night=cpu:1'",
     "CLEW_JOBS": "number of jobs that run at once (default: 16)",
     "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
@@ -65,6 +66,8 @@ class Settings:
     """Resource pools with their slots, as ``clew.base.pools`` reads them."""
     compute: str = ""
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
+    serving: str = ""
+    """Where ``clew server`` has endpoints served: on a Ray cluster; '' is this machine."""
     autolog: bool = True
     """Whether training in workers is logged by itself, where a server carries MLflow."""
     db: str = field(default="", repr=False)
@@ -134,6 +137,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         db=expand(db or config.get("db", ""), environ),
         store=expand(store or config.get("store", ""), environ),
         compute=expand(environ.get("CLEW_COMPUTE", "") or config.get("compute", ""), environ),
+        serving=expand(environ.get("CLEW_SERVING", "") or config.get("serving", ""), environ),
         # Another database than the one that was written down may hold another workspace.
         workspace="" if db else config.get("workspace", ""),
     )

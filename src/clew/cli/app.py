@@ -102,6 +102,7 @@ COMMANDS = {
     "feedback": (MODELS, "serving.feedback"),
     "predictions": (MODELS, "models.predictions"),
     "drift": (MODELS, "models.drift"),
+    "image": (MODELS, "images.image"),
     "det": (WORK, "det.det"),
     "export": (MODELS, "exporting.export"),
     "models": (MODELS, "importing.models"),

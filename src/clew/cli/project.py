@@ -150,9 +150,19 @@ def server(
             help="Run user code on a Ray cluster: ray://auto, ray://HOST:10001. Else CLEW_COMPUTE.",
         ),
     ] = "",
+    serving: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Serve endpoints by Ray Serve: ray?min=1&max=4 (on that cluster). Else "
+            "CLEW_SERVING.",
+        ),
+    ] = "",
 ) -> None:
     """Run everything: API, pages, scheduler, workers and endpoints, until Ctrl-C."""
     settings = read_settings(os.environ, Path())
+    if serving:
+        settings = replace(settings, serving=serving)
     if compute:
         settings = replace(settings, compute=compute)
     if not settings.made:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from msgspec import to_builtins
 
 from clew.base.records.exports import (
+    ImageContext,
+    ImageWish,
     InferenceServiceWish,
     Manifests,
     TrainJob,
@@ -32,3 +34,8 @@ class RemoteExporting:
         """KServe's InferenceService for an endpoint or a model version."""
         asked = {"subject": subject, **to_builtins(wish or InferenceServiceWish())}
         return self._wire.post("/exports/inferenceservice", Manifests, asked)
+
+    def export_image(self, subject: str, wish: ImageWish | None = None) -> ImageContext:
+        """The build context of an image that serves a model."""
+        asked = {"subject": subject, **to_builtins(wish or ImageWish())}
+        return self._wire.post("/exports/image", ImageContext, asked)

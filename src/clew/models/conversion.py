@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from clew.base.errors import Unavailable
 from clew.base.records import Column
 from clew.base.records.parity import Parity, RowSet
-from clew.models import onnx_graphs, parity
+from clew.models import neural_graphs, onnx_graphs, parity
 from clew.models import rows as making
 from clew.models.frames import is_number
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY
@@ -33,7 +33,10 @@ from clew.models.rows import Rows
 _GIVES = {"values", "proba", "proba_and_labels", "labels"}
 _CALLS = 7
 _BATCH = 64
-_DISTRIBUTIONS = ("onnx", "onnxruntime", "skl2onnx", "scikit-learn", "xgboost", "lightgbm", "numpy")
+_DISTRIBUTIONS = (
+    "onnx", "onnxruntime", "skl2onnx", "scikit-learn", "xgboost", "lightgbm", "torch", "keras",
+    "numpy",
+)  # fmt: skip
 
 
 class Converted(Struct, frozen=True, kw_only=True):
@@ -69,7 +72,7 @@ def refused(why: str) -> dict[str, bytes]:
 def _convert(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None, Parity]:
     if loaded.recipe.gives not in _GIVES or loaded.recipe.method != "predict":
         return None, _original("It is not an estimator whose form is known.")
-    if not hasattr(loaded.model, "get_params"):
+    if not hasattr(loaded.model, "get_params") and not neural_graphs.is_net(loaded.model):
         kind = type(loaded.model).__qualname__
         return None, _original(f"There is no converter for {kind}.")
     if not test.height:
@@ -98,8 +101,12 @@ def _compared(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None
     real = making.real(test, columns, matrix=matrix, named=named)
     refusals = parity.refusals_of(loaded, real.take(slice(0, 1)))
     nullable = [column.nullable for column in columns] if named else [True] * len(real.names)
-    trees = onnx_graphs.trees_of(loaded.model)
-    attempts = list(_attempts(loaded, real, refusals, direct=bool(trees)))
+    net = neural_graphs.is_net(loaded.model)
+    trees = [] if net else onnx_graphs.trees_of(loaded.model)
+    if net:
+        attempts = [_of_net(loaded, real, refusals)]
+    else:
+        attempts = list(_attempts(loaded, real, refusals, direct=bool(trees)))
     asked: list[tuple[str, str, Rows, Answers]] = []
     for name, about, rows in parity.row_sets(loaded, real, nullable, trees, test.height):
         asked.append((name, about, rows, parity.answers_of(loaded, rows)))
@@ -218,6 +225,22 @@ def _attempts(
             failed.clear()
     if failed:
         raise failed[0]
+
+
+def _of_net(loaded: LoadedModel, real: Rows, refusals: parity.Refusals) -> Converted:
+    """The one way to convert a net: its label is the class of the largest score."""
+    graph = neural_graphs.graph_of(loaded.model, loaded.signature.width)
+    recipe = OnnxRecipe(
+        outputs=(neural_graphs.OUTPUT,),
+        dtypes={name: values.dtype.str for name, values in _first(loaded, real).items()},
+        labels_of="scores",
+        no_missing=refusals.missing,
+        no_infinite=refusals.infinite,
+    )
+    model = OnnxModel(
+        signature=loaded.signature, recipe=loaded.recipe, onnx=recipe, session=session_of(graph)
+    )
+    return Converted(graph=graph, recipe=recipe, model=model)
 
 
 def _first(loaded: LoadedModel, real: Rows) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from clew.base.errors import ClewError, Invalid, NotFound, Unavailable
 from clew.base.records.cards import Configuration, Trained
 from clew.codecs import load_value
 from clew.compute import CallContext
-from clew.models import mlflow_format
+from clew.models import conversion, mlflow_format
 from clew.models.definitions import check_task
 from clew.models.flavours import adapted, dumped
 from clew.models.layout import EXAMPLE, NOTES, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
@@ -113,6 +113,7 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         if path.is_file()
     }
     files |= _clew_files(loaded, sample, truth, read, about)
+    files |= conversion.files_of(loaded, sample, content)
     return {
         "tree": keep(store, files),
         "signature": msgspec.to_builtins(loaded.signature),

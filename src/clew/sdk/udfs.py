@@ -1,4 +1,4 @@
-"""A model version as a function of columns: in Polars expressions and in DuckDB's SQL.
+"""A model version as a function of columns: in Polars, in DuckDB's SQL and in Spark.
 
 Knows the verbs and how a model is loaded. The model is loaded in this process, so its pickle runs
 here where no converted form serves.
@@ -6,14 +6,15 @@ here where no converted form serves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
 from clew.base.errors import Invalid
 from clew.base.verbs import Verbs
-from clew.models import LoadedModel
+from clew.models import LoadedModel, load_model
 from clew.sdk.connect import connect
+from clew.sdk.spark_udfs import Carried, FilesOf, carried, column_of, once, spark_function
 from clew.sdk.versions import load_version
 
 _SQL = {
@@ -28,8 +29,11 @@ _MAIN = {"regression": "prediction", "binary": "probability"}
 class Function:
     """A model version that columns can be given to. Not for several threads at once."""
 
-    def __init__(self, model: LoadedModel, name: str) -> None:
+    def __init__(
+        self, model: LoadedModel, name: str, files: Mapping[str, bytes] | None = None
+    ) -> None:
         self.model = model
+        self._files = files or {}
         self.name = name
         """The version, ``model@3``."""
 
@@ -110,6 +114,47 @@ class Function:
             null_handling="special",
         )
 
+    def spark(self, *columns: str, output: str = "") -> Any:
+        """A column of Spark's of one answer a row; arguments as for :meth:`polars`.
+
+        The model's files travel with it, and each executor process loads them once: executors need
+        Clew and the packages of the model, and not the workspace.
+
+        Raises:
+            Invalid: ``udf.columns``, ``udf.output``.
+            Unavailable: ``extra.missing`` without Spark.
+        """
+        return column_of(self.spark_function(output=output), self._columns(columns))
+
+    def spark_function(self, *, output: str = "") -> Any:
+        """The function itself: ``spark.udf.register("predict", f.spark_function())`` for SQL.
+
+        Arguments stand in the order of :attr:`inputs`. Raises as :meth:`spark`.
+        """
+        wanted = self._output(output)
+        told = carried(self._files, self.name)
+        kind = self._kind(wanted)
+
+        def answers(told: Carried, arrays: list[Any]) -> Any:
+            return once(_of_carried, told).arrow(arrays, wanted, kind)
+
+        return spark_function(told, kind, answers)
+
+    def arrow(self, arrays: Sequence[Any], wanted: str, kind: str) -> Any:
+        """One Arrow array of answers for one a column, in the order of the inputs."""
+        import polars as pl  # noqa: PLC0415 - heavy, and few ask for it
+
+        names = self._columns(())
+        frame = pl.DataFrame(
+            {name: pl.from_arrow(one) for name, one in zip(names, arrays, strict=True)}
+        )
+        found = pl.Series(self._answers(frame, wanted))
+        if kind == "text":
+            return (
+                found.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest()).cast("string")
+            )
+        return found.cast({"whole": pl.Int64, "truth": pl.Boolean}.get(kind, pl.Float64)).to_arrow()
+
     def _answers(self, frame: Any, wanted: str) -> Any:
         if not frame.height:
             return []
@@ -151,7 +196,7 @@ class Function:
 
 
 def udf(model: str, workspace: Verbs | None = None) -> Function:
-    """A model version as a function of columns, for Polars and DuckDB.
+    """A model version as a function of columns, for Polars, DuckDB and Spark.
 
     Args:
         model: A version: ``model@champion``, ``model@3``, its id.
@@ -171,8 +216,14 @@ def udf(model: str, workspace: Verbs | None = None) -> Function:
 
 
 def _loaded(verbs: Verbs, ref: str) -> Function:
-    version, model = load_version(verbs, ref)
-    return Function(model, f"{version.model}@{version.version}")
+    kept: dict[str, bytes] = {}
+    version, model = load_version(verbs, ref, kept=kept)
+    return Function(model, f"{version.model}@{version.version}", kept)
+
+
+def _of_carried(told: Carried) -> Function:
+    """The model of files that came with a function, where it is asked."""
+    return Function(load_model(FilesOf(told), "", served=True), told.name)
 
 
 def _sql(kind: str) -> str:

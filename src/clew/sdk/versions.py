@@ -20,8 +20,8 @@ class _Entry(Struct, frozen=True):
 class _Tree:
     """The files of commits, the later ones over those before: what loading reads."""
 
-    def __init__(self, verbs: Verbs, *places: str) -> None:
-        self._verbs = verbs
+    def __init__(self, verbs: Verbs, kept: dict[str, bytes], *places: str) -> None:
+        self._verbs, self._kept = verbs, kept
         self._addresses = {
             one.path: f"{place}:{one.path}"
             for place in places
@@ -32,18 +32,24 @@ class _Tree:
         return _Entry(self._addresses[path]) if path in self._addresses else None
 
     def read(self, digest: str) -> bytes:
-        return self._verbs.read(digest)
+        content = self._kept[digest.partition(":")[2]] = self._verbs.read(digest)
+        return content
 
 
-def load_version(verbs: Verbs, ref: str, functions: str = "") -> tuple[ModelVersion, LoadedModel]:
+def load_version(
+    verbs: Verbs, ref: str, functions: str = "", *, kept: dict[str, bytes] | None = None
+) -> tuple[ModelVersion, LoadedModel]:
     """A version by ``model@3``, ``model@champion`` or its id, in the form that serves.
 
     ``functions``: the commit (``repo@commit``) of those that an endpoint puts around it.
+    ``kept`` gets the files that loading has read, by path.
 
     Raises:
         NotFound: ``model.unknown``.
         Unavailable: ``model.distribution`` where a package that it needs is missing here.
     """
-    version = verbs.model(ref)
-    tree = _Tree(verbs, f"{version.model}@{version.commit}", *([functions] if functions else []))
+    version, read = verbs.model(ref), {} if kept is None else kept
+    tree = _Tree(
+        verbs, read, f"{version.model}@{version.commit}", *([functions] if functions else [])
+    )
     return version, load_model(tree, "", served=True)

@@ -86,6 +86,7 @@ def run_server(
                 processes=processes,
                 max_models=max_models,
                 model_idle_s=model_idle_s,
+                clustered=True,
             )
         )
         stack.callback(serving.stop)
@@ -106,7 +107,9 @@ def run_server(
             say(f"  pages and API  {url}")
             say(f"  MLflow         {url}  (MLFLOW_TRACKING_URI; its pages: {url}/mlflow/)")
             say(f"  S3 clients     {url}  (bucket BRANCH.REPO.PROJECT)")
-            say(f"  endpoints      {serving.url}/v2/models")
+            say(f"  endpoints      {serving.public_url}/v2/models")
+            if settings.serving:
+                say(f"  their metrics  {serving.url}/metrics")
             if grpc_port is not None:
                 say(f"  gRPC           {serving.grpc_address or NO_GRPC}")
             if serving.unix_url:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from clew.serving.clusters import Cluster, cluster_of
+
 COMMAND = (sys.executable, "-P", "-m", "clew.serving.process")
+ON_RAY = (sys.executable, "-P", "-m", "clew.serving.ray_process")
 LIMIT_BYTES = 64 << 20
 
 
@@ -40,7 +43,14 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     traces: bool = False
     max_models: int = 0
     model_idle_s: float = 0.0
+    cluster: Cluster | None = None
+    """Where endpoints are served instead of here; this machine then answers all else."""
     command: Sequence[str] = COMMAND
+
+    @staticmethod
+    def place(text: str, compute: str, token: str) -> Cluster | None:
+        """Where a setting has endpoints served (``clusters.cluster_of``); '' is here, None."""
+        return cluster_of(text, compute, token=token) if text else None
 
 
 class ProcessConfig(Struct, frozen=True, kw_only=True):
@@ -63,3 +73,4 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     max_models: int = 0
     model_idle_s: float = 0.0
     idle_s: float = 0.5
+    cluster: Cluster | None = None

@@ -510,3 +510,48 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
     if not unpack.eof:
         raise _Refused(refusal(400, f"The {encoding.decode()} body ends too early."))
     return plain
+
+
+# for those who have another server in front ------------------------------------------------------
+
+
+def request_of(
+    method: str, target: bytes, headers: Mapping[bytes, bytes], body: bytes, limit: int
+) -> Request | Answer:
+    """A request that another server has read, as this one would have it; or why it is refused.
+
+    ``headers``: by their names in small letters.
+    """
+    given = {name: value for name, value in headers.items() if name in _WANTED}
+    if len(body) > limit:
+        return refusal(413, f"A request body may have {limit} bytes.")
+    try:
+        if b"content-encoding" in given:
+            body = decompress(body, given[b"content-encoding"], limit)
+        head, timeout_s = _head_length(given), _timeout_s(given)
+    except _Refused as refused_by:
+        return refused_by.answer
+    key = given.get(b"clew-key", b"").decode("latin-1")
+    return Request(method, target, body, head, key, timeout_s, given)
+
+
+def answer_headers(answer: Answer) -> dict[str, str]:
+    """The headers of an answer but its length, for another server to write."""
+    found = {"content-type": answer.media if answer.head < 0 else "application/octet-stream"}
+    if answer.head >= 0:
+        found["inference-header-content-length"] = str(answer.head)
+    if answer.identity is not None:
+        found |= {
+            "clew-global-id": answer.identity.global_id,
+            "clew-revision": answer.identity.revision,
+            "clew-model-version": answer.identity.model_version,
+            "clew-prediction-id": answer.prediction_id,
+            **({} if answer.logged else {"clew-logged": "false"}),
+        }
+    if answer.status in {429, 503}:
+        found["retry-after"] = "1"
+    elif answer.status == 401:
+        found["www-authenticate"] = "Bearer"
+    elif answer.allow:
+        found["allow"] = answer.allow
+    return found

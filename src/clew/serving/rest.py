@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
+from typing import Protocol
 from urllib.parse import unquote
 
 import orjson
@@ -18,7 +19,6 @@ from msgspec import Struct
 from clew.base.errors import ClewError, Invalid
 from clew.serving import describing
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, refusal, status_of
-from clew.serving.desk import Desk
 from clew.serving.http import Request
 from clew.serving.protocol import V1, V2
 from clew.serving.tensors import InputError
@@ -113,6 +113,15 @@ _BELOW: dict[tuple[str, ...], Callable[[tuple[str, ...]], Target | None]] = {
 }
 
 
+class Clerk(Protocol):
+    """Who knows what is no prediction (see ``desk``); each may wait, and raises a ClewError."""
+
+    def metrics(self) -> str: ...  # noqa: D102
+    def statistics(self, name: str, version: str, /) -> list[dict[str, object]]: ...  # noqa: D102
+    def load(self, name: str, /) -> None: ...  # noqa: D102
+    def unload(self, name: str, /) -> None: ...  # noqa: D102
+
+
 class Rest:
     """Answers requests from a data plane, and what waits for rows from a desk."""
 
@@ -120,7 +129,7 @@ class Rest:
         self,
         loop: asyncio.AbstractEventLoop,
         plane: DataPlane,
-        desk: Desk,
+        desk: Clerk,
         version: str,
         around: Around | None = None,
     ) -> None:

@@ -18,11 +18,13 @@ from importlib.util import find_spec
 
 import msgspec
 
-from clew.base.errors import Unavailable
-from clew.serving.config import ProcessConfig, ServingSettings
+from clew.base.errors import Unavailable, from_wire
+from clew.serving.config import ON_RAY, ProcessConfig, ServingSettings
 from clew.serving.unix import UnixSocket
 
 START_S = 120.0
+LAY_OUT_S = 900.0
+"""How long it may take until all that is live is held by replicas on a cluster."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Threads inside one small prediction cost more than they give (gradient boosting of one row: 3 ms
 with two, 0.9 ms with one); processes and batches are what scales."""
@@ -49,6 +51,8 @@ class ServingProcess:
         """HOST:PORT for gRPC, as a client on this machine reaches it; '' where there is none."""
         self.unix_url = f"unix://{unix.path}" if unix else ""
         """Its Unix socket; '' where there is none."""
+        self.public_url = settings.cluster.url if settings.cluster else self.url
+        """Where endpoints answer: here, or on a cluster."""
         self.traces = settings.traces and has_traces()
         """Whether its processes send traces."""
         self._children: list[subprocess.Popen[bytes]] = []
@@ -62,14 +66,15 @@ class ServingProcess:
 
         Raises:
             Unavailable: ``port.in_use``, ``socket.in_use``, ``socket.unusable``;
-                ``serving.start`` where a process ends before it serves.
+                ``serving.start`` where a process ends before it serves; ``serving.cluster``,
+                ``ray.missing`` where endpoints are on a cluster.
             Invalid: ``socket.too_long``, ``socket.not_one``.
         """
         with ExitStack() as undo:
             listener = _listen(settings.host, settings.port)
             undo.callback(listener.close)
             grpc = unix = None
-            if settings.grpc_port is not None and has_grpc():
+            if settings.grpc_port is not None and settings.cluster is None and has_grpc():
                 grpc = _listen(settings.host, settings.grpc_port)
                 undo.callback(grpc.close)
             if settings.unix_path is not None:
@@ -77,7 +82,8 @@ class ServingProcess:
             undo.pop_all()
         self = cls(settings, listener, grpc, unix)
         try:
-            self._children = [self._spawn() for _ in range(settings.processes)]
+            count = 1 if settings.cluster else settings.processes
+            self._children = [self._spawn() for _ in range(count)]
             for child in self._children:
                 _wait_ready(child, settings)
         except BaseException:
@@ -127,11 +133,12 @@ class ServingProcess:
             traces=self.traces,
             max_models=settings.max_models,
             model_idle_s=settings.model_idle_s,
+            cluster=settings.cluster,
         )
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         with settings.log_file.open("ab") as log:
             child = subprocess.Popen(
-                list(settings.command),
+                list(ON_RAY if settings.cluster else settings.command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -205,7 +212,12 @@ def _wait_ready(child: subprocess.Popen[bytes], settings: ServingSettings) -> No
     assert child.stdout is not None, "it was asked for"
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
-        if selector.select(START_S) and child.stdout.readline():
+        line = b""
+        if selector.select(LAY_OUT_S if settings.cluster else START_S):
+            line = child.stdout.readline()
+        if line.startswith(b"{"):
+            raise from_wire(msgspec.json.decode(line))
+        if line:
             return
     raise Unavailable(
         "serving.start",

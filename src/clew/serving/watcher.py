@@ -61,6 +61,7 @@ class Watcher:
     ``publish`` is called, on any thread, with all routes whenever they change. Where ``holding``
     does not hold everything, a revision that is live, or could be again, is loaded when it is asked
     for (:meth:`wake`); what is coming or compared is in memory, and so is all of its endpoint.
+    ``opened`` brings a revision into memory, and may raise anything; by default here, by ``load``.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class Watcher:
         process: str,
         publish: Callable[[dict[str, Route]], None],
         holding: Holding = Holding(),  # noqa: B008 - a frozen record
+        opened: Callable[[Wanted], Runtime] | None = None,
     ) -> None:
         self._db, self._rollouts, self._load = db, rollouts, load
         self._holding = holding
+        self._open = opened or self._warmed
         self._asleep: dict[str, str] = {}  # revision → '', or why it could not be loaded
         self._rising: set[str] = set()  # it slept, and is being loaded beside what came
         self._wakes: SimpleQueue[Wake | None] = SimpleQueue()
@@ -335,7 +338,7 @@ class Watcher:
             return
         error = ""
         try:
-            runtime = self._warmed(wanted)
+            runtime = self._open(wanted)
         except Exception as raised:  # noqa: BLE001 - the model is the user's code
             error = f"{type(raised).__name__}: {raised}"
             _log.warning("revision %s cannot be loaded: %s", revision, error)

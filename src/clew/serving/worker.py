@@ -63,7 +63,7 @@ def serve(load_model: Loader) -> None:
     if descriptor is not None:
         os.dup2(2, 1)
         apart.answer(
-            descriptor, lambda address, tree: _open(Store.attach(address), load_model, tree)
+            descriptor, lambda address, tree: open_model(Store.attach(address), load_model, tree)
         )
         return
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProcessConfig)
@@ -72,11 +72,12 @@ def serve(load_model: Loader) -> None:
     configure(json=config.json_logs)
     sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(config, load_model, ready))
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The quickest event loop that there is here."""
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:
@@ -88,7 +89,7 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    threading.Thread(target=_until_orphaned, args=(loop, stop), daemon=True).start()
+    threading.Thread(target=until_orphaned, args=(loop, stop), daemon=True).start()
     db, store = Database.open(config.database_url), Store.attach(config.store_address)
     serving = _Serving(config, db, _loader(store, load_model, apart.command()), loop)
     await serving.start()
@@ -106,7 +107,7 @@ def _loader(store: Store, load_model: Loader, command: list[str]) -> Load:
         if isolate or (isolate is None and _size_bytes(store, tree) > HEAVY_BYTES):
             model = apart.ModelApart(command, store.address, tree)
             return model, model.example
-        return _open(store, load_model, tree)
+        return open_model(store, load_model, tree)
 
     return load
 
@@ -115,7 +116,8 @@ def _size_bytes(store: Store, tree: str) -> int:
     return sum(entry.size_bytes for entry in store.entries(tree))
 
 
-def _open(store: Store, load_model: Loader, tree: str) -> tuple[Model, bytes | None]:
+def open_model(store: Store, load_model: Loader, tree: str) -> tuple[Model, bytes | None]:
+    """A model, and what it may be asked, as a v2 request."""
     model = load_model(store, tree)
     return model, _example(store, tree, model.signature)
 
@@ -133,7 +135,7 @@ def _example(store: Store, tree: str, signature: Signature) -> bytes | None:
     return None if entry is None else store.read(entry.digest)
 
 
-def _until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+def until_orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     """Stop when the supervisor is gone: the end of standard input is the end of its process."""
     while os.read(0, 4096):
         pass

@@ -17,12 +17,15 @@ from clew.base.errors import Invalid, NotFound
 from clew.base.ranks import Ranks, ranks_of
 from clew.base.records import ModelVersion
 from clew.base.records.exports import (
+    ImageContext,
+    ImageWish,
     InferenceServiceWish,
     Manifests,
     TrainJob,
     TrainJobWish,
 )
 from clew.pipelines import StepDefinition
+from clew.workspace.container_images import image_context
 from clew.workspace.inference_services import inference_services
 from clew.workspace.repeating import payload_of, split_of, trial_of
 from clew.workspace.rooms import Rooms
@@ -49,6 +52,10 @@ class Exporting:
         """KServe's InferenceService for an endpoint or a model version."""
         wish = wish or InferenceServiceWish()
         return Manifests(manifests=inference_services(self.rooms, subject, wish))
+
+    def export_image(self, subject: str, wish: ImageWish | None = None) -> ImageContext:
+        """The build context of an image that serves a model."""
+        return image_context(self.rooms, subject, wish or ImageWish())
 
 
 def trainjob(rooms: Rooms, model: str, wish: TrainJobWish) -> dict[str, object]:

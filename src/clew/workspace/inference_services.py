@@ -47,7 +47,7 @@ def inference_services(
             raise _no_canary(f"{subject} is a graph", "Leave --canary out.")
         return _graph(rooms, subject, graphs, wish)
     if "@" in subject:
-        version = _blessed(rooms.models.get(subject))
+        version = blessed(rooms.models.get(subject))
         arms = [Arm(version=version, percent=wish.canary or 100)]
         name = _name(wish.name or version.model)
     else:
@@ -108,7 +108,8 @@ def _no_canary(why: str, hint: str) -> Invalid:
     return Invalid("export.canary", f"{why}: there is no canary to export.", hint=hint)
 
 
-def _blessed(version: ModelVersion) -> ModelVersion:
+def blessed(version: ModelVersion) -> ModelVersion:
+    """The version itself. Raises Denied ``model.not_blessed``."""
     if version.state not in BLESSED:
         raise Denied(
             "model.not_blessed",

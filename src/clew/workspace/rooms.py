@@ -194,8 +194,14 @@ def serving_settings(
     processes: int = 1,
     max_models: int = 0,
     model_idle_s: float = 0.0,
+    clustered: bool = False,
 ) -> ServingSettings:
-    """What serving processes of this workspace are told."""
+    """What serving processes of this workspace are told.
+
+    ``clustered``: endpoints are where ``settings.serving`` says, else here. Raises Invalid
+    ``serving.address``, Denied ``server.no_auth``.
+    """
+    told = settings.serving if clustered else ""
     return ServingSettings(
         database_url=settings.database_url,
         store_address=settings.store_address,
@@ -211,4 +217,5 @@ def serving_settings(
         token=settings.token,
         json_logs=settings.json_logs,
         traces=settings.traces,
+        cluster=ServingSettings.place(told, settings.compute, settings.token),
     )

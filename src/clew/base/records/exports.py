@@ -64,6 +64,56 @@ class InferenceServiceWish(Struct, frozen=True, kw_only=True):
     memory: str = ""
 
 
+class ImageWish(Struct, frozen=True, kw_only=True):
+    """How an image of a model should look.
+
+    ``base``: the image that it stands on, with Python and pip; '' for the official one of the
+    server's version of Python. ``name``: what it is called; '' for that of the subject. ``port``:
+    where its server listens.
+    """
+
+    base: str = ""
+    name: str = ""
+    port: int = 8080
+
+
+class ImageFile(Struct, frozen=True, kw_only=True):
+    """One file of what is served: its path, the SHA-256 of its bytes, and where it is committed."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    address: str = ""
+
+
+class ImageManifest(Struct, frozen=True, kw_only=True):
+    """What an image serves: an endpoint's revision ('' where a version was named), and its files.
+
+    ``endpoint`` is the name under which it answers.
+    """
+
+    endpoint: str
+    revision: str
+    number: int
+    model: str
+    model_version: str
+    version: str
+    commit: str
+    global_id: str
+    files: tuple[ImageFile, ...]
+
+
+class ImageContext(Struct, frozen=True, kw_only=True):
+    """A build context: ``texts`` by path, and the files of the model version below ``/model/files``
+    as its commit has them. ``clew``: the version of Clew whose code belongs below ``/src``.
+    """
+
+    name: str
+    clew: str
+    manifest: ImageManifest
+    texts: dict[str, str]
+
+
 class Manifests(Struct, frozen=True, kw_only=True):
     """Objects of Kubernetes in the order in which they are to be applied, as plain data."""
 

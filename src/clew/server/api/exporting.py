@@ -12,6 +12,8 @@ from fastapi.responses import Response
 
 from clew.base.records.exports import (
     RUNTIME,
+    ImageContext,
+    ImageWish,
     InferenceServiceWish,
     Manifests,
     TrainJob,
@@ -82,3 +84,21 @@ def export_inference_service(call: Asked, asked: InferenceServiceAsked) -> Respo
     given = asdict(asked)
     subject = given.pop("subject")
     return call.reply(call.verbs.export_inference_service(subject, InferenceServiceWish(**given)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAsked:
+    """An endpoint or a model version, and how its image should look."""
+
+    subject: str
+    base: str = ""
+    name: str = ""
+    port: int = 8080
+
+
+@router.post("/exports/image", response_model=ImageContext)
+def export_image(call: Asked, asked: ImageAsked) -> Response:
+    """The build context of an image that serves a model."""
+    given = asdict(asked)
+    subject = given.pop("subject")
+    return call.reply(call.verbs.export_image(subject, ImageWish(**given)))

@@ -1,0 +1,69 @@
+"""What replicas on a cluster are told and tell, as plain values.
+
+Knows neither Ray nor models.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from clew.base.records import Signature
+from clew.base.records.exports import ImageFile
+from clew.serving.runtime import Identity
+
+
+class PlannedArm(Struct, frozen=True, kw_only=True):
+    """A revision that a replica holds. ``tree`` names its files, ``role`` is its state."""
+
+    identity: Identity
+    tree: str
+    role: str
+    weight: float
+    watched: bool = False
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """An endpoint as its replicas serve it. ``shadow`` gets copies of ``shadow_share``."""
+
+    endpoint: str
+    arms: tuple[PlannedArm, ...]
+    shadow: PlannedArm | None = None
+    shadow_share: float = 1.0
+    log: float = 1.0
+    redact: tuple[str, ...] = ()
+    max_queue: int = 1024
+
+    @property
+    def held(self) -> tuple[PlannedArm, ...]:
+        """Every revision that is to be in memory."""
+        return (*self.arms, *((self.shadow,) if self.shadow else ()))
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """The files of a model version, with their digests, and their bytes by path."""
+
+    files: tuple[ImageFile, ...]
+    data: dict[str, bytes]
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """A revision in a replica: '' or why it cannot be loaded; what computes it, what it gives."""
+
+    error: str = ""
+    platform: str = ""
+    outputs: tuple[dict[str, object], ...] = ()
+    signature: Signature | None = None
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What a replica tells twice a second: which revisions it holds, and its requests in flight.
+
+    ``counts``: revision → what was answered since the last report (``stats.Counts``, as msgpack).
+    """
+
+    replica: str
+    endpoint: str
+    held: dict[str, Held]
+    in_flight: int
+    unlogged: int
+    counts: dict[str, bytes]

@@ -1,0 +1,252 @@
+"""What a container image needs that serves a model: files, a lock file and a recipe.
+
+Knows a model version's commit and the distributions of this installation; writes no file and runs
+no tool. The same version gives the same texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from clew.base.errors import Invalid, NotReady
+from clew.base.records import ModelVersion, Revision
+from clew.base.records.exports import ImageContext, ImageFile, ImageManifest, ImageWish
+from clew.base.records.parity import Parity
+from clew.workspace.inference_services import blessed
+from clew.workspace.rooms import Rooms
+
+REQUIREMENTS = "/requirements.txt"
+PARITY = "/clew/formats/onnx/parity.json"
+TRAINING = "/clew/training.json"
+USER = "10001:10001"
+"""A number: Kubernetes sees that it is not root, and the base image need not know it."""
+_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?([^;]*)(?:;(.*))?")
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+
+
+def image_context(rooms: Rooms, subject: str, wish: ImageWish) -> ImageContext:
+    """See :meth:`clew.base.export_verbs.ExportVerbs.export_image`."""
+    if not 0 < wish.port < 65536:
+        raise Invalid("export.port", f"{wish.port} is no port.", hint="Give one from 1 to 65535.")
+    revision: Revision | None = None
+    if "@" in subject:
+        version = blessed(rooms.models.get(subject))
+        endpoint = version.model.rpartition("/")[2]
+    else:
+        revision = _live(rooms, subject)
+        version, endpoint = rooms.models.get(revision.model_version), subject
+    name = _name(wish.name or endpoint)
+    files, contents = _contents(rooms, version, revision)
+    manifest = ImageManifest(
+        endpoint=endpoint,
+        revision=revision.id if revision else "",
+        number=revision.number if revision else 0,
+        model=version.model,
+        model_version=version.id,
+        version=str(version.version),
+        commit=version.commit,
+        global_id=revision.global_id if revision else version.global_id,
+        files=files,
+    )
+    lock, remarks = _lock(_needed(contents))
+    clew = importlib.metadata.version("clew")
+    texts = {
+        "Containerfile": _recipe(name, version, manifest, wish),
+        "requirements.lock": _lock_text(lock, remarks, version),
+        "model/image.json": msgspec.json.format(msgspec.json.encode(manifest)).decode() + "\n",
+        f"src/clew-{clew}.dist-info/METADATA": (
+            f"Metadata-Version: 2.1\nName: clew\nVersion: {clew}\n"
+        ),
+    }
+    return ImageContext(name=name, clew=clew, manifest=manifest, texts=texts)
+
+
+def _live(rooms: Rooms, endpoint: str) -> Revision:
+    found = rooms.serving.live(endpoint)
+    if found is None or not found.traffic:
+        raise NotReady(
+            "endpoint.empty",
+            f"{endpoint} serves no model yet.",
+            hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
+        )
+    if not found.model_version:
+        raise Invalid(
+            "export.graph",
+            f"{endpoint} is a graph: it has no model of its own.",
+            hint="Make an image of each endpoint that it asks.",
+        )
+    return found
+
+
+def _name(text: str) -> str:
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            "export.name",
+            f"{text!r} makes no name of an image.",
+            hint="Give one of small letters, digits, - and .: --name",
+        )
+    return name
+
+
+def _contents(
+    rooms: Rooms, version: ModelVersion, revision: Revision | None
+) -> tuple[tuple[ImageFile, ...], dict[str, bytes]]:
+    """Every file that is served, each compared with its digest by the store; and their bytes."""
+    model = rooms.repos.commit_by_id(version.commit).tree
+    own = {one.path: one.digest for one in rooms.store.entries(model)}
+    tree = rooms.serving.tree(revision.id) if revision else model
+    contents, files = {}, []
+    for entry in sorted(rooms.store.entries(tree), key=lambda one: one.path):
+        content = contents[entry.path] = rooms.store.read(entry.digest)
+        of_model = own.get(entry.path) == entry.digest
+        place = f"{version.model}@{version.commit}"
+        if not of_model and revision is not None:
+            place = revision.functions
+        files.append(
+            ImageFile(
+                path=entry.path,
+                sha256=hashlib.sha256(content).hexdigest(),
+                size_bytes=len(content),
+                address=f"{place}:{entry.path}",
+            )
+        )
+    return tuple(files), contents
+
+
+# the lock file ----------------------------------------------------------------------------------
+
+
+def _needed(contents: dict[str, bytes]) -> dict[str, str]:
+    """Distribution → version: what the model was packaged with, and what its served form needs.
+
+    MLflow reads models of its own kind alone; ours are loaded without it.
+    """
+    text = contents.get(REQUIREMENTS, b"").decode()
+    found = {_plain(name): version for name, version in _PINNED.findall(text)}
+    training = msgspec.json.decode(contents.get(TRAINING, b"{}"))
+    flavour = (training.get("imported") or {}).get("flavour", "")
+    if "mlflow" not in flavour:
+        found.pop("mlflow", None)
+    if PARITY in contents:
+        report = msgspec.json.decode(contents[PARITY], type=Parity)
+        if report.serves == "onnx" and "onnxruntime" in report.made_with:
+            found["onnxruntime"] = report.made_with["onnxruntime"]
+    return found
+
+
+def _lock(needed: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Distribution → version of all that is needed, with what that needs itself; and remarks.
+
+    Versions are those of the model first, then those of this installation, whose metadata tell what
+    needs what.
+    """
+    locked: dict[str, str] = {}
+    remarks: list[str] = []
+    queue = [("clew", frozenset[str]()), *((name, frozenset[str]()) for name in sorted(needed))]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while queue:
+        name, extras = queue.pop(0)
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        installed = _installed(name)
+        version = needed.get(name, installed)
+        if not version:
+            continue  # of another system, or an extra that is not here
+        if installed != version:
+            remarks.append(f"{name} {version}: {installed or 'none'} is installed here")
+        if name != "clew":
+            locked[name] = version
+        queue += _required(name, extras)
+    return dict(sorted(locked.items())), sorted(set(remarks))
+
+
+def _installed(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _required(name: str, extras: Iterable[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """What an installed distribution needs, with the extras of it that are asked for."""
+    try:
+        told = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for text in told:
+        match = _REQUIREMENT.match(text)
+        if match is None:
+            continue
+        found, wanted, _, marker = match.groups()
+        of_extra = _EXTRA.findall(marker or "")
+        if of_extra and not set(of_extra) & set(extras):
+            continue
+        each = frozenset(_plain(one) for one in (wanted or "").split(",") if one.strip())
+        yield _plain(found), each
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _lock_text(lock: dict[str, str], remarks: list[str], version: ModelVersion) -> str:
+    lines = [
+        f"# What {version.model}@{version.version} and Clew need, all of it: installed with",
+        "# --no-deps. Versions of the model come first.",
+        *(f"# Not the version of this installation: {one}" for one in remarks),
+        *(f"{name}=={each}" for name, each in lock.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# the recipe -------------------------------------------------------------------------------------
+
+
+def _recipe(name: str, version: ModelVersion, manifest: ImageManifest, wish: ImageWish) -> str:
+    base = wish.base or f"docker.io/library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+    labels = {
+        "org.opencontainers.image.title": name,
+        "org.opencontainers.image.version": manifest.version,
+        "org.opencontainers.image.revision": manifest.commit,
+        "clew.model": manifest.model,
+        "clew.model-version": manifest.model_version,
+        "clew.global-id": manifest.global_id,
+        **({"clew.verdict": version.verdict} if version.verdict else {}),
+    }
+    told = " \\\n      ".join(f'{key}="{_quoted(each)}"' for key, each in labels.items())
+    return f"""\
+# Made by `clew image`: {manifest.endpoint} serves {manifest.model}@{manifest.version}.
+# buildah bud --format docker -t {name}:{manifest.version} .      docker build -f Containerfile .
+ARG BASE={base}
+FROM ${{BASE}}
+LABEL {told}
+ENV PYTHONPATH=/app/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \\
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 CLEW_PORT={wish.port}
+COPY requirements.lock /app/requirements.lock
+# An index with a password: --secret id=pip.conf,src=FILE; no layer keeps it.
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \\
+    python3 -m pip install --no-cache-dir --no-deps --requirement /app/requirements.lock
+COPY src /app/src
+COPY model /model
+RUN python3 -m clew.serving.alone /model --check
+USER {USER}
+EXPOSE {wish.port}
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \\
+    CMD ["python3", "-m", "clew.serving.alone", "/model", "--probe"]
+ENTRYPOINT ["python3", "-m", "clew.serving.alone", "/model"]
+"""
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")

@@ -1,0 +1,159 @@
+"""A model as the build context of an image, and the server that runs in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from typer.testing import CliRunner
+
+from clew.base.errors import ClewError
+from clew.base.records.exports import ImageWish
+from clew.cli.app import tree
+from clew.cli.images import write_context
+from clew.workspace.container_images import _lock
+
+ASKED = [{"x": 60}, {"x": 100}]
+
+
+@pytest.fixture(scope="module")
+def context(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("image") / "context"
+    write_context(shop, shop.export_image("late_shop"), place)
+    return place
+
+
+def alone(place: Path, *flags: str, port: int = 0) -> subprocess.Popen[str]:
+    """The server as the image starts it, with the code of the context alone."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place / "src"), "CLEW_PORT": str(port)}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "clew.serving.alone", str(place / "model"), *flags],
+        env=environ | {"CLEW_HOST": "127.0.0.1"}, cwd=place, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def ask(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(url, data=data), timeout=30) as reply:
+        content = reply.read()
+        return content.decode() if url.endswith("metrics") else json.loads(content)
+
+
+def infer(url: str, rows: list[dict[str, int]]) -> Any:
+    inputs = [
+        {"name": name, "datatype": "INT64", "shape": [2], "data": [row[name] for row in rows]}
+        for name in ("x",)
+    ]
+    return ask(f"{url}/v2/models/late_shop/infer", {"inputs": inputs})
+
+
+def test_the_server_of_an_image_answers_as_the_endpoint_does(context: Path, shop: Any) -> None:
+    live = shop.predict("late_shop", ASKED)
+    served = alone(context)
+    assert served.stdout is not None
+    url = "http://" + served.stdout.readline().rsplit(" ", 1)[-1].strip()
+    try:
+        told = infer(url, ASKED)
+        assert {one["name"]: one["data"] for one in told["outputs"]} == live.outputs
+        assert told["parameters"]["clew-revision"] == live.revision
+        assert told["parameters"]["clew-global-id"] == live.global_id
+        assert told["model_version"] == "1"
+        assert ask(f"{url}/v2/health/ready")["ready"] is True
+        assert 'clew_requests_total{endpoint="late_shop"' in ask(f"{url}/metrics")
+        assert ask(f"{url}/v2/models/late_shop/stats")["model_stats"][0]["inference_count"] == 2
+        with pytest.raises(HTTPError) as refused:
+            ask(f"{url}/v2/repository/models/late_shop/unload", {})
+        assert refused.value.code == 403
+        refused.value.close()
+    finally:
+        served.send_signal(signal.SIGTERM)
+        said = served.communicate(timeout=60)
+    assert served.returncode == 0, said
+
+
+def test_the_same_version_gives_the_same_bytes(context: Path, shop: Any, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    first = write_context(shop, shop.export_image("late_shop"), again)
+    assert write_context(shop, shop.export_image("late_shop"), again) == first
+    files = {one.relative_to(again): one.read_bytes() for one in again.rglob("*") if one.is_file()}
+    for path, content in files.items():
+        assert (context / path).read_bytes() == content, path
+
+
+def test_an_image_runs_as_nobody_checks_itself_and_holds_no_secret(context: Path) -> None:
+    recipe = (context / "Containerfile").read_text()
+    assert "\nUSER 10001:10001\n" in recipe
+    assert recipe.index("/model --check") < recipe.index("USER 10001") < recipe.index("HEALTHCHECK")
+    lock = (context / "requirements.lock").read_text().splitlines()
+    names = [line.partition("==")[0] for line in lock if not line.startswith("#")]
+    assert {"scikit-learn", "numpy", "httptools"} <= set(names)
+    assert not {"mlflow", "clew", "pytest"} & set(names)
+    assert names == sorted(set(names))
+
+
+def test_a_file_that_has_changed_is_not_served(shop: Any, tmp_path: Path) -> None:
+    place = tmp_path / "context"
+    write_context(shop, shop.export_image("shop/model@champion"), place)
+    changed = place / "model" / "files" / "model.pkl"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"!")
+    served = alone(place)
+    _, said = served.communicate(timeout=60)
+    assert served.returncode == 1
+    assert "image.damaged" in said
+    assert "/model.pkl" in said
+
+
+def test_what_is_not_blessed_or_nothing_makes_no_image(shop: Any) -> None:
+    for subject, code in (
+        ("shop/poor@1", "model.not_blessed"),
+        ("empty", "endpoint.empty"),
+        ("none", "endpoint.unknown"),
+        ("shop/model@9", "model.unknown"),
+    ):
+        with pytest.raises(ClewError) as refused:
+            shop.export_image(subject)
+        assert refused.value.code == code, subject
+    for wish, code in (({"port": 0}, "export.port"), ({"name": "!"}, "export.name")):
+        with pytest.raises(ClewError) as refused:
+            shop.export_image("late_shop", ImageWish(**wish))
+        assert refused.value.code == code
+
+
+def test_the_command_leaves_the_context_and_touches_nothing_else(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLEW_HOME", str(shop.rooms.settings.home))
+    words = ["image", "late_shop", "--out", "mine"]
+    ended = CliRunner().invoke(tree(words), [*words, "--json"])
+    assert ended.exit_code == 0, ended.output
+    told = json.loads(ended.stdout)
+    assert told["context"] == "mine"
+    assert (tmp_path / "mine" / "Containerfile").is_file()
+    (tmp_path / "mine" / "Containerfile").write_text("FROM scratch")
+    ended = CliRunner().invoke(tree(words), [*words, "--json"])
+    assert isinstance(ended.exception, ClewError)
+    assert ended.exception.code == "image.exists"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["image", "late_shop", "--out", "other", "--build"]
+    ended = CliRunner().invoke(tree(words), [*words, "--json"])
+    assert isinstance(ended.exception, ClewError)
+    assert ended.exception.code == "image.no_buildah"
+    assert (tmp_path / "other" / "model" / "image.json").is_file()
+
+
+def test_the_versions_of_the_model_come_before_those_that_are_installed() -> None:
+    lock, remarks = _lock({"polars": "0.0.1", "no-such-thing": "3"})
+    assert lock["polars"] == "0.0.1"
+    assert lock["no-such-thing"] == "3"
+    assert any(one.startswith("polars 0.0.1: ") for one in remarks)
+    assert "no-such-thing 3: none is installed here" in remarks
