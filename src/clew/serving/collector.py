@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,14 @@ from clew.store import EMPTY_TREE, Entry, Store
 INTERVAL_S = 1.0
 ROUND_BYTES = 32 << 20
 """How much of the spool is in memory at once."""
+_DAY_US = 86_400_000_000
 _log = logging.getLogger("clew.serving")
+
+
+@lru_cache(maxsize=8)
+def _day(number: int) -> str:
+    """The day, in UTC, of so many days after 1970."""
+    return from_us(number * _DAY_US).strftime("%Y-%m-%d")
 
 
 class _Reach(Struct, frozen=True, kw_only=True):
@@ -53,7 +61,7 @@ class _Round(Struct):
     groups: dict[tuple[str, str, str], list[Record]] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        day = from_us(record.at_us).strftime("%Y-%m-%d")
+        day = _day(record.at_us // _DAY_US)
         self.groups.setdefault((record.endpoint, record.revision, day), []).append(record)
 
 
@@ -128,8 +136,7 @@ class Collector:
                 files = []
                 for (endpoint, revision, day), group in read.groups.items():
                     columns = Columns(signatures[revision])
-                    for record in group:
-                        columns.add(record)
+                    columns.add_all(group)
                     digest, size = writer.put(parquet.write(columns))
                     path = f"/{day}/{min(columns.ids)}.parquet"
                     entry = Entry(path=path, digest=digest, size_bytes=size)

@@ -6,8 +6,10 @@ Knows nothing of files: records in, columns out, and back to predictions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import orjson
 from msgspec import Struct, field
 
@@ -15,10 +17,10 @@ from clew.base.clock import from_us, to_us
 from clew.base.errors import Invalid
 from clew.base.records import Prediction, Signature
 from clew.serving import protocol
-from clew.serving.contract import Contract, contract_of
+from clew.serving.contract import Contract, MatrixContract, contract_of
 from clew.serving.protocol import read_outputs
-from clew.serving.spool import KEPT, Record
-from clew.serving.tensors import InputError
+from clew.serving.spool import KEPT, MATRIX, Record
+from clew.serving.tensors import Array, InputError
 
 FIXED = (
     "id", "row", "at", "endpoint", "revision", "model_version", "global_id", "status",
@@ -28,54 +30,111 @@ IN, OUT = "in.", "out."
 
 
 class Columns(Struct, dict=True):
-    """Columns of one revision. ``at`` is in microseconds; missing values are None."""
+    """Columns of one revision. ``at`` is in microseconds; missing values are None.
+
+    ``block``: the inputs of the last rows as a matrix, which ``values`` does not have: a column of
+    it for each input, or all of them the one input of a model that takes a matrix.
+    """
 
     signature: Signature
     values: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in FIXED})
     rows: int = 0
     ids: list[str] = field(default_factory=list)
+    block: Array | None = None
 
     def __post_init__(self) -> None:
         self._contract = contract_of(self.signature)
+        self._inputs = {IN + one.name: at for at, one in enumerate(self.signature.inputs)}
+        self._counts: list[int] = []
 
-    def add(self, record: Record) -> None:
-        """Append the rows of one request."""
-        inputs, rows = inputs_of(record, self._contract)
-        outputs = outputs_of(record)
-        fixed = (
-            record.at_us, record.endpoint, record.revision, record.model_version,
-            record.global_id, record.status, record.latency_us / 1000, record.error or None,
-            record.arm, record.propensity, record.unit or None, record.copy_of or None,
-            record.part_of or None, " ".join(record.parts) or None,
-        )  # fmt: skip
-        self.values["id"] += [record.id] * rows
-        self.values["row"] += range(rows)
-        for name, value in zip(FIXED[2:], fixed, strict=True):
-            self.values[name] += [value] * rows
-        self._extend({IN + name: values for name, values in inputs.items()}, rows)
-        self._extend({OUT + name: values for name, values in outputs.items()}, rows)
+    def add_all(self, records: Sequence[Record]) -> None:
+        """Append the rows of requests; once, since matrices are the last of them."""
+        plain = [record for record in records if record.kind == MATRIX]
+        others = [record for record in records if record.kind != MATRIX]
+        for record in others:
+            inputs, rows = inputs_of(record, self._contract)
+            self._extend({IN + name: values for name, values in inputs.items()}, rows)
+            self._add_outputs(record, rows)
+        for record in plain:
+            self._add_outputs(record, record.request_head)
+        if plain:
+            whole = np.frombuffer(b"".join([record.request for record in plain]))
+            self.block = whole.reshape(sum([record.request_head for record in plain]), -1)
+        self._add_fixed([*others, *plain])
+        above = self.rows - (0 if self.block is None else len(self.block))
+        for name, column in self.values.items():  # what a request did not have is missing
+            rows = above if name.startswith(IN) else self.rows
+            if len(column) < rows:
+                column += [None] * (rows - len(column))
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Where a column stands in a file: what is fixed, inputs as the model takes them, outputs
+        as they come.
+        """
+        if name in FIXED:
+            return 0, FIXED.index(name)
+        if name.startswith(IN):
+            return 1, self._inputs.get(name, len(self._inputs))
+        return 2, 0
+
+    def last(self) -> dict[str, Array]:
+        """The inputs of ``block`` by name: one value a row, or one row of a matrix."""
+        if self.block is None:
+            return {}
+        if isinstance(self._contract, MatrixContract):
+            return {IN + self._contract.name: self.block}
+        rules = self._contract.rules
+        return {IN + rule.name: self.block[:, at] for at, rule in enumerate(rules)}
+
+    def _add_outputs(self, record: Record, rows: int) -> None:
+        outputs = {OUT + name: values for name, values in outputs_of(record).items()}
+        self._extend(outputs, rows)
         self.rows += rows
-        self.ids.append(record.id)
-        self._level()
+        self._counts.append(rows)
+
+    def _add_fixed(self, records: Sequence[Record]) -> None:
+        """What is the same for all rows of a request."""
+        self.ids = [record.id for record in records]
+        found: dict[str, list[object]] = {
+            "id": [*self.ids],
+            "at": [record.at_us for record in records],
+            "endpoint": [record.endpoint for record in records],
+            "revision": [record.revision for record in records],
+            "model_version": [record.model_version for record in records],
+            "global_id": [record.global_id for record in records],
+            "status": [record.status for record in records],
+            "latency_ms": [record.latency_us / 1000 for record in records],
+            "error": [record.error or None for record in records],
+            "arm": [record.arm for record in records],
+            "propensity": [record.propensity for record in records],
+            "unit": [record.unit or None for record in records],
+            "copy_of": [record.copy_of or None for record in records],
+            "part_of": [record.part_of or None for record in records],
+            "parts": [" ".join(record.parts) or None for record in records],
+        }
+        self.values["row"] += chain.from_iterable(map(range, self._counts))
+        for name, values in found.items():
+            if self.rows > len(values):
+                pairs = zip(values, self._counts, strict=True)
+                values = [value for value, rows in pairs for _ in range(rows)]
+            self.values[name] += values
 
     def _extend(self, columns: dict[str, list[object]], rows: int) -> None:
+        """Append the values of the next rows; what was missing before them is filled in."""
         for name, values in columns.items():
-            column = self.values.get(name)
-            if column is None:
-                column = self.values[name] = [None] * self.rows
-            column += values[:rows]
-
-    def _level(self) -> None:
-        """What this request did not have is missing."""
-        for column in self.values.values():
+            column = self.values.setdefault(name, [])
             if len(column) < self.rows:
                 column += [None] * (self.rows - len(column))
+            column += values[:rows]
 
 
 def inputs_of(record: Record, contract: Contract) -> tuple[dict[str, list[object]], int]:
     """Name → one value a row, and the number of rows; nothing and 1 where it was refused."""
     if record.kind == KEPT:
         return _kept(record.request)
+    if record.kind == MATRIX:
+        matrix = np.frombuffer(record.request).reshape(record.request_head, -1)
+        return contract.columns(matrix), len(matrix)
     head = None if record.request_head < 0 else record.request_head
     try:
         values, rows = protocol.check(protocol.parse(record.kind, record.request, head), contract)

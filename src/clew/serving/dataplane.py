@@ -61,7 +61,8 @@ class Call:
 
     __slots__ = (
         "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers", "key",
-        "kind", "part_of", "parts", "plain", "reply", "route", "rows", "values", "version", "wire",
+        "kind", "matrix", "part_of", "parts", "plain", "reply", "route", "rows", "values",
+        "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Call:
         self.begun_s = time.perf_counter()
         self.deadline_s = self.begun_s + timeout_s
         self.rows = 0
+        self.matrix = False
         self.plain: quick.Request | None = None
         self.wire: Wire
         self.values: Values
@@ -119,6 +121,7 @@ class Call:
             return protocol.check(self.wire, contract)
         found = quick.values_of(self.plain, contract)
         if found is not None:
+            self.matrix = True
             return found
         return protocol.check(protocol.parse(self.kind, self.body), contract)
 

@@ -35,10 +35,32 @@ def write(columns: Columns) -> bytes:
     import pyarrow.parquet as pq
 
     types = _types(columns, pa)
-    arrays = {name: _array(values, types.get(name), pa) for name, values in columns.values.items()}
+    block = {name: _block(values, pa) for name, values in columns.last().items()}
+    arrays = {}
+    for name in sorted([*columns.values, *(block.keys() - columns.values)], key=columns.place):
+        last = block.get(name)
+        if last is None:
+            arrays[name] = _array(columns.values[name], types.get(name), pa)
+            continue
+        values = columns.values.get(name, [None] * (columns.rows - len(last)))
+        above = _array(values, last.type, pa)
+        arrays[name] = (
+            pa.chunked_array([above, last])
+            if above.type == last.type
+            else _array(values + last.to_pylist(), None, pa)
+        )
     sink = io.BytesIO()
     pq.write_table(pa.table(arrays), sink, compression="zstd", row_group_size=_GROUP_ROWS)
     return sink.getvalue()
+
+
+def _block(values: Any, pa: Any) -> Any:
+    """One value a row, or (of a matrix) one list of them."""
+    if values.ndim == 1:
+        return pa.array(values)
+    rows, width = values.shape
+    ends = pa.array(range(0, rows * width + 1, width), pa.int32())
+    return pa.ListArray.from_arrays(ends, values.ravel())
 
 
 def _types(columns: Columns, pa: Any) -> dict[str, Any]:

@@ -404,14 +404,27 @@ def read_outputs(body: bytes, header_length: int | None = None) -> dict[str, lis
     for output in outputs:
         size = output.get("parameters", {}).get("binary_data_size")
         if size is None:
-            array = np.array(output["data"], dtype=object)
-        else:
-            raw = memoryview(body)[at : at + size]
-            count = int(np.prod(output["shape"]))
-            array = outputs_from_raw(raw, output["datatype"], count)
-            at += size
+            columns[output["name"]] = _column_of(output["data"], output["shape"])
+            continue
+        raw = memoryview(body)[at : at + size]
+        count = int(np.prod(output["shape"]))
+        array = outputs_from_raw(raw, output["datatype"], count)
+        at += size
         columns[output["name"]] = array.reshape(output["shape"]).tolist()
     return columns
+
+
+def _column_of(data: list[object], shape: list[int]) -> list[object]:
+    """One value (of a wider tensor: a list) a row. Flat data of few dimensions, as they mostly are,
+    need no array.
+    """
+    flat = not (data and isinstance(data[0], list))
+    if flat and len(shape) == 1:
+        return data
+    if flat and len(shape) == 2 and shape[0] == 1:
+        return [data]
+    column: list[object] = np.array(data, dtype=object).reshape(shape).tolist()
+    return column
 
 
 def _columns_of(predictions: list[object]) -> dict[str, list[object]]:

@@ -11,7 +11,7 @@ from typing import Any
 from clew.serving import protocol
 from clew.serving.keeping import UNSAID, kept, unit_of
 from clew.serving.runtime import Identity, Runtime
-from clew.serving.spool import KEPT, Record, frame
+from clew.serving.spool import KEPT, MATRIX, Record, frame
 
 
 def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error: str) -> bytes:
@@ -21,6 +21,8 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     if call.route.redact or call.parts is not None:
         kind, request, body, head, answer_head = KEPT, *without(call, arm.value, answer), -1, -1
         error = UNSAID if error and call.route.redact else error
+    elif call.matrix:  # a third of the bytes, and nobody need read the JSON a second time
+        kind, request, head = MATRIX, call.values.tobytes(), call.rows
     return frame(
         Record(
             answer.prediction_id,

@@ -39,8 +39,10 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One answered request, as it came and as it went.
 
     ``kind``: of the protocol; KEPT where columns are redacted: then ``request`` and ``answer`` are
-    the JSON of what is kept of both, by column. ``request_head`` and ``answer_head``: length of the
-    JSON before raw bytes, -1 where all is JSON. ``request`` is the body after content decoding.
+    the JSON of what is kept of both, by column; MATRIX: then ``request`` is the matrix that was
+    sent, ``request_head`` rows of FP64 in the order of bytes of this machine. ``request_head`` (of
+    other kinds) and ``answer_head``: length of the JSON before raw bytes, -1 where all is JSON.
+    ``request`` is the body after content decoding.
     ``status`` is 200, or the refusal with ``error``. Times in microseconds. ``arm``: the role of
     the revision (live, canary, arm, shadow; pinned: asked by version), ``propensity``: its chance
     to be asked, ``unit``: a digest of the request's key, ``copy_of``: of a shadow, the prediction
@@ -71,6 +73,7 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 KEPT = "kept"
+MATRIX = "matrix"
 
 
 _encoder = msgspec.msgpack.Encoder()
