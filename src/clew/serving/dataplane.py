@@ -85,7 +85,7 @@ class Call:
         self.begun_s = time.perf_counter()
         self.deadline_s = self.begun_s + timeout_s
         self.rows = 0
-        self.matrix = False
+        self.matrix = b""
         self.plain: quick.Request | None = None
         self.wire: Wire
         self.values: Values
@@ -121,7 +121,7 @@ class Call:
             return protocol.check(self.wire, contract)
         found = quick.values_of(self.plain, contract)
         if found is not None:
-            self.matrix = True
+            self.matrix = found[0].tobytes()  # now: a user's code may write to the array
             return found
         return protocol.check(protocol.parse(self.kind, self.body), contract)
 

@@ -22,7 +22,7 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
         kind, request, body, head, answer_head = KEPT, *without(call, arm.value, answer), -1, -1
         error = UNSAID if error and call.route.redact else error
     elif call.matrix:  # a third of the bytes, and nobody need read the JSON a second time
-        kind, request, head = MATRIX, call.values.tobytes(), call.rows
+        kind, request, head = MATRIX, call.matrix, call.rows
     return frame(
         Record(
             answer.prediction_id,
