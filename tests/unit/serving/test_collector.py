@@ -87,7 +87,8 @@ def test_the_log_is_one_row_for_each_row_of_a_request(workspace, revision):
             "id": made.id, "row": at, "endpoint": "e", "revision": revision.id,
             "model_version": revision.model_version, "global_id": revision.global_id,
             "status": 200, "latency_ms": 1.5, "error": None, "arm": "live",
-            "propensity": 1.0, "unit": None, "copy_of": None, "in.distance": 1.5,
+            "propensity": 1.0, "unit": None, "copy_of": None, "part_of": None,
+            "parts": None, "in.distance": 1.5,
             "in.delay": None,
             "in.stops": 2, "in.carrier": "UA", "out.prediction": value,
         }
