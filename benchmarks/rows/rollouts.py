@@ -25,6 +25,14 @@ from clew.testing.rollout_trials import (
 TRIALS = 1000
 ROUNDS = 5
 KINDS = {name: (worse, LIVE) for name, worse in WORSE.items()} | {"labels": (WORSE_LABELS, LABELS)}
+OUTCOMES = {
+    "half": lambda draw, count: draw.binomial(1, 0.5, count),
+    "rare": lambda draw, count: draw.binomial(1, 0.03, count),
+    "skewed": lambda draw, count: draw.exponential(1.0, count),
+    "heavy": lambda draw, count: draw.standard_t(3, count),
+    "long": lambda draw, count: draw.lognormal(0.0, 1.5, count),
+}
+"""Outcomes of an A/B test whose arms are equal."""
 
 
 def measure_rows() -> list[Row]:
@@ -35,7 +43,7 @@ def measure_rows() -> list[Row]:
             stays = [_share(pool, _live, kind, rate) for kind in ("errors", "labels")]
             rows.append(_row(f"canary_worse_{size}", min(gone), "rolled back", 0.99))
             rows.append(_row(f"canary_equal_{size}", min(stays), "gone live", 0.95))
-        right = [_share(pool, _no_winner, kind, 20_000) for kind in ("half", "rare")]
+        right = [_share(pool, _no_winner, kind, 20_000) for kind in OUTCOMES]
         rows.append(_row("ab_test_equal", min(right), "without a winner", 0.95))
     return [*rows, _choice()]
 
@@ -65,10 +73,10 @@ def _live(job: tuple[str, float, int]) -> bool:
 
 def _no_winner(job: tuple[str, float, int]) -> bool:
     kind, most, seed = job
-    rate = {"half": 0.5, "rare": 0.03}[kind]
+    drawn = OUTCOMES[kind]
 
     def outcome(draw, arm, count):  # noqa: ARG001
-        return draw.binomial(1, rate, count)
+        return drawn(draw, count)
 
     return run_test(ab_test(), outcome, batch=25, most=int(most), seed=seed)[0] == "go on"
 

@@ -70,6 +70,8 @@ _OF_STORAGE = {
 }  # fmt: skip
 _OF_RESOURCES = {"slots_per_trial", "slots", "max_slots", "priority"}
 _OF_ENVIRONMENT = {"environment_variables"}
+_TRIAL_CLASS = ("python3", "-m", "determined.exec.harness")
+_TRIAL_CLASS_IN_RANKS = ("python3", "-m", "determined.launch.torch_distributed", "--trial")
 _USUAL_PRIORITY = 42
 """Of Determined, where 1 goes first and 99 last."""
 
@@ -120,7 +122,7 @@ def determined_of(config: Mapping[str, Any]) -> Determined:
     slots = _number(resources, "resources.slots_per_trial", 1)
     most_slots = _number(resources, "resources.max_slots", 0)
     limits = [searching.at_most, most_slots // max(1, slots)] if most_slots else [searching.at_most]
-    entrypoint, shell = _entrypoint(config.get("entrypoint"))
+    entrypoint, shell = _entrypoint(config.get("entrypoint"), slots)
     search: SearchDefinition = searching.search
     return Determined(
         name=_name(config),
@@ -170,14 +172,12 @@ def _name(config: Mapping[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", given).strip("-_").lower() or "experiment"
 
 
-def _entrypoint(given: object) -> tuple[tuple[str, ...], bool]:
+def _entrypoint(given: object, slots: int) -> tuple[tuple[str, ...], bool]:
+    """A command; for the class of a trial, what Determined starts for one."""
     if isinstance(given, str) and given.strip():
         if re.fullmatch(r"[\w.]+:\w+", given.strip()):
-            raise unsupported(
-                f"entrypoint: {given}",
-                "Trial classes without a script are deprecated in Determined 0.38: write a script "
-                "that uses det.core.init() or a Trainer, and name it.",
-            )
+            start = _TRIAL_CLASS if slots < 2 else _TRIAL_CLASS_IN_RANKS
+            return (*start, given.strip()), False
         return (given,), True
     if isinstance(given, list) and given and all(isinstance(one, str) for one in given):
         return tuple(given), False

@@ -16,7 +16,7 @@ from msgspec import Struct
 from clew.base.records.traffic import Rollout
 from clew.serving.analysis import judge
 from clew.serving.comparing import compare
-from clew.serving.sequential import Sums, sums_of
+from clew.serving.sequential import Sums
 from clew.serving.sketches import sketch
 from clew.serving.stats import BOUNDS_S, Bins, Counts
 from clew.serving.thompson import allocate
@@ -199,10 +199,10 @@ def run_bandit(
 
 def together(sums: Sums, values: Any) -> Sums:
     """Sums with more single outcomes."""
-    more = sums_of(np.asarray(values, dtype=float).tolist())
+    more = np.asarray(values, dtype=float)
     return Sums(
-        units=sums.units + more.units,
-        outcomes=sums.outcomes + more.outcomes,
-        total=sums.total + more.total,
-        squares=sums.squares + more.squares,
+        units=sums.units + len(more),
+        outcomes=sums.outcomes + len(more),
+        total=sums.total + float(more.sum()),
+        squares=sums.squares + float(more @ more),
     )

@@ -148,6 +148,16 @@ def test_trials_are_stopped_since_0_38_and_promoted_before(fields, searcher, tim
     assert found.task.halves
 
 
+@pytest.mark.parametrize(
+    ("slots", "module"),
+    [(0, "determined.exec.harness"), (2, "determined.launch.torch_distributed")],
+)
+def test_the_class_of_a_trial_is_started_as_determined_starts_one(slots, module):
+    found = of(entrypoint="model_def:MyTrial", resources={"slots_per_trial": slots}).task
+    assert found.entrypoint[:3] == ("python3", "-m", module)
+    assert (found.entrypoint[-1], found.shell) == ("model_def:MyTrial", False)
+
+
 def test_a_search_that_halves_needs_to_know_how_long():
     with pytest.raises(Invalid, match=r"searcher\.max_time") as caught:
         searched(name="adaptive_asha", max_trials=4)
@@ -168,7 +178,6 @@ def test_other_searchers_are_refused_by_name(name):
         ("environment.pod_spec", {"environment": {"pod_spec": {"spec": {}}}}),
         ("resources.devices", {"resources": {"devices": [{"host_path": "/dev/x"}]}}),
         ("slurm", {"slurm": {"slots_per_node": 1}}),
-        ("entrypoint", {"entrypoint": "model_def:MyTrial"}),
         ("log_policies.action", {"log_policies": [{"pattern": "x", "action": "exclude_node"}]}),
     ],
 )
