@@ -45,7 +45,13 @@ def forest(data: pl.DataFrame, trial: clew.Trial):
     model = RandomForestClassifier(n_estimators=100, random_state=0)
     return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
 
+@p.train(rows, target="y", test=clew.holdout(0.2), convert=False)
+def original(data: pl.DataFrame, trial: clew.Trial):
+    model = RandomForestClassifier(n_estimators=100, random_state=0)
+    return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
+
 p.endpoint("lr", lr)
+p.endpoint("original", original)
 p.endpoint("forest", forest)
 """
 

@@ -1,0 +1,139 @@
+"""Overload: what is still answered where once, twice and three times the capacity is asked for.
+
+A forest of 100 trees that is served by scikit-learn itself (`convert=False`): a model that costs
+something, so that the load on the other core can offer three times of it. The capacity is measured
+first, by closed loops on 64 connections; then requests come at a rate, whether they are answered
+or not (`open_load.py`), on enough connections to fill the queue (`max_queue`, 1,024) and more.
+Goodput counts answers 200; a refusal is a 429, and its time counts from when it was due.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+from measure import Row, less_is_better, more_is_better
+from serving_servers import CORE, post, started
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+SECONDS = float(os.environ.get("SECONDS", "5"))
+MODEL = os.environ.get("MODELS", "original")
+CLOSED, OPEN = 64, 2048
+TIMES = (1, 2, 3)
+HERE = Path(__file__).parents[1]
+
+
+def measure_rows() -> list[Row]:
+    rounds = [_round() for _ in range(ROUNDS)]
+    capacity = statistics.median(each["capacity"] for each in rounds)
+    rows = []
+    for times in TIMES:
+        shares = [each[times]["good_per_s"] / each["capacity"] for each in rounds]
+        rows.append(
+            more_is_better(
+                f"overload_{times}x",
+                statistics.median(shares) * capacity,
+                "req/s",
+                "capacity, closed loops",
+                capacity,
+                rounds=ROUNDS,
+                bar="at least 80 % of it" if times > 1 else "reported",
+                holds=lambda _, ratio, times=times: ratio >= 0.8 or times == 1,
+            )
+        )
+    for at, name in enumerate(("p50", "p99")):
+        refused = statistics.median(each[3]["refused_ms"][at] for each in rounds)
+        answered = statistics.median(each[3]["good_ms"][at] for each in rounds)
+        rows.append(
+            less_is_better(
+                f"overload_refusal_{name}",
+                refused,
+                "ms",
+                f"{name} of answers",
+                answered,
+                rounds=ROUNDS,
+                bar="sooner than an answer",
+                holds=lambda _, ratio: ratio > 1,
+            )
+        )
+    before = statistics.median(each["before_mb"] for each in rounds)
+    rows.append(
+        less_is_better(
+            "overload_memory",
+            statistics.median(each["most_mb"] for each in rounds),
+            "MB",
+            "before the load",
+            before,
+            rounds=ROUNDS,
+            bar="at most 100 MB more",
+            holds=lambda ours, _: ours <= before + 100,
+        )
+    )
+    return rows
+
+
+def _round() -> dict:
+    found: dict = {}
+    with tempfile.TemporaryDirectory() as name, started(Path(name), MODEL) as (url, content):
+        body = Path(name) / "body.json"
+        body.write_bytes(content)
+        post(url, content)
+        with _watched() as memory:
+            found["before_mb"] = memory["now"]()
+            _load(url, body, 0, 1.0, CLOSED)
+            found["capacity"] = _load(url, body, 0, SECONDS, CLOSED)["good_per_s"]
+            print(f"  capacity {found['capacity']:,.0f}/s", flush=True)
+            for times in TIMES:
+                rate = times * found["capacity"]
+                each = found[times] = _load(url, body, rate, SECONDS, OPEN)
+                if set(each["statuses"]) - {"200", "429"} or each["broken"]:
+                    raise RuntimeError(f"not all were answered: {each}")
+                print(f"  {times}x: offered {each['offered_per_s']:,.0f}/s, good "
+                      f"{each['good_per_s']:,.0f}/s, refused {each['refused_per_s']:,.0f}/s, "
+                      f"answers p50 p99 {each['good_ms']} ms, refusals {each['refused_ms']} ms, "
+                      f"unsent {each['unsent']}", flush=True)  # fmt: skip
+        found["most_mb"] = memory["most"]
+        print(
+            f"  memory {found['before_mb']:.0f} MB, at most {found['most_mb']:.0f} MB", flush=True
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _watched():
+    """The resident memory of the serving process in MB, now and at most."""
+    serving = next(
+        one for one in psutil.process_iter(["cmdline"])
+        if "clew.serving.process" in (one.info["cmdline"] or ())
+        and os.getpid() in [parent.pid for parent in one.parents()]
+    )  # fmt: skip
+    memory = {"most": 0.0, "now": lambda: serving.memory_info().rss / 1e6}
+    ended = threading.Event()
+
+    def watch():
+        while not ended.wait(0.05):
+            memory["most"] = max(memory["most"], memory["now"]())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _load(url: str, body: Path, rate: float, seconds: float, connections: int) -> dict:
+    cores = sorted(set(range(os.cpu_count() or 1)) - {int(CORE)}) or [0]
+    command = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, HERE / "open_load.py",
+               url, body, rate, seconds, connections]  # fmt: skip
+    done = subprocess.run(
+        [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout)
