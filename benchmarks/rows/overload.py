@@ -2,7 +2,7 @@
 
 A forest of 100 trees that is served by scikit-learn itself (`convert=False`): a model that costs
 something, so that the load on the other core can offer three times of it. The capacity is measured
-first, by closed loops on 64 connections; then requests come at a rate, whether they are answered
+first, by closed loops on 512 connections; then requests come at a rate, whether they are answered
 or not (`open_load.py`), on enough connections to fill the queue (`max_queue`, 1,024) and more.
 Goodput counts answers 200; a refusal is a 429, and its time counts from when it was due.
 """
@@ -24,7 +24,7 @@ from serving_servers import CORE, post, started
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SECONDS = float(os.environ.get("SECONDS", "5"))
 MODEL = os.environ.get("MODELS", "original")
-CLOSED, OPEN = 64, 2048
+CLOSED, OPEN = 512, 2048
 TIMES = (1, 2, 3)
 HERE = Path(__file__).parents[1]
 

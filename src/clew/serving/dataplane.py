@@ -177,6 +177,8 @@ class Route(Struct, dict=True):
         self.ready = any(arm.weight > 0 for arm in arms) or self.asleep.get("") == ""
         """Whether requests are answered, also if that takes until their model is loaded."""
         self.drawn = len(self.router.arms) > 1
+        only = None if self.drawn or self.why else next(iter(self.router.arms), None)
+        self.only = None if only is None else only.value
 
     def choose(self, version: str, key: str) -> Arm[Runtime] | None:
         """The revision that answers: of that version, or by share of traffic and key."""
@@ -243,6 +245,10 @@ class DataPlane:
             call.reply(refusal(404, f"There is no endpoint {call.endpoint!r}."))
             return
         call.route = route
+        only = route.only
+        if only is not None and only.waiting >= route.max_queue and not call.version:
+            self._overloaded(call, only)  # before it is read: a refusal is to cost little
+            return
         try:
             call.read()
             key = call.wire.key or call.key
@@ -257,10 +263,13 @@ class DataPlane:
         if route.drawn and not key and not call.version:
             runtime.account.assigned += 1
         if runtime.waiting >= route.max_queue:
-            runtime.account.overloads += 1
-            call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
+            self._overloaded(call, runtime)
         else:
             self._accept(call, runtime)
+
+    def _overloaded(self, call: Call, runtime: Runtime) -> None:
+        runtime.account.overloads += 1
+        call.reply(refusal(429, f"{runtime.waiting} requests wait already; retry later."))
 
     def reject(self, call: Call, message: str) -> None:
         """Answer 400 to a request that its transport could not read; counted and logged as one."""
