@@ -11,7 +11,7 @@ os.environ.pop("COLUMNS", None)  # runners of tests in parallel set it for their
 settings.register_profile("clew", deadline=None)
 settings.load_profile("clew")
 
-FIRST = ("journeys/test_crashes.py", "house/test_docs.py", "journeys")
+FIRST = ("journeys/test_crashes.py", "house", "journeys", "conformance")
 """Minutes long: begun last, one of them would keep one process busy and leave the others idle."""
 TESTS = Path(__file__).parent
 
