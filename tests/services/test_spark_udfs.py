@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 
-import polars as pl
 import pytest
 
-import clew
-from clew.base.errors import ClewError
 from clew.base.settings import Settings
 from clew.workspace import open_workspace
 
@@ -35,39 +35,56 @@ def model(data, trial):
 ROWS = "a,b,y\n" + "".join(f"{n},{n % 7},{'late' if n > 60 else 'punctual'}\n" for n in range(120))
 
 
-@pytest.fixture
-def session():
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra
+PROGRAM = """
+import sys
+from pathlib import Path
 
-    found = (
-        SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-    )
-    yield found
-    found.stop()
+import polars as pl
+from pyspark.sql import SparkSession
+
+import clew
+from clew.base.errors import ClewError
+
+function = clew.udf("shop/model@champion", clew.connect(directory=Path(sys.argv[1])))
+session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+asked = pl.DataFrame({"a": list(range(500)), "b": [n % 7 for n in range(500)]})
+here = asked.select(function.polars(), function.polars(output="label"))
+frame = session.createDataFrame(asked.to_arrow()).repartition(4)
+there = frame.withColumn("probability", function.spark()).withColumn(
+    "label", function.spark("a", "b", output="label")
+)
+found = pl.from_arrow(there.toArrow()).sort("a")
+assert found["probability"].to_list() == here["probability"].to_list()
+assert found["label"].to_list() == here["label"].to_list()
+session.udf.register("risk", function.spark_function())
+frame.createOrReplaceTempView("asked")
+(row,) = session.sql("SELECT risk(a, b) AS risk FROM asked WHERE a = 77").collect()
+assert row.risk == here["probability"][77]
+try:
+    function.spark("a")
+except ClewError as refused:
+    assert refused.code == "udf.columns"
+else:
+    raise AssertionError("it takes two columns")
+session.stop()
+print("well")
+"""
 
 
-def test_executors_answer_as_the_model_here_does(session, tmp_path):
+def test_executors_answer_as_the_model_here_does(tmp_path):
     workspace = open_workspace(Settings(home=tmp_path / ".clew", workers=2), create=True)
     try:
         workspace.apply_files({"shop.py": FILE.encode()}, "shop.py")
         workspace.put("shop/rows", {"/rows.csv": ROWS.encode()})
         workspace.wait()
-        function = clew.udf("shop/model@champion", workspace)
     finally:
         workspace.close()
-    asked = pl.DataFrame({"a": list(range(500)), "b": [n % 7 for n in range(500)]})
-    here = asked.select(function.polars(), function.polars(output="label"))
-    frame = session.createDataFrame(asked.to_pandas()).repartition(4)
-    there = frame.withColumn("probability", function.spark()).withColumn(
-        "label", function.spark("a", "b", output="label")
+    # in a process of its own, with which its JVM ends
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    found = pl.from_pandas(there.toPandas()).sort("a")
-    assert found["probability"].to_list() == here["probability"].to_list()
-    assert found["label"].to_list() == here["label"].to_list()
-    session.udf.register("risk", function.spark_function())
-    frame.createOrReplaceTempView("asked")
-    (row,) = session.sql("SELECT risk(a, b) AS risk FROM asked WHERE a = 77").collect()
-    assert row.risk == here["probability"][77]
-    with pytest.raises(ClewError) as refused:
-        function.spark("a")
-    assert refused.value.code == "udf.columns"
+    assert done.stdout.endswith("well\n"), done.stderr[-3000:]

@@ -108,13 +108,14 @@ def _compared(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None
     else:
         attempts = list(_attempts(loaded, real, refusals, direct=bool(trees)))
     asked: list[tuple[str, str, Rows, Answers]] = []
-    for name, about, rows in parity.row_sets(loaded, real, nullable, trees, test.height):
+    wanted = parity.row_sets(loaded, real, nullable, trees, test.height, single=net)
+    for name, about, rows in wanted:
         asked.append((name, about, rows, parity.answers_of(loaded, rows)))
-    scale = _scale(asked[0][3])
+    scale, relative = _scale(asked[0][3]), parity.SINGLE if net else parity.RELATIVE
     best: tuple[Converted, tuple[RowSet, ...]] | None = None
     for attempt in attempts:
         sets = tuple(
-            parity.compare(name, about, rows, said, attempt.model, scale=scale)
+            parity.compare(name, about, rows, said, attempt.model, scale=scale, relative=relative)
             for name, about, rows, said in asked
         )
         if best is None or _differing(sets) < _differing(best[1]):
@@ -122,7 +123,8 @@ def _compared(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None
         if not _differing(sets):
             break
     assert best is not None, "there is an attempt, or it raised"
-    return _decided(loaded, *best, real, scale)
+    tolerance = parity.tolerances(loaded.signature.task, scale, relative)
+    return _decided(loaded, *best, real, tolerance)
 
 
 def _differing(sets: tuple[RowSet, ...]) -> int:
@@ -137,7 +139,11 @@ def _scale(said: Answers) -> float:
 
 
 def _decided(
-    loaded: LoadedModel, found: Converted, sets: tuple[RowSet, ...], real: Rows, scale: float
+    loaded: LoadedModel,
+    found: Converted,
+    sets: tuple[RowSet, ...],
+    real: Rows,
+    tolerance: dict[str, str],
 ) -> tuple[Converted, Parity]:
     speed = {
         "original": _speed(loaded, real),
@@ -146,7 +152,7 @@ def _decided(
     report = Parity(
         serves="original",
         why="",
-        tolerance=parity.tolerances(loaded.signature.task, scale),
+        tolerance=tolerance,
         sets=sets,
         speed={
             f"{name}_{rows}_us": us for name, each in speed.items() for rows, us in each.items()

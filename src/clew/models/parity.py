@@ -25,6 +25,10 @@ PROBABILITY = 1e-6
 """How far a probability may be from the original's. A vote more or less in 100 trees is 0.01."""
 RELATIVE = 1e-6
 """How far a value may be, as a share of the original's (or of its mean size on test rows)."""
+SINGLE = 1e-5
+"""The same for a model that computes in float32: the order of a sum alone moves the seventh digit,
+and there are many sums one behind the other.
+"""
 _SHOWN = 5
 _LABEL = 1e9
 """A wrong label stands before every number that differs, and behind a refusal."""
@@ -113,15 +117,25 @@ def refusals_of(model: LoadedModel, rows: Rows) -> Refusals:
 
 
 def row_sets(
-    original: LoadedModel, real: Rows, nullable: Sequence[bool], trees: Sequence[Tree], total: int
+    original: LoadedModel,
+    real: Rows,
+    nullable: Sequence[bool],
+    trees: Sequence[Tree],
+    total: int,
+    *,
+    single: bool = False,
 ) -> list[tuple[str, str, Rows]]:
-    """Name, meaning and rows of what both forms are asked."""
+    """Name, meaning and rows of what both forms are asked. ``single``: it computes in float32."""
     sets = [("test", f"{real.count:,} of {total:,} test rows", real)]
     if trees:
         near = making.beside_thresholds(real, thresholds(trees))
         sets.append(("thresholds", "values at and right beside the thresholds of trees", near))
     sets.append(
-        ("edges", "both sides of where the original's answer changes", _edges(original, real))
+        (
+            "edges",
+            "both sides of where the original's answer changes",
+            _edges(original, real, single=single),
+        )
     )
     sets.append(("random", "in the range of the data, and columns shuffled", making.random(real)))
     sets.append(("extreme", "limits of float32 and of the data", making.extreme(real)))
@@ -131,7 +145,7 @@ def row_sets(
     return [one for one in sets if one[2].count]
 
 
-def _edges(original: LoadedModel, real: Rows) -> Rows:
+def _edges(original: LoadedModel, real: Rows, *, single: bool) -> Rows:
     first = real.take(slice(0, 1))
     names = list(original.predict(first.data()))
     scores = next((name for name in names if name != "label"), None)
@@ -145,7 +159,8 @@ def _edges(original: LoadedModel, real: Rows) -> Rows:
         found = answers_of(original, rows).outputs[scores]
         return found if found.ndim == 1 else found[:, 0]
 
-    return making.edges(real, labels if "label" in names else None, values)
+    apart = {"step": making.SINGLE_STEP} if single else {}
+    return making.edges(real, labels if "label" in names else None, values, **apart)
 
 
 def _decision(original: LoadedModel, rows: Rows) -> Array:
@@ -165,8 +180,11 @@ def compare(
     converted: LoadedModel,
     *,
     scale: float,
+    relative: float = RELATIVE,
 ) -> RowSet:
-    """Both forms on the same rows. ``scale``: the mean size of the original's values."""
+    """Both forms on the same rows. ``scale``: the mean size of the original's values;
+    ``relative``: how far values may be, as a share of it or of their own size.
+    """
     theirs = answers_of(converted, rows)
     beyond = np.zeros(rows.count)
     where = np.full(rows.count, "", dtype=object)
@@ -176,7 +194,7 @@ def compare(
     for output, values in original.outputs.items():
         if not answered.any():
             break
-        by, over = _differences(output, values, theirs.outputs[output], answered, scale)
+        by, over = _differences(output, values, theirs.outputs[output], answered, relative, scale)
         largest[output] = float(by.max())
         worse = over > beyond
         beyond[worse], where[worse] = over[worse], output
@@ -196,7 +214,7 @@ def compare(
 
 
 def _differences(
-    output: str, mine: Array, theirs: Array, answered: Array, scale: float
+    output: str, mine: Array, theirs: Array, answered: Array, relative: float, scale: float
 ) -> tuple[Array, Array]:
     """By how much each row differs, and how many times the tolerance that is (0: within)."""
     if mine.dtype.kind != "f":
@@ -212,7 +230,7 @@ def _differences(
         allowed = (
             PROBABILITY
             if output in {"probability", "probabilities"}
-            else RELATIVE * np.maximum(np.abs(a), scale)
+            else relative * np.maximum(np.abs(a), scale)
         )
         over = np.where(by > allowed, by / np.maximum(allowed, 1e-300), 0.0)
     by[~answered], over[~answered] = 0.0, 0.0
@@ -248,11 +266,11 @@ def _number(value: Any) -> Any:
     return listed
 
 
-def tolerances(task: str, scale: float) -> dict[str, str]:
+def tolerances(task: str, scale: float, relative: float = RELATIVE) -> dict[str, str]:
     """What may differ, in words."""
     if task == "regression":
         return {
-            "prediction": f"{RELATIVE:g} of the original's value, or of {scale:.6g} (its mean size "
+            "prediction": f"{relative:g} of the original's value, or of {scale:.6g} (its mean size "
             "on test rows) where that is more"
         }
     return {"label": "equal on every row", "probability": f"{PROBABILITY:g}"}

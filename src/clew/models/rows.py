@@ -209,6 +209,8 @@ _PAIRS = 96
 _CUTS = 15
 _ROUNDS = 14
 _STEP = 1e-6
+SINGLE_STEP = 1e-4
+"""The same for a model that computes in float32, whose last bit is a ten-millionth."""
 Answers = Callable[[Rows], Array]
 """Rows → one value a row; another value is another answer."""
 
@@ -250,22 +252,24 @@ def _beside(threshold: float) -> Array:
     return np.array(near)
 
 
-def edges(rows: Rows, label: Answers | None, value: Answers) -> Rows:
+def edges(rows: Rows, label: Answers | None, value: Answers, *, step: float = _STEP) -> Rows:
     """Rows on both sides of where the original's answer changes, found by asking it.
 
     Between two real rows the change is narrowed down to neighbouring numbers. Where the answer
     jumps there (trees, neighbours) the rows are those; where it moves on smoothly (its label turns
     at a probability of one half) they stand a millionth of the way apart, since the last bit of a
-    sum is nobody's.
+    sum is nobody's (``step``: how far apart).
     """
     draw = np.random.default_rng(SEED)
     floats = [at for at, kind in enumerate(rows.kinds) if kind == "float"]
     if not floats or rows.count < 2:
         return rows.take(slice(0, 0))
-    found = [_narrowed(rows, floats, *_any_two(rows, draw), value, one_column=True, draw=draw)]
+    found = [
+        _narrowed(rows, floats, *_any_two(rows, draw), value, one_column=True, draw=draw, step=step)
+    ]
     if label is not None:
         first, second = _of_two_labels(label(rows), draw)
-        found.append(_narrowed(rows, floats, first, second, label, value=value))
+        found.append(_narrowed(rows, floats, first, second, label, value=value, step=step))
     return joined(found)
 
 
@@ -290,6 +294,7 @@ def _narrowed(
     *,
     value: Answers | None = None,
     one_column: bool = False,
+    step: float = _STEP,
     draw: np.random.Generator | None = None,
 ) -> Rows:
     start = rows.take(first)
@@ -327,6 +332,6 @@ def _narrowed(
     size = np.maximum(1.0, np.abs(left))
     with np.errstate(invalid="ignore"):
         jumps = np.abs(left - right) > _STEP * size
-    apart = np.where(jumps, 0.0, _STEP)
+    apart = np.where(jumps, 0.0, step)
     sides = np.column_stack([low - apart, high + apart])
     return at(sides).take(np.flatnonzero(np.repeat(turned, 2)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from msgspec import Struct
@@ -59,7 +60,7 @@ def spark_function(told: Carried, kind: str, answers: Callable[[Carried, list[An
         Unavailable: ``extra.missing`` without Spark.
     """
     try:
-        from pyspark.sql.functions import ArrowUDFType, arrow_udf  # noqa: PLC0415 - an extra
+        from pyspark.sql.functions import arrow_udf  # noqa: PLC0415 - an extra
     except ImportError:
         raise Unavailable(
             "extra.missing",
@@ -71,7 +72,17 @@ def spark_function(told: Carried, kind: str, answers: Callable[[Carried, list[An
         for batch in batches:
             yield answers(told, list(batch) if isinstance(batch, tuple) else [batch])
 
-    return arrow_udf(predict, _KINDS[kind], ArrowUDFType.SCALAR_ITER)
+    array, several, stream = import_module("pyarrow").Array, _plain(tuple), _plain(Iterator)
+    predict.__annotations__ = {  # by which Spark knows of what kind it is
+        "batches": stream[several[array, ...]],
+        "return": stream[array],
+    }
+    return arrow_udf(predict, _KINDS[kind])
+
+
+def _plain(generic: Any) -> Any:
+    """A generic type as a value: what it is of is known only here."""
+    return generic
 
 
 def column_of(function: Any, names: list[str]) -> Any:

@@ -20,6 +20,7 @@ from clew.base.errors import ClewError, Denied, Invalid
 from clew.base.ids import new_id
 from clew.models import flavours, load_model
 from clew.models.flavours import Classes, Values, adapted, raw_of
+from clew.models.layout import PARITY
 
 
 @pytest.fixture
@@ -274,3 +275,17 @@ def test_a_model_that_predicts_by_itself_stays_as_it_is(flights):
     model = fitted(flights)
     assert raw_of(model) is None
     assert adapted(model, flights().select("distance", "hour")) is model
+
+
+def test_what_is_imported_serves_in_onnx_where_it_answers_the_same(house, flights, brought):
+    frame = flights().select("distance", "hour")
+    model = LogisticRegression().fit(frame.to_numpy(), flights()["late"].to_numpy())
+    files = {"/model/m.pkl": pickle.dumps(model), "/example/rows.csv": frame.write_csv().encode()}
+    found, original = brought(files, trust=True)
+    served = load_model(house.store, found.package.tree, served=True)
+    assert served.platform == "onnxruntime_onnx"
+    mine, theirs = original.predict(frame), served.predict(frame)
+    assert mine["label"].tolist() == theirs["label"].tolist()
+    assert theirs["probability"] == pytest.approx(mine["probability"], abs=1e-6)
+    report = json.loads(house.store.read(house.store.get(found.package.tree, PARITY).digest))
+    assert {"test", "random", "extreme", "edges"} <= {one["name"] for one in report["sets"]}
