@@ -227,7 +227,8 @@ class GrpcApp:
         method = self._methods.get(asked.path)
         rpc = Rpc(stream, method or _NOWHERE, self._limit)
         if method is None:
-            rpc.refuse(UNIMPLEMENTED, f"There is no {asked.path!r} here.")
+            shared = ": shared memory is an extension that is not" * ("SharedMemory" in asked.path)
+            rpc.refuse(UNIMPLEMENTED, f"There is no {asked.path!r} here{shared}.")
         elif method.begin is None:
             stream.taken, stream.ended = rpc.taken, rpc.ended
         else:

@@ -109,11 +109,22 @@ def _parse_v2(message: dict[str, object], raw: memoryview | None) -> Wire:
     inputs = message.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InputError("The request needs 'inputs': a list of tensors.")
+    for value in inputs:
+        _refuse_shared(value)
     tensors = _with_raw(inputs, raw)
     parameters = _object(message, "parameters")
     outputs, binary = _wanted(message.get("outputs"), parameters)
     said = _text(message, "id"), _key(parameters)
     return Wire(V2, *said, tensors, [], outputs, binary, _timeout_s(parameters))
+
+
+def _refuse_shared(value: object) -> None:
+    parameters = value.get("parameters") if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(parameters, dict) and _SHARED in parameters:
+        raise InputError(
+            f"Input {value.get('name')!r}: shared memory is an extension that is not here; send "
+            "the values."
+        )
 
 
 def _with_raw(inputs: list[object], raw: memoryview | None) -> list[Tensor]:
@@ -173,7 +184,8 @@ def _wanted(
     return tuple(names), frozenset(binary)
 
 
-_NOT_OUTPUT = ("classification", "shared_memory_region")
+_SHARED = "shared_memory_region"
+_NOT_OUTPUT = ("classification", _SHARED)
 
 
 def _flag(parameters: Mapping[str, object], name: str, *, default: bool) -> bool:

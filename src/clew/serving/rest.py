@@ -140,7 +140,8 @@ class Rest:
         """Answer a request, now or when its batch is done."""
         target = target_of(request.target)
         if target is None:
-            reply(refusal(404, "There is nothing at this path."))
+            shared = b"sharedmemory" in request.target
+            reply(refusal(404, _NOT_SHARED if shared else "There is nothing at this path."))
         elif request.method not in target.methods:
             answer = refusal(405, f"Use {' or '.join(target.methods)} here.")
             answer.allow = ", ".join(target.methods)
@@ -237,6 +238,7 @@ def _trace_of(request: Request) -> dict[str, str]:
     }
 
 
+_NOT_SHARED = "Shared memory is an extension that is not here; send tensors with the request."
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 

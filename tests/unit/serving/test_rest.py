@@ -272,6 +272,13 @@ WRONG = [
         "extension",
     ),
     ("/v2/models/matrix/infer", {"inputs": [X | {"data": [1e5, 2, 3]}]}, 400, "too large"),
+    (
+        "/v2/models/matrix/infer",
+        {"inputs": [X | {"parameters": {"shared_memory_region": "r"}}]},
+        400,
+        "shared memory is an extension",
+    ),
+    ("/v2/systemsharedmemory/region/r/register", {}, 404, "Shared memory is an extension"),
     ("/v2/models/columns/infer", ROW, 400, "shape [rows, 4] in the order of 'distance'"),
     ("/v2/models/columns/infer", {"inputs": [X, X | {"name": "y"}]}, 400, "missing 'distance'"),
     ("/v2/models/text/infer", {"inputs": [tensor("word", "BYTES", [1], [1])]}, 400, "text"),
