@@ -25,6 +25,7 @@ ONE_FILE_ONLY = {
     "onnxruntime": {"models/onnx_model.py"},
     "onnx": {"models/onnx_graphs.py"},
     "skl2onnx": {"models/onnx_graphs.py"},
+    "shap": {"models/explaining.py"},
     "optuna": {"experiments/studies.py"},
     "mlflow": {"models/mlflow_format.py", "server/mlflow/mounted.py"},  # two processes
     "obstore": {"store/objects.py"},

@@ -32,6 +32,7 @@ from clew.base.records import (
     Event,
     Experiment,
     ExperimentDetail,
+    ExplainResult,
     Explanation,
     FileInfo,
     Importance,
@@ -330,6 +331,16 @@ class Verbs(
         """Ask an endpoint; logged like every prediction.
 
         ``rows`` may also be a frame of Polars or pandas. Raises Invalid ``predict.rows``.
+        """
+        ...
+
+    def explain(
+        self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+    ) -> ExplainResult:
+        """What each input did to the answers for rows (as for :meth:`predict`): SHAP values.
+
+        At most 100 rows at once. Raises Invalid ``predict.rows``; Unavailable
+        ``endpoint.unavailable`` where shap is not installed beside the endpoint.
         """
         ...
 

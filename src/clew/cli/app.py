@@ -42,6 +42,7 @@ COMMANDS = {
     "plan": (DAILY, "planning.plan"),
     "why": (DAILY, "questions.why"),
     "predict": (DAILY, "models.predict"),
+    "explain": (DAILY, "explaining.explain"),
     "deploy": (DAILY, "models.deploy"),
     "rollback": (DAILY, "models.rollback"),
     "server": (DAILY, "project.server"),

@@ -36,7 +36,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Ask an endpoint; the answer has an id that `clew why` explains."""
-    asked = _rows(rows)
+    asked = read_rows(rows)
     with workspace() as clew:
         answer = clew.predict(endpoint, asked)
     if json:
@@ -66,7 +66,8 @@ def _columns(answer: PredictResult) -> Iterator[tuple[str, list[str]]]:
             )
 
 
-def _rows(text: str) -> list[dict[str, object]]:
+def read_rows(text: str) -> list[dict[str, object]]:
+    """Rows of JSON, of a file or of standard input. Raises as the commands that take them."""
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):

@@ -29,6 +29,7 @@ from clew.base.records import (
     Event,
     Experiment,
     ExperimentDetail,
+    ExplainResult,
     Explanation,
     FileInfo,
     Importance,
@@ -360,6 +361,13 @@ class RemoteWorkspace(
         """Ask an endpoint; logged like every prediction."""
         path = f"/endpoints/{_part(endpoint)}/predict"
         return self._wire.post(path, PredictResult, {"rows": plain_rows(rows)})
+
+    def explain(
+        self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+    ) -> ExplainResult:
+        """What each input did to the answers for rows."""
+        path = f"/endpoints/{_part(endpoint)}/explain"
+        return self._wire.post(path, ExplainResult, {"rows": plain_rows(rows)})
 
     def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
         """Logged predictions, newest first."""

@@ -13,6 +13,7 @@ import msgspec
 from clew.base.errors import Corrupt, Unavailable
 from clew.base.records import Signature
 from clew.base.records.parity import Parity
+from clew.models.explaining import explained
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY, RECIPE, SIGNATURE
 from clew.models.loading import LoadedModel, Reads, Recipe, load_original
 from clew.models.onnx_model import OnnxModel, OnnxRecipe, session_of
@@ -21,7 +22,9 @@ from clew.models.processing import processed
 _log = logging.getLogger("clew.models")
 
 
-def load_model(store: Reads, tree: str, *, served: bool = False) -> LoadedModel:
+def load_model(
+    store: Reads, tree: str, *, served: bool = False, explains: bool = False
+) -> LoadedModel:
     """The model in the tree of a model version's commit.
 
     Args:
@@ -31,13 +34,19 @@ def load_model(store: Reads, tree: str, *, served: bool = False) -> LoadedModel:
             where ONNX Runtime is not installed) the original; between the functions of its
             endpoint, where the tree is that of a revision which has such.
 
+        explains: What explains its answers: their parts for each feature, in place of answers.
+
     Raises:
         NotFound: ``model.tree`` where the tree holds no packaged model.
-        Unavailable: ``model.distribution`` where a distribution that it needs is missing.
+        Unavailable: ``model.distribution`` where a distribution that it needs is missing;
+            ``extra.missing`` where explanations are asked for without shap.
+        Invalid: ``explain.background`` where no rows were kept for them.
         Corrupt: ``model.pickle`` where it cannot be unpickled for another reason;
             ``model.parity`` where the converted form is not the one that was compared;
             ``processing.code`` where a function of the endpoint cannot be read.
     """
+    if explains:
+        return explained(store, tree)
     return processed(store, tree, _served(store, tree)) if served else load_original(store, tree)
 
 

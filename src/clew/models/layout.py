@@ -9,6 +9,7 @@ PROFILE = "/clew/profile.json"
 PREDICTIONS = "/clew/predictions.json"
 TRAINING = "/clew/training.json"
 EXAMPLE = "/clew/example.json"
+BACKGROUND = "/clew/background.parquet"
 MODEL = "/model.pkl"
 
 RUNTIME = "/clew/runtime.json"

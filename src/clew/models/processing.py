@@ -60,8 +60,14 @@ class Processed(LoadedModel):
             if self._before is None or not error.code.startswith("input."):
                 raise
             said = f"{self._about.preprocess} gave what the model does not take: {error.message}"
-            raise _wrong("result", said, error.hint) from error
+            raise _wrong("processing.result", said, error.hint) from error
         return outputs if self._after is None else self._told(outputs, given, rows)
+
+    def prepared(self, data: Data) -> Any:
+        """The rows as the model gets them. Raises as :meth:`predict`."""
+        if self._before is None:
+            return data
+        return self._prepared(self._as_taken(data), rows_of(data))
 
     def _as_taken(self, data: Data) -> Any:
         """The rows as functions get them."""
@@ -78,7 +84,7 @@ class Processed(LoadedModel):
         found = _called(name, self._before, given)
         if not hasattr(found, "__len__"):
             raise _wrong(
-                "result",
+                "processing.result",
                 f"{name} returned a {type(found).__name__}.",
                 "Return the rows for the model: a frame, an array, or a mapping of columns.",
             )
@@ -149,7 +155,7 @@ def _called(name: str, function: Function, *arguments: Any) -> Any:
         raise ValueError(f"{name}: {error}") from error
     except (Exception, SystemExit) as error:
         raise _wrong(
-            "failed",
+            "processing.failed",
             f"{name} raised {type(error).__name__}: {error}",
             "A ValueError says that the rows are wrong (400); anything else is a fault (500).",
         ) from error
@@ -158,7 +164,7 @@ def _called(name: str, function: Function, *arguments: Any) -> Any:
 def _check_rows(name: str, found: int, rows: int) -> None:
     if found != rows:
         raise _wrong(
-            "rows",
+            "processing.rows",
             f"{name} gave {found} rows for {rows}.",
             "Rows of several requests come together: answer each, in their order.",
         )
@@ -189,7 +195,7 @@ def _named(name: str, found: Any) -> Outputs:
         outputs = {}
     if not outputs:
         raise _wrong(
-            "result",
+            "processing.result",
             f"{name} returned a {type(found).__name__}.",
             "Return outputs by name: {'label': array, ...}, a frame, or one array.",
         )
@@ -197,4 +203,4 @@ def _named(name: str, found: Any) -> Outputs:
 
 
 def _wrong(kind: str, message: str, hint: str) -> Invalid:
-    return Invalid(f"processing.{kind}", message, hint=hint)
+    return Invalid(kind, message, hint=hint)

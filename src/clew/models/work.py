@@ -31,7 +31,16 @@ from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.flavours import adapted, dumped
 from clew.models.forms import load_model
-from clew.models.layout import EXAMPLE, MODEL, PREDICTIONS, PROFILE, RECIPE, SIGNATURE, TRAINING
+from clew.models.layout import (
+    BACKGROUND,
+    EXAMPLE,
+    MODEL,
+    PREDICTIONS,
+    PROFILE,
+    RECIPE,
+    SIGNATURE,
+    TRAINING,
+)
 from clew.models.loading import LoadedModel, Outputs, unpickle
 from clew.models.probing import probe
 from clew.models.replaying import request_of
@@ -48,6 +57,8 @@ HOLDOUT_PATH = "/holdout.json"
 REPORT_PATH = "/report.json"
 PREDICTED_PATH = "/predictions.parquet"
 MOST_CLASSES = 1000
+BACKGROUND_ROWS = 100
+"""Rows of the training that are kept with a version, for explanations."""
 _FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": "pandas"}
 
 
@@ -260,7 +271,9 @@ def _clew_files(
         TRAINING: training,
         EXAMPLE: request_of(loaded.signature, test.head(3)),
     }
-    return {path: msgspec.json.encode(value) for path, value in files.items()}
+    encoded = {path: msgspec.json.encode(value) for path, value in files.items()}
+    some = train.select(names).sample(min(BACKGROUND_ROWS, train.height), seed=0, shuffle=True)
+    return {**encoded, BACKGROUND: _parquet(some)}
 
 
 def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, bytes, set[str]]:

@@ -36,7 +36,7 @@ def rows_of_commit(repos: Repos, store: Store, commit: Commit) -> dict[str, pl.D
         if "status" in rows.columns:
             rows = rows.filter(pl.col("status") == _ANSWERED)
         if "arm" in rows.columns:  # copies for a shadow were asked once, of the live revision
-            rows = rows.filter(pl.col("arm").fill_null("live") != "shadow")
+            rows = rows.filter(~pl.col("arm").fill_null("live").is_in(["shadow", "explain"]))
         for (version,), part in rows.group_by("model_version", maintain_order=True):
             found.setdefault(str(version), []).append(part)
     return {version: join(parts) for version, parts in found.items()}

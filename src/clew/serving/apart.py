@@ -26,6 +26,8 @@ from clew.base.records import Signature
 from clew.serving.tensors import Array
 
 FLAG = "--apart"
+EXPLAIN = "explain:"
+"""Before the tree of a model that is loaded to explain its answers."""
 _START_S = 600.0
 _END_S = 5.0
 _log = logging.getLogger("clew.serving")
@@ -59,12 +61,18 @@ class ModelApart:
         """The process that has the model in memory now; None where it has ended."""
         return self._held.child.pid if self._held.child is not None else None
 
+    def kill(self) -> None:
+        """End what it computes; the next question starts another process."""
+        child = self._held.child
+        if child is not None:
+            child.kill()
+
     def predict(self, data: Any, /) -> Mapping[str, Array]:
         """As the model itself.
 
         Raises:
             Ended: the process ended while it computed, or cannot be started again.
-            ValueError: the model raised one.
+            ValueError, ClewError: the model raised one.
             ModelError: the model raised something else.
         """
         with self._lock:
@@ -82,6 +90,8 @@ class ModelApart:
         if kind == "outputs":
             found: Mapping[str, Array] = said
             return found
+        if kind == "clew_error":
+            raise said
         raise ValueError(said) if kind == "value_error" else ModelError(said)
 
     def _again(self) -> None:
@@ -186,6 +196,8 @@ def _answer(model: Any, data: Any) -> tuple[str, Any]:
         return "outputs", dict(model.predict(data))
     except ValueError as error:
         return "value_error", str(error)
+    except ClewError as error:
+        return "clew_error", error
     except Exception as error:  # noqa: BLE001 - the model is the user's code
         return "error", f"{type(error).__name__}: {error}"
 

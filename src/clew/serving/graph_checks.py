@@ -130,7 +130,7 @@ class _Settling:
         if self._width:
             if self._needs:
                 raise self._wrong(
-                    "signature",
+                    "graph.signature",
                     "some steps take columns by name, others a matrix without names",
                     "Give the model of the matrix a frame to learn from.",
                 )
@@ -180,7 +180,7 @@ class _Settling:
         if missing and not whole:
             names = ", ".join(one.name for one in missing)
             raise self._wrong(
-                "signature",
+                "graph.signature",
                 f"{step.name} takes {names}, and the response before it has "
                 f"{', '.join(given) or 'nothing'}",
                 f"Ask it with the request too: clew.node({step.name!r}, data='both').",
@@ -192,7 +192,7 @@ class _Settling:
     def _need_matrix(self, step: NodeStep, width: int) -> None:
         if self._width not in (0, width):
             raise self._wrong(
-                "signature",
+                "graph.signature",
                 f"{step.name} takes a matrix of {width} columns, others one of {self._width}",
                 "Give it what it takes in a preprocess= of its endpoint.",
             )
@@ -206,7 +206,7 @@ class _Settling:
         kind = _common(known.type, column.type)
         if not kind:
             raise self._wrong(
-                "signature",
+                "graph.signature",
                 f"{step.name} takes {column.name} as {column.type}, a step before it as "
                 f"{known.type}",
                 "Make the types the same, or change one in a preprocess= of its endpoint.",
@@ -248,7 +248,7 @@ class _Settling:
         if step.combine == "vote":
             if not all("label" in one for one in known):
                 raise self._wrong(
-                    "outputs",
+                    "graph.outputs",
                     f"{step.name} lets steps vote, and not all of them give a label",
                     "Use combine='mean' or a function of your own.",
                 )
@@ -261,7 +261,7 @@ class _Settling:
         ]
         if not shared:
             raise self._wrong(
-                "outputs",
+                "graph.outputs",
                 f"the steps of {step.name} have no number in common: "
                 f"{'; '.join(', '.join(one) for one in known)}",
                 "Use combine='vote', 'all', or a function of your own.",
@@ -280,7 +280,7 @@ class _Settling:
         if len(set(told.values())) > 1:
             shown = "; ".join(f"{name}: {', '.join(each)}" for name, each in told.items())
             raise self._wrong(
-                "outputs",
+                "graph.outputs",
                 f"the steps of {step.name} have different classes ({shown})",
                 "Combine them by a function of your own.",
             )
@@ -293,7 +293,7 @@ class _Settling:
                 for one, each in zip(below(step), found, strict=True)
             )
             raise self._wrong(
-                "outputs",
+                "graph.outputs",
                 f"one step of {step.name} answers, and they give different outputs ({shown})",
                 "Make them the same, in a postprocess= of an endpoint for example.",
             )
@@ -312,7 +312,7 @@ class _Settling:
                 )
 
     def _wrong(self, kind: str, why: str, hint: str) -> Invalid:
-        return Invalid(f"graph.{kind}", f"The graph {self._name} does not fit: {why}.", hint=hint)
+        return Invalid(kind, f"The graph {self._name} does not fit: {why}.", hint=hint)
 
 
 def answering(step: Part) -> Iterable[NodeStep]:

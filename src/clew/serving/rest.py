@@ -28,6 +28,8 @@ HEALTH = (b"/v2/health/live", b"/v2/health/ready")
 Reply = Callable[[Answer], None]
 Around = Callable[[Reply, str, Mapping[str, str], str], Reply]
 """Stands around the reply of a request: given its path, its trace headers and its endpoint."""
+Explain = Callable[..., None]
+"""Answers a request with what each input did: see ``Explaining.ask``."""
 _log = logging.getLogger("clew.serving")
 
 
@@ -55,6 +57,7 @@ _OF_MODEL = {
     (): ("model", _READ),
     ("ready",): ("model_ready", _READ),
     ("infer",): ("infer", ("POST",)),
+    ("explain",): ("explain", ("POST",)),
     ("stats",): ("stats", _READ),
     ("config",): ("config", _READ),
 }
@@ -78,13 +81,13 @@ def _v1_model(parts: tuple[str, ...]) -> Target | None:
     if len(parts) not in {1, 3} or (len(parts) == 3 and parts[1] != "versions"):
         return None
     last, colon, verb = parts[-1].rpartition(":")
-    asked = bool(colon) and verb == "predict"
+    asked = bool(colon) and verb in {"predict", "explain"}
     last = last if asked else parts[-1]
     name, version = (last, "") if len(parts) == 1 else (parts[0], last)
     if not name or (len(parts) == 3 and not version):
         return None
     if asked:
-        return Target("v1_predict", ("POST",), name, version)
+        return Target(f"v1_{verb}", ("POST",), name, version)
     return Target("v1_model", _READ, name, version)
 
 
@@ -132,9 +135,10 @@ class Rest:
         desk: Clerk,
         version: str,
         around: Around | None = None,
+        explain: Explain | None = None,
     ) -> None:
         self._loop, self._plane, self._desk = loop, plane, desk
-        self._version, self._around = version, around
+        self._version, self._around, self._explain = version, around, explain
 
     def __call__(self, request: Request, reply: Reply) -> None:
         """Answer a request, now or when its batch is done."""
@@ -148,6 +152,8 @@ class Rest:
             reply(answer)
         elif target.what in {"infer", "v1_predict"}:
             self._infer(request, target, reply)
+        elif target.what in {"explain", "v1_explain"}:
+            self._ask_why(request, target, reply)
         elif target.what in {"metrics", "stats", "load", "unload"}:
             self._ask(request, target, reply)
         elif (route := self._asleep(target)) is not None:
@@ -178,6 +184,21 @@ class Rest:
                 timeout_s=request.timeout_s,
                 headers=request.headers,
             )
+        )
+
+    def _ask_why(self, request: Request, target: Target, reply: Reply) -> None:
+        if self._explain is None:
+            reply(refusal(404, "Nothing is explained here."))
+            return
+        self._explain(
+            V2 if target.what == "explain" else V1,
+            target.name,
+            target.version,
+            request.body,
+            request.head,
+            reply,
+            key=request.key,
+            timeout_s=request.timeout_s,
         )
 
     # what waits for rows ------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature
+from clew.serving.apart import ModelApart
 from clew.serving.contract import Values, contract_of
 from clew.serving.protocol import Outputs, check, classes_of, parse
 from clew.serving.stats import Account
@@ -87,6 +88,11 @@ class Runtime(Struct, eq=False, dict=True):
         self.loaded_us = time.time_ns() // 1000
         self.graph: Any = self.model if hasattr(self.model, "graph") else None
         """The graph that it is, where it has no model."""
+        self.tree = ""
+        """What it was loaded from, where that is known."""
+        self.explainer: ModelApart | None = None
+        """The process that explains its answers, where somebody asked for that."""
+        self.explained_s = 0.0
         self.took_s = 0.0
         """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)

@@ -375,6 +375,7 @@ class Watcher:
     def _opened(self, wanted: Wanted, isolate: bool | None) -> Runtime:
         model, example = self._load(wanted.tree, isolate)
         runtime = Runtime(wanted.identity, model)
+        runtime.tree = wanted.tree
         runtime.warm(example)
         return runtime
 

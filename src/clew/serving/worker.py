@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ from clew.serving.config import ProcessConfig
 from clew.serving.contract import contract_of
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.desk import Desk
+from clew.serving.explaining import Explaining
 from clew.serving.graph_model import graph_in
 from clew.serving.graph_settling import headers_of
 from clew.serving.http import HttpServer
@@ -62,9 +64,7 @@ def serve(load_model: Loader) -> None:
     descriptor = apart.asked_for(sys.argv)
     if descriptor is not None:
         os.dup2(2, 1)
-        apart.answer(
-            descriptor, lambda address, tree: open_model(Store.attach(address), load_model, tree)
-        )
+        apart.answer(descriptor, partial(_alone, load_model))
         return
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ProcessConfig)
     ready = os.fdopen(os.dup(1), "w")
@@ -122,6 +122,14 @@ def open_model(store: Store, load_model: Loader, tree: str) -> tuple[Model, byte
     return model, _example(store, tree, model.signature)
 
 
+def _alone(load_model: Loader, address: str, tree: str) -> tuple[Model, bytes | None]:
+    """What a process of its own has: a model, or what explains one (that has no example)."""
+    store = Store.attach(address)
+    if tree.startswith(apart.EXPLAIN):
+        return load_model(store, tree), None
+    return open_model(store, load_model, tree)
+
+
 def _example(store: Store, tree: str, signature: Signature) -> bytes | None:
     """What a client may ask a revision, as a v2 request; None where there is no example.
 
@@ -177,7 +185,14 @@ class _Serving:
         version = importlib.metadata.version("clew")
         self._tracer = late.Tracer(version, self._redacts) if config.traces else None
         around = self._tracer.around if self._tracer else None
-        rest = Rest(loop, self._plane, self._desk, version, around)
+        self._explaining = Explaining(
+            loop,
+            self._plane,
+            self._spool,
+            command=apart.command(),
+            store_address=config.store_address,
+        )
+        rest = Rest(loop, self._plane, self._desk, version, around, self._explaining.ask)
         self._http = HttpServer(
             rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
         )
@@ -219,6 +234,7 @@ class _Serving:
 
     def _close(self) -> None:
         self._watcher.close()
+        self._explaining.close()
         self._plane.close()
         self._spool.close()
         self._books.close()

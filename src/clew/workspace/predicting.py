@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 from clew.base.asking import classes_of, outputs_of, request_of
 from clew.base.errors import ClewError, Invalid, NotReady, Unavailable
-from clew.base.records import PredictResult
+from clew.base.records import ExplainResult, PredictResult
 from clew.base.rows import plain_rows
 from clew.serving import Serving, ServingProcess, ServingSettings
 
@@ -34,6 +34,55 @@ def predict(
         Invalid: ``predict.rows`` with what the endpoint says of them.
         Unavailable: ``endpoint.unreachable``.
     """
+    body, headers = _asked(serving, settings, endpoint, rows, "infer")
+    return PredictResult(
+        prediction_id=headers["clew-prediction-id"],
+        global_id=headers["clew-global-id"],
+        endpoint=endpoint,
+        revision=headers["clew-revision"],
+        model_version=headers["clew-model-version"],
+        outputs=outputs_of(body["outputs"]),
+        classes=classes_of(body["outputs"]),
+    )
+
+
+def explain_rows(
+    serving: Serving, settings: ServingSettings, endpoint: str, rows: Rows
+) -> ExplainResult:
+    """What each input did to the answers for rows. Raises as :func:`predict`."""
+    body, headers = _asked(serving, settings, endpoint, rows, "explain")
+    told = {one["name"]: one for one in body["outputs"]}
+    parameters = body["parameters"]
+    features = json.loads(parameters["clew-features"])
+    attributions = _shaped(told["attributions"])
+    return ExplainResult(
+        prediction_id=headers["clew-prediction-id"],
+        global_id=headers["clew-global-id"],
+        endpoint=endpoint,
+        revision=headers["clew-revision"],
+        model_version=headers["clew-model-version"],
+        method=parameters["clew-method"],
+        link=parameters["clew-link"],
+        output=parameters["clew-output"],
+        features=features,
+        attributions=[dict(zip(features, row, strict=True)) for row in attributions],
+        base_values=_shaped(told["base_values"]),
+        values=_shaped(told["values"]),
+        classes=json.loads(parameters["clew-classes"]),
+    )
+
+
+def _shaped(tensor: Mapping[str, Any]) -> list[Any]:
+    """The data of a tensor, which is flat, as lists in lists of its shape."""
+    found: list[Any] = tensor["data"]
+    for size in reversed(tensor["shape"][1:]):
+        found = [found[at : at + size] for at in range(0, len(found), size)]
+    return found
+
+
+def _asked(
+    serving: Serving, settings: ServingSettings, endpoint: str, rows: Rows, what: str
+) -> tuple[dict[str, Any], Mapping[str, str]]:
     plain = plain_rows(rows)
     if serving.live(endpoint) is None:
         raise NotReady(
@@ -44,18 +93,7 @@ def predict(
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"
         described, _ = _call(place, None, settings.token)
-        body, headers = _call(
-            f"{place}/infer", request_of(described["inputs"], plain), settings.token
-        )
-    return PredictResult(
-        prediction_id=headers["clew-prediction-id"],
-        global_id=headers["clew-global-id"],
-        endpoint=endpoint,
-        revision=headers["clew-revision"],
-        model_version=headers["clew-model-version"],
-        outputs=outputs_of(body["outputs"]),
-        classes=classes_of(body["outputs"]),
-    )
+        return _call(f"{place}/{what}", request_of(described["inputs"], plain), settings.token)
 
 
 @contextmanager

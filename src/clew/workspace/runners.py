@@ -244,6 +244,8 @@ class GateRunner:
 def _is_of(logged: Prediction, champion: ModelVersion) -> bool:
     """Whether the champion has answered a logged request, with all its inputs."""
     told = all(None not in values for values in logged.inputs.values()) and logged.inputs
+    if logged.arm == "explain":
+        return False
     return logged.model_version == champion.id and "error" not in logged.outputs and bool(told)
 
 

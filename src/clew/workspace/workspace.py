@@ -31,6 +31,7 @@ from clew.base.records import (
     Event,
     Experiment,
     ExperimentDetail,
+    ExplainResult,
     Explanation,
     FileInfo,
     Importance,
@@ -71,7 +72,7 @@ from clew.workspace.keeping import Keeping
 from clew.workspace.knowing import Knowing
 from clew.workspace.naming import Naming
 from clew.workspace.pools import Pools
-from clew.workspace.predicting import predict
+from clew.workspace.predicting import explain_rows, predict
 from clew.workspace.putting import Put, is_directory, put
 from clew.workspace.reacting import Reacting
 from clew.workspace.rooms import Rooms, serving_settings
@@ -457,6 +458,13 @@ class Workspace(
         """Ask an endpoint: the processes that serve it, or a worker where none does."""
         rooms = self.rooms
         return predict(rooms.serving, serving_settings(rooms.settings), endpoint, rows)
+
+    def explain(
+        self, endpoint: str, rows: Sequence[Mapping[str, object]] | Sequence[Sequence[float]]
+    ) -> ExplainResult:
+        """What each input did to the answers for rows."""
+        rooms = self.rooms
+        return explain_rows(rooms.serving, serving_settings(rooms.settings), endpoint, rows)
 
     def predictions(self, endpoint: str, *, limit: int = 20) -> list[Prediction]:
         """Logged predictions, newest first."""

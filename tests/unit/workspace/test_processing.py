@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
-from clew.base.errors import Invalid
+from clew.base.errors import Invalid, Unavailable
 from clew.base.records.exports import InferenceServiceWish
 from clew.base.settings import Settings
 from clew.sdk.loading import load
@@ -268,3 +269,12 @@ def until(workspace, holds) -> None:
             return
         workspace.rooms.db.events.wait(seen, 0.05)
     raise AssertionError("it did not come to pass")
+
+
+@pytest.mark.skipif(find_spec("shap") is not None, reason="shap is installed here")
+def test_without_shap_an_explanation_says_what_is_missing_and_a_graph_has_none(project, served):
+    workspace, _ = project
+    with pytest.raises(Unavailable, match=r"clew\[explain\]"):
+        workspace.explain("plain", [{"x": 1}])
+    with pytest.raises(Invalid, match="is a graph; ask for explanations of plain, tens"):
+        workspace.explain("both", [{"x": 1, "tens": 1.0}])

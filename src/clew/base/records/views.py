@@ -101,3 +101,27 @@ class PredictResult(Struct, frozen=True, kw_only=True):
     model_version: str
     outputs: dict[str, list[object]]
     classes: dict[str, list[str]] = field(default_factory=dict)
+
+
+class ExplainResult(Struct, frozen=True, kw_only=True):
+    """What each input did to the answers of an endpoint: SHAP values.
+
+    For each row ``base_values`` and the ``attributions`` of all ``features`` add up to ``values``.
+    Of several classes each of them is a list, in the order of ``classes``. ``method``: tree,
+    linear (both exact) or permutation. ``link``: identity; logit where values are log-odds.
+    ``output``: which output of the model is meant.
+    """
+
+    prediction_id: str
+    global_id: str
+    endpoint: str
+    revision: str
+    model_version: str
+    method: str
+    link: str
+    output: str
+    features: list[str]
+    attributions: list[dict[str, object]]
+    base_values: list[object]
+    values: list[object]
+    classes: list[str] = field(default_factory=list)

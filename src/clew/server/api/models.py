@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from clew.base.records import (
     DriftReport,
     Endpoint,
+    ExplainResult,
     ModelVersion,
     Prediction,
     PredictResult,
@@ -112,6 +113,12 @@ def rollback(call: Asked, name: str, wish: RollbackRequest) -> Response:
 def predict(call: Asked, name: str, asked: PredictRequest) -> Response:
     """Ask an endpoint; logged like every prediction."""
     return call.reply(call.verbs.predict(name, asked.rows))
+
+
+@router.post("/endpoints/{name}/explain", response_model=ExplainResult)
+def explain(call: Asked, name: str, asked: PredictRequest) -> Response:
+    """What each input did to the answers for rows: SHAP values."""
+    return call.reply(call.verbs.explain(name, asked.rows))
 
 
 @router.get("/endpoints/{name}/predictions", response_model=list[Prediction])
