@@ -112,6 +112,7 @@ def test_a_model_at_an_address_is_asked_as_one_in_memory_also_when_its_process_i
         assert refused.value.code == "load.address"
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_socket_and_the_token_is_asked_for(served_at, workspace, path):
     process = served_at(processes=2, token="secret")
     over = Over(path)
