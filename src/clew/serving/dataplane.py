@@ -25,11 +25,12 @@ from clew.base.errors import ClewError, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol, quick
 from clew.serving.apart import Ended
+from clew.serving.bodies import body_of
 from clew.serving.contract import Contract, Values
 from clew.serving.graph_answers import Graphs, Hooks
-from clew.serving.keeping import UNSAID, is_sampled, unit_of
+from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
 from clew.serving.parking import Parked
-from clew.serving.protocol import COLUMNS, V1, V2, Outputs, Wire
+from clew.serving.protocol import V2, Outputs, Wire
 from clew.serving.recording import frame_of, without
 from clew.serving.router import Arm, Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
@@ -60,9 +61,9 @@ class Call:
     """
 
     __slots__ = (
-        "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers", "key",
-        "kind", "matrix", "part_of", "parts", "plain", "reply", "route", "rows", "values",
-        "version", "wire",
+        "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers",
+        "hidden", "key", "kind", "matrix", "part_of", "parts", "plain", "reply", "route", "rows",
+        "told", "values", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +86,8 @@ class Call:
         self.begun_s = time.perf_counter()
         self.deadline_s = self.begun_s + timeout_s
         self.rows = 0
-        self.matrix = b""
+        self.matrix = self.told = b""
+        self.hidden: frozenset[str] = frozenset()
         self.plain: quick.Request | None = None
         self.wire: Wire
         self.values: Values
@@ -96,6 +98,11 @@ class Call:
     def give_up(self) -> None:
         """Nobody waits for it any more: it is not computed where its turn has not come."""
         self.deadline_s = -math.inf
+
+    @property
+    def redact(self) -> frozenset[str]:
+        """The columns that are not kept: those of the endpoint, and of graphs that it asks for."""
+        return self.route.redact | self.hidden if self.hidden else self.route.redact
 
     def read(self) -> None:
         """Parse the body: in one step where it is of the usual form.
@@ -225,7 +232,7 @@ class DataPlane:
         self._scheduled = False
         self._shadows = Shadows(spool, _outcomes, _shadow_record)
         self.parked = Parked()
-        self._graphs = Graphs(self, Hooks(loop, self._threads, self._ids, Call, _body, refusal))
+        self._graphs = Graphs(self, Hooks(loop, self._threads, self._ids, Call, body_of, refusal))
 
     async def infer(
         self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
@@ -309,6 +316,9 @@ class DataPlane:
     def _accept(self, call: Call, runtime: Runtime) -> None:
         try:
             call.values, call.rows = call.check(runtime.contract)
+            if call.redact:  # now: a user's code may write to the values
+                told = runtime.contract.columns(call.values)
+                call.told = kept(told, call.rows, call.redact)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
             self.schedule()
@@ -413,7 +423,7 @@ class DataPlane:
     def _succeed(self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int) -> None:
         prediction_id = self._ids.next()
         try:
-            body, head = _body(call.wire, runtime, prediction_id, outputs, at, stop)
+            body, head = body_of(call.wire, runtime, prediction_id, outputs, at, stop)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
         except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
@@ -548,27 +558,6 @@ def not_there(route: Route, version: str) -> Answer:
     return refusal(503, f"The endpoint {route.name!r} has no revision loaded yet; retry.")
 
 
-def _body(
-    wire: Wire, runtime: Runtime, prediction_id: str, outputs: Outputs, at: int, stop: int,
-    more: bytes = b"",
-) -> tuple[bytes, int]:  # fmt: skip
-    """The body of an answer, and the length of its JSON where raw bytes follow (else -1)."""
-    name = prediction_id.encode()
-    about = runtime.about + name + b'"' + more + b"}"
-    if wire.kind == V1:
-        return b'{"predictions":' + outputs.rows(at, stop) + about + b"}", -1
-    if wire.kind == COLUMNS:
-        return b'{"outputs":' + outputs.columns(at, stop) + about + b"}", -1
-    places = outputs.chosen(wire.outputs)
-    id = orjson.dumps(wire.id) if wire.id else b'"' + name + b'"'
-    start = runtime.opening + id + about + b',"outputs":'
-    if wire.binary is None or wire.binary:
-        tensors, raw = outputs.binary(at, stop, places, wire.binary)
-        head = start + tensors + b"}"
-        return head + raw, len(head)
-    return start + outputs.json(at, stop, places) + b"}", -1
-
-
 def _shadow_record(
     copy: Copy, outputs: Outputs | None, at: int, stop: int, id: str, took_s: float, error: str
 ) -> Record | None:
@@ -579,12 +568,12 @@ def _shadow_record(
         return None
     answer = refusal(500, error)
     if outputs is not None:
-        body, head = _body(call.wire, runtime, id, outputs, at, stop)
+        body, head = body_of(call.wire, runtime, id, outputs, at, stop)
         answer = Answer(200, body, head)
     kind, request, head = call.kind, call.body, call.head
     body, answer_head = answer.body if outputs is not None else b"", answer.head
-    if route.redact:
-        call.values, call.rows = copy.values, copy.rows
+    if call.redact:
+        call.values, call.rows, call.told = copy.values, copy.rows, b""
         kind, request, body, head, answer_head = KEPT, *without(call, runtime, answer), -1, -1
         error = UNSAID if error else ""
     return Record(

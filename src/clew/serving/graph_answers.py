@@ -109,6 +109,7 @@ class Graphs:
         call.part_of = run.id
         call.headers = run.call.headers
         call.deadline_s = run.call.deadline_s
+        call.hidden = run.call.redact
         self._plane.submit(call)
 
     def in_thread(
@@ -129,7 +130,7 @@ class Graphs:
         if isinstance(result, Failed):
             answer, error = self._hooks.refusal(result.status, result.message), result.message
         else:
-            answer, error = self._answer(runtime, run, result)
+            answer, error = self._answered(runtime, run, result)
         answer.identity, answer.prediction_id = runtime.identity, run.id
         _count(runtime, answer.status)
         runtime.waiting -= 1
@@ -137,6 +138,16 @@ class Graphs:
         runtime.account.execute(1, call.rows, 0.0, 0.0, time.perf_counter() - call.begun_s)
         self._plane.keep(call, runtime, answer, error)
         self._plane.schedule()
+
+    def _answered(
+        self, runtime: Runtime, run: GraphRun, result: Mapping[str, Array]
+    ) -> tuple[Any, str]:
+        try:
+            return self._answer(runtime, run, result)
+        except Exception as error:  # noqa: BLE001 - what nodes or functions gave cannot be written
+            said = f"The graph's answer cannot be written: {error}"
+            said = said.encode(errors="replace").decode()
+            return self._hooks.refusal(500, said), said
 
     def _answer(
         self, runtime: Runtime, run: GraphRun, result: Mapping[str, Array]

@@ -18,9 +18,9 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     """The record of a request and its answer, as it goes to the spool."""
     arm, kind, request, head = call.arm, call.kind, call.body, call.head
     body, answer_head = answer.body if answer.status == 200 else b"", answer.head
-    if call.route.redact or call.parts is not None:
+    if call.redact or call.parts is not None:
         kind, request, body, head, answer_head = KEPT, *without(call, arm.value, answer), -1, -1
-        error = UNSAID if error and call.route.redact else error
+        error = UNSAID if error and call.redact else error
     elif call.matrix:  # a third of the bytes, and nobody need read the JSON a second time
         kind, request, head = MATRIX, call.matrix, call.rows
     return frame(
@@ -53,7 +53,7 @@ def without(call: Any, runtime: Runtime, answer: Any) -> tuple[bytes, bytes]:
     """What is kept of a request and of its answer; nothing where it was refused."""
     if answer.status != 200:
         return b"", b""
-    redact = call.route.redact
-    inputs = kept(runtime.contract.columns(call.values), call.rows, redact)
+    redact = call.redact
+    inputs = call.told or kept(runtime.contract.columns(call.values), call.rows, redact)
     outputs = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
     return inputs, kept(outputs, call.rows, redact)

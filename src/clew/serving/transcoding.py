@@ -160,9 +160,9 @@ def bytes_of(answer: Answer, request: Any) -> bytes:
     """The ModelInferResponse of an answer 200, serialized: as :func:`response_of` says."""
     identity = answer.identity
     raw = request.raw_input_contents
-    if not raw or identity is None:
-        return bytes(response_of(answer, request).SerializeToString())
     body, head = answer.body, answer.head
+    if not raw or identity is None or _NODES in body[: max(head, 0)]:
+        return bytes(response_of(answer, request).SerializeToString())
     # the sequence is in no text inside the JSON: a quote there has a backslash before it
     tensors = body[body.index(_OUTPUTS) + len(_OUTPUTS) : head - 1]
     described, sizes = _outputs(tensors)
@@ -178,6 +178,7 @@ def bytes_of(answer: Answer, request: Any) -> bytes:
 
 
 _OUTPUTS = b',"outputs":'
+_NODES = b',"clew-nodes":'
 
 
 def _varint(value: int) -> bytes:

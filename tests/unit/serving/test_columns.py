@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 
@@ -11,8 +12,11 @@ import pytest
 
 from clew.base.records import Column, Signature
 from clew.serving import parquet
-from clew.serving.columns import Columns, prediction_of
-from clew.serving.spool import Record
+from clew.serving.columns import Columns, inputs_of, prediction_of
+from clew.serving.contract import contract_of
+from clew.serving.dataplane import DataPlane, Route
+from clew.serving.runtime import Identity, Runtime
+from clew.serving.spool import Record, Spool, records, segments
 
 NAMES = ("a", "b", "c")
 MATRIX = Signature(
@@ -84,3 +88,42 @@ def test_a_matrix_that_failed_in_the_model_is_logged_with_what_was_sent(signatur
 def test_people_see_a_matrix_in_the_spool_as_they_see_its_json(signature):
     plain, other = (prediction_of(record(4, 2, matrix=one), signature) for one in (True, False))
     assert plain == other
+
+
+class Writes:
+    """A model that writes to what it is given, as code of a user may."""
+
+    platform = "test"
+    signature = FRAME
+
+    def predict(self, data):
+        values = np.column_stack(list(data.values())) if isinstance(data, dict) else data
+        found = values.sum(axis=1)
+        if values.flags.writeable:
+            values[:] = -1.0
+        return {"value": found}
+
+
+@pytest.mark.parametrize("redact", [frozenset(), frozenset({"b"})], ids=["whole", "redacted"])
+def test_the_log_has_what_was_sent_whatever_a_model_does_to_it(tmp_path, redact):
+    async def ask() -> None:
+        spool = Spool(tmp_path)
+        plane = DataPlane(asyncio.get_running_loop(), spool)
+        identity = Identity(
+            endpoint="e", revision="r", number=1, model_version="m", version="1", global_id="g"
+        )
+        plane.routes = {"e": Route("e", [(Runtime(identity, Writes()), 100.0)], redact=redact)}
+        body = record(3, 1, matrix=False).request
+        answers = [await plane.infer("e", body)]
+        answers += await asyncio.gather(plane.infer("e", body), plane.infer("e", body))
+        assert [one.status for one in answers] == [200] * 3
+        plane.close()
+        spool.close()
+
+    asyncio.run(ask())
+    found = [one for each in segments(tmp_path) for one, _ in records(each.read(0, 1 << 20))]
+    sent = dict(zip(NAMES, (np.arange(3) + 3 / 7).tolist(), strict=True))
+    for one in found:
+        inputs, _ = inputs_of(one, contract_of(FRAME))
+        assert inputs == {name: [sent[name]] for name in NAMES if name not in redact}
+    assert len(found) == 3

@@ -246,6 +246,37 @@ def test_graphs_may_ask_graphs():
     assert list(nodes(body)) == ["g2"]
 
 
+def logged(place) -> list:
+    return [one for each in segments(place) for one, _ in records(each.read(0, 1 << 20))]
+
+
+def test_columns_that_a_graph_does_not_keep_are_not_kept_by_its_nodes_for_it(tmp_path):
+    plane = Plane({"x": Chance(1.0)}, sequence(node("x")), tmp_path)
+
+    def secret(data_plane, one):
+        one.route.redact = frozenset({"a"})
+
+    ((status, _, _),) = plane.ask({"a": [0.75]}, before=secret)
+    assert status == 200
+    found = logged(tmp_path)
+    assert {one.endpoint for one in found} == {"g", "x"}
+    assert not any(b"0.75" in one.request for one in found)
+    assert json.loads(found[0].request) == {"columns": {}, "rows": 1}
+
+
+def test_an_answer_that_cannot_be_written_is_a_fault_and_gives_its_place_back():
+    def half(answers, _columns):
+        rows = len(next(iter(answers.values()))["label"])
+        return {"label": np.array(["\ud800"] * rows)}
+
+    models = {"x": Chance(1.0), "y": Chance(0.5)}
+    plane = Plane(models, ensemble(node("x"), node("y"), combine=half))
+    ((status, body, _),) = plane.ask({"a": [0.4]})
+    assert status == 500
+    assert "cannot be written" in body["error"]
+    assert plane.runtimes["g"].waiting == 0
+
+
 def test_the_log_has_the_graph_and_its_nodes_and_each_names_the_other(tmp_path):
     plane = Plane({"x": Chance(1.0), "y": Chance(0.5)}, ensemble("x", "y"), tmp_path)
     ((_, body, _),) = plane.ask({"a": [0.4]})

@@ -83,3 +83,19 @@ def test_an_answer_is_the_same_message_over_both_ways(id, endpoint, rows, words)
     assert MESSAGES["ModelInferResponse"].FromString(bytes_of(answer, asked)) == response_of(
         answer, asked
     )
+
+
+def test_an_answer_of_a_graph_names_its_nodes_also_as_raw_bytes():
+    identity = Identity(
+        endpoint="g", revision="r", number=1, model_version="m", version="1", global_id="g"
+    )
+    opening = {
+        "model_name": "g", "model_version": "1", "id": "x",
+        "parameters": {"clew-prediction-id": "p" * 17, "clew-nodes": '{"n":1}'},
+        "outputs": [{"name": "o", "datatype": "FP64", "shape": [1],
+                     "parameters": {"binary_data_size": 8}}],
+    }  # fmt: skip
+    head = orjson.dumps(opening)
+    answer = Answer(200, head + bytes(8), len(head), identity, "p" * 17)
+    told = MESSAGES["ModelInferResponse"].FromString(bytes_of(answer, request()))
+    assert told.parameters["clew-nodes"].string_param == '{"n":1}'
