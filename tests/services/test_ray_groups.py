@@ -115,7 +115,7 @@ def test_a_node_that_a_rule_excludes_gets_no_rank_any_more_until_it_is_given_bac
                 break
         assert "left" in seen(signs).values(), "no rank ever came to the bad node"
         out = [slot for pool in place.pools() for slot in pool.slots if slot.state == "excluded"]
-        assert [slot.reason for slot in out] == ["fallen off the bus"]
+        assert ["fallen off the bus" in slot.reason for slot in out] == [True]
         begin(place, tmp_path / "later", "pass")
         place.wait()
         assert set(seen(tmp_path / "later").values()) == {"right", "spare"}
