@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from clew.base.clock import from_us
 from clew.base.records import Endpoint, Prediction, Revision, Signature
+from clew.base.records.processing import PROCESSING, Processing
 from clew.base.records.traffic import (
     Feedback,
     FeedbackResult,
@@ -260,6 +262,15 @@ class Serving:
         """What a revision is loaded from. Raises NotFound ``revision.unknown``."""
         with self._db.read() as tx:
             return str(row_of(tx, revision_id).tree)
+
+    def processing(self, revision_id: str) -> Processing | None:
+        """The functions around the model of a revision. Raises NotFound ``revision.unknown``."""
+        tree = self.tree(revision_id)
+        entry = self._store.get(tree, PROCESSING)
+        if entry is None:
+            return None
+        found = msgspec.json.decode(self._store.read(entry.digest), type=Processing)
+        return replace(found, tree=tree)
 
     def revision(self, revision_id: str) -> Revision:
         """One revision, by its id or a unique beginning. Raises NotFound ``revision.unknown``."""

@@ -335,15 +335,18 @@ def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
 
 
 def _renew(rooms: Rooms, endpoint: EndpointDefinition, global_id: str) -> None:
-    """Where the newest revision has other functions than those of the endpoint, another comes."""
-    open_ones = [
-        one for one in rooms.serving.endpoint(endpoint.name).revisions if one.state in OPEN_STATES
-    ]
+    """Where the newest revision has other functions than those of the endpoint, another comes.
+
+    What was rolled back since, or failed, is not tried again by itself: `clew deploy` does.
+    """
+    revisions = rooms.serving.endpoint(endpoint.name).revisions
+    open_ones = [one for one in revisions if one.state in OPEN_STATES]
     live = next((one for one in open_ones if one.state == "live"), None)
     if live is None:
         return
+    tried = {one.processing for one in revisions if one.number > live.number}
     newest = max(open_ones, key=lambda one: one.number)
-    if newest.processing == endpoint.code:
+    if newest.processing == endpoint.code or endpoint.code in tried:
         return
     version = rooms.models.get(live.model_version)
     deploy_version(

@@ -192,7 +192,7 @@ class GateRunner:
             live = self._serving.live(endpoint)
             if live is None:
                 continue
-            processing = self._serving.definition(endpoint).processing
+            processing = self._serving.processing(live.id)
             if processing is not None:
                 functions[endpoint] = processing
             if processing is None or not processing.inputs:  # else the functions say what is taken
