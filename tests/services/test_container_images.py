@@ -19,7 +19,7 @@ import pytest
 from clew.base.settings import Settings
 from clew.workspace import open_workspace
 
-LACKS = [name for name in ("buildah", "chroot", "setpriv") if not shutil.which(name)]
+LACKS = [name for name in ("buildah", "chroot", "ldconfig") if not shutil.which(name)]
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 pytestmark = [
     pytest.mark.timeout(1500),
@@ -164,7 +164,7 @@ def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, stor
     assert not (root / "etc" / "pip.conf").exists() or not (root / "etc/pip.conf").read_text()
     environ = dict(one.split("=", 1) for one in config["Env"])
     served = subprocess.Popen(
-        ["chroot", "--userspec=10001:10001", str(root), *config["Entrypoint"]],
+        [shutil.which("chroot"), "--userspec=10001:10001", str(root), *config["Entrypoint"]],
         env=environ | {"CLEW_HOST": "127.0.0.1"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -181,7 +181,12 @@ def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, stor
             body = json.load(reply)
         assert {one["name"]: one["data"] for one in body["outputs"]} == live.outputs
         assert body["parameters"]["clew-revision"] == live.revision
-        probe = ["chroot", "--userspec=10001:10001", str(root), *config["Healthcheck"]["Test"][1:]]
+        probe = [
+            shutil.which("chroot"),
+            "--userspec=10001:10001",
+            str(root),
+            *config["Healthcheck"]["Test"][1:],
+        ]
         assert subprocess.run(probe, env=environ, check=False).returncode == 0
     finally:
         served.terminate()
