@@ -481,7 +481,10 @@ class DataPlane:
             except OSError as error:
                 self._unlogged(outbox, error)
         for call, answer in outbox:
-            call.reply(answer)
+            try:
+                call.reply(answer)
+            except Exception:  # noqa: BLE001 - a bug costs one answer, not those behind it
+                _log.exception("an answer of %r could not be told", call.endpoint)
 
     def _unlogged(self, outbox: list[tuple[Call, Answer]], error: OSError) -> None:
         """A full disk does not take the endpoint down: the answers say that they are not kept."""

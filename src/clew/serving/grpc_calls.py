@@ -91,12 +91,11 @@ class Method(Struct, frozen=True):
 class Rpc:
     """One call, and its answer."""
 
-    __slots__ = ("_limit", "_method", "_parts", "_size", "stream")
+    __slots__ = ("_body", "_limit", "_method", "stream")
 
     def __init__(self, stream: Stream[Asked], method: Method, limit_bytes: int) -> None:
         self.stream, self._method, self._limit = stream, method, limit_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body: bytes | bytearray = b""
 
     @property
     def asked(self) -> Asked:
@@ -107,24 +106,27 @@ class Rpc:
 
     def taken(self, part: bytes) -> None:
         """Take a part of it."""
-        self._size += len(part)
-        if self._size > self._limit + _PREFIX:
+        if len(self._body) + len(part) > self._limit + _PREFIX:
             self.refuse(RESOURCE_EXHAUSTED, _too_large(self._limit))
+            return
+        if not self._body:  # most come in one part
+            self._body = part
+        elif isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+            self._body += part
         else:
-            self._parts.append(part)
-            self.stream.took(len(part))
+            self._body += part
+        self.stream.took(len(part))
 
     def ended(self) -> None:
         """Answer it, now that it is whole."""
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
+        body, self._body = self._body, b""
         take = self._method.take
         assert take is not None, "that is how it began"
         try:
             if len(body) < _PREFIX or int.from_bytes(body[1:5], "big") != len(body) - _PREFIX:
                 raise Refused(INVALID_ARGUMENT, "The call takes one message, which is not here.")
-            self._method.admit(self)
-            take(self, self.message(body[0], body[_PREFIX:]))
+            take(self, self.message(body[0], bytes(memoryview(body)[_PREFIX:])))
         except Refused as refused:
             self.refuse(refused.code, refused.said)
 
@@ -229,17 +231,14 @@ class GrpcApp:
         if method is None:
             shared = ": shared memory is an extension that is not" * ("SharedMemory" in asked.path)
             rpc.refuse(UNIMPLEMENTED, f"There is no {asked.path!r} here{shared}.")
-        elif method.begin is None:
-            stream.taken, stream.ended = rpc.taken, rpc.ended
-        else:
-            self._stream(rpc, method)
-
-    def _stream(self, rpc: Rpc, method: Method) -> None:
-        assert method.begin is not None, "that is what it is"
+            return
         try:
-            method.admit(rpc)
+            method.admit(rpc)  # before anything is kept of what it sends
         except Refused as refused:
             rpc.refuse(refused.code, refused.said)
+            return
+        if method.begin is None:
+            stream.taken, stream.ended = rpc.taken, rpc.ended
         else:
             method.begin(rpc)
 
@@ -264,6 +263,7 @@ class Messages:
         self.held = False
         """Whether messages wait, since what takes them has enough."""
         rpc.stream.taken, rpc.stream.ended = self._taken, self._ended
+        rpc.stream.expect(False)
 
     def _taken(self, part: bytes) -> None:
         self._buffer += part
@@ -281,6 +281,7 @@ class Messages:
         except Refused as refused:
             self._rpc.refuse(refused.code, refused.said)
             return
+        self._rpc.stream.expect(bool(self._buffer) and not self.held)
         if self.held or self._rpc.stream.closed:
             return
         owed, self._owed = self._owed, 0
@@ -303,5 +304,7 @@ class Messages:
             return False
         flag, raw = buffer[0], bytes(buffer[_PREFIX : _PREFIX + size])
         del buffer[: _PREFIX + size]
+        self._rpc.stream.hold(-_PREFIX - size)
+        self._rpc.stream.expect(False)
         self._each(self._rpc.message(flag, raw))
         return True

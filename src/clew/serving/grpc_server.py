@@ -27,6 +27,7 @@ from clew.serving.grpc_calls import GrpcApp, Messages, Method, Refused, Rpc, tra
 from clew.serving.http2 import Http2Server
 from clew.serving.messages import MESSAGES, DecodeError, fill
 from clew.serving.protocol import V2
+from clew.serving.questions import TOO_MANY, Questions
 from clew.serving.rest import Around, check_parameters
 from clew.serving.runtime import Runtime
 from clew.serving.tensors import InputError
@@ -85,7 +86,8 @@ class GrpcServer:
         limit_bytes: int,
         around: Around | None = None,
     ) -> None:
-        self._loop, self._plane, self._desk = loop, plane, desk
+        self._plane, self._desk = plane, desk
+        self._questions = Questions(loop)
         self._version = version
         self._bearer = f"Bearer {token}".encode() if token else b""
         self._around = around
@@ -186,7 +188,7 @@ class GrpcServer:
             found = self._desk.statistics(request.name, request.version)
             return fill("ModelStatisticsResponse", {"model_stats": found})
 
-        return self._loop.run_in_executor(None, told)
+        return self._ask(told)
 
     # models -------------------------------------------------------------------------------------
 
@@ -239,7 +241,13 @@ class GrpcServer:
             act(name)
             return answer()
 
-        return self._loop.run_in_executor(None, acted)
+        return self._ask(acted, slow=True)
+
+    def _ask(self, act: Callable[[], Any], *, slow: bool = False) -> asyncio.Future[Any]:
+        future = self._questions.ask(act, slow=slow)
+        if future is None:
+            raise _Wrong(refusal(429, TOO_MANY))
+        return future
 
     # inference ----------------------------------------------------------------------------------
 
@@ -342,9 +350,12 @@ class _Asking:
             self._fill(place, MESSAGES["ModelStreamInferResponse"](
                 error_message=_said(wrong.answer)))  # fmt: skip
             return
-        self._server.ask(request, self._rpc, partial(self._answered, place, request))
+        self._rpc.stream.hold(len(raw))
+        reply = partial(self._answered, place, request, len(raw))
+        self._server.ask(request, self._rpc, reply)
 
-    def _answered(self, place: list[bytes], request: Any, answer: Answer) -> None:
+    def _answered(self, place: list[bytes], request: Any, size_bytes: int, answer: Answer) -> None:
+        self._rpc.stream.hold(-size_bytes)
         try:
             response = _streamed(answer, request)
         except Exception:  # noqa: BLE001 - a bug costs one answer, not the stream

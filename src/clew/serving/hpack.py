@@ -6,6 +6,7 @@ Knows nothing of frames, streams or what headers mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Generic, TypeVar
 
 TABLE_BYTES = 4096
@@ -13,8 +14,9 @@ TABLE_BYTES = 4096
 LIST_BYTES = 64 << 10
 """How large the headers of one request may be, unpacked, counted as the table is."""
 _ENTRY_BYTES = 32
-_KNOWN = 64
-"""Blocks whose meaning is remembered: a client repeats itself."""
+_KNOWN, _KNOWN_BYTES = 64, 4096
+"""Blocks whose meaning is remembered, since a client repeats itself; larger ones are not."""
+_END = 256
 T = TypeVar("T")
 Header = tuple[bytes, bytes]
 
@@ -48,7 +50,7 @@ class Decoder(Generic[T]):
         found = self._read(headers)
         if changed or len(self._known) >= _KNOWN:
             self._known.clear()
-        if not changed:
+        if not changed and len(block) <= _KNOWN_BYTES:
             self._known[block] = found
         return found
 
@@ -161,20 +163,41 @@ def _text(block: bytes, at: int) -> tuple[bytes, int]:
 
 def _unpacked(raw: bytes) -> bytes:
     """A text that is packed by the code of Appendix B. What is left is less than a byte of ones."""
-    found, code, length = bytearray(), 0, 0
+    steps, complete = _steps()
+    found, row = bytearray(), 0
     for byte in raw:
-        for shift in range(7, -1, -1):
-            code = code << 1 | (byte >> shift & 1)
-            length += 1
-            symbol = _SYMBOLS.get((length, code))
-            if symbol is not None:
-                if symbol == 256:
+        for nibble in (byte >> 4, byte & 15):
+            row, symbol = steps[row + nibble]
+            if symbol >= 0:
+                if symbol == _END:
                     raise HpackError("the end of a text stands inside it")
                 found.append(symbol)
-                code = length = 0
-    if length > 7 or code != (1 << length) - 1:
+    if row not in complete:
         raise HpackError("a packed text ends with something else than ones")
     return bytes(found)
+
+
+@cache
+def _steps() -> tuple[list[tuple[int, int]], frozenset[int]]:
+    """For each beginning of a code, 16 places in a row: where the next four bits lead (the first
+    place of a row), and the symbol that they end, or -1; and the rows at which a text may end.
+
+    No code is shorter than five bits, so four end one at most.
+    """
+    rows, steps = {(0, 0): 0}, list[tuple[int, int]]()
+    for length, code in sorted({(n, code >> m - n) for m, code in _SYMBOLS for n in range(1, m)}):
+        rows[length, code] = len(rows) * 16
+    for state in rows:
+        for nibble in range(16):
+            (length, code), ended = state, -1
+            for shift in (3, 2, 1, 0):
+                length, code = length + 1, code << 1 | (nibble >> shift & 1)
+                symbol = _SYMBOLS.get((length, code))
+                if symbol is not None:
+                    ended, length, code = symbol, 0, 0
+            steps.append((rows[length, code], ended))
+    ones = {rows[length, (1 << length) - 1] for length in range(8)}
+    return steps, frozenset(ones)
 
 
 def _codes() -> dict[tuple[int, int], int]:

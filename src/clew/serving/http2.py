@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from clew.serving.hpack import Decoder, Header, HpackError
 from clew.serving.streams import (
     ACK,
+    CANCEL,
     COMPRESSION_ERROR,
     CONTINUATION,
     DATA,
@@ -43,7 +44,6 @@ from clew.serving.streams import (
     WINDOW_UPDATE,
     Broken,
     Stream,
-    nothing,
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -54,6 +54,16 @@ WINDOW_BYTES = 8 << 20
 BLOCK_BYTES = 64 << 10
 IDLE_FRAMES = 10_000
 """Frames that ask for nothing, between two requests: more of them is no client."""
+TOIL = 10_000
+"""What settings may cost between two looks at a connection: a unit for 8 entries or 8 streams."""
+GIVEN_UP = 2 * STREAMS
+"""Requests that a client may give up beyond those that it lets be answered; forgotten by half at
+each look.
+"""
+HELD_BYTES = 256 << 20
+"""What is kept for one connection, of requests and of answers that it does not take: then no more
+comes in.
+"""
 PREFACE_S = 20.0
 LINGER_S = 2.0
 SILENT_S, HEARD_S = 0.5, 5.0
@@ -61,6 +71,9 @@ SILENT_S, HEARD_S = 0.5, 5.0
 take to hear of it.
 """
 STALL_S = 60.0
+"""How long half a window of a request may take, and a client may take nothing of an answer (while
+this ends: ``HEARD_S``).
+"""
 _WINDOW = 65535
 _LAST_CALL = b"clewgoes"
 _log = logging.getLogger("clew.serving")
@@ -93,10 +106,12 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._most: int | None = None  # the last stream that is answered, once it was told
         self._block: tuple[int, int, list[bytes], int] | None = None
         self._initial = _WINDOW
-        self._taken = self._idle = 0
+        self._taken = self._idle = self._toil = self._given_up = 0
+        self.held = self.coming = self.untaken = 0
+        self.blocked: dict[int, Stream[Any]] = {}
         self.window, self.frame_bytes = _WINDOW, FRAME_BYTES
         self.out: list[bytes] = []
-        self._since_s = time.monotonic()
+        self._since_s = self.now_s = self._sent_s = time.monotonic()
         self._stalled = False
 
     # transport ----------------------------------------------------------------------------------
@@ -118,9 +133,9 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._broken = True
         self._server.connections.discard(self)
         for stream in list(self._streams.values()):
-            stream.closed = True
-            self._guard(stream, stream.gone)
-        self._streams.clear()
+            gone = stream.gone
+            self._drop(stream)
+            self._guard(stream, gone)
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
@@ -190,9 +205,7 @@ class Connection(asyncio.Protocol, Generic[T]):
     def _on_data(self, flags: int, id: int, payload: bytes) -> None:
         size = len(payload)
         self._taken += size
-        if self._taken >= WINDOW_BYTES // 2:
-            self.put(WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4, "big"))
-            self._taken = 0
+        self._give()
         stream = self._streams.get(id)
         if stream is None or stream.half:
             if id > self._last or not id & 1:
@@ -208,12 +221,27 @@ class Connection(asyncio.Protocol, Generic[T]):
             stream.took(size - len(payload))
         if payload:
             self._idle = 0
+            stream.hold(len(payload))
+            if self.coming > HELD_BYTES:  # others need what this one would take
+                self.reset(stream, ENHANCE_YOUR_CALM)
+                return
             self._guard(stream, stream.taken, payload)
         else:
             self._idle += 1
-        if flags & END_STREAM:
-            stream.half = True
-            self._guard(stream, stream.ended)
+        if flags & END_STREAM and not stream.closed:
+            self._whole(stream)
+
+    def _give(self) -> None:
+        """Let as much more come as came, unless too much is kept."""
+        if self._taken < WINDOW_BYTES // 2 or self._broken:
+            return
+        if self.held <= HELD_BYTES:
+            self.put(WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4, "big"))
+            self._taken = 0
+
+    def _whole(self, stream: Stream[T]) -> None:
+        stream.whole()
+        self._guard(stream, stream.ended)
 
     def _on_headers(self, flags: int, id: int, payload: bytes) -> None:
         if not id & 1:
@@ -248,16 +276,18 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._trailed(flags, id)
             return
         self._last = id
-        if (self._most is not None and id > self._most) or len(self._streams) >= STREAMS:
+        if (self._most is not None and id > self._most) or self._is_full():
             self._idle += 1
             self.put(RST_STREAM, 0, id, REFUSED_STREAM.to_bytes(4, "big"))
             return
         stream = Stream(self, id, asked, self._initial)
         self._streams[id] = stream
         self._guard(stream, self._server.app.begin, stream)
-        if flags & END_STREAM:
-            stream.half = True
-            self._guard(stream, stream.ended)
+        if flags & END_STREAM and not stream.closed:
+            self._whole(stream)
+
+    def _is_full(self) -> bool:
+        return len(self._streams) >= STREAMS or self.untaken > HELD_BYTES
 
     def _trailed(self, flags: int, id: int) -> None:
         """Trailers of a request: they end it, and say nothing to us."""
@@ -266,8 +296,7 @@ class Connection(asyncio.Protocol, Generic[T]):
             return
         if not flags & END_STREAM:
             raise Broken(PROTOCOL_ERROR, "headers twice on a stream")
-        stream.half = True
-        self._guard(stream, stream.ended)
+        self._whole(stream)
 
     def _on_reset(self, _: int, id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -276,6 +305,9 @@ class Connection(asyncio.Protocol, Generic[T]):
             raise Broken(PROTOCOL_ERROR, "a reset of no stream")
         stream = self._streams.get(id)
         if stream is not None:
+            self._given_up += 1
+            if self._given_up > GIVEN_UP:
+                raise Broken(ENHANCE_YOUR_CALM, "too many requests are given up")
             gone = stream.gone
             self._drop(stream)
             self._guard(stream, gone)
@@ -285,18 +317,23 @@ class Connection(asyncio.Protocol, Generic[T]):
             return
         if len(payload) % 6:
             raise Broken(FRAME_SIZE_ERROR, "settings have 6 bytes each")
+        told: dict[int, int] = {}  # the last of each is in force (§6.5.3)
         for at in range(0, len(payload), 6):
             name = int.from_bytes(payload[at : at + 2], "big")
-            value = int.from_bytes(payload[at + 2 : at + 6], "big")
-            if name == 4:
-                if value > MOST:
-                    raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
-                more, self._initial = value - self._initial, value
-                for stream in list(self._streams.values()):
-                    stream.widen(more)
+            told[name] = int.from_bytes(payload[at + 2 : at + 6], "big")
+        self._toil += 1 + len(payload) // 48 + len(self._streams) // 8
+        if self._toil > TOIL:
+            raise Broken(ENHANCE_YOUR_CALM, "the settings change too often")
+        if 5 in told:
+            self.frame_bytes = min(max(told[5], FRAME_BYTES), 1 << 20)
+        if 4 in told:
+            if told[4] > MOST:
+                raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
+            more, self._initial = told[4] - self._initial, told[4]
+            for stream in list(self._streams.values()) if more else ():
+                stream.widen(more)
+                if stream.waiting_bytes:
                     stream.pump()
-            elif name == 5:
-                self.frame_bytes = min(max(value, FRAME_BYTES), 1 << 20)
         self.put(SETTINGS, ACK, 0, b"")
 
     def _on_ping(self, flags: int, _: int, payload: bytes) -> None:
@@ -320,7 +357,8 @@ class Connection(asyncio.Protocol, Generic[T]):
         self.window += more
         if self.window > MOST:
             raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
-        for stream in list(self._streams.values()):
+        while self.blocked and self.window > 0:
+            stream = self.blocked.pop(next(iter(self.blocked)))
             stream.pump()
 
     def _on_push(self, *_: object) -> None:
@@ -350,12 +388,15 @@ class Connection(asyncio.Protocol, Generic[T]):
     def send_data(self, id: int, payload: bytes) -> None:
         """A part of an answer, as large as the client takes now."""
         self._idle = 0
+        self._sent_s = self.now_s
         self.window -= len(payload)
         self.put(DATA, 0, id, payload)
 
     def done(self, stream: Stream[T]) -> None:
         """A stream is answered; what the client may still send of it is not wanted (§8.1)."""
         self._idle = 0
+        if self._given_up:
+            self._given_up -= 1
         if not stream.half:
             self.put(RST_STREAM, 0, stream.id, NO_ERROR.to_bytes(4, "big"))
         self._drop(stream)
@@ -368,9 +409,10 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._drop(stream)
 
     def _drop(self, stream: Stream[T]) -> None:
-        stream.closed = True
-        stream.taken = stream.ended = stream.gone = stream.drained = nothing  # no circle is left
+        stream.leave()
         del self._streams[stream.id]
+        self.blocked.pop(stream.id, None)
+        self._give()
 
     def _soon(self) -> None:
         if not self._scheduled:
@@ -426,7 +468,17 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._transport.abort()
 
     def sweep(self, now_s: float) -> None:
-        """Close what says nothing, or takes nothing."""
+        """Close what says nothing, or takes nothing; end streams on which that is so."""
+        self.now_s = now_s
+        self._toil, self._given_up = 0, self._given_up // 2
+        silent_s = HEARD_S if self._server.draining else STALL_S
+        for stream in list(self._streams.values()):
+            if self.held > HELD_BYTES and not stream.half:  # it waits for us
+                stream.moved_s = stream.heard_s = now_s
+            elif stream.stuck(now_s - STALL_S, now_s - silent_s, self._sent_s):
+                gone = stream.gone
+                self.reset(stream, CANCEL)
+                self._guard(stream, gone)
         age_s = now_s - self._since_s
         if (not self._begun and age_s > PREFACE_S) or (self._stalled and age_s > STALL_S):
             self._transport.abort()

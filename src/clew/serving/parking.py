@@ -5,8 +5,11 @@ Knows no requests and no models. Belongs to one event loop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+_log = logging.getLogger("clew.serving")
 
 
 class Sleeps(Protocol):
@@ -55,7 +58,10 @@ class Parked:
                 continue
             del self._waiting[name, version]
             for act, fail in waiting:
-                if why:
-                    fail(why)
-                else:
-                    act()
+                try:
+                    if why:
+                        fail(why)
+                    else:
+                        act()
+                except Exception:  # noqa: BLE001 - a bug costs one request, not those behind it
+                    _log.exception("a request that waited for %r could not go on", name)

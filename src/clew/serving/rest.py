@@ -21,6 +21,7 @@ from clew.serving import describing
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, refusal, status_of
 from clew.serving.http import Request
 from clew.serving.protocol import V1, V2
+from clew.serving.questions import TOO_MANY, Questions
 from clew.serving.tensors import InputError
 
 HEALTH = (b"/v2/health/live", b"/v2/health/ready")
@@ -137,7 +138,8 @@ class Rest:
         around: Around | None = None,
         explain: Explain | None = None,
     ) -> None:
-        self._loop, self._plane, self._desk = loop, plane, desk
+        self._plane, self._desk = plane, desk
+        self._questions = Questions(loop)
         self._version, self._around, self._explain = version, around, explain
 
     def __call__(self, request: Request, reply: Reply) -> None:
@@ -209,8 +211,11 @@ class Rest:
         except Invalid as error:
             reply(refusal(400, error.message))
             return
-        future = self._loop.run_in_executor(None, act)
-        future.add_done_callback(lambda done: reply(_outcome(done)))
+        future = self._questions.ask(act, slow=target.what in {"load", "unload"})
+        if future is None:
+            reply(refusal(429, TOO_MANY))
+        else:
+            future.add_done_callback(lambda done: reply(_outcome(done)))
 
     def _act(self, request: Request, target: Target) -> Callable[[], Answer]:
         desk = self._desk

@@ -6,7 +6,8 @@ Knows no rows and no loading: values in, names out.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from queue import SimpleQueue
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,6 +25,60 @@ class Wake(Struct, frozen=True):
     endpoint: str
     version: str
     done: threading.Event | None = None
+
+
+class Wakes:
+    """Who asks for what sleeps, in their order. Thread-safe.
+
+    Whoever asks again for what is already asked for adds nothing; and who asked before an attempt
+    to load it ended has that answer, so one request costs one attempt. One that is waited for
+    (``done``) is always tried.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[Wake | None] = SimpleQueue()
+        self._asked: dict[tuple[str, str], int] = {}  # the last who asked, by what is queued
+        self._failed: dict[str, int] = {}
+        self._number = 0
+
+    def ask(self, wake: Wake | None) -> None:
+        """Queue it (None: the end)."""
+        with self._lock:
+            if wake is not None and wake.done is None:
+                key = wake.endpoint, wake.version
+                queued = key in self._asked
+                self._asked[key] = self._next()
+                if queued:
+                    return
+            self._queue.put(wake)
+
+    def get(self) -> tuple[Wake | None, int]:
+        """The next, and its place among those who asked and what failed; waits for it."""
+        wake = self._queue.get()
+        with self._lock:
+            if wake is None or wake.done is not None:
+                return wake, self._next()
+            return wake, self._asked.pop((wake.endpoint, wake.version))
+
+    def fail(self, revision: str) -> None:
+        """An attempt to load it has failed: call it before anybody is told."""
+        with self._lock:
+            self._failed[revision] = self._next()
+
+    def keep(self, revisions: Container[str]) -> None:
+        """Forget what is not served any more."""
+        with self._lock:
+            self._failed = {id: at for id, at in self._failed.items() if id in revisions}
+
+    def is_new(self, revision: str, asked: int) -> bool:
+        """Whether nobody has tried to load it since that place."""
+        with self._lock:
+            return self._failed.get(revision, 0) < asked
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
 
 
 class Holding(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
 END_STREAM = ACK = 0x1
 END_HEADERS, PADDED, PRIORITIZED = 0x4, 0x8, 0x20
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0x0, 0x1, 0x3
-FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR = 0x6, 0x7, 0x9
+FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = 0x6, 0x7, 0x8, 0x9
 INTERNAL_ERROR, ENHANCE_YOUR_CALM = 0x2, 0xB
 FRAME_BYTES = 16384
 STREAM_BYTES = 1 << 20
@@ -40,6 +40,16 @@ class Carrier(Protocol):
     frame_bytes: int
     out: list[bytes]
     """What goes out at the next turn."""
+    now_s: float
+    """A clock that goes on each second or so: reading it costs nothing."""
+    held: int
+    """Bytes of requests that are not answered yet."""
+    coming: int
+    """Those of them whose request is not whole."""
+    untaken: int
+    """Bytes of answers that wait until the client takes them."""
+    blocked: dict[int, Stream[Any]]
+    """Streams whose answer would be taken, were there room on the connection."""
 
     def put(self, kind: int, flags: int, id: int, payload: bytes, /) -> None:
         """A frame goes out."""
@@ -59,19 +69,26 @@ class Stream(Generic[T]):
 
     ``taken`` is called with each part of its body, ``ended`` at its end, ``gone`` when the client
     wants no answer any more, ``drained`` when it has taken all that waited for it. ``asked`` is
-    what ``App.read`` made of its headers; ``half``: no more of its body comes.
+    what ``App.read`` made of its headers; ``half``: no more of its body comes. ``awaited``: more is
+    due from the client, or all stands still. ``moved_s``: when half a window of the body was last
+    taken from the client, or a part of the answer by it; ``heard_s``: the same of any part.
     """
 
     __slots__ = (
-        "_connection", "_headed", "_owed", "_queue", "_tail", "_window", "asked", "closed",
-        "drained", "ended", "gone", "half", "id", "room", "taken",
+        "_at", "_connection", "_headed", "_owed", "_queue", "_tail", "_window", "asked", "awaited",
+        "closed", "drained", "ended", "gone", "half", "heard_s", "held", "id", "moved_s", "room",
+        "taken", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, connection: Carrier, id: int, asked: T, window: int) -> None:
         self._connection, self.id, self.asked = connection, id, asked
         self._window = window
         self.room = STREAM_BYTES
-        self._owed = 0
+        self._owed = self._at = self.held = 0
+        self.waiting_bytes = 0
+        """What was sent and is not taken by the client yet."""
+        self.moved_s = self.heard_s = connection.now_s
+        self.awaited = True
         self._headed = self.half = self.closed = False
         self._queue: deque[bytes] | None = None
         self._tail: bytes | None = None
@@ -83,8 +100,10 @@ class Stream(Generic[T]):
     def took(self, size_bytes: int) -> None:
         """So much of the body has been taken: as much more may come."""
         self._owed += size_bytes
+        self.heard_s = self._connection.now_s
         if self._owed >= STREAM_BYTES // 2 and not self.half and not self.closed:
             self.room += self._owed
+            self.moved_s = self.heard_s
             self._connection.put(WINDOW_UPDATE, 0, self.id, self._owed.to_bytes(4, "big"))
             self._owed = 0
 
@@ -114,8 +133,53 @@ class Stream(Generic[T]):
         self._begin(head)
         if self._queue is None:
             self._queue = deque()
+        if not self._queue:
+            self.moved_s = self.heard_s = self._connection.now_s
         self._queue.append(body)
+        self._wait(len(body))
         self.pump()
+
+    def hold(self, size_bytes: int) -> None:
+        """So much more (or less) of what the client sent is kept for this stream."""
+        if self.closed:
+            return
+        self.held += size_bytes
+        self._connection.held += size_bytes
+        if not self.half:
+            self._connection.coming += size_bytes
+
+    def expect(self, more: bool) -> None:
+        """More is due from the client from now on, or nothing is."""
+        if more and not self.awaited:
+            self.moved_s = self.heard_s = self._connection.now_s
+        self.awaited = more
+
+    def _wait(self, size_bytes: int) -> None:
+        self.waiting_bytes += size_bytes
+        self._connection.untaken += size_bytes
+
+    def whole(self) -> None:
+        """No more of its body comes."""
+        self.half = True
+        self._connection.coming -= self.held
+
+    def leave(self) -> None:
+        """It is over: nothing is kept for it."""
+        self.hold(-self.held)
+        self._wait(-self.waiting_bytes)
+        self.closed = True
+        self._queue = None
+        self.taken = self.ended = self.gone = self.drained = nothing  # no circle is left
+
+    def stuck(self, slow_s: float, silent_s: float, sent_s: float) -> bool:
+        """Whether what is due from the client has not moved since ``slow_s``, or not at all since
+        ``silent_s``. ``sent_s``: when it last took anything on this connection.
+        """
+        if self.waiting_bytes:
+            held_up_here = self._window <= 0
+            return (self.heard_s if held_up_here else max(self.heard_s, sent_s)) < silent_s
+        due = self.awaited and not self.half
+        return due and (self.moved_s < slow_s or self.heard_s < silent_s)
 
     def finish(self, head: bytes, tail: bytes) -> None:
         """The end of the answer, after what was sent. ``head`` goes first where nothing did: with
@@ -150,27 +214,26 @@ class Stream(Generic[T]):
         connection, queue = self._connection, self._queue
         waited = bool(queue)
         while queue:
-            part = queue[0]
+            part, at = queue[0], self._at
             most = min(self._window, connection.window, connection.frame_bytes)
             if most <= 0 and part:
+                if self._window > 0:
+                    connection.blocked[self.id] = self
                 return
-            now = part[:most]
+            now = part[at : at + most]
             connection.send_data(self.id, now)
             self._window -= len(now)
-            if len(now) < len(part):
-                queue[0] = part[most:]
-            else:
+            self._wait(-len(now))
+            self.heard_s = connection.now_s
+            self._at += len(now)
+            if self._at >= len(part):
                 queue.popleft()
+                self._at = 0
         if self._tail is not None:
             connection.put(HEADERS, END_HEADERS | END_STREAM, self.id, self._tail)
             connection.done(self)
         elif waited:
             self.drained()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What was sent and is not taken by the client yet."""
-        return sum(map(len, self._queue)) if self._queue else 0
 
 
 def nothing(*_: object) -> None:

@@ -25,7 +25,7 @@ from clew.serving.overlaying import asked_by_graphs
 from clew.serving.rollouts import Rollouts
 from clew.serving.router import Arm
 from clew.serving.runtime import Identity, Load, Runtime
-from clew.serving.sleeping import RESTLESS, Holding, Wake, sleepers
+from clew.serving.sleeping import RESTLESS, Holding, Wake, Wakes, sleepers
 
 KINDS = (
     "revision.created", "revision.changed", "traffic.changed", "pipeline.applied",
@@ -80,7 +80,7 @@ class Watcher:
         self._open = opened or self._warmed
         self._asleep: dict[str, str] = {}  # revision → '', or why it could not be loaded
         self._rising: set[str] = set()  # it slept, and is being loaded beside what came
-        self._wakes: SimpleQueue[Wake | None] = SimpleQueue()
+        self._wakes = Wakes()
         self._process, self._publish = process, publish
         self._lock = threading.Lock()
         self._endpoints: list[Any] = []
@@ -110,7 +110,7 @@ class Watcher:
         """Follow no more."""
         self._closed.set()
         self._queue.put(None)
-        self._wakes.put(None)
+        self._wakes.ask(None)
         self._threads[0].join()
 
     def loaded(self) -> list[Runtime]:
@@ -147,6 +147,7 @@ class Watcher:
                 del self._loaded[runtime.identity.revision]
             self._dropped += gone
             self._asked &= self._wanted.keys()
+            self._wakes.keep(self._wanted)
             dozing = self._doze()
             missing = [
                 each
@@ -168,12 +169,12 @@ class Watcher:
         """Have a version loaded, if it sleeps ('': what has the traffic); routes are published
         when it is in memory, or when it cannot come.
         """
-        self._wakes.put(Wake(endpoint, version))
+        self._wakes.ask(Wake(endpoint, version))
 
     def wake_now(self, endpoint: str) -> str:
         """The same, and wait for it; why it cannot be loaded, or ''."""
         done = threading.Event()
-        self._wakes.put(Wake(endpoint, "", done))
+        self._wakes.ask(Wake(endpoint, "", done))
         while not done.wait(0.1) and not self._closed.is_set():
             pass
         with self._lock:
@@ -231,11 +232,15 @@ class Watcher:
             self._insist(tell)
 
     def _wake_all(self) -> None:
-        while (wake := self._wakes.get()) is not None:
+        while True:
+            wake, asked = self._wakes.get()
+            if wake is None:
+                return
             with self._lock:
-                asked = [self._wanted[id] for id in self._asleep if self._is_meant(id, wake)]
-            for wanted in asked:
-                self._load_one(wanted)
+                meant = [self._wanted[id] for id in self._asleep if self._is_meant(id, wake)]
+            for wanted in meant:
+                if self._wakes.is_new(wanted.identity.revision, asked):
+                    self._load_one(wanted)
             if wake.done is not None:
                 wake.done.set()
 
@@ -347,6 +352,7 @@ class Watcher:
                 slept = revision in self._asleep
                 if slept:
                     self._asleep[revision] = error
+                    self._wakes.fail(revision)
                 self._publish(self._routes())
             if slept:  # it has been in memory, so it stays what it is, and is tried again
                 self._tell_asleep([revision])
