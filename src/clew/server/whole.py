@@ -26,6 +26,7 @@ from clew.serving import ServingProcess
 from clew.workspace import Workspace, open_workspace, serving_settings
 
 NO_TRACES = 'not sent: pip install "clew[otel]"'
+NO_TRACES_THERE = "not sent: endpoints are on a cluster"
 NO_GRPC = 'not here: pip install "clew[grpc]"'
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 """What another machine cannot reach."""
@@ -115,7 +116,7 @@ def run_server(
             if serving.unix_url:
                 say(f"  Unix socket    {serving.unix_url}")
             if settings.traces and not serving.traces:
-                say(f"  traces         {NO_TRACES}")
+                say(f"  traces         {NO_TRACES_THERE if settings.serving else NO_TRACES}")
             say("  Ctrl-C ends it; nothing is lost.")
 
         uploads = settings.home / "uploads"

@@ -17,18 +17,19 @@ from typing import Any, Protocol
 
 import msgspec
 
-from clew.base.errors import ClewError, Invalid, Unavailable
+from clew.base.errors import Invalid, Unavailable
 from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.base.records.exports import ImageFile
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import accounts
-from clew.serving.dataplane import Route
+from clew.serving.dataplane import SHADOW, Route
 from clew.serving.graph_model import graph_in
 from clew.serving.plans import Contents, Held, Plan, PlannedArm, Report
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Runtime
+from clew.serving.spool import is_name
 from clew.serving.stats import Counts
 from clew.serving.watcher import Wanted, Watcher
 from clew.store import Store
@@ -110,9 +111,8 @@ class Deployer:
         self.routes: dict[str, Route] = {}
         self._lock = threading.Lock()
         self._telling = threading.Lock()
-        self._trees: dict[str, str] = {}
         self._given: dict[str, Contents] = {}
-        self._holding: dict[str, Wanted] = {}
+        self._failed: set[str] = set()
         self._replicas: dict[str, tuple[Report, float]] = {}
         self._counts: dict[tuple[str, str], Counts] = {}
         self._changed = threading.Event()
@@ -129,9 +129,11 @@ class Deployer:
         """Register, and lay out what is served now; returns when that has been tried."""
         with self._db.begin() as tx:
             accounts.register(tx, self.process, self._url)
-        for thread in self._threads:
-            thread.start()
+        hear, lay_out, keep_books = self._threads
+        hear.start()
+        keep_books.start()
         self.watcher.start()
+        lay_out.start()  # what the last life left is served until it is known what is wanted
 
     def close(self) -> None:
         """Follow no more. What is laid out goes on: a restart here is no outage there."""
@@ -139,7 +141,8 @@ class Deployer:
         self._changed.set()
         self.watcher.close()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
         self.write()
         with self._db.begin() as tx:
             accounts.leave(tx, self.process)
@@ -186,8 +189,7 @@ class Deployer:
                 hint="Serve it on a machine: leave out --serving.",
             )
         with self._lock:
-            self._trees[identity.revision] = wanted.tree
-            self._holding[identity.revision] = wanted
+            self._failed.discard(identity.revision)
         try:
             contents = self._give(wanted.tree)
             self._tell()
@@ -195,7 +197,7 @@ class Deployer:
             held = self._wait_held(identity.endpoint, identity.revision)
         except BaseException:
             with self._lock:
-                self._holding.pop(identity.revision, None)
+                self._failed.add(identity.revision)
             self._changed.set()
             raise
         signature = held.signature or msgspec.json.decode(contents.data[SIGNATURE], type=Signature)
@@ -204,7 +206,7 @@ class Deployer:
         return runtime
 
     def _give(self, tree: str) -> Contents:
-        with self._lock:
+        with self._telling:
             known = self._given.get(tree)
         if known is not None:
             return known
@@ -214,14 +216,16 @@ class Deployer:
             for path, each in sorted(data.items())
         )
         contents = Contents(files=files, data=data)
-        self._fabric.give(tree, contents)
-        with self._lock:
+        with self._telling:  # else a plan that was made before could take it away again
+            self._fabric.give(tree, contents)
             self._given[tree] = contents
         return contents
 
     def _wait_held(self, endpoint: str, revision: str) -> Held:
         deadline = time.monotonic() + HOLD_S
         while time.monotonic() < deadline and not self._closed.is_set():
+            if revision not in {each.identity.revision for each in self.watcher.wanted()}:
+                raise Unavailable("serving.load", f"{endpoint} does not want it any more.")
             told = [each for each, _ in self._alive() if each.endpoint == endpoint]
             held = [each.held.get(revision) for each in told]
             if wrong := next((each for each in held if each and each.error), None):
@@ -248,61 +252,49 @@ class Deployer:
             self._changed.wait()
             self._changed.clear()
             try:
-                plans = self._tell()
-                for endpoint in set(self._fabric.deployed()) - plans.keys():
-                    self._fabric.delete(endpoint)
-            except ClewError as error:
+                there = self._fabric.deployed()  # first: what comes meanwhile is not to be deleted
+                self._tell()
+                for endpoint in there:
+                    if endpoint not in self._endpoints():
+                        self._fabric.delete(endpoint)
+            except Exception as error:  # noqa: BLE001 - this thread goes on; it is tried again
                 _log.error("the cluster cannot be told: %s", error)
                 self._closed.wait(1.0)
                 self._changed.set()
 
-    def _tell(self) -> dict[str, Plan]:
+    def _endpoints(self) -> set[str]:
+        """Endpoints that are wanted, whatever of them is held yet."""
+        return {each.identity.endpoint for each in self.watcher.wanted()}
+
+    def _tell(self) -> None:
         with self._telling:
-            with self._lock:
-                plans = self._plans()
-                trees = {arm.tree for plan in plans.values() for arm in plan.held}
-                self._given = {name: one for name, one in self._given.items() if name in trees}
+            plans = self._plans()
+            trees = {arm.tree for plan in plans.values() for arm in plan.held}
+            self._given = {name: one for name, one in self._given.items() if name in trees}
             self._fabric.plan(plans, trees)
-            return plans
 
     def _plans(self) -> dict[str, Plan]:
-        """What is served, and beside it what is about to be. The lock is held."""
-        plans = {}
-        routes = self.routes
-        for endpoint, route in routes.items():
-            arms = [arm for arm in route.arms if not isinstance(arm, tuple)]
-            known = {arm.name for arm in arms} | (
-                {route.shadow.identity.revision} if route.shadow else set()
-            )
-            self._holding = {k: one for k, one in self._holding.items() if k not in known}
-            coming = [
-                PlannedArm(identity=one.identity, tree=one.tree, role=one.state, weight=0)
-                for one in self._holding.values()
-                if one.identity.endpoint == endpoint
-            ]
-            there = [self._arm(arm.value, arm.role, arm.weight) for arm in arms]
-            shadow = route.shadow
-            if not there and not coming and shadow is None:
-                continue
-            plans[endpoint] = Plan(
-                endpoint=endpoint,
-                arms=(*there, *coming),
-                shadow=self._arm(shadow, "shadow", 0) if shadow else None,
-                shadow_share=route.shadow_share,
-                log=route.log,
-                redact=tuple(sorted(route.redact)),
-                max_queue=route.max_queue,
-            )
-        return plans
-
-    def _arm(self, runtime: Runtime, role: str, weight: float) -> PlannedArm:
-        return PlannedArm(
-            identity=runtime.identity,
-            tree=self._trees[runtime.identity.revision],
-            role=role,
-            weight=weight,
-            watched=runtime.watch is not None,
-        )
+        """What the rows want, also what is not held yet: so the first plans after a restart are
+        the last ones before it, and replicas go on with what they have.
+        """
+        wanted = self.watcher.wanted()
+        routes = self.routes  # read later, so it has what is wanted
+        with self._lock:
+            self._failed &= {each.identity.revision for each in wanted}
+            failed = set(self._failed)
+        by_endpoint: dict[str, list[Wanted]] = {}
+        for each in wanted:
+            gets = each.traffic > 0 or each.state == SHADOW
+            if gets or each.identity.revision not in failed:
+                by_endpoint.setdefault(each.identity.endpoint, []).append(each)
+        # a replica waits for files that are not there: what needs them is last
+        for of_endpoint in by_endpoint.values():
+            of_endpoint.sort(key=lambda each: each.tree not in self._given)
+        return {
+            name: _plan(routes[name], of_endpoint)
+            for name, of_endpoint in by_endpoint.items()
+            if name in routes
+        }
 
     # what comes back ----------------------------------------------------------------------------
 
@@ -311,22 +303,25 @@ class Deployer:
         while not self._closed.is_set():
             try:
                 life, reports, files = self._fabric.hear(got)
+                got = []
                 if self._life and life != self._life:
                     self._again()
                 self._life = life
                 self._take(reports)
                 got = [name for name, data in files if self._keep(name, data)]
-            except ClewError as error:
+                if len(got) < len(files):
+                    self._closed.wait(1.0)  # they are offered again at once
+            except Exception as error:  # noqa: BLE001 - nobody else hears the cluster
                 _log.error("the cluster is not heard: %s", error)
                 self._closed.wait(1.0)
 
     def _again(self) -> None:
         """The post has forgotten everything: its machine was lost."""
-        with self._lock:
-            given = dict(self._given)
-        for tree, contents in given.items():
-            self._fabric.give(tree, contents)
-        self._tell()
+        with self._telling:
+            for tree, contents in self._given.items():
+                self._fabric.give(tree, contents)
+        if self.routes:  # else the rows have not been read
+            self._tell()
 
     def _take(self, reports: Collection[Report]) -> None:
         with self._lock:
@@ -334,36 +329,58 @@ class Deployer:
                 self._replicas[report.replica] = (report, time.monotonic())
                 for revision, counts in report.counts.items():
                     key = report.endpoint, revision
-                    more = msgspec.msgpack.decode(counts, type=Counts, strict=False)
-                    self._counts[key] = self._counts.get(key, Counts()) + more
+                    try:
+                        more = msgspec.msgpack.decode(counts, type=Counts, strict=False)
+                    except msgspec.MsgspecError as error:
+                        _log.error("counts of %s cannot be read: %s", report.endpoint, error)
+                    else:
+                        self._counts[key] = self._counts.get(key, Counts()) + more
         with self._heard:
             self._heard.notify_all()
 
     def _keep(self, name: str, data: bytes) -> bool:
-        """A file of the log is put where the collector finds it, once."""
+        """A file of the log is put where the collector finds it, once; whether it need not come
+        again. What no spool has named is nobody's log.
+        """
+        if not is_name(name):
+            _log.error("a file of the log is dropped: no spool has named it %.100r", name)
+            return True
+        try:
+            self._put(name, data)
+        except OSError as error:
+            _log.error("a file of the log cannot be kept; it is asked for again: %s", error)
+            return False
+        return True
+
+    def _put(self, name: str, data: bytes) -> None:
         marks = self._spool_dir / "received"
         marks.mkdir(parents=True, exist_ok=True)
-        mark = marks / name
-        if not mark.exists():
-            new = self._spool_dir / f"{name}.new"
+        mark, due = marks / name, marks / f"{name}.due"
+        if mark.exists():
+            return
+        due.touch()  # before the file: a disk may have room for one of them
+        new = self._spool_dir / f"{name}.new"
+        try:
             with new.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            new.rename(self._spool_dir / f"{name}.log")
-            mark.touch()
-            old = time.time() - GOT_S
-            for one in marks.iterdir():
-                if one.stat().st_mtime < old:
-                    one.unlink(missing_ok=True)
-        return True
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        new.rename(self._spool_dir / f"{name}.log")
+        due.rename(mark)
+        old = time.time() - GOT_S
+        for one in marks.iterdir():
+            if one.stat().st_mtime < old:
+                one.unlink(missing_ok=True)
 
     def _keep_books(self) -> None:
         while not self._closed.wait(INTERVAL_S):
             try:
                 self.write()
                 self.rollouts.tick()
-            except ClewError as error:
+            except Exception as error:  # noqa: BLE001 - this thread goes on; it is tried again
                 _log.error("the counts cannot be written: %s", error)
 
     def write(self) -> None:
@@ -382,3 +399,29 @@ class Deployer:
                     self._counts[key] = self._counts.get(key, Counts()) + each
             raise
         self._beat_s = time.monotonic()
+
+
+def _plan(route: Route, wanted: Collection[Wanted]) -> Plan:
+    """An endpoint's plan, as the watcher makes its route once all of it is held."""
+    shadow = next((each for each in wanted if each.state == SHADOW), None)
+    arms = [each for each in wanted if each.state != SHADOW]
+    compared = shadow is not None or sum(each.traffic > 0 for each in arms) > 1
+    return Plan(
+        endpoint=route.name,
+        arms=tuple(_arm(each, watched=compared and each.traffic > 0) for each in arms),
+        shadow=_arm(shadow, watched=True) if shadow else None,
+        shadow_share=shadow.copied if shadow else 1.0,
+        log=route.log,
+        redact=tuple(sorted(route.redact)),
+        max_queue=route.max_queue,
+    )
+
+
+def _arm(wanted: Wanted, *, watched: bool) -> PlannedArm:
+    return PlannedArm(
+        identity=wanted.identity,
+        tree=wanted.tree,
+        role=wanted.state,
+        weight=0 if wanted.state == SHADOW else wanted.traffic,
+        watched=watched,
+    )

@@ -398,7 +398,7 @@ class HttpServer:
             body = compress(body, exchange.zipped)
             encoding = b"content-encoding: %b\r\nvary: accept-encoding\r\n" % exchange.zipped
         parts = [
-            b"HTTP/1.1 %d %b\r\n" % (answer.status, REASONS[answer.status]),
+            b"HTTP/1.1 %d %b\r\n" % (answer.status, REASONS.get(answer.status, b"Unknown")),
             self._now(),
             self._about(answer),
             encoding,

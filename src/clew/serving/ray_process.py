@@ -58,6 +58,8 @@ async def _serve(config: ProcessConfig, cluster: Cluster, ready: object) -> None
     gc.collect()
     gc.freeze()
     await server.start(socket.socket(fileno=config.listener))
+    if config.unix_listener is not None:
+        await server.start(socket.socket(fileno=config.unix_listener))
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]
     while not stop.is_set():
         if plane.routes is not deployer.routes:

@@ -7,6 +7,7 @@ actor of ours, the post: nothing on the cluster need reach the workspace.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 
 from clew.base.errors import Unavailable
 from clew.base.ids import new_id
@@ -26,6 +28,7 @@ from clew.serving.clusters import Cluster
 from clew.serving.config import LIMIT_BYTES
 from clew.serving.plans import Contents, Plan, Report
 from clew.serving.replica import Seat
+from clew.serving.stats import Counts
 
 WAIT_S = 10.0
 CALL_S = 60.0
@@ -41,7 +44,7 @@ class Post:
         self._life = new_id()
         self._plans: dict[str, tuple[int, bytes]] = {}
         self._trees: dict[str, bytes] = {}
-        self._reports: dict[str, list[bytes]] = {}
+        self._reports: dict[str, Report] = {}
         self._files: dict[str, bytes] = {}
         self._waiting: dict[str, asyncio.Future[bool]] = {}
         self._changed = asyncio.Condition()
@@ -73,7 +76,8 @@ class Post:
 
     async def report(self, replica: str, report: bytes) -> None:
         """What a replica holds and did."""
-        self._reports.setdefault(replica, []).append(report)
+        news, kept = msgspec.msgpack.decode(report, type=Report), self._reports.get(replica)
+        self._reports[replica] = news if kept is None else _with_counts(news, kept)
         await self._tell()
 
     async def deliver(self, name: str, data: bytes) -> bool:
@@ -102,7 +106,7 @@ class Post:
         reports, self._reports = self._reports, {}
         return (
             self._life,
-            [one for each in reports.values() for one in each],
+            [msgspec.msgpack.encode(each) for each in reports.values()],
             [*self._files.items()],
         )
 
@@ -115,6 +119,23 @@ class Post:
             async with asyncio.timeout(WAIT_S), self._changed:
                 await self._changed.wait_for(holds)
         return bool(holds())
+
+
+def _with_counts(news: Report, kept: Report) -> Report:
+    """The later of two reports of a replica, with what both counted: the workspace may be away for
+    days, and memory is bounded.
+    """
+    counts = dict(kept.counts)
+    for revision, more in news.counts.items():
+        if revision in counts:
+            before, after = (
+                msgspec.msgpack.decode(each, type=Counts, strict=False)
+                for each in (counts[revision], more)
+            )
+            counts[revision] = msgspec.msgpack.encode(before + after)
+        else:
+            counts[revision] = more
+    return replace(news, counts=counts)
 
 
 class _Way:
@@ -212,6 +233,8 @@ class Laid:
         self._ray, self._serve, self._cluster, self._space = ray, serve, cluster, space
         self._told = {"space": space, "home": home, "token_digest": token_digest}
         self._told["version"] = version
+        self._current: set[str] = set()
+        """Applications that have been told what this life of the server wants."""
         self._numbers: dict[bytes, int] = {}
         self._count = time.time_ns()
         self._lock = threading.Lock()
@@ -248,7 +271,8 @@ class Laid:
 
     def deploy(self, endpoint: str) -> None:
         """See ``deployer.Fabric``."""
-        if endpoint in self.deployed():
+        there = endpoint in self.deployed()
+        if there and endpoint in self._current:
             return
         wish = self._cluster
         replicas: dict[str, Any] = {"num_replicas": wish.min}
@@ -268,25 +292,44 @@ class Laid:
                 health_check_timeout_s=10,
                 graceful_shutdown_wait_loop_s=0.5,
                 graceful_shutdown_timeout_s=20,
+                # one replica is replaced before it ends; of several, one after another
+                max_surge_percent=100 if wish.min == 1 else 0,
+                version=self._version(),
+                _internal=True,
                 **replicas,
             )
-            self._serve.run(
-                made.bind({**self._told, "endpoint": endpoint}),
+            wanted = self._serve.RunTarget(
+                target=made.bind({**self._told, "endpoint": endpoint}),
                 name=self._name(endpoint),
                 route_prefix=f"/v2/models/{quote(endpoint)}",
             )
+            # what is there serves on while Ray finds room for what replaces it
+            self._serve.run_many([wanted], wait_for_applications_running=not there)
+        self._current.add(endpoint)
+
+    def _version(self) -> str:
+        """Of replicas: Ray starts those of another one anew, and leaves the others running when an
+        application is told again. ``home`` is for messages alone, and is not in it.
+        """
+        told = [self._told[name] for name in ("space", "token_digest", "version")]
+        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
 
     def delete(self, endpoint: str) -> None:
         """See ``deployer.Fabric``."""
         with _told():
+            self._current.discard(endpoint)
             self._serve.delete(self._name(endpoint))
 
     def deployed(self) -> Collection[str]:
         """See ``deployer.Fabric``."""
         with _told():
-            names = list(self._serve.status().applications)
+            found = self._serve.status().applications
         start = self._name("")
-        return [name.removeprefix(start) for name in names if name.startswith(start)]
+        return [
+            name.removeprefix(start)
+            for name, each in found.items()
+            if name.startswith(start) and each.status != "DELETING"
+        ]
 
     def plan(self, plans: Mapping[str, Plan], trees: Collection[str]) -> None:
         """See ``deployer.Fabric``."""
@@ -306,7 +349,7 @@ class Laid:
     def hear(self, got: Collection[str]) -> tuple[str, list[Report], list[tuple[str, bytes]]]:
         """See ``deployer.Fabric``."""
         life, reports, files = self._ask("hear", list(got))
-        return life, [msgspec.msgpack.decode(one, type=Report) for one in reports], files
+        return life, [*_readable(reports)], files
 
     def close(self) -> None:
         """Leave the cluster; what runs there goes on."""
@@ -315,6 +358,15 @@ class Laid:
 
     def _name(self, endpoint: str) -> str:
         return f"{self._space}-{endpoint}"
+
+
+def _readable(reports: list[bytes]) -> Iterator[Report]:
+    """Reports; what another version of Clew has written so that it cannot be read is left out."""
+    for one in reports:
+        try:
+            yield msgspec.msgpack.decode(one, type=Report)
+        except msgspec.MsgspecError as error:
+            _log.error("a replica's report cannot be read: %s", error)
 
 
 @contextmanager

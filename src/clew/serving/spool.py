@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 import threading
 import time
@@ -26,13 +27,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from clew.base.ids import new_id
+from clew.base.ids import ALPHABET, ID_LENGTH, new_id
 
 SYNC_S = 1.0
 ROTATE_S = 2.0
 ROTATE_BYTES = 16 << 20
 _FRAME = struct.Struct("<II")
 _MAX_PAYLOAD = 1 << 30
+_NAME = re.compile(rf"[{ALPHABET}]{{{ID_LENGTH}}}-[0-9]{{8,16}}")
 
 
 class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -219,6 +221,11 @@ class Segment(Struct, frozen=True, kw_only=True):
     def delete(self) -> None:
         """Remove the file; nothing happens if it is gone."""
         _current(self.path).unlink(missing_ok=True)
+
+
+def is_name(text: str) -> bool:
+    """Whether a spool could have named a file so: no other name may become a path."""
+    return _NAME.fullmatch(text) is not None
 
 
 def segments(directory: Path) -> list[Segment]:

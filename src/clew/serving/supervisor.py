@@ -18,7 +18,7 @@ from importlib.util import find_spec
 
 import msgspec
 
-from clew.base.errors import Unavailable, from_wire
+from clew.base.errors import Invalid, Unavailable, from_wire
 from clew.serving.config import ON_RAY, ProcessConfig, ServingSettings
 from clew.serving.unix import UnixSocket
 
@@ -53,8 +53,8 @@ class ServingProcess:
         """Its Unix socket; '' where there is none."""
         self.public_url = settings.cluster.url if settings.cluster else self.url
         """Where endpoints answer: here, or on a cluster."""
-        self.traces = settings.traces and has_traces()
-        """Whether its processes send traces."""
+        self.traces = settings.traces and settings.cluster is None and has_traces()
+        """Whether its processes send traces; replicas on a cluster do not."""
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -68,13 +68,20 @@ class ServingProcess:
             Unavailable: ``port.in_use``, ``socket.in_use``, ``socket.unusable``;
                 ``serving.start`` where a process ends before it serves; ``serving.cluster``,
                 ``ray.missing`` where endpoints are on a cluster.
-            Invalid: ``socket.too_long``, ``socket.not_one``.
+            Invalid: ``socket.too_long``, ``socket.not_one``; ``serving.grpc`` for gRPC of endpoints
+                on a cluster.
         """
+        if settings.cluster is not None and settings.grpc_port is not None:
+            raise Invalid(
+                "serving.grpc",
+                "Endpoints on a cluster answer over HTTP, not over gRPC.",
+                hint="Leave out --grpc-port, or --serving.",
+            )
         with ExitStack() as undo:
             listener = _listen(settings.host, settings.port)
             undo.callback(listener.close)
             grpc = unix = None
-            if settings.grpc_port is not None and settings.cluster is None and has_grpc():
+            if settings.grpc_port is not None and has_grpc():
                 grpc = _listen(settings.host, settings.grpc_port)
                 undo.callback(grpc.close)
             if settings.unix_path is not None:

@@ -118,6 +118,11 @@ class Watcher:
         with self._lock:
             return list(self._loaded.values())
 
+    def wanted(self) -> list[Wanted]:
+        """What should be in memory, in the order in which it is loaded."""
+        with self._lock:
+            return list(self._wanted.values())
+
     def seen(self) -> list[Runtime]:
         """What is in memory now, and what was dropped since the last call: its last answers are
         to be counted too.
