@@ -10,7 +10,10 @@ import urllib.request
 import pytest
 
 from clew.serving import accounts, immediate
+from clew.serving.parking import Parked
+from clew.serving.rollouts import Rollouts
 from clew.serving.sleeping import Holding, sleepers
+from clew.serving.watcher import Watcher
 
 BODY = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}]}
@@ -143,6 +146,45 @@ def test_one_that_cannot_be_loaded_is_told_and_asked_for_again(workspace, laws, 
     assert served.call("/v2/repository/models/m1/load", b"")[0] == 400
     broken.unlink()
     served.infer(1)
+
+
+def test_one_request_costs_one_attempt_however_often_routes_are_published(workspace, laws):
+    served = Served(workspace, laws, 1)
+    served.start()
+    workspace.processes.pop().stop()  # it is live, and of another process now
+    parked, answers, began, may = Parked(), [], threading.Event(), threading.Event()
+    attempts = []
+
+    def opened(wanted):
+        attempts.append(wanted.identity.endpoint)
+        began.set()
+        may.wait()
+        raise MemoryError("no room")
+
+    watcher = Watcher(
+        workspace.db,
+        Rollouts(workspace.db, workspace.lineage),
+        None,
+        process="p" * 26,
+        publish=parked.follow,
+        holding=Holding(most=1),
+        opened=opened,
+    )
+    parked.wake = watcher.wake
+    watcher.start()
+    try:
+        parked.take("m0", "", lambda: answers.append("on"), answers.append, 9)
+        began.wait()
+        for _ in range(5):
+            watcher.refresh()
+        may.set()
+        # waits for all that was asked for before it, and is an attempt itself
+        assert watcher.wake_now("m0") == "MemoryError: no room"
+    finally:
+        may.set()
+        watcher.close()
+    assert answers == ["MemoryError: no room"]
+    assert attempts == ["m0"] * 2
 
 
 def test_a_client_loads_and_unloads_what_sleeps(workspace, laws):
