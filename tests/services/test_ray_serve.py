@@ -150,6 +150,13 @@ def answers(url: str) -> bool:
     return True
 
 
+def is_ready(home: str) -> bool:
+    try:
+        return bool(ask(f"{home}/v2/health/ready")[0]["ready"])
+    except OSError:
+        return False
+
+
 class Load:
     """Asks again and again on several threads; keeps which version answered, and what failed."""
 
@@ -199,7 +206,7 @@ def test_an_endpoint_on_ray_answers_logs_changes_and_ends(place):
     assert ask(f"{place.home}/v2/models/late/infer", ASKED)[0]["outputs"] == told["outputs"]
     by_v1 = ask(f"{place.home}/v1/models/late:predict", {"instances": [{"a": 60, "b": 3}]})[0]
     assert by_v1["predictions"][0]["label"] == told["outputs"][0]["data"][0]
-    assert ask(f"{place.home}/v2/health/ready")[0]["ready"] is True
+    until(lambda: is_ready(place.home), "every replica holds it")
     # a new version takes over while many ask: nobody is refused
     with Load(place.url) as load:
         until(lambda: len(load.versions) > 50, "it is asked")
@@ -251,7 +258,12 @@ def test_a_machine_and_the_server_may_go_and_the_endpoint_goes_on(place, ray_clu
     place.stop(signal.SIGKILL)
     last, headers = ask(f"{place.url}/infer", ASKED)
     assert last["model_version"] == "1"
-    place.start()
+    with Load(place.url) as load:  # nothing changes for those who ask
+        place.start()
+        until(lambda: is_ready(place.home), "the server has found what is served")
+        asked = len(load.versions)
+        until(lambda: len(load.versions) > asked + 50, "requests go on")
+    assert not load.failed, load.failed[:3]
     wanted = headers["clew-prediction-id"]
     until(
         lambda: wanted in {one.id for one in place.verbs.predictions("late", limit=100_000)},
