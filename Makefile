@@ -43,9 +43,11 @@ demo: .venv/demo.installed ## the whole loop on real data (336,776 flights)
 	@$(BIN)/clew demo
 
 test: .venv/dev.installed ## unit tests, conformance suites, journeys, house rules
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	@rm -f .venv/tests.failed
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS) || { code=$$?; test $$code -ne 1 || touch .venv/tests.failed; exit $$code; }
 
 test-again: .venv/dev.installed ## the tests that failed in the last run, one after the other
+	@test -e .venv/tests.failed || { echo "The last run did not come to its end: run 'make test'."; exit 1; }
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(ARGS)
 
 test-long: .venv/dev.installed ## the slow suites: many kills, many orders, many swaps (about an hour; ARGS='-k kills' for some)
