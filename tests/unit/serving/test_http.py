@@ -294,8 +294,8 @@ def test_bodies_may_be_compressed(encoding):
     ("body", "encoding", "status"),
     [
         (b"not gzip", "gzip", 400),
-        (gzip.compress(b"x" * 100)[:-9], "gzip", 400),
-        (gzip.compress(b"x" * 100_000), "gzip", 413),
+        pytest.param(gzip.compress(b"x" * 100, mtime=0)[:-9], "gzip", 400, id="cut short"),
+        pytest.param(gzip.compress(b"x" * 100_000, mtime=0), "gzip", 413, id="too large"),
         (b"x", "br", 415),
     ],
 )
