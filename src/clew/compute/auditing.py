@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import isgenerator
 from pathlib import Path
 from types import FrameType
@@ -289,6 +289,7 @@ class Watch:
         return f"{frame.f_code.co_filename.removeprefix(self._project)}:{frame.f_lineno}"
 
 
+@lru_cache(maxsize=64)
 def _directory(path: str) -> str:
     return os.path.realpath(path) + os.sep
 

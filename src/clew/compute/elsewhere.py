@@ -101,12 +101,21 @@ def lay_out(archive: bytes, target: Path) -> None:
     """The files of an archive at ``target``, which appears whole or not at all."""
     temporary = target.with_name(f"{target.name}.{new_id()}")
     temporary.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(temporary, filter="data")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extraction_filter = _FILTER
+            files.extractall(temporary)  # noqa: S202 - our own archive: regular files below it
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     try:
         temporary.rename(target)
     except OSError:  # another lane was first: its copy is the same
         shutil.rmtree(temporary)
+
+
+_FILTER = getattr(tarfile, "data_filter", None)
+"""Python 3.11 has it since 3.11.4; what is laid out is an archive of our own engine."""
 
 
 class Code(msgspec.Struct):

@@ -146,13 +146,21 @@ class Lane:
     # calls ----------------------------------------------------------------------------------
 
     def _begin(self, begin: Begin) -> None:
+        """On a thread of its own: whatever goes wrong here is the end of the call, and told."""
         run = begin.run
         try:
-            _check_program(begin)
-            directory = self._directory(run.snapshot_dir)
-        except ClewError as error:  # the engine is gone, or the disk of this machine is full
+            self._carry(begin)
+        except ClewError as error:  # the engine is gone
             self._say(refused(error, run.label))
-            return
+        except OSError as error:
+            self._say(refused(_no_room(error), run.label))
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+            self._say(refused(_unforeseen(error), run.label))
+
+    def _carry(self, begin: Begin) -> None:
+        run = begin.run
+        _check_program(begin)
+        directory = self._directory(run.snapshot_dir)
         names = self._names | {run.snapshot_dir: directory} if run.snapshot_dir else self._names
         call = Call(
             entry=run.entry,
@@ -300,6 +308,14 @@ def _check_program(begin: Begin) -> None:
             hint="Environments of steps are made by the server: give it and the nodes one disk "
             "with the same paths, or install the packages on the nodes.",
         )
+
+
+def _unforeseen(error: Exception) -> Unavailable:
+    return Unavailable(
+        "ray.node",
+        f"{socket.gethostname()} cannot begin with it: {type(error).__name__}: {error}.",
+        hint="Check that every node has the same Python, Clew and libraries, and report it.",
+    )
 
 
 def _no_room(error: OSError) -> Unavailable:

@@ -27,7 +27,7 @@ from clew.pipelines.programs import ProgramTask
 from clew.pipelines.signals import Live, Signals
 from clew.pipelines.tries import Tries
 from clew.pipelines.turns import Slots
-from clew.pipelines.worker import ASK_S, Report, Task
+from clew.pipelines.worker import ASK_S, FEW_DATUMS, SMALL_BYTES, Report, Task
 from clew.store import Store
 
 ENTRY = "clew.pipelines.worker:run_datums"
@@ -274,7 +274,7 @@ class Batches:
         batch = _Batch(items=items, left=set(range(len(items))))
         call = Call(
             entry=ENTRY,
-            payload=msgspec.to_builtins(self._task(items)),
+            payload=msgspec.to_builtins(self._task(items), builtin_types=(bytes,)),
             label=place.label,
             memory_bytes=step.memory_bytes,
             snapshot_dir=str(place.snapshot_dir),
@@ -321,6 +321,7 @@ class Batches:
             expectations=list(step.expectations) if failed is None else [],
             groups=groups,
             datums=datums,
+            objects=self._objects(groups) if len(items) <= FEW_DATUMS else {},
             error={} if failed is None else _failure(failed),
             program=self._program(items) if failed is None else None,
             allow=step.allow,
@@ -328,6 +329,14 @@ class Batches:
             cpus=step.runtime.cpus,
             spark=step.policy.spark,
         )
+
+    def _objects(self, groups: Sequence[tuple[str, str, list[str], bool]]) -> dict[str, bytes]:
+        """What small inputs consist of: a worker would have to learn first where it is kept."""
+        found: dict[str, bytes] = {}
+        for _, tree, paths, _ in groups:
+            if tree:
+                found |= self.place.store.gather(tree, paths, SMALL_BYTES // len(groups))
+        return found
 
     def _program(self, items: list[Item]) -> ProgramTask | None:
         step, place = self.place.step, self.place

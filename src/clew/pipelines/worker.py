@@ -68,6 +68,8 @@ class Task(msgspec.Struct, frozen=True):
     expectations: list[dict[str, Any]]
     groups: list[tuple[str, str, list[str], bool]]
     datums: list[tuple[str, list[int]]]
+    objects: dict[str, bytes] = {}
+    """What small inputs of few datums consist of, by digests of the store: they come along."""
     error: dict[str, str] = {}
     """Where the function is an error handler: what went wrong with the one datum."""
     program: ProgramTask | None = None
@@ -299,6 +301,7 @@ def evidence_of(report: QualityReport) -> dict[str, Any]:
 
 def _prepare(task: Task, scratch: Path) -> _Step:
     store = _store(task.store)
+    store.lend(task.objects)
     expectations = tuple(msgspec.convert(one, Expectation) for one in task.expectations)
     if task.program is not None:
         project = Path(task.snapshot_dir)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
+from clew.base.switching import switching_soon
 from clew.server.guard import Rules
 from clew.server.mlflow import Door, Grounds
 from clew.server.run import check_login, serve
@@ -73,6 +74,7 @@ def run_server(
     """
     check_login(host, settings.token)
     with ExitStack() as stack:
+        stack.enter_context(switching_soon())
         workspace = open_workspace(settings)
         stack.callback(workspace.close)
         working = Working.take(workspace)

@@ -24,6 +24,7 @@ from clew.base.asking import request_of
 from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.base.records.processing import ROWS
+from clew.base.switching import switching_soon
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import apart, late
@@ -48,9 +49,6 @@ from clew.store import Store
 
 HEAVY_BYTES = 512 << 20
 """A version whose files are larger gets a process of its own."""
-SWITCH_S = 0.0005
-"""How long a thread keeps the interpreter while the loop waits for it (Python's default: 5 ms)."""
-
 
 Loader = Callable[[Store, str], Model]
 
@@ -70,9 +68,8 @@ def serve(load_model: Loader) -> None:
     ready = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     configure(json=config.json_logs)
-    sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with switching_soon(), asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(config, load_model, ready))
 
 

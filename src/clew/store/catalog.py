@@ -6,7 +6,7 @@ Knows packs and the shelf; knows nothing of what objects mean.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -50,6 +50,11 @@ class Catalog:
         self._damaged: dict[str, Corrupt] = {}
         self._spoilt: set[bytes] = set()
         self._lists: dict[str, Condemned] = {}
+        self._lent: Mapping[tuple[str, bytes], bytes] = {}
+
+    def lend(self, objects: Mapping[tuple[str, bytes], bytes]) -> None:
+        """Have objects at hand for :meth:`fetch`, by tag and key, in place of those before."""
+        self._lent = objects
 
     def contains(self, key: bytes) -> bool:
         """Whether an object is known to be stored, and to stay, so that it need not be written."""
@@ -96,6 +101,9 @@ class Catalog:
             NotFound: ``object.missing``.
             Corrupt: ``object.corrupt`` or ``pack.corrupt``.
         """
+        lent = self._lent.get((tag, key))
+        if lent is not None:
+            return lent
         kept = self._keep.payload(tag, key) if self._keep is not None else None
         if kept is not None:
             return kept

@@ -76,8 +76,12 @@ class Gathering:
                 return found
         return None
 
-    def publish(self) -> None:
-        """Return when all is durable. Where it fails, it may be called again."""
+    def publish(self) -> bool:
+        """Return when all is durable: whether there was something to publish just now.
+
+        Where it fails, it may be called again.
+        """
+        anything = len(self._children) + len(self._parents) > 0
         small = self._children.size_bytes + self._parents.size_bytes <= PACK_LIMIT
         if small and len(self._children) and len(self._parents):
             self._settle()
@@ -90,6 +94,7 @@ class Gathering:
                 self._publish(self._parents)
         self._children, self._parents = PackBuilder(), PackBuilder()
         self._keys.clear()
+        return anything
 
     def drop(self) -> None:
         """Forget what is not published; what is being published is waited for."""

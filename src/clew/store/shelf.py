@@ -32,6 +32,8 @@ class Shelf(Protocol):
     def put(self, name: str, parts: Sequence[bytes]) -> None:
         """Keep the joined ``parts`` as ``name``: whole or not at all, durable on return.
 
+        So is, then, every name that could be listed before (:meth:`settle`).
+
         A name that exists already holds the same bytes (names are digests): putting it again
         is harmless. Nobody ever sees a part of it.
         """

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from clew.base.errors import Corrupt, Invalid
+from clew.base.errors import ClewError, Corrupt, Invalid
 from clew.base.progress import Progress, unseen
 from clew.base.records.keeping import Collected
 from clew.store import checking, editing, examining, intake, opening, reading, relaying, upgrading
@@ -48,6 +48,7 @@ from clew.store.writer import Writer, fill, source_errors
 _NODES_KEPT = 512
 """Nodes in memory, of about 15 KB each: who walks a large tree does not come back to a leaf."""
 
+_GATHERED = 64  # files at most, to be lent
 _BUFFER = 256 * 1024
 
 
@@ -241,6 +242,40 @@ class Store:
     def get(self, tree: str, path: str) -> Entry | None:
         """The file at ``path``, or None."""
         return reading.find(self._node, reading.check_tree(tree), path)
+
+    def gather(self, tree: str, paths: Sequence[str], limit_bytes: int) -> dict[str, bytes]:
+        """What reading these files takes, objects by their digests, for :meth:`lend` elsewhere.
+
+        {} where it is more than ``limit_bytes``, lies far away or cannot be read: whoever reads it
+        then is told why.
+        """
+        if self._shelf.parallel > 1 or len(paths) > _GATHERED:
+            return {}
+        digests: dict[str, None] = {}
+
+        def node(digest: str) -> Node:
+            digests[digest] = None
+            return self._node(digest)
+
+        try:
+            for path in paths:
+                entry = reading.find(node, reading.check_tree(tree), path)
+                if entry is None or entry.size_bytes > min(limit_bytes, WHOLE_BELOW - 1):
+                    return {}
+                limit_bytes -= entry.size_bytes
+                digests[entry.digest] = None
+            found = {one: self._catalog.fetch(*split(one)) for one in digests if one != EMPTY_TREE}
+        except ClewError:
+            return {}
+        trees = sum(len(data) for one, data in found.items() if one.startswith(TREE))
+        return found if trees <= limit_bytes else {}
+
+    def lend(self, objects: Mapping[str, bytes]) -> None:
+        """Have objects at hand, in place of those that were lent before: they are not looked for.
+
+        Whoever lends answers for them: they are not verified.
+        """
+        self._catalog.lend({split(digest): data for digest, data in objects.items()})
 
     def entries(self, tree: str, prefix: str = "/", after: str = "") -> Iterator[Entry]:
         """The file at ``prefix`` or all files below it, those behind ``after``, by path bytes."""

@@ -210,10 +210,10 @@ class Writer:
         Raises:
             Unavailable: ``disk.full``, ``workspace.read_only``, ``store.lease_lost``.
         """
-        self._builder.publish()
-        if self._leant:
+        published = self._builder.publish()
+        if self._leant and not published:  # a pack that is published now settles those before it
             self._catalog.settle()
-            self._leant = False
+        self._leant = False
         if self._lease is not None:
             self._lease.check()
         self._nodes.clear()

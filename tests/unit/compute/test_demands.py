@@ -1,5 +1,7 @@
 """Where a call may run: what it demands against what machines have."""
 
+import tarfile
+
 import msgspec
 import pytest
 
@@ -134,3 +136,9 @@ def test_without_ray_a_cluster_says_what_to_install(tmp_path, monkeypatch):
 
 def test_frames_between_engine_and_cluster_carry_what_they_are_given():
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(LEFT), type=Machine) == LEFT
+
+
+def test_what_is_no_archive_leaves_nothing(tmp_path):
+    with pytest.raises(tarfile.TarError):
+        lay_out(b"no archive" * 100, tmp_path / "there")
+    assert not list(tmp_path.iterdir())

@@ -55,10 +55,13 @@ def flows(url, place, names, python=sys.executable):
     """What flows saw at a server, by their names; ``python`` has the client."""
     place.mkdir(parents=True, exist_ok=True)
     out = place / "seen.json"
+    path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         [python, "-I", "-W", "ignore", RUNNER, out, *names],
         cwd=place,
-        env=environ(MLFLOW_TRACKING_URI=url, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"),
+        env=environ(  # an MLproject of the client says `python`
+            MLFLOW_TRACKING_URI=url, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", PATH=path
+        ),
         capture_output=True,
         text=True,
         timeout=FLOWS_S,
