@@ -252,6 +252,23 @@ CALLS = [
         "deploy", "invalid", "rollout.definition",
         lambda w, d: w.deploy("e", d.version, rollout={"kind": "lottery"}),
     ),
+    wrong("deploy", "invalid", "endpoint.no_graph", lambda w, _: w.deploy("e", "graph:e")),
+    wrong(
+        "deploy_arms", "not_found", "endpoint.unknown",
+        lambda w, d: w.deploy_arms("none", [d.version]),
+    ),
+    wrong("deploy_arms", "invalid", "rollout.arms", lambda w, _: w.deploy_arms("e", [])),
+    wrong(
+        "deploy_arms", "invalid", "traffic.weights",
+        lambda w, d: w.deploy_arms("e", {d.version: 60, "other": 40}),
+    ),
+    wrong(
+        "deploy_arms", "invalid", "rollout.definition",
+        lambda w, d: w.deploy_arms("e", [d.version], rollout={"kind": "lottery"}),
+    ),
+    wrong(
+        "deploy_arms", "conflict", "endpoint.no_live", lambda w, d: w.deploy_arms("e", [d.version])
+    ),
     wrong("traffic", "not_found", "endpoint.unknown", lambda w, _: w.traffic("none")),
     wrong("set_traffic", "not_found", "endpoint.unknown", lambda w, _: w.set_traffic("none")),
     wrong(

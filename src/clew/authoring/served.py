@@ -126,7 +126,8 @@ class Served:
             name: Of the endpoint that the graph is.
             steps: ``clew.sequence(...)``, ``clew.ensemble(...)``, ``clew.switch(...)``,
                 ``clew.splitter(...)``, or one node.
-            rollout: How a changed graph takes over, as for :meth:`endpoint`; a graph is no shadow.
+            rollout: How a changed graph takes over, as for :meth:`endpoint`. As a shadow it asks
+                its nodes about copies, one at a time.
             log: The share of predictions that is kept, as for :meth:`endpoint`. Nodes keep theirs
                 as their endpoints say.
             redact: Inputs and outputs of the graph that are never written to disk.
@@ -138,11 +139,6 @@ class Served:
         """
         check_name(name, "a graph")
         chosen = rollout or immediate()
-        if chosen.kind == "shadow" or chosen.shadow:
-            raise invalid(
-                f"The graph {name} cannot be a shadow",
-                "Make a shadow of an endpoint that it asks, or use a canary.",
-            )
         self._give_way(name)
         if name in self.endpoints or name in self.graphs:
             raise invalid(f"There are two endpoints {name!r}", "Give each a name of its own.")

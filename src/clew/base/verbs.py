@@ -317,7 +317,29 @@ class Verbs(
         ``rollout``: how it takes over where not as the endpoint says: ``clew.split(20)``,
         ``clew.shadow()``, or a mapping with its ``kind``. Raises Invalid ``rollout.definition``.
         ``champion``: later versions are compared with it from now on; needs a name and a reason.
-        Without it an override leaves the champion where it is. Raises Denied ``model.not_blessed``.
+        Without it an override leaves the champion where it is. ``graph:NAME`` in place of a version
+        puts the graph that the endpoint NAME is on this one. Raises Denied ``model.not_blessed``,
+        Invalid ``graph.arm``, ``graph.cycle``, ``endpoint.no_graph``.
+        """
+        ...
+
+    def deploy_arms(
+        self,
+        endpoint: str,
+        arms: Mapping[str, float | None] | Sequence[str],
+        *,
+        rollout: Rollout | Mapping[str, object] | None = None,
+        override_by: str = "",
+        override_reason: str = "",
+    ) -> list[Revision]:
+        """Put several versions on an endpoint at once, as arms of one rollout; each is a revision.
+
+        ``arms``: version (or ``graph:NAME``) → percent; without percentages all have the same. The
+        live revision has the rest; it may be given as ``live``, then all must add up to 100.
+        ``rollout``: an A/B test where it is None; ``clew.split(…)``, ``clew.bandit()`` or
+        ``clew.shadow()``, whose own weight means nothing. It begins when all are loaded; one that
+        cannot be loaded is left out. Raises Invalid ``rollout.arms``, ``traffic.weights``,
+        Conflict ``endpoint.no_live``, and as :meth:`deploy`.
         """
         ...
 

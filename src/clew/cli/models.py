@@ -17,7 +17,7 @@ from clew.base.errors import Invalid, NotFound
 from clew.cli import render, reporting
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.parity import print_parity
-from clew.cli.serving import rollout_of
+from clew.cli.serving import arms_of, rollout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,10 @@ def read_rows(text: str) -> list[dict[str, object]]:
 
 def deploy(
     endpoint: EndpointName,
-    version: Annotated[str, typer.Argument(help="Model version: its id, model@3, model@champion.")],
+    version: Annotated[
+        str,
+        typer.Argument(help="Model version: its id, model@3, model@champion; or graph:ENDPOINT."),
+    ] = "",
     override_by: Annotated[str, typer.Option("--by", help="Who overrides a refusal.")] = "",
     override_reason: Annotated[str, typer.Option("--reason", help="Why, kept for good.")] = "",
     champion: Annotated[
@@ -116,10 +119,23 @@ def deploy(
             "--rollout", help="How it takes over: a kind (canary, ab_test, bandit, …) or its JSON."
         ),
     ] = "",
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="VERSION or VERSION=PERCENT; several come together."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Put a model version on an endpoint; one that was refused needs --by and --reason."""
+    """Put a model version on an endpoint; one that was refused needs --by and --reason.
+
+    With --arm several come together, as arms of an A/B test (or of --rollout, or --shadow).
+    """
     asked = rollout_of(weight, rollout, shadow=shadow)
+    if arm or not version:
+        _deploy_arms(
+            endpoint, version, arm or [], asked, by=override_by, reason=override_reason, json=json,
+            alone=champion or weight is not None,
+        )  # fmt: skip
+        return
     with workspace() as clew:
         revision = clew.deploy(
             endpoint,
@@ -142,6 +158,38 @@ def deploy(
         out.print(
             "[dim]  later versions are still compared with the champion "
             f"({found.model}@champion); --champion makes it this one[/]"
+        )
+
+
+def _deploy_arms(
+    endpoint: str,
+    version: str,
+    arms: list[str],
+    rollout: dict[str, object] | None,
+    *,
+    by: str,
+    reason: str,
+    json: bool,
+    alone: bool,
+) -> None:
+    if version or not arms or alone:
+        raise Invalid(
+            "rollout.arms",
+            "One version is given by itself, several by --arm, without --weight or --champion.",
+            hint=f"Write clew deploy {endpoint} VERSION, or --arm VERSION=PERCENT for each.",
+        )
+    with workspace() as clew:
+        told = arms_of(arms)
+        found = clew.deploy_arms(
+            endpoint, told, rollout=rollout, override_by=by, override_reason=reason
+        )
+    if json:
+        print_json(found)
+        return
+    for one in found:
+        console().print(
+            f"[green]✓[/] {endpoint} revision {one.number} [cyan]{one.id[:8]}[/]  {one.state}, "
+            f"{one.traffic:g} % of traffic"
         )
 
 

@@ -80,6 +80,17 @@ def rollout_of(weight: float | None, rollout: str, *, shadow: bool) -> dict[str,
     return {"kind": "shadow"} if shadow else None
 
 
+def arms_of(words: list[str]) -> dict[str, float | None]:
+    """Arms of a deploy by what was typed: VERSION or VERSION=PERCENT."""
+    found: dict[str, float | None] = {}
+    for word in words:
+        name, share = _share(word) if "=" in word else (word, None)
+        if name in found:
+            raise Invalid("rollout.arms", f"{name} is given twice.", hint="Give each arm once.")
+        found[name] = share
+    return found
+
+
 def _share(word: str, whole: float | None = None) -> tuple[str, float]:
     name, equals, percent = word.partition("=")
     try:

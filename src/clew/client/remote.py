@@ -350,6 +350,24 @@ class RemoteWorkspace(
         }
         return self._wire.post(f"/endpoints/{_part(endpoint)}/deploy", Revision, body)
 
+    def deploy_arms(
+        self,
+        endpoint: str,
+        arms: Mapping[str, float | None] | Sequence[str],
+        *,
+        rollout: Rollout | Mapping[str, object] | None = None,
+        override_by: str = "",
+        override_reason: str = "",
+    ) -> list[Revision]:
+        """Put several versions on an endpoint at once, as arms of one rollout."""
+        body = {
+            "arms": dict(arms) if isinstance(arms, Mapping) else list(arms),
+            "rollout": None if rollout is None else msgspec.to_builtins(rollout),
+            "override_by": override_by,
+            "override_reason": override_reason,
+        }
+        return self._wire.post(f"/endpoints/{_part(endpoint)}/arms", list[Revision], body)
+
     def rollback(self, endpoint: str, *, reason: str = "") -> Revision:
         """Give all traffic back to the revision before the live one."""
         path = f"/endpoints/{_part(endpoint)}/rollback"

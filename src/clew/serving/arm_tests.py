@@ -6,17 +6,19 @@ feedback and of counts, so any process may look, and a kill loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import update
 
+from clew.base.arms import MOST_ARMS
 from clew.base.ids import new_id
 from clew.base.records.traffic import Rollout
 from clew.db import Tx
 from clew.serving import keyed, late, outcomes, tables
 from clew.serving.accounts import now_us
+from clew.serving.analysis import E_BACK
 from clew.serving.comparing import compare
 from clew.serving.revisions import (
     base_of,
@@ -26,39 +28,47 @@ from clew.serving.revisions import (
     note_traffic,
     open_rows,
     percents,
+    rollout_of,
     row_of,
     tidy,
 )
-from clew.serving.sequential import Sums
+from clew.serving.sequential import Sums, beyond, more_often
+from clew.serving.stats import Counts
 
 LOOK_S = 2.0
 SETTLE_S = 1.0
 """Outcomes of predictions made so soon after a change of arms are left out: processes follow."""
-MOST_ARMS = 8
+LEAST_REQUESTS = 20
+"""An arm that fails is taken off after so many requests at the earliest."""
 _MOVED = 0.005
 """A bandit's shares change from so much on: each change is an event."""
 
 
-def begin(tx: Tx, row: Any, live: Any, rollout: Rollout, reason: str) -> None:
-    """A loaded revision becomes an arm: of the bandit that runs, or of a new test."""
-    running = tx.execute(tables.RUNNING, {"endpoint": row.endpoint}).first()
+def begin(tx: Tx, rows: Sequence[Any], live: Any, rollout: Rollout, reason: str) -> None:
+    """Loaded revisions become arms: of the bandit that runs, or of a new test."""
+    first = rows[0]
+    running = tx.execute(tables.RUNNING, {"endpoint": first.endpoint}).first()
     if running is not None and rollout.kind == "bandit":
-        _join(tx, running, row, reason)
+        for row in rows:
+            _join(tx, _running(tx, running), row, reason)
         return
     if rollout.kind == "bandit":
-        weights = percents(late.allocate(rollout, [live.id, row.id], {}).shares)
+        arms = [live.id, *(row.id for row in rows)]
+        weights = percents(late.allocate(rollout, arms, {}).shares)
     else:
-        weights = {live.id: tidy(100 - rollout.weight), row.id: tidy(rollout.weight)}
+        asked = {row.id: rollout_of(tx, row).weight for row in rows}
+        weights = {live.id: tidy(100 - sum(asked.values()))}
+        weights |= {id: tidy(weight) for id, weight in asked.items()}
     test = {
         "id": new_id(),
-        "endpoint": row.endpoint,
+        "endpoint": first.endpoint,
         "rollout": msgspec.to_builtins(rollout),
         "state": "running",
         "arms": list(weights.items()),
         "base": base_of(tx, *weights),
         "evidence": {},
         "reason": reason,
-        "global_id": row.global_id,
+        "global_id": first.global_id,
         "begun_us": now_us(),
         "looked_us": now_us(),
         "ended_us": None,
@@ -67,12 +77,18 @@ def begin(tx: Tx, row: Any, live: Any, rollout: Rollout, reason: str) -> None:
     tx.emit(
         "test.begun",
         subject=test["id"],
-        global_id=row.global_id,
-        data={"endpoint": row.endpoint, "rollout": str(rollout), "arms": weights},
+        global_id=first.global_id,
+        data={"endpoint": first.endpoint, "rollout": str(rollout), "arms": weights},
     )
-    move(tx, row, "arm", weights[row.id], reason)
-    give_rest(tx, row.endpoint)
-    note_traffic(tx, row.endpoint, reason)
+    for row in rows:
+        move(tx, row, "arm", weights[row.id], reason)
+    give_rest(tx, first.endpoint)
+    note_traffic(tx, first.endpoint, reason)
+
+
+def _running(tx: Tx, test: Any) -> Any:
+    """The row of a test as it is now."""
+    return tx.execute(tables.RUNNING, {"endpoint": test.endpoint}).first() or test
 
 
 def _join(tx: Tx, test: Any, row: Any, reason: str) -> None:
@@ -100,14 +116,100 @@ def is_due(test: Any) -> bool:
 
 
 def look(tx: Tx, test: Any) -> None:
-    """Decide what is due: a winner, an end, other shares."""
+    """Decide what is due: who leaves, a winner, an end, other shares."""
     current = tx.execute(tables.RUNNING, {"endpoint": test.endpoint}).first()
     if current is None or current.id != test.id or not is_due(current):
         return
-    if _rollout(current).kind == "bandit":
-        _look_at_bandit(tx, current)
+    kept = _without_lost(tx, current)
+    if kept is None:
+        return
+    if _rollout(kept).kind == "bandit":
+        _look_at_bandit(tx, kept)
     else:
-        _look_at_test(tx, current)
+        _look_at_test(tx, kept)
+
+
+def _without_lost(tx: Tx, test: Any) -> Any | None:
+    """The test without arms that fail or are served no more; None where it is over with them."""
+    rollout, arms = _rollout(test), _arms(test)
+    control, *others = arms
+    rows = {row.id: row for row in open_rows(tx, test.endpoint)}
+    if control not in rows or rows[control].state != "live":
+        _end(tx, test, "stopped", "The control is not live any more.", _evidence(test))
+        return None
+    counts = outcomes.answered(tx, list(arms), test.base)
+    gone = {}
+    for arm in others:
+        if arm not in rows or rows[arm].state != "arm":
+            gone[arm] = "It is not served any more."
+        elif why := _fails(rollout, counts[arm], counts[control]):
+            gone[arm] = why
+    if not gone:
+        return test
+    reason = " ".join(dict.fromkeys(gone.values()))
+    if len(gone) == len(others):
+        evidence = _evidence(test) | {"left": {**_left(test), **_told(gone, counts)}}
+        _end(tx, test, "stopped", f"No challenger is left: {reason}", evidence)
+        _give_to(tx, test, control, reason, evidence)
+        return None
+    _leave(tx, test, gone, _told(gone, counts))
+    return _running(tx, test)
+
+
+def _fails(rollout: Rollout, mine: Counts, theirs: Counts) -> str:
+    """Why an arm is taken off at once, whatever its outcomes: requests that fail have none."""
+    if rollout.metric == "errors" or mine.requests < LEAST_REQUESTS:
+        return ""
+    if theirs.requests:
+        share = mine.requests / (mine.requests + theirs.requests)
+        e = more_often(mine.errors, theirs.errors, share)
+    else:
+        e = beyond(mine.errors, mine.requests, max(rollout.max_error_rate, 1e-3))
+    rate, usual = mine.rate(mine.errors), theirs.rate(theirs.errors)
+    if e < E_BACK or rate - usual <= rollout.max_error_rate:
+        return ""
+    return f"{rate:.1%} of its requests failed against {usual:.1%} of the control's."
+
+
+def _told(gone: Mapping[str, str], counts: Mapping[str, Counts]) -> dict[str, dict[str, object]]:
+    return {
+        arm: {"why": why, "requests": counts[arm].requests, "errors": counts[arm].errors}
+        for arm, why in gone.items()
+    }
+
+
+def _leave(
+    tx: Tx, test: Any, gone: Mapping[str, str], told: Mapping[str, Mapping[str, object]]
+) -> None:
+    """Take arms off a test that goes on. The others share what was theirs in proportion, so that
+    what they were asked until now can still be compared.
+    """
+    arms = {arm: weight for arm, weight in _arms(test).items() if arm not in gone}
+    whole = sum(arms.values())
+    weights = percents({arm: weight / whole for arm, weight in arms.items()})
+    evidence = _evidence(test) | {"left": {**_left(test), **told}}
+    for arm, why in gone.items():
+        row = row_of(tx, arm)
+        if row.state == "arm":
+            move(tx, row, "retired", 0, why, evidence=told[arm])
+        tx.emit(
+            "test.arm_left",
+            subject=test.id,
+            global_id=test.global_id,
+            data={"endpoint": test.endpoint, "arm": arm, "reason": why, "evidence": told[arm]},
+        )
+    reason = " ".join(dict.fromkeys(gone.values()))
+    _write(tx, test, arms=list(weights.items()), evidence=evidence, looked_us=test.looked_us)
+    _share_out(tx, test, weights, reason, evidence)
+
+
+def _evidence(test: Any) -> dict[str, Any]:
+    return dict(test.evidence or {})
+
+
+def _left(test: Any) -> dict[str, Any]:
+    """Arms that have left, with why."""
+    return dict(_evidence(test).get("left", {}))
 
 
 def end(tx: Tx, endpoint: str, state: str, reason: str, *, but: str = "") -> None:
@@ -143,15 +245,23 @@ def _look_at_test(tx: Tx, test: Any) -> None:
     )
     keys = keyed.counts(tx, test.id)  # requests without a key, and keys: each is drawn once
     assigned = {arm: one.assigned + keys.get(arm, 0) for arm, one in counts.items()}
-    control = next(iter(arms))
-    found = compare(rollout, control, arms, sums, assigned)
+    control, left = next(iter(arms)), _left(test)
+    lost = sum(bool(one.get("worse")) for one in left.values())
+    begun = len(test.base) - 1
+    found = compare(rollout, control, arms, sums, assigned, begun=begun, lost=lost)
+    evidence = found.evidence | ({"left": left} if left else {})
     if found.action == "go on":
-        _write(tx, test, evidence=found.evidence, reason=found.reason)
+        _write(tx, test, evidence=evidence, reason=found.reason)
+        if found.worse and rollout.promote:  # else it only tells, and weights stay
+            shown: Any = found.evidence["arms"]
+            gone = dict.fromkeys(found.worse, found.reason)
+            told = {arm: {"why": why, "worse": True, **shown[arm]} for arm, why in gone.items()}
+            _leave(tx, _running(tx, test), gone, told)
         return
-    _end(tx, test, "won" if found.winner else "stopped", found.reason, found.evidence, found.winner)
+    _end(tx, test, "won" if found.winner else "stopped", found.reason, evidence, found.winner)
     if found.winner and not rollout.promote:
         return  # told, and left as it is
-    _give_to(tx, test, found.winner or control, found.reason, found.evidence)
+    _give_to(tx, test, found.winner or control, found.reason, evidence)
 
 
 def _give_to(tx: Tx, test: Any, winner: str, reason: str, evidence: Mapping[str, object]) -> None:
@@ -185,6 +295,8 @@ def _look_at_bandit(tx: Tx, test: Any) -> None:
             for arm, one in found.posteriors.items()
         },
     }
+    if left := _left(test):
+        evidence["left"] = left
     told = sum(one.outcomes for one in found.posteriors.values())
     reason = f"The posterior after {told:,} rewards."
     moved = max(abs(weights[arm] - arms[arm]) for arm in arms) / 100
@@ -218,7 +330,7 @@ def _share_out(
 
 def _write(tx: Tx, test: Any, **values: object) -> None:
     table = tables.traffic_tests
-    changed = {**values, "looked_us": now_us()}
+    changed = {"looked_us": now_us(), **values}
     tx.execute(update(table).where(table.c.id == test.id).values(changed))
 
 

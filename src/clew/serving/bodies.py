@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import orjson
 
+from clew.serving.classifying import classified
 from clew.serving.protocol import COLUMNS, V1, Outputs, Wire
 from clew.serving.runtime import Runtime
 
@@ -25,6 +26,11 @@ def body_of(
     places = outputs.chosen(wire.outputs)
     id = orjson.dumps(wire.id) if wire.id else b'"' + name + b'"'
     start = runtime.opening + id + about + b',"outputs":'
+    if wire.top:
+        classes = runtime.model.signature.classes
+        tensors, raw = classified(outputs, places, wire.top, wire.binary, classes, (at, stop))
+        head = start + tensors + b"}"
+        return head + raw, len(head) if wire.binary is None or wire.binary else -1
     if wire.binary is None or wire.binary:
         tensors, raw = outputs.binary(at, stop, places, wire.binary)
         head = start + tensors + b"}"

@@ -6,24 +6,34 @@ Knows no rows and no clock. May be asked after every outcome (``sequential``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from clew.base.records.traffic import Rollout
-from clew.serving.sequential import Difference, Ratio, Sums, difference, sample_ratio
+from clew.serving.sequential import (
+    Difference,
+    Ratio,
+    Sums,
+    difference,
+    rejected,
+    sample_ratio,
+)
 
 RATIO_ALPHA = 0.001
 """The chance that a sample ratio is ever called wrong that is right."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """``action``: go on, winner or stop; ``winner``: an arm; ``evidence``: the numbers."""
+    """``action``: go on, winner or stop; ``winner``: an arm; ``worse``: arms that are shown to be
+    worse than the control; ``evidence``: the numbers.
+    """
 
     action: str
     winner: str
     reason: str
     evidence: dict[str, object]
+    worse: tuple[str, ...] = ()
 
 
 def compare(
@@ -32,30 +42,46 @@ def compare(
     weights: Mapping[str, float],
     sums: Mapping[str, Sums],
     assigned: Mapping[str, int],
+    *,
+    begun: int = 0,
+    lost: int = 0,
 ) -> Outcome:
     """What to do with an A/B test of arms with these weights, the control among them.
 
-    Each challenger is compared with the control at alpha over their number (Bonferroni).
-    ``assigned``: requests without a key and keys that were drawn for each arm.
+    Each challenger is compared with the control, at alpha for all of them together
+    (``sequential.rejected``): the test began with ``begun`` of them (0: those that there are),
+    ``lost`` were shown to be worse and left. ``assigned``: requests without a key and keys that
+    were drawn for each arm.
     """
     ratio = sample_ratio(assigned, weights)
     challengers = [name for name in weights if name != control]
-    alpha = rollout.alpha / max(1, len(challengers))
-    theirs = sums.get(control, Sums())
-    seen = {
-        name: difference(sums.get(name, Sums()), theirs, alpha=alpha, least=rollout.min_samples)
-        for name in challengers
-    }
-    evidence = _evidence(rollout, control, weights, sums, assigned, seen, ratio, alpha)
+    family = max(begun, len(challengers) + lost, 1)
 
-    def end(action: str, reason: str, winner: str = "") -> Outcome:
-        return Outcome(action=action, winner=winner, reason=reason, evidence=evidence)
+    def look(alpha: float) -> dict[str, Difference]:
+        least, tuned = rollout.min_samples, rollout.alpha / family
+        theirs = sums.get(control, Sums())
+        return {
+            name: difference(sums.get(name, Sums()), theirs, alpha=alpha, least=least, tuned=tuned)
+            for name in challengers
+        }
+
+    logs = {name: one.e for name, one in look(rollout.alpha / family).items()}
+    decided = rejected(logs, rollout.alpha, family - lost)
+    alpha = rollout.alpha / max(1, family - lost - len(decided))
+    seen = look(alpha)
+    evidence = _evidence(rollout, control, weights, sums, assigned, seen, ratio, alpha)
+    evidence |= {"comparisons": family, "correction": "Holm"} if family > 1 else {}
+
+    def end(action: str, reason: str, winner: str = "", worse: Sequence[str] = ()) -> Outcome:
+        return Outcome(
+            action=action, winner=winner, reason=reason, evidence=evidence, worse=tuple(worse)
+        )
 
     if ratio.e >= -math.log(RATIO_ALPHA):
         return end("stop", "The arms were not asked as their weights say: the test is not valid.")
     sign = 1 if rollout.goal == "max" else -1
-    better = [name for name, one in seen.items() if (one.low if sign > 0 else -one.high) > 0]
-    worse = [name for name, one in seen.items() if (one.high if sign > 0 else -one.low) < 0]
+    better = [name for name in decided if sign * seen[name].gap > 0]
+    worse = [name for name in decided if name not in better]
     if better:
         best = max(better, key=lambda name: sign * sums[name].mean)
         return end("winner", _said(rollout, seen[best]), best)
@@ -65,6 +91,8 @@ def compare(
     total = sum(one.units for one in sums.values())
     if rollout.max_samples and total >= rollout.max_samples:
         return end("stop", f"{total} outcomes and no difference beyond chance: no winner.")
+    if worse:
+        return end("go on", f"{total} outcomes; {_said(rollout, seen[worse[0]])}", worse=worse)
     return end("go on", f"{total} outcomes; no difference beyond chance yet.")
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -28,16 +28,16 @@ from clew.serving.apart import Ended
 from clew.serving.bodies import body_of
 from clew.serving.contract import Contract, Values
 from clew.serving.graph_answers import Graphs, Hooks
-from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
+from clew.serving.keeping import is_sampled, kept
 from clew.serving.parking import Parked
 from clew.serving.protocol import V2, Outputs, Wire
-from clew.serving.recording import frame_of, without
+from clew.serving.recording import SHADOW, frame_of, record_of_copy
 from clew.serving.router import Arm, Router
 from clew.serving.runtime import Identity, Runtime, has_nan, nan_rows
 from clew.serving.shadowing import Copy, Shadows
 from clew.serving.sketches import MOST_BATCHES
-from clew.serving.spool import KEPT, Record, Spool
-from clew.serving.tensors import InputError
+from clew.serving.spool import Spool
+from clew.serving.tensors import Array, InputError
 
 SLOW_S = 0.002
 """A model whose batches take longer computes in a thread; the hop costs about 0.1 ms."""
@@ -46,8 +46,8 @@ THREADS = 32
 MAX_BATCH = 512
 """Requests in one batch."""
 Reply = Callable[["Answer"], None]
-PINNED, SHADOW = "pinned", "shadow"
-"""Roles in the log of who was asked by version, and of who was asked for nobody."""
+PINNED = "pinned"
+"""The role in the log of who was asked by version."""
 _log = logging.getLogger("clew.serving")
 
 
@@ -58,12 +58,13 @@ class Call:
     ``timeout_s``: how long the caller waits for it; after that it is not computed any more.
     ``headers``: those that graphs may ask for. ``part_of``: the prediction of the graph that asks,
     which wants the outputs as they are (``found``); ``parts``: of a graph, those of its nodes.
+    ``unheard``: nobody gets the answer: a graph that is a shadow asks.
     """
 
     __slots__ = (
         "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers",
         "hidden", "key", "kind", "matrix", "part_of", "parts", "plain", "reply", "route", "rows",
-        "told", "values", "version", "wire",
+        "told", "unheard", "values", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class Call:
         self.rows = 0
         self.matrix = self.told = b""
         self.hidden: frozenset[str] = frozenset()
+        self.unheard = False
         self.plain: quick.Request | None = None
         self.wire: Wire
         self.values: Values
@@ -155,8 +157,8 @@ class Route(Struct, dict=True):
     """An endpoint as it is served now. ``arms``: revisions with their share of the traffic
     (a pair of both is a live one).
 
-    ``log``: the share of predictions that is logged, without the columns in ``redact``. ``shadow``
-    gets copies of ``shadow_share`` (from 0 to 1) of the answered requests.
+    ``log``: the share of predictions that is logged, without the columns in ``redact``.
+    ``shadows``: who gets copies of answered requests, and of which share (from 0 to 1) of them.
     """
 
     name: str
@@ -165,8 +167,7 @@ class Route(Struct, dict=True):
     redact: frozenset[str] = frozenset()
     max_queue: int = 1024
     unloaded: bool = False
-    shadow: Runtime | None = None
-    shadow_share: float = 1.0
+    shadows: tuple[tuple[Runtime, float], ...] = ()
     asleep: Mapping[str, str] = MappingProxyType({})
     """Versions that are loaded when they are asked for, and '' or why that failed. '' stands for
     what has the traffic, whichever version it is."""
@@ -186,6 +187,13 @@ class Route(Struct, dict=True):
         self.drawn = len(self.router.arms) > 1
         only = None if self.drawn or self.why else next(iter(self.router.arms), None)
         self.only = None if only is None else only.value
+
+    def leave_out(self, broken: Collection[Runtime]) -> None:
+        """Go on without these revisions: the others share what was theirs."""
+        arms = [arm if isinstance(arm, Arm) else _arm(*arm) for arm in self.arms]
+        self.arms = [arm for arm in arms if arm.value not in broken]
+        self.shadows = tuple(one for one in self.shadows if one[0] not in broken)
+        self.__post_init__()
 
     def choose(self, version: str, key: str) -> Arm[Runtime] | None:
         """The revision that answers: of that version, or by share of traffic and key."""
@@ -230,9 +238,9 @@ class DataPlane:
         self._outbox: list[tuple[Call, Answer]] = []
         self._frames: list[bytes] = []
         self._scheduled = False
-        self._shadows = Shadows(spool, _outcomes, _shadow_record)
         self.parked = Parked()
         self._graphs = Graphs(self, Hooks(loop, self._threads, self._ids, Call, body_of, refusal))
+        self._shadows = Shadows(spool, _outcomes, record_of_copy, loop, self._graphs.ask_copy)
 
     async def infer(
         self, endpoint: str, body: bytes, *, kind: str = V2, version: str = "", head: int = -1
@@ -267,7 +275,9 @@ class DataPlane:
             self.when_awake(route, call.version, partial(self.submit, call), call.reply)
             return
         call.arm, call.key, runtime = arm, key, arm.value
-        if route.drawn and not key and not call.version:
+        if call.unheard:
+            call.arm = Arm(runtime, arm.name, arm.weight, SHADOW, arm.propensity)
+        elif route.drawn and not key and not call.version:
             runtime.account.assigned += 1
         if runtime.waiting >= route.max_queue:
             self._overloaded(call, runtime)
@@ -312,6 +322,7 @@ class DataPlane:
         """Serve these routes from now on; what waited for a model goes on."""
         self.routes = routes
         self.parked.follow(routes)
+        self._shadows.keep({one for route in routes.values() for one, _ in route.shadows})
 
     def _accept(self, call: Call, runtime: Runtime) -> None:
         try:
@@ -429,12 +440,17 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
             self._fail(call, runtime, error)
         else:
-            if call.part_of:
+            if call.part_of or call.wire.top:
                 call.found = outputs, at, stop
             self.keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
-            if call.route.shadow is not None and call.arm.role != PINNED:
-                copy = Copy(call.route.shadow, call, prediction_id, outputs.arrays, at, stop)
-                self._shadows.offer(copy, call.route.shadow_share)
+            if call.route.shadows:
+                self.copy(call, prediction_id, outputs.arrays, at, stop)
+
+    def copy(self, call: Call, id: str, arrays: Mapping[str, Array], at: int, stop: int) -> None:
+        """Offer an answered request to the shadows of its endpoint."""
+        if call.arm.role not in {PINNED, SHADOW}:
+            for runtime, share in call.route.shadows:
+                self._shadows.offer(Copy(runtime, share, call, id, arrays, at, stop))
 
     def _fail(self, call: Call, runtime: Runtime, error: Exception) -> None:
         """The model raised for this request alone. A ValueError is about the values it was given,
@@ -559,28 +575,3 @@ def not_there(route: Route, version: str) -> Answer:
         known = ", ".join(route.versions)
         return refusal(404, f"{route.name!r} serves version {known}, not {version!r}.")
     return refusal(503, f"The endpoint {route.name!r} has no revision loaded yet; retry.")
-
-
-def _shadow_record(
-    copy: Copy, outputs: Outputs | None, at: int, stop: int, id: str, took_s: float, error: str
-) -> Record | None:
-    """What the log keeps of a shadow's answer: as of any other, whenever the live one is kept."""
-    call, runtime = copy.call, copy.runtime
-    route, identity = call.route, runtime.identity
-    if not route.log or not is_sampled(copy.of, route.log):
-        return None
-    answer = refusal(500, error)
-    if outputs is not None:
-        body, head = body_of(call.wire, runtime, id, outputs, at, stop)
-        answer = Answer(200, body, head)
-    kind, request, head = call.kind, call.body, call.head
-    body, answer_head = answer.body if outputs is not None else b"", answer.head
-    if call.redact:
-        call.values, call.rows, call.told = copy.values, copy.rows, b""
-        kind, request, body, head, answer_head = KEPT, *without(call, runtime, answer), -1, -1
-        error = UNSAID if error else ""
-    return Record(
-        id, identity.endpoint, identity.revision, identity.model_version, identity.global_id,
-        time.time_ns() // 1000, int(took_s * 1e6), answer.status, kind, head, request, answer_head,
-        body, error, SHADOW, route.shadow_share, unit_of(call.key), copy.of,
-    )  # fmt: skip

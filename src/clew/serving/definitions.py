@@ -11,6 +11,7 @@ from itertools import pairwise
 import msgspec
 from msgspec import Struct, field
 
+from clew.base.arms import MOST_SHADOWS
 from clew.base.errors import Invalid
 from clew.base.records.graphs import Graph
 from clew.base.records.processing import Processing
@@ -78,16 +79,21 @@ def immediate() -> Rollout:
     return Rollout()
 
 
-def shadow(share: float = 100.0, *, max_disagreement: float | None = None) -> Rollout:
+def shadow(
+    share: float = 100.0, *, max_disagreement: float | None = None, most: int = 1
+) -> Rollout:
     """A new revision gets copies of ``share`` percent of the requests, and no say.
 
     Its answers are logged and compared with those that were given; they are never returned. It
-    stays a shadow until it is given traffic or taken off (``clew traffic``).
+    stays a shadow until it is given traffic or taken off (``clew traffic``), or until there are
+    more than ``most`` (1 to 4): then the oldest leaves.
 
     Raises:
         Invalid: ``rollout.definition``.
     """
-    return checked(Rollout(kind="shadow", weight=share, max_disagreement=max_disagreement))
+    return checked(
+        Rollout(kind="shadow", weight=share, max_disagreement=max_disagreement, most=most)
+    )
 
 
 def split(weight: float) -> Rollout:
@@ -110,6 +116,10 @@ def ab_test(
     promote: bool = True,
 ) -> Rollout:
     """A new revision is tested against the live one with fixed weights until one has won.
+
+    Several at once: ``clew.deploy_arms(endpoint, {version: percent, …})``. Each is compared with
+    the live one, at ``alpha`` for all of them together (Holm); one that loses leaves, and its share
+    goes to the others.
 
     Args:
         weight: Percent of the requests that the new revision gets.
@@ -234,6 +244,7 @@ _RULES: tuple[tuple[str, Callable[[Rollout], bool], str], ...] = (
     ),
     ("weight", lambda r: r.kind not in _WEIGHED or 0 < r.weight < 100, "Give 0 < percent < 100."),
     ("weight", lambda r: r.kind != "shadow" or 0 < r.weight <= 100, "Give 0 < percent <= 100."),
+    ("most", lambda r: 1 <= r.most <= MOST_SHADOWS, f"Give 1 to {MOST_SHADOWS} shadows."),
     ("metric", lambda r: r.metric in METRICS, f"It must be one of {', '.join(METRICS)}."),
     ("metric", lambda r: r.kind != "bandit" or r.metric != "errors", "A bandit needs feedback."),
     ("goal", lambda r: r.goal in {"max", "min"}, "It must be max or min."),

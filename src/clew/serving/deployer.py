@@ -24,9 +24,10 @@ from clew.base.records.exports import ImageFile
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import accounts
-from clew.serving.dataplane import SHADOW, Route
+from clew.serving.dataplane import Route
 from clew.serving.graph_model import graph_in
 from clew.serving.plans import Contents, Held, Plan, PlannedArm, Report
+from clew.serving.recording import SHADOW
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Runtime
 from clew.serving.spool import is_name
@@ -403,14 +404,13 @@ class Deployer:
 
 def _plan(route: Route, wanted: Collection[Wanted]) -> Plan:
     """An endpoint's plan, as the watcher makes its route once all of it is held."""
-    shadow = next((each for each in wanted if each.state == SHADOW), None)
+    shadows = [each for each in wanted if each.state == SHADOW]
     arms = [each for each in wanted if each.state != SHADOW]
-    compared = shadow is not None or sum(each.traffic > 0 for each in arms) > 1
+    compared = bool(shadows) or sum(each.traffic > 0 for each in arms) > 1
     return Plan(
         endpoint=route.name,
         arms=tuple(_arm(each, watched=compared and each.traffic > 0) for each in arms),
-        shadow=_arm(shadow, watched=True) if shadow else None,
-        shadow_share=shadow.copied if shadow else 1.0,
+        shadows=tuple(_arm(each, watched=True) for each in shadows),
         log=route.log,
         redact=tuple(sorted(route.redact)),
         max_queue=route.max_queue,
@@ -424,4 +424,5 @@ def _arm(wanted: Wanted, *, watched: bool) -> PlannedArm:
         role=wanted.state,
         weight=0 if wanted.state == SHADOW else wanted.traffic,
         watched=watched,
+        copied=wanted.copied,
     )

@@ -11,7 +11,9 @@ from clew.serving.dataplane import MAX_BATCH, Route, unloaded
 from clew.serving.runtime import Runtime
 
 ASLEEP = "asleep: it is loaded when it is asked for"
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
+EXTENSIONS = (
+    "binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics",
+)  # fmt: skip
 
 
 def server(version: str) -> dict[str, object]:

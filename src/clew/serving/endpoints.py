@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from clew.base.clock import from_us
+from clew.base.errors import Conflict
 from clew.base.records import Endpoint, Prediction, Revision, Signature
 from clew.base.records.processing import PROCESSING, Processing
 from clew.base.records.traffic import (
@@ -33,8 +34,17 @@ from clew.lineage import Lineage
 from clew.repos import Repos
 from clew.serving import accounts, late, tables
 from clew.serving.definitions import EndpointDefinition
-from clew.serving.overlaying import NO_SIGNATURE, definition_from, graph_of, overlaid, processing_of
-from clew.serving.revisions import definition_of, live_row, row_of, tidy
+from clew.serving.graph_arms import check_arm, graph_at
+from clew.serving.overlaying import NO_SIGNATURE, definition_from, overlaid, processing_of
+from clew.serving.revisions import (
+    COMING,
+    definition_of,
+    live_row,
+    open_rows,
+    rollout_of,
+    row_of,
+    tidy,
+)
 from clew.serving.rollouts import Rollouts
 from clew.serving.spool import segments
 from clew.serving.stats import quantile_s
@@ -88,6 +98,7 @@ class Serving:
         verdict: str | None = None,
         cause: str = "",
         rollout: Rollout | None = None,
+        beside: Sequence[str] | None = None,
         tx: Tx | None = None,
     ) -> Revision:
         """Put a model version (its id, its number, its commit and that commit's tree) on an
@@ -96,7 +107,8 @@ class Serving:
         version's with them, its signature what a client sends then.
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision is of
-        this model version and has not ended. Raises NotFound ``endpoint.unknown``.
+        this model version and has not ended. With ``beside`` it is always a new revision, which
+        comes together with those. Raises NotFound ``endpoint.unknown``.
         """
         with self._store.lease(), self._writing(tx) as tx:
             around = processing_of(definition_of(tx, endpoint))
@@ -115,36 +127,73 @@ class Serving:
                 rollout=rollout,
                 processing=around.code if around else "",
                 functions=around.place if around else "",
+                beside=beside,
             )
             return _revision(tx, row_of(tx, revision))
 
     def deploy_graph(
-        self, endpoint: str, *, global_id: str, reason: str, tx: Tx | None = None
+        self,
+        endpoint: str,
+        *,
+        global_id: str,
+        reason: str,
+        source: str = "",
+        rollout: Rollout | None = None,
+        beside: Sequence[str] | None = None,
+        tx: Tx | None = None,
     ) -> Revision:
-        """Put the graph of an endpoint, as it is defined now, on it.
+        """Put the graph of an endpoint (``source``; '': of this one), as it is defined now, on it.
 
-        Idempotent for as long as its newest revision is this graph and has not ended. Raises
-        NotFound ``endpoint.unknown``.
+        A graph of another endpoint takes what this one is asked with. Idempotent for as long as
+        the newest revision is this graph and has not ended; ``beside`` as for :meth:`deploy`.
+
+        Raises:
+            NotFound: ``endpoint.unknown``.
+            Invalid: ``endpoint.no_graph``; ``graph.cycle`` where it would ask itself.
         """
         with self._writing(tx) as tx:
-            graph = graph_of(definition_of(tx, endpoint))
-            assert graph is not None, "the caller has looked"
+            definition_of(tx, endpoint)
+            graph = graph_at(tx, source or endpoint)
+            check_arm(tx, self._store, endpoint, graph)
             live = [live_row(tx, name) for name in graph.endpoints]
             revision = self._rollouts.deploy(
                 tx,
                 endpoint,
                 model_version="",
-                version=graph.code.rpartition(":")[2][:8],
+                version=graph.version,
                 commit="",
                 tree=graph.tree,
                 signature=NO_SIGNATURE,
                 global_id=global_id,
                 reason=reason,
+                rollout=rollout,
                 processing=graph.code,
                 functions=graph.place,
                 parts=[(row.id, "is asked by") for row in live if row is not None],
+                beside=beside,
             )
             return _revision(tx, row_of(tx, revision))
+
+    def pending(self, tx: Tx, endpoint: str) -> list[tuple[str, Revision, Rollout]]:
+        """Revisions that are to be compared with the live one, or are: each with its model version
+        (or the version of its graph) before it, and its rollout behind.
+
+        Raises:
+            NotFound: ``endpoint.unknown``.
+            Conflict: ``endpoint.no_live`` where nothing is live that they could be compared with.
+        """
+        definition_of(tx, endpoint)
+        if live_row(tx, endpoint) is None:
+            raise Conflict(
+                "endpoint.no_live",
+                f"Nothing is live on {endpoint} that arms could be compared with.",
+                hint=f"Deploy one version first: clew deploy {endpoint} MODEL_VERSION",
+            )
+        rows = [row for row in open_rows(tx, endpoint) if row.state in COMING]
+        return [
+            (row.model_version or row.version, _revision(tx, row), rollout_of(tx, row))
+            for row in rows
+        ]
 
     def rollback(self, endpoint: str, reason: str = "", *, tx: Tx | None = None) -> Revision:
         """End the rollout under way; without one, give all traffic to the revision before. The
@@ -179,14 +228,14 @@ class Serving:
 
         Raises:
             NotFound: ``endpoint.unknown``, ``revision.unknown``.
-            Invalid: ``traffic.weights``.
+            Invalid: ``traffic.weights``, ``traffic.shadows``.
         """
         said = reason or "Shared by hand."
         with self._db.begin() as tx:
             definition_of(tx, endpoint)
             if weights:
                 self._rollouts.set_weights(tx, endpoint, weights, said)
-            for revision, percent in (shadow or {}).items():
+            for revision, percent in sorted((shadow or {}).items(), key=lambda one: one[1] > 0):
                 self._rollouts.set_shadow(tx, endpoint, revision, percent, said)
             if promote:
                 self._rollouts.promote(tx, endpoint, promote, reason or "Promoted by hand.")
@@ -250,6 +299,18 @@ class Serving:
                 ``graph.condition``.
         """
         late.check_graphs(endpoints, names, look)
+
+    @staticmethod
+    def check_fit(
+        endpoints: Mapping[str, EndpointDefinition],
+        endpoint: str,
+        graph: str,
+        look: Callable[[str], tuple[Signature, dict[str, tuple[int, ...]] | None] | None],
+    ) -> None:
+        """That the graph of one endpoint takes what another is asked with, as far as both are
+        known. Raises Invalid ``graph.arm``.
+        """
+        late.check_fit(endpoints, endpoint, graph, look)
 
     def followers(self) -> list[EndpointDefinition]:
         """Endpoints that stand for an alias of a model."""

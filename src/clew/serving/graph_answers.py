@@ -20,9 +20,13 @@ from clew.serving.contract import Contract
 from clew.serving.graph_run import Failed, GraphRun, Result
 from clew.serving.protocol import Outputs
 from clew.serving.runtime import Runtime, has_nan
+from clew.serving.shadowing import Copy, Lost
 from clew.serving.sketches import MOST_BATCHES
 from clew.serving.tensors import Array, InputError
 
+COPY_S = 10.0
+"""How long a graph that is a shadow may take for one copy."""
+_BUSY = frozenset({429, 503, 504})
 _log = logging.getLogger("clew.serving")
 
 
@@ -42,6 +46,10 @@ class Plane(Protocol):
 
     def schedule(self) -> None:
         """Take a turn soon."""
+        ...
+
+    def copy(self, call: Any, id: str, arrays: Mapping[str, Array], at: int, stop: int, /) -> None:
+        """Offer an answered request to the shadows of its endpoint."""
         ...
 
 
@@ -77,6 +85,35 @@ class Graphs:
         )
         self._guarded(run, run.begin)
 
+    def ask_copy(self, copy: Copy, done: Callable[[Any], None]) -> None:
+        """Ask a graph that is a shadow about a copy; ``done`` gets outputs or an error, once.
+
+        Its nodes are asked as for anybody, but nobody hears them: they have no shadows of their own
+        then, and nothing of it counts in a test. What they refuse for want of room or time says
+        nothing of the graph.
+        """
+        of, runtime = copy.call, copy.runtime
+        call: Any = self._hooks.call(
+            kind=of.kind, endpoint=runtime.identity.endpoint, version="", body=b"", head=-1,
+            reply=done, key=of.key, timeout_s=COPY_S, headers=of.headers,
+        )  # fmt: skip
+        call.route, call.hidden, call.unheard = of.route, of.hidden, True
+        call.values, call.rows = copy.values, copy.rows
+
+        def finish(run: GraphRun, result: Result) -> None:
+            copy.id, copy.parts = run.id, _parts(run)
+            if isinstance(result, Failed):
+                said = f"{result.status}: {result.message}"
+                done(Lost(said) if result.status in _BUSY else RuntimeError(said))
+                return
+            done(Outputs(result, runtime.model.signature.classes))
+
+        run = GraphRun(
+            self, runtime.graph, runtime.contract, call, id=self._hooks.ids.next(), body=b"",
+            done=finish,
+        )  # fmt: skip
+        self._guarded(run, run.begin)
+
     def _guarded(self, run: GraphRun, act: Callable[..., None], *given: Any) -> None:
         """Take a step of a request; a bug costs that one alone, and it is answered."""
         try:
@@ -110,6 +147,7 @@ class Graphs:
         call.headers = run.call.headers
         call.deadline_s = run.call.deadline_s
         call.hidden = run.call.redact
+        call.unheard = run.call.unheard
         self._plane.submit(call)
 
     def in_thread(
@@ -125,7 +163,7 @@ class Graphs:
 
     def _finish(self, runtime: Runtime, run: GraphRun, result: Result) -> None:
         call = run.call
-        call.parts = tuple(one.prediction_id for one in run.asked if one.prediction_id)
+        call.parts = _parts(run)
         error = ""
         if isinstance(result, Failed):
             answer, error = self._hooks.refusal(result.status, result.message), result.message
@@ -137,6 +175,9 @@ class Graphs:
         self._plane.in_flight -= 1
         runtime.account.execute(1, call.rows, 0.0, 0.0, time.perf_counter() - call.begun_s)
         self._plane.keep(call, runtime, answer, error)
+        if call.route.shadows and answer.status == 200:
+            outputs, at, stop = call.found
+            self._plane.copy(call, run.id, outputs.arrays, at, stop)
         self._plane.schedule()
 
     def _answered(
@@ -181,6 +222,11 @@ def _came(call: Any, answer: Any, done: Callable[..., None]) -> None:
     else:
         said = str(orjson.loads(answer.body).get("error", ""))
         done(answer.status, said, None, answer.identity, answer.prediction_id)
+
+
+def _parts(run: GraphRun) -> tuple[str, ...]:
+    """The predictions of the nodes that were asked."""
+    return tuple(one.prediction_id for one in run.asked if one.prediction_id)
 
 
 def _count(runtime: Runtime, status: int) -> None:

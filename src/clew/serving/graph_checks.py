@@ -26,6 +26,7 @@ from clew.base.records.graphs import (
 )
 from clew.base.row_conditions import read_condition
 from clew.serving.definitions import EndpointDefinition
+from clew.serving.graph_arms import fitted
 
 Outputs: TypeAlias = dict[str, tuple[int, ...]]
 """Output → its shape behind the rows."""
@@ -57,7 +58,41 @@ def check_graphs(
         Invalid: as :func:`check_nodes` and :func:`settle`.
     """
     graphs = {name: one.graph for name, one in endpoints.items()}
+    known = _known(graphs, look)
+    for name in names:
+        check_nodes(name, graphs)
+    for name in names:
+        known(name)
 
+
+def check_fit(
+    endpoints: Mapping[str, EndpointDefinition],
+    endpoint: str,
+    graph: str,
+    look: Callable[[str], tuple[Signature, Outputs | None] | None],
+) -> None:
+    """That the graph of one endpoint takes what another is asked with, as far as both are known.
+
+    Raises:
+        Invalid: ``graph.arm``.
+    """
+    known = _known({name: one.graph for name, one in endpoints.items()}, look)
+    mine, theirs = known(graph), known(endpoint)
+    if mine is None or theirs is None:
+        return
+    _, why = fitted(mine.signature, theirs.signature)
+    if why:
+        raise Invalid(
+            "graph.arm",
+            f"The graph {graph} cannot stand beside what {endpoint} serves: {why}.",
+            hint="Give its nodes what is missing in a preprocess= of their endpoints.",
+        )
+
+
+def _known(
+    graphs: Mapping[str, Graph | None],
+    look: Callable[[str], tuple[Signature, Outputs | None] | None],
+) -> Look:
     def known(name: str) -> Known | None:
         graph = graphs[name]
         if graph is not None:
@@ -65,10 +100,7 @@ def check_graphs(
         found = look(name)
         return None if found is None else Known(signature=found[0], outputs=found[1])
 
-    for name in names:
-        check_nodes(name, graphs)
-    for name in names:
-        known(name)
+    return known
 
 
 def check_nodes(name: str, graphs: Mapping[str, Graph | None]) -> None:

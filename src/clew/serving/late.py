@@ -10,7 +10,7 @@ from clew.base.doors import on_demand
 if TYPE_CHECKING:
     from clew.serving.collector import Collector
     from clew.serving.feedback import FeedbackLog, feedback_on
-    from clew.serving.graph_checks import check_graphs
+    from clew.serving.graph_checks import check_fit, check_graphs
     from clew.serving.grpc_server import GrpcServer
     from clew.serving.log import PredictionLog
     from clew.serving.thompson import allocate
@@ -23,6 +23,7 @@ __all__ = [
     "PredictionLog",
     "Tracer",
     "allocate",
+    "check_fit",
     "check_graphs",
     "feedback_on",
 ]
@@ -36,6 +37,7 @@ __getattr__ = on_demand(
         "PredictionLog": "log",
         "Tracer": "tracing",
         "allocate": "thompson",
+        "check_fit": "graph_checks",
         "check_graphs": "graph_checks",
         "feedback_on": "feedback",
     },

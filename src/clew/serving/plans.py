@@ -13,22 +13,24 @@ from clew.serving.runtime import Identity
 
 
 class PlannedArm(Struct, frozen=True, kw_only=True):
-    """A revision that a replica holds. ``tree`` names its files, ``role`` is its state."""
+    """A revision that a replica holds. ``tree`` names its files, ``role`` is its state; ``copied``:
+    of which share of the requests (from 0 to 1) it gets copies, where it is a shadow.
+    """
 
     identity: Identity
     tree: str
     role: str
     weight: float
     watched: bool = False
+    copied: float = 1.0
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """An endpoint as its replicas serve it. ``shadow`` gets copies of ``shadow_share``."""
+    """An endpoint as its replicas serve it; ``shadows`` get copies."""
 
     endpoint: str
     arms: tuple[PlannedArm, ...]
-    shadow: PlannedArm | None = None
-    shadow_share: float = 1.0
+    shadows: tuple[PlannedArm, ...] = ()
     log: float = 1.0
     redact: tuple[str, ...] = ()
     max_queue: int = 1024
@@ -36,7 +38,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def held(self) -> tuple[PlannedArm, ...]:
         """Every revision that is to be in memory."""
-        return (*self.arms, *((self.shadow,) if self.shadow else ()))
+        return (*self.arms, *self.shadows)
 
 
 class Contents(Struct, frozen=True, kw_only=True):

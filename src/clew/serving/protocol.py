@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -26,6 +27,7 @@ RAW = "raw"
 """A v2 request that is nothing but the bytes of the only input: its JSON has the length 0."""
 COLUMNS = "columns"
 """A v1 request in TensorFlow Serving's column format: ``inputs`` instead of ``instances``."""
+_NO_TOP: Mapping[str, int] = MappingProxyType({})
 
 
 class Wire(Struct, frozen=True):
@@ -34,7 +36,8 @@ class Wire(Struct, frozen=True):
     ``kind``: V1, COLUMNS, V2 or RAW. ``table``: the ``instances`` or ``inputs`` of v1. ``key`` is
     the request parameter ``clew-key``: requests of one key stay with one revision. ``binary``:
     names of the outputs that are wanted as raw bytes; None means all of them. ``timeout_s``: from
-    the parameter ``timeout``, which is in microseconds as Triton's.
+    the parameter ``timeout``, which is in microseconds as Triton's. ``top``: outputs of which so
+    many top classes are wanted in place of their values (``classifying``).
     """
 
     kind: str
@@ -45,6 +48,7 @@ class Wire(Struct, frozen=True):
     outputs: tuple[str, ...]
     binary: frozenset[str] | None
     timeout_s: float = math.inf
+    top: Mapping[str, int] = _NO_TOP
 
 
 def parse(kind: str, body: bytes, header_length: int | None = None) -> Wire:
@@ -113,9 +117,9 @@ def _parse_v2(message: dict[str, object], raw: memoryview | None) -> Wire:
         _refuse_shared(value)
     tensors = _with_raw(inputs, raw)
     parameters = _object(message, "parameters")
-    outputs, binary = _wanted(message.get("outputs"), parameters)
+    outputs, binary, top = _wanted(message.get("outputs"), parameters)
     said = _text(message, "id"), _key(parameters)
-    return Wire(V2, *said, tensors, [], outputs, binary, _timeout_s(parameters))
+    return Wire(V2, *said, tensors, [], outputs, binary, _timeout_s(parameters), top)
 
 
 def _refuse_shared(value: object) -> None:
@@ -164,28 +168,35 @@ def _raw_size(value: object) -> int | None:
 
 def _wanted(
     outputs: object, parameters: Mapping[str, object]
-) -> tuple[tuple[str, ...], frozenset[str] | None]:
+) -> tuple[tuple[str, ...], frozenset[str] | None, Mapping[str, int]]:
+    """Names of the outputs, those of them wanted as raw bytes, and the top classes of some."""
     default = _flag(parameters, "binary_data_output", default=False)
     if not outputs:
-        return (), None if default else frozenset()
+        return (), None if default else frozenset(), _NO_TOP
     if not isinstance(outputs, list):
         raise InputError("'outputs' must be a list of objects with a name.")
-    names, binary = [], set()
+    names, binary, top = [], set(), {}
     for output in outputs:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str):
             raise InputError("'outputs' must be a list of objects with a name.")
         names.append(name)
         asked = _object(cast(dict[str, object], output), "parameters")
-        if wrong := [each for each in _NOT_OUTPUT if asked.get(each)]:
-            raise InputError(f"Output {name!r}: {wrong[0]!r} is an extension that is not here.")
+        if asked.get(_SHARED):
+            raise InputError(f"Output {name!r}: {_SHARED!r} is an extension that is not here.")
         if _flag(asked, "binary_data", default=default):
             binary.add(name)
-    return tuple(names), frozenset(binary)
+        if (count := asked.get("classification")) is not None:
+            if type(count) is not int or count < 1:
+                raise InputError(
+                    f"Output {name!r}: classification must be how many classes are wanted, a whole "
+                    "number of 1 or more."
+                )
+            top[name] = count
+    return tuple(names), frozenset(binary), top or _NO_TOP
 
 
 _SHARED = "shared_memory_region"
-_NOT_OUTPUT = ("classification", _SHARED)
 
 
 def _flag(parameters: Mapping[str, object], name: str, *, default: bool) -> bool:
@@ -320,7 +331,7 @@ class Outputs:
 
     def rows(self, start: int, stop: int) -> bytes:
         """The JSON list of v1 predictions: a value a row, or an object for several outputs."""
-        cut = self._cut(start, stop)
+        cut = self.cut(start, stop)
         if len(cut) == 1:
             return orjson.dumps(next(iter(cut.values())))
         return orjson.dumps(
@@ -329,11 +340,17 @@ class Outputs:
 
     def columns(self, start: int, stop: int) -> bytes:
         """The JSON outputs of v1's column format: a list, or lists by name for several outputs."""
-        cut = self._cut(start, stop)
+        cut = self.cut(start, stop)
         return orjson.dumps(next(iter(cut.values())) if len(cut) == 1 else cut)
 
-    def _cut(self, start: int, stop: int) -> dict[str, list[object]]:
-        return {name: _nested(self.arrays[name][start:stop]) for name in self.names}
+    def cut(self, start: int, stop: int, wanted: tuple[str, ...] = ()) -> dict[str, list[object]]:
+        """Name → one value a row, of the outputs that a request wants (all for an empty tuple).
+
+        Raises:
+            InputError: there is no such output.
+        """
+        names = [self.names[at] for at in self.chosen(wanted)]
+        return {name: _nested(self.arrays[name][start:stop]) for name in names}
 
 
 @lru_cache(maxsize=1024)

@@ -9,17 +9,23 @@ import time
 from typing import Any
 
 from clew.serving import protocol
-from clew.serving.keeping import UNSAID, kept, unit_of
+from clew.serving.bodies import body_of
+from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
+from clew.serving.protocol import Outputs
 from clew.serving.runtime import Identity, Runtime
 from clew.serving.spool import KEPT, MATRIX, Record, frame
+from clew.serving.tensors import InputError
+
+SHADOW = "shadow"
+"""The role in the log of who was asked for nobody."""
 
 
 def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error: str) -> bytes:
     """The record of a request and its answer, as it goes to the spool."""
     arm, kind, request, head = call.arm, call.kind, call.body, call.head
     body, answer_head = answer.body if answer.status == 200 else b"", answer.head
-    if call.redact or call.parts is not None:
-        kind, request, body, head, answer_head = KEPT, *without(call, arm.value, answer), -1, -1
+    if call.redact or call.parts is not None or _is_classified(call, answer):
+        kind, request, body, head, answer_head = KEPT, *_without(call, arm.value, answer), -1, -1
         error = UNSAID if error and call.redact else error
     elif call.matrix:  # a third of the bytes, and nobody need read the JSON a second time
         kind, request, head = MATRIX, call.matrix, call.rows
@@ -49,11 +55,52 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     )
 
 
-def without(call: Any, runtime: Runtime, answer: Any) -> tuple[bytes, bytes]:
+def _is_classified(call: Any, answer: Any) -> bool:
+    """Whether the answer has classes as text, where the log is to have the values."""
+    return not call.matrix and answer.status == 200 and bool(call.wire.top)
+
+
+def _without(call: Any, runtime: Runtime, answer: Any) -> tuple[bytes, bytes]:
     """What is kept of a request and of its answer; nothing where it was refused."""
     if answer.status != 200:
         return b"", b""
     redact = call.redact
     inputs = call.told or kept(runtime.contract.columns(call.values), call.rows, redact)
-    outputs = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
-    return inputs, kept(outputs, call.rows, redact)
+    if call.wire.top:
+        outputs, at, stop = call.found
+        found = outputs.cut(at, stop, call.wire.outputs)
+    else:
+        found = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
+    return inputs, kept(found, call.rows, redact)
+
+
+def record_of_copy(
+    copy: Any, outputs: Outputs | None, at: int, stop: int, id: str, took_s: float, error: str
+) -> Record | None:
+    """What the log keeps of a shadow's answer: as of any other, whenever the live one is kept."""
+    call, runtime = copy.call, copy.runtime
+    route, identity, redact = call.route, runtime.identity, call.redact
+    if not route.log or not is_sampled(copy.of, route.log):
+        return None
+    kind, request, head, body, answer_head = call.kind, call.body, call.head, b"", -1
+    by_column = bool(redact or call.wire.top or runtime.graph is not None)
+    if outputs is not None:
+        try:
+            if by_column:
+                body = kept(outputs.cut(at, stop, call.wire.outputs), copy.rows, redact)
+            else:
+                body, answer_head = body_of(call.wire, runtime, id, outputs, at, stop)
+        except InputError as lacking:  # it was asked for an output that this revision does not have
+            outputs, error = None, lacking.message
+    if redact or (by_column and outputs is not None):
+        request = b""
+        if outputs is not None:
+            request = kept(runtime.contract.columns(copy.values), copy.rows, redact)
+        kind, head = KEPT, -1
+        error = UNSAID if error and redact else error
+    return Record(
+        id, identity.endpoint, identity.revision, identity.model_version, identity.global_id,
+        time.time_ns() // 1000, int(took_s * 1e6), 500 if outputs is None else 200, kind, head,
+        request, answer_head, body, error, SHADOW, copy.share, unit_of(call.key), copy.of,
+        "", copy.parts,
+    )  # fmt: skip

@@ -322,15 +322,18 @@ def _route(plan: Plan, loaded: Mapping[str, Runtime]) -> Route:
         for arm in plan.arms
         if arm.identity.revision in loaded
     ]
-    shadow = loaded.get(plan.shadow.identity.revision) if plan.shadow else None
+    shadows = [
+        (loaded[arm.identity.revision], arm.copied)
+        for arm in plan.shadows
+        if arm.identity.revision in loaded
+    ]
     return Route(
         plan.endpoint,
         arms,
         log=plan.log,
         redact=frozenset(plan.redact),
         max_queue=plan.max_queue,
-        shadow=shadow,
-        shadow_share=plan.shadow_share,
+        shadows=tuple(shadows),
     )
 
 

@@ -10,12 +10,13 @@ transaction with its event; any process may call :meth:`Rollouts.tick`, also sev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import func, select, update
 
+from clew.base.arms import MOST_SHADOWS
 from clew.base.errors import Conflict, Invalid
 from clew.base.ids import new_id
 from clew.base.records import Node, Signature
@@ -90,6 +91,7 @@ class Rollouts:
         processing: str = "",
         functions: str = "",
         parts: Sequence[tuple[str, str]] = (),
+        beside: Sequence[str] | None = None,
     ) -> str:
         """A new revision, in the state loading (the first one: live); its id.
 
@@ -97,13 +99,15 @@ class Rollouts:
         endpoint is of this model version, has the same functions around it (``processing``, in the
         commit ``functions``) and has not ended. ``rollout``: not as its endpoint says. ``parts``:
         of a graph, what of lineage it is made of. What is under way and cannot go on beside it is
-        ended.
+        ended, but for revisions in ``beside``, which come with it (then it is always a new one).
 
         Raises:
             NotFound: ``endpoint.unknown``.
         """
         definition = definition_of(tx, endpoint)
-        known = _same(tx, endpoint, model_version, cause, processing)
+        known = None
+        if beside is None:
+            known = _same(tx, endpoint, model_version, cause, processing)
         if known is None or not cause:  # said anew: whoever deploys wants it to answer
             turn(tx, definition, unloaded=False, reason="Something was deployed to it.")
         if known is not None:
@@ -112,7 +116,8 @@ class Rollouts:
         revision = new_id()
         number = _next_number(tx, endpoint)
         chosen = msgspec.convert(definition.rollout, Rollout) if rollout is None else rollout
-        _make_room(tx, endpoint, chosen, f"Revision {number} came before this was live.")
+        reason_to_end = f"Revision {number} came before this was live."
+        _make_room(tx, endpoint, chosen, reason_to_end, but=beside or ())
         row = {
             "id": revision,
             "endpoint": endpoint,
@@ -226,7 +231,7 @@ class Rollouts:
 
         Raises:
             NotFound: ``endpoint.unknown``, ``revision.unknown``.
-            Invalid: ``traffic.weights``, ``rollout.definition``.
+            Invalid: ``traffic.weights``, ``traffic.shadows``, ``rollout.definition``.
         """
         definition_of(tx, endpoint)
         row = named(tx, endpoint, revision)
@@ -237,7 +242,15 @@ class Rollouts:
                 move(tx, row, "retired", 0, reason)
             return
         chosen = shadow(percent)
-        _make_room(tx, endpoint, chosen, reason, but=row.id)
+        others = [
+            one for one in open_rows(tx, endpoint) if one.state in COMING and one.id != row.id
+        ]
+        if sum(_is_shadow(tx, one) for one in others) >= MOST_SHADOWS:
+            raise Invalid(
+                "traffic.shadows",
+                f"{endpoint} has {MOST_SHADOWS} shadows already.",
+                hint=f"Take one off first: clew traffic {endpoint} --shadow REVISION=0",
+            )
         had, here = row.traffic, row.state in {*COMING, "draining"} and row.state != "loading"
         _say(tx, row, chosen)
         move(tx, row, "shadow" if here else "loading", 0, reason)
@@ -263,7 +276,7 @@ class Rollouts:
         elif row.state in {"arm", "canary", "shadow", "draining"}:
             make_live(tx, row, reason)
         else:
-            _make_room(tx, endpoint, Rollout(), reason, but=row.id)
+            _make_room(tx, endpoint, Rollout(), reason, but=(row.id,))
             _say(tx, row, Rollout())
             move(tx, row, "loading", 0, reason)
 
@@ -335,24 +348,29 @@ def _is_shadow(tx: Tx, row: Any) -> bool:
     return rollout_of(tx, row).kind == "shadow"
 
 
-def _make_room(tx: Tx, endpoint: str, chosen: Rollout, reason: str, *, but: str = "") -> None:
-    """End what cannot go on beside a revision that comes by ``chosen``.
+def _make_room(
+    tx: Tx, endpoint: str, chosen: Rollout, reason: str, *, but: Collection[str] = ()
+) -> None:
+    """End what cannot go on beside a revision that comes by ``chosen``, without those in ``but``.
 
-    A shadow takes the place of a shadow alone; shares by hand and bandits take in more arms;
-    anything else ends canaries, arms and tests.
+    A shadow takes the place of shadows alone, and of as many as are too many; shares by hand and
+    bandits take in more arms; anything else ends canaries, arms and tests.
     """
+    coming = [row for row in open_rows(tx, endpoint) if row.state in COMING and row.id not in but]
+    shadows = [row for row in coming if _is_shadow(tx, row)]
+    if chosen.kind == "shadow":
+        too_many = len(shadows) + 1 - chosen.most if not but else 0
+        for row in shadows[: max(0, too_many)]:
+            move(tx, row, "retired", 0, reason)
+        return
     ended = False
-    for row in open_rows(tx, endpoint):
-        if row.state not in COMING or row.id == but:
-            continue
+    for row in coming:
         kind = rollout_of(tx, row).kind
-        joins = chosen.kind in {"split", "bandit"} and kind == chosen.kind
-        if (kind == "shadow") == (chosen.kind == "shadow") and not joins:
+        if kind != "shadow" and not (chosen.kind in {"split", "bandit"} and kind == chosen.kind):
             ended = True
             move(tx, row, "retired", 0, reason)
-    if chosen.kind != "shadow":
-        arm_tests.end(tx, endpoint, "superseded", reason, but="bandit" * (chosen.kind == "bandit"))
-    if ended and chosen.kind != "shadow":
+    arm_tests.end(tx, endpoint, "superseded", reason, but="bandit" * (chosen.kind == "bandit"))
+    if ended:
         give_rest(tx, endpoint)
         note_traffic(tx, endpoint, reason)
 

@@ -88,6 +88,8 @@ class Runtime(Struct, eq=False, dict=True):
         self.loaded_us = time.time_ns() // 1000
         self.graph: Any = self.model if hasattr(self.model, "graph") else None
         """The graph that it is, where it has no model."""
+        self.why = self.misfit = ""
+        """Why a graph cannot be asked now; and where that does not pass by itself."""
         self.tree = ""
         """What it was loaded from, where that is known."""
         self.explainer: ModelApart | None = None

@@ -144,21 +144,24 @@ class Difference(Struct, frozen=True, kw_only=True):
     e: float
 
 
-def difference(arm: Sums, control: Sums, *, alpha: float, least: int) -> Difference:
+def difference(
+    arm: Sums, control: Sums, *, alpha: float, least: int, tuned: float = 0.0
+) -> Difference:
     """The difference of two means, valid whenever one looks.
 
     The mixture sequential probability ratio test with a normal mixture (Robbins 1970; Johari,
     Koomen, Pekelis and Walsh, "Always valid inference", Operations Research 2022), with variances
     from the data, which is valid in the limit (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
     "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics
-    2024); ``least`` units of each arm come before the first look. The mixture is widest at the
-    precision of ten times as many.
+    2024); ``least`` units of each arm come before the first look. The mixture is narrowest at the
+    precision of ten times as many, for ``tuned`` (alpha where it is 0): while alpha changes with
+    what was seen, as in step-down tests, that must stay.
     """
     gap, noise = arm.mean - control.mean, _noise(arm, control)
     if min(arm.units, control.units) < least or not math.isfinite(noise) or noise <= 0:
         return Difference(gap=gap, low=-math.inf, high=math.inf, e=0.0)
     units = arm.units + control.units
-    mixture = noise * units / (20 * least) * _tuned(alpha)
+    mixture = noise * units / (20 * least) * _tuned(tuned or alpha)
     whole = noise + mixture
     e = 0.5 * math.log(noise / whole) + gap * gap * mixture / (2 * noise * whole)
     radius = math.sqrt(noise * whole / mixture * (math.log(whole / noise) - 2 * math.log(alpha)))
@@ -183,6 +186,22 @@ def _tuned(alpha: float) -> float:
     Waudby-Smith et al. 2024, equation 8: -2 log(alpha) + log(1 - 2 log(alpha)).
     """
     return -2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))
+
+
+def rejected(e: Mapping[str, float], alpha: float, hypotheses: int) -> tuple[str, ...]:
+    """Names whose log e-values speak against them, of so many hypotheses tested together.
+
+    Holm's step-down procedure ("A simple sequentially rejective multiple test procedure",
+    Scandinavian Journal of Statistics 1979) on 1/e, which is an always-valid p-value whenever one
+    looks (Johari et al. 2022, section 6); it needs no independence. The chance that any true
+    hypothesis is ever rejected is at most alpha. ``hypotheses``: those not rejected before.
+    """
+    found: list[str] = []
+    for name in sorted(e, key=lambda each: -e[each]):
+        if e[name] < -math.log(alpha / (hypotheses - len(found))):
+            break
+        found.append(name)
+    return tuple(found)
 
 
 class Ratio(Struct, frozen=True, kw_only=True):

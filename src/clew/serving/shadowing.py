@@ -1,8 +1,9 @@
-"""Shadows: copies of answered requests go to another revision, and its answers to the log.
+"""Shadows: copies of answered requests go to other revisions, and their answers to the log.
 
-Knows no transport. A copy is taken after the live answer is made, and computed by a thread of its
-own, so that it delays nothing and its failure is nobody's. The thread takes at most a quarter of
-one core (``REST``); copies that come while the room for them is full are dropped and counted.
+Knows no transport. A copy is taken after the live answer is made, and computed by a thread that
+its shadow has for itself, so that it delays nothing, its failure is nobody's, and a slow shadow
+takes nothing from another. All together they compute a quarter of the time of one core at most
+(``REST``). Copies that come while the room of a shadow is full are dropped and counted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,14 @@ from clew.serving.tensors import InputError
 
 MOST_COPIES = 512
 MOST_BYTES = 16 << 20
-"""Copies that wait in one process, and the bytes of their requests."""
+"""Copies that wait for one shadow in one process, and the bytes of their requests."""
 BATCH = 64
-REST = 3.0
-"""After each batch the thread rests so many times as long as it took."""
+REST = 4.0
+"""After each batch a thread rests until it has computed one in so many parts of the time; with n
+shadows one in n times as many, so that all together compute one."""
+MOST_REST_S = 1.0
+CLOSE_S = 5.0
+"""A shadow that does not come back by then is left behind when the process ends."""
 NEAR = 0.05
 """Numbers of two answers agree within so much of the greater of them."""
 CHANCE = 0.1
@@ -35,92 +40,142 @@ CHANCE = 0.1
 _log = logging.getLogger("clew.serving")
 
 
+class Lost(Exception):
+    """A copy that was not answered for no fault of the shadow: it counts as dropped."""
+
+
 class Copy:
-    """An answered request (``call``, its prediction ``of``), for a shadow. The live answer is
-    ``arrays``, from row ``at`` to ``stop``.
+    """An answered request (``call``, its prediction ``of``), for a shadow that gets such a share of
+    all. The live answer is ``arrays``, from row ``at`` to ``stop``. A graph gives its answer an id
+    and says what it has asked (``parts``).
     """
 
-    __slots__ = ("arrays", "at", "call", "of", "rows", "runtime", "stop", "values")
+    __slots__ = (
+        "arrays", "at", "call", "id", "of", "parts", "rows", "runtime", "share", "stop", "values",
+    )  # fmt: skip
 
     def __init__(
-        self, runtime: Runtime, call: Any, of: str, arrays: Any, at: int, stop: int
+        self, runtime: Runtime, share: float, call: Any, of: str, arrays: Any, at: int, stop: int
     ) -> None:
-        self.runtime, self.call, self.of = runtime, call, of
+        self.runtime, self.share, self.call, self.of = runtime, share, call, of
         self.arrays, self.at, self.stop = arrays, at, stop
         self.values: Any = None
         self.rows = 0
+        self.id = ""
+        self.parts: tuple[str, ...] = ()
+
+
+Predict = Callable[[Runtime, list[Any]], Any]
+"""A runtime and calls with ``values`` and ``rows`` → (calls, outputs or error, …) each."""
+Keep = Callable[[Copy, Any, int, int, str, float, str], "Record | None"]
+"""A copy, its outputs (or None), their rows, an id, seconds and an error → what the log keeps."""
+AskGraph = Callable[[Copy, Callable[[Any], None]], None]
+"""On the loop: asks the nodes of a graph about a copy; outputs or an error go to a function."""
 
 
 class Shadows:
-    """The shadow thread of one serving process, begun with the first copy.
-
-    ``predict``: a runtime and calls with ``values`` and ``rows`` → (calls, outputs or error) each.
-    ``record``: a copy, its outputs (or None), an id and an error → what the log keeps, or None.
-    """
+    """The shadows of a serving process. ``loop`` and ``graph``: where and how graphs are asked."""
 
     def __init__(
-        self,
-        spool: Spool | None,
-        predict: Callable[[Runtime, list[Any]], Any],
-        record: Callable[[Copy, Any, int, int, str, float, str], Record | None],
+        self, spool: Spool | None, predict: Predict, keep: Keep, loop: Any, graph: AskGraph
     ) -> None:
-        self._spool, self._predict, self._record = spool, predict, record
-        self._room: deque[Copy] = deque()
-        self._bytes = 0
-        self._ids = PredictionIds()
+        self._given = (spool, predict, keep, loop, graph)
+        self._desks: dict[Runtime, _Desk] = {}
         self._draw = random.Random().random  # noqa: S311 - not a secret
-        self._come = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
 
-    def offer(self, copy: Copy, share: float) -> None:
-        """Take a copy, unless it is not drawn (``share`` of 1) or there is no room. On the loop."""
-        if share < 1 and self._draw() >= share:
+    def offer(self, copy: Copy) -> None:
+        """Take a copy, unless it is not drawn or there is no room. On the loop."""
+        if copy.share < 1 and self._draw() >= copy.share:
             return
-        size = len(copy.call.body)
-        if len(self._room) >= MOST_COPIES or self._bytes + size > MOST_BYTES:
-            copy.runtime.account.dropped += 1
-            return
-        self._bytes += size
-        self._room.append(copy)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-            self._thread.start()
-        self._come.set()
+        desk = self._desks.get(copy.runtime)
+        if desk is None:
+            desk = self._desks[copy.runtime] = _Desk(*self._given)
+            self._share_out()
+        desk.offer(copy)
+
+    def keep(self, runtimes: Collection[Runtime]) -> None:
+        """Go on with these alone; copies that wait for others are dropped and counted. Waits for
+        nobody.
+        """
+        for runtime in [each for each in self._desks if each not in runtimes]:
+            self._desks.pop(runtime).end()
+            self._share_out()
 
     def close(self) -> None:
         """Compute no more; copies that wait are dropped and counted."""
-        self._closed = True
+        desks, self._desks = list(self._desks.values()), {}
+        for desk in desks:
+            desk.end()
+        for desk in desks:
+            desk.join()
+
+    def _share_out(self) -> None:
+        for desk in self._desks.values():
+            desk.rest = REST * len(self._desks) - 1
+
+
+class _Desk:
+    """One shadow: its room, and the thread that computes, begun with the first copy."""
+
+    def __init__(
+        self, spool: Spool | None, predict: Predict, keep: Keep, loop: Any, graph: AskGraph
+    ) -> None:
+        self.rest = REST - 1
+        self._spool, self._predict, self._record = spool, predict, keep
+        self._loop, self._graph = loop, graph
+        self._room: deque[Copy] = deque()
+        self._came_bytes = self._left_bytes = 0  # the loop writes one, the thread the other
+        self._ids = PredictionIds()
+        self._come = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+        self._thread.start()
+
+    def offer(self, copy: Copy) -> None:
+        """Take a copy, if there is room. On the loop."""
+        size = len(copy.call.body)
+        waiting = self._came_bytes - self._left_bytes
+        if len(self._room) >= MOST_COPIES or waiting + size > MOST_BYTES:
+            copy.runtime.account.dropped += 1
+            return
+        self._came_bytes += size
+        self._room.append(copy)
         self._come.set()
-        if self._thread is not None:
-            self._thread.join()
+
+    def end(self) -> None:
+        """Compute no more."""
+        self._closed.set()
+        self._come.set()
+
+    def join(self) -> None:
+        """Wait until nothing is computed any more, but not for ever."""
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            self._come.wait()
+            self._come.clear()
+            while self._room and not self._closed.is_set():
+                begun_s = time.perf_counter()
+                self._turn()
+                took_s = time.perf_counter() - begun_s
+                self._closed.wait(min(MOST_REST_S, self.rest * took_s))
         while self._room:
             self._room.popleft().runtime.account.dropped += 1
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._come.wait()
-            self._come.clear()
-            while self._room and not self._closed:
-                begun_s = time.perf_counter()
-                self._turn()
-                time.sleep(min(1.0, REST * (time.perf_counter() - begun_s)))
-
     def _turn(self) -> None:
         copies: list[Copy] = []
-        while self._room and len(copies) < BATCH:
+        most = 1 if self._room[0].runtime.graph is not None else BATCH
+        while self._room and len(copies) < most:
             copy = self._room.popleft()
-            self._bytes -= len(copy.call.body)
+            self._left_bytes += len(copy.call.body)
             copies.append(copy)
-        by_runtime: dict[Runtime, list[Copy]] = {}
-        for copy in copies:
-            by_runtime.setdefault(copy.runtime, []).append(copy)
-        for runtime, group in by_runtime.items():
-            try:
-                self._answer(runtime, group)
-            except Exception:  # noqa: BLE001 - a shadow costs nobody anything
-                _log.exception("copies for revision %s were lost", runtime.identity.revision)
-                runtime.account.dropped += len(group)
+        runtime = copies[0].runtime
+        try:
+            self._answer(runtime, copies)
+        except Exception:  # noqa: BLE001 - a shadow costs nobody anything
+            _log.exception("copies for revision %s were lost", runtime.identity.revision)
+            runtime.account.dropped += len(copies)
 
     def _answer(self, runtime: Runtime, copies: list[Copy]) -> None:
         frames: list[bytes] = []
@@ -135,7 +190,12 @@ class Shadows:
                 ready.append(copy)
         if ready:
             begun_s = time.perf_counter()
-            for group, outputs, *_ in self._predict(runtime, ready):
+            answers = (
+                self._predict(runtime, ready)
+                if runtime.graph is None
+                else [(ready, self._asked(ready[0]))]
+            )
+            for group, outputs, *_ in answers:
                 took_s = (time.perf_counter() - begun_s) / len(ready)
                 self._take(runtime, group, outputs, took_s, frames)
         if frames and self._spool is not None:
@@ -144,9 +204,30 @@ class Shadows:
             except OSError as error:
                 _log.error("answers of a shadow cannot be logged: %s", error)
 
+    def _asked(self, copy: Copy) -> Any:
+        """What a graph answers to a copy: one at a time, since its nodes serve others too."""
+        found: list[Any] = []
+        done = threading.Event()
+
+        def take(outputs: Any) -> None:
+            found.append(outputs)
+            done.set()
+
+        try:
+            self._loop.call_soon_threadsafe(self._graph, copy, take)
+        except RuntimeError:  # the loop has ended
+            return Lost("the process ends")
+        while not done.wait(0.1):
+            if self._closed.is_set():
+                return Lost("it is no shadow any more")
+        return found[0]
+
     def _take(
         self, runtime: Runtime, group: list[Copy], outputs: Any, took_s: float, frames: list[bytes]
     ) -> None:
+        if isinstance(outputs, Lost):
+            runtime.account.dropped += len(group)
+            return
         if isinstance(outputs, Exception):
             for copy in group:
                 runtime.account.errors += 1
@@ -179,7 +260,8 @@ class Shadows:
         mine = None if outputs is None else outputs.arrays
         if mine is None or differ(copy.arrays, copy.at, copy.stop, mine, at, stop):
             account.disagreed += 1
-        record = self._record(copy, outputs, at, stop, self._ids.next(), took_s, error)
+        id = copy.id or self._ids.next()
+        record = self._record(copy, outputs, at, stop, id, took_s, error)
         if record is not None:
             frames.append(frame(record))
 

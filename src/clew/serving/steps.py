@@ -28,6 +28,8 @@ from clew.serving.revisions import (
 from clew.serving.stats import Counts
 
 DRAIN_S = 5.0
+_TOGETHER = ("split", "ab_test", "bandit")
+"""Rollouts whose revisions may come several at once, and begin when all are loaded."""
 _LOADED = "Loaded by every serving process."
 _NOBODY = "No serving process runs: nobody is exposed."
 
@@ -39,7 +41,7 @@ def may_move(tx: Tx, row: Any) -> bool:
     if row.state == "draining":
         return _age_s(row) > DRAIN_S
     if row.state == "loading":
-        return _load_state(tx, row)[0] != "waiting"
+        return _load_state(tx, row)[0] != "waiting" and _together(tx, row) is not None
     return _is_analysed(tx, row) and _look(tx, row).action != "hold"
 
 
@@ -96,10 +98,10 @@ def _step_loading(tx: Tx, row: Any) -> None:
     reason = _LOADED if state == "loaded" else _NOBODY
     if rollout.kind == "shadow" and live is not None:
         move(tx, row, "shadow", 0, reason)
-    elif rollout.kind == "split" and live is not None:
-        _take_in(tx, row, rollout.weight, reason)
-    elif rollout.kind in {"ab_test", "bandit"} and live is not None:
-        arm_tests.begin(tx, row, live, rollout, reason)
+    elif rollout.kind in _TOGETHER and live is not None:
+        if rows := _together(tx, row):
+            act = _take_in if rollout.kind == "split" else arm_tests.begin
+            act(tx, rows, live, rollout, reason)
     elif live is None or not rollout.is_canary or state == "nobody":
         make_live(tx, row, reason)
     elif rollout.shadow:
@@ -108,14 +110,39 @@ def _step_loading(tx: Tx, row: Any) -> None:
         _take_share(tx, row, rollout, 0, reason, None)
 
 
-def _take_in(tx: Tx, row: Any, weight: float, reason: str) -> None:
-    """One more arm with ``weight`` percent; those who were there keep their proportions."""
-    for other in open_rows(tx, row.endpoint):
+def _together(tx: Tx, row: Any) -> list[Any] | None:
+    """The revisions that were deployed with this one and are loaded, itself among them; None while
+    one of them is awaited. One that cannot be loaded is not waited for.
+    """
+    kind = rollout_of(tx, row).kind
+    if kind not in _TOGETHER:
+        return [row]
+    rows = [
+        each
+        for each in open_rows(tx, row.endpoint)
+        if each.state == "loading"
+        and each.global_id == row.global_id
+        and rollout_of(tx, each).kind == kind
+    ]
+    states = {each.id: _load_state(tx, each)[0] for each in rows}
+    if states[row.id] == "failed":
+        return [row]
+    if "waiting" in states.values():
+        return None
+    return [each for each in rows if states[each.id] != "failed"]
+
+
+def _take_in(tx: Tx, rows: list[Any], _live: Any, _rollout: Rollout, reason: str) -> None:
+    """More arms with shares of their own; those who were there keep their proportions."""
+    weights = {row.id: rollout_of(tx, row).weight for row in rows}
+    rest = 100 - sum(weights.values())
+    for other in open_rows(tx, rows[0].endpoint):
         if other.state == "arm":
-            share(tx, other, tidy(other.traffic * (100 - weight) / 100))
-    move(tx, row, "arm", tidy(weight), reason)
-    give_rest(tx, row.endpoint)
-    note_traffic(tx, row.endpoint, reason)
+            share(tx, other, tidy(other.traffic * rest / 100))
+    for row in rows:
+        move(tx, row, "arm", tidy(weights[row.id]), reason)
+    give_rest(tx, rows[0].endpoint)
+    note_traffic(tx, rows[0].endpoint, reason)
 
 
 def _look(tx: Tx, row: Any) -> Decision:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -206,6 +207,9 @@ class Watcher:
             return set()
         busy = {self._named(id) for id, each in self._wanted.items() if each.state in RESTLESS}
         busy |= asked_by_graphs(self._endpoints)  # a graph asks its nodes as they are
+        for runtime in self._loaded.values():
+            if runtime.graph is not None:  # also on an endpoint of a model
+                busy |= {runtime.identity.endpoint, *runtime.graph.graph.endpoints}
         return {id for id in self._wanted if self._named(id) not in busy}
 
     def _let_sleep(self, room: int = 0) -> None:
@@ -264,14 +268,14 @@ class Watcher:
 
     def _routes(self) -> dict[str, Route]:
         arms: dict[str, list[Arm[Runtime]]] = {row.name: [] for row in self._endpoints}
-        shadows: dict[str, tuple[Runtime, float]] = {}
+        shadows: dict[str, list[tuple[Runtime, float]]] = {}
         asleep = self._asleep_by_endpoint()
         for id, wanted in self._wanted.items():
             endpoint, runtime = wanted.identity.endpoint, self._loaded.get(id)
             if runtime is None or endpoint not in arms:
                 continue
             if wanted.state == "shadow":
-                shadows[endpoint] = runtime, wanted.copied
+                shadows.setdefault(endpoint, []).append((runtime, wanted.copied))
             else:  # nobody takes the share of one that is being woken
                 share = 0.0 if "" in asleep.get(endpoint, ()) else wanted.traffic
                 arms[endpoint].append(Arm(runtime, id, share, wanted.state))
@@ -280,7 +284,7 @@ class Watcher:
             compared = len(sharing) > 1 or name in shadows
             for arm in of_name:
                 _watch(arm.value, on=compared and arm.value in sharing)
-        for runtime, _ in shadows.values():
+        for runtime, _ in chain.from_iterable(shadows.values()):
             _watch(runtime, on=True)
         routes = {
             row.name: Route(
@@ -290,8 +294,7 @@ class Watcher:
                 redact=frozenset(row.redact),
                 max_queue=row.max_queue,
                 unloaded=row.unloaded,
-                shadow=shadows[row.name][0] if row.name in shadows else None,
-                shadow_share=shadows[row.name][1] if row.name in shadows else 1.0,
+                shadows=tuple(shadows.get(row.name, ())),
                 asleep=asleep.get(row.name, {}),
             )
             for row in self._endpoints
@@ -370,10 +373,21 @@ class Watcher:
                     self._asleep.pop(revision, None)
                     self._rising.discard(revision)
                 self._publish(self._routes())
+                error = self._turned_away(runtime)
         if revision in self._wanted:
             self._insist(lambda: self._rollouts.report(revision, self._process, error))
         else:
             self._insist(lambda: self._forget(revision))
+
+    def _turned_away(self, runtime: Runtime) -> str:
+        """Why a graph that is coming does not fit where it is to stand; then it is let go."""
+        revision = runtime.identity.revision
+        wanted = self._wanted.get(revision)
+        if not runtime.misfit or wanted is None or wanted.state != "loading":
+            return ""
+        self._loaded.pop(revision, None)
+        self._publish(self._routes())
+        return runtime.misfit
 
     def _warmed(self, wanted: Wanted) -> Runtime:
         """The revision in memory, asked once; in a process of its own where it is heavy."""

@@ -153,6 +153,40 @@ def run_test(
     return "go on", "", total
 
 
+def run_arms(
+    rollout: Rollout,
+    outcome: Callable[[np.random.Generator, str, int], Any],
+    weights: Mapping[str, float],
+    *,
+    batch: int,
+    most: int,
+    seed: int,
+) -> tuple[str, str, tuple[str, ...]]:
+    """One A/B test of several arms (the first is the control), looked at after every ``batch``
+    outcomes: the action it ended with (``go on``: none until ``most``), the winner, and the arms
+    that left before as shown to be worse.
+    """
+    draw = np.random.default_rng(seed)
+    shares, control = dict(weights), next(iter(weights))
+    sums = {arm: Sums() for arm in shares}
+    assigned, lost, total = dict.fromkeys(shares, 0), list[str](), 0
+    while total < most:
+        chances = np.array(list(shares.values())) / sum(shares.values())
+        counts = draw.multinomial(batch, chances).tolist()
+        for arm, count in zip(shares, counts, strict=True):
+            assigned[arm] += count
+            sums[arm] = together(sums[arm], outcome(draw, arm, count))
+        total += batch
+        begun = len(weights) - 1
+        found = compare(rollout, control, shares, sums, assigned, begun=begun, lost=len(lost))
+        if found.action != "go on":
+            return found.action, found.winner, tuple(lost)
+        for arm in found.worse:
+            lost.append(arm)
+            del shares[arm], sums[arm], assigned[arm]
+    return "go on", "", tuple(lost)
+
+
 def run_bandit(
     rollout: Rollout,
     means: Mapping[str, float],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from clew.base.errors import NotFound
+from clew.base.errors import Invalid, NotFound
 from clew.base.ids import new_id
 from clew.base.records import ModelVersion, Signature
 from clew.serving import EndpointDefinition
@@ -35,6 +35,23 @@ def check_all(rooms: Rooms, manifests: Iterable[Manifest]) -> None:
         return
     known = {one.name: one for one in rooms.serving.definitions()} | new
     rooms.serving.check_graphs(known, graphs, lambda name: _known(rooms, known[name]))
+
+
+def check_fits(rooms: Rooms, endpoint: str, graph: str) -> None:
+    """That the graph of one endpoint takes what another is asked with, as far as both are known.
+
+    Raises:
+        NotFound: ``endpoint.unknown``.
+        Invalid: ``graph.arm``, ``endpoint.no_graph``.
+    """
+    known = {one.name: one for one in rooms.serving.definitions()}
+    if rooms.serving.definition(graph).graph is None:
+        raise Invalid(
+            "endpoint.no_graph",
+            f"{graph} is no graph: it serves the model {known[graph].model}.",
+            hint=f"Deploy a version of that model by its name: {known[graph].model}@VERSION",
+        )
+    rooms.serving.check_fit(known, endpoint, graph, lambda name: _known(rooms, known[name]))
 
 
 def _known(rooms: Rooms, endpoint: EndpointDefinition) -> Known | None:

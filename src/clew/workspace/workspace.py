@@ -61,9 +61,9 @@ from clew.workspace.applying import (
     retire,
     run_with,
 )
+from clew.workspace.arms import deploy_by_hand, deploy_together
 from clew.workspace.cards import Cards
 from clew.workspace.closed import gone
-from clew.workspace.deploying import deploy_by_hand
 from clew.workspace.engine import Engine
 from clew.workspace.explaining import explain
 from clew.workspace.exporting import Exporting
@@ -435,9 +435,7 @@ class Workspace(
         """Put a model version on an endpoint."""
         rooms = self.rooms
         revision = deploy_by_hand(
-            rooms.serving,
-            rooms.repos,
-            rooms.models,
+            rooms,
             endpoint,
             model_version,
             by=override_by,
@@ -447,6 +445,22 @@ class Workspace(
         )
         rooms.serving.tick()  # where nobody serves there is nothing to wait for
         return rooms.serving.revision(revision.id)
+
+    def deploy_arms(
+        self,
+        endpoint: str,
+        arms: Mapping[str, float | None] | Sequence[str],
+        *,
+        rollout: Rollout | Mapping[str, object] | None = None,
+        override_by: str = "",
+        override_reason: str = "",
+    ) -> list[Revision]:
+        """Put several versions on an endpoint at once, as arms of one rollout."""
+        told: Mapping[str, object] | Rollout = rollout or {"kind": "ab_test"}
+        if isinstance(told, Mapping):
+            told = rollout_from({"weight": 50, **told} if told.get("kind") == "split" else told)
+        by, reason = override_by, override_reason
+        return deploy_together(self.rooms, endpoint, arms, told, by=by, reason=reason)
 
     def rollback(self, endpoint: str, *, reason: str = "") -> Revision:
         """Give the traffic back to the revision before."""

@@ -79,6 +79,22 @@ def inference(client):
         assert [each.decode() for each in result.as_numpy("upper")] == ["DAY", "ÉVENING"]
 
 
+def classes(client):
+    """The top classes of each row agree with the probabilities."""
+    assert "classification" in client.get_server_metadata().extensions
+    given = [tensor("x", ROWS, "FP64")]
+    known = client.infer("forest", given).as_numpy("probability")
+    asked = [grpc.InferRequestedOutput("probability", class_count=2)]
+    found = client.infer("forest", given, outputs=asked).as_numpy("probability")
+    assert found.shape == (5, 2)
+    for row, chance in zip(found, known, strict=True):
+        values = [float(each.decode().split(":")[0]) for each in row]
+        assert values == [max(chance, 1 - chance), min(chance, 1 - chance)]
+        assert {each.decode().split(":")[2] for each in row} == {"0", "1"}
+    few = [grpc.InferRequestedOutput("probability", class_count=-1)]
+    refused(client.infer, "forest", given, outputs=few, code="INVALID_ARGUMENT")
+
+
 def wrong(client):
     given = [tensor("x", ROWS, "FP64")]
     refused(client.infer, "nobody", given, code="NOT_FOUND")
@@ -179,6 +195,7 @@ with grpc.InferenceServerClient(ADDRESS) as client:
     for act in (
         health_and_metadata,
         inference,
+        classes,
         wrong,
         statistics,
         repository,

@@ -117,6 +117,30 @@ def inference(client):
     assert body
 
 
+def classes(client):
+    """The top classes of each row agree with the probabilities, as text and as bytes."""
+    assert "classification" in client.get_server_metadata()["extensions"]
+    given = [tensor(http, "x", ROWS, "FP64")]
+    known = client.infer("forest", given).as_numpy("probability")
+    for binary in (True, False):
+        asked = [
+            http.InferRequestedOutput("probability", binary_data=binary, class_count=2),
+            http.InferRequestedOutput("label", binary_data=binary),
+        ]
+        result = client.infer("forest", given, outputs=asked)
+        found, labels = result.as_numpy("probability"), result.as_numpy("label")
+        assert found.shape == (5, 2)
+        for row, label, chance in zip(found, labels, known, strict=True):
+            parts = [str(each.decode() if isinstance(each, bytes) else each) for each in row]
+            (best, at, name), (other, *_) = (each.split(":") for each in parts)
+            assert (float(best), float(other)) == (max(chance, 1 - chance), min(chance, 1 - chance))
+            if chance != 0.5:
+                assert int(at) == int(name) == int(label)
+    one = [http.InferRequestedOutput("prediction", class_count=3)]
+    found = client.infer("mixed", mixed(http), outputs=one).as_numpy("prediction")
+    assert [each.decode() for each in found.ravel()] == ["1.5:0", "3.5:0"]
+
+
 def wrong(client):
     given = [tensor(http, "x", ROWS, "FP64")]
     refused(client.infer, "nobody", given, status=404)
@@ -129,8 +153,10 @@ def wrong(client):
     refused(client.infer, "mixed", mixed(http)[:2], status=400)
     nothing = [http.InferRequestedOutput("nothing")]
     refused(client.infer, "linear", given, outputs=nothing, status=400)
-    classes = [http.InferRequestedOutput("probability", class_count=2)]
+    classes = [http.InferRequestedOutput("probability", class_count=-2)]
     refused(client.infer, "linear", given, outputs=classes, status=400)
+    texts = [http.InferRequestedOutput("upper", class_count=2)]
+    refused(client.infer, "mixed", mixed(http), outputs=texts, status=400)
     for call in (client.get_trace_settings, client.get_log_settings):
         refused(call, status=404)
     refused(client.get_system_shared_memory_status, status=404)
@@ -202,6 +228,7 @@ with http.InferenceServerClient(ADDRESS) as client:
     for act in (
         health_and_metadata,
         inference,
+        classes,
         wrong,
         statistics,
         repository,

@@ -444,6 +444,10 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
         self.asked.append(("deploy", endpoint, model_version, override_by, override_reason))
         return self.endpoint_list[0].revisions[0]
 
+    def deploy_arms(self, endpoint, arms, *, rollout=None, override_by="", override_reason=""):
+        self.asked.append(("deploy_arms", endpoint, arms, rollout))
+        return [self.endpoint(endpoint).revisions[0]]
+
     def traffic(self, endpoint):
         found = self.endpoint(endpoint)
         sharing = [one for one in found.revisions if one.traffic]

@@ -267,9 +267,9 @@ WRONG = [
     ),
     (
         "/v2/models/matrix/infer",
-        ROW | {"outputs": [{"name": "prediction", "parameters": {"classification": 2}}]},
+        ROW | {"outputs": [{"name": "prediction", "parameters": {"classification": -2}}]},
         400,
-        "extension",
+        "1 or more",
     ),
     ("/v2/models/matrix/infer", {"inputs": [X | {"data": [1e5, 2, 3]}]}, 400, "too large"),
     (

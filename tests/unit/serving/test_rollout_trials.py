@@ -14,6 +14,7 @@ from clew.testing.rollout_trials import (
     RATES,
     WORSE,
     WORSE_LABELS,
+    run_arms,
     run_bandit,
     run_canary,
     run_test,
@@ -123,6 +124,46 @@ def test_arms_that_are_not_asked_as_their_weights_say_stop_the_test():
         for s in range(5)
     ]
     assert found == [("stop", "")] * 5
+
+
+# several arms -----------------------------------------------------------------------------------
+
+FOUR = {"a": 40, "b": 20, "c": 20, "d": 20}
+
+
+def alike(kind):
+    """Outcomes of arms that are all the control."""
+    return lambda draw, _, count: SAME[kind](draw, "a", count)
+
+
+def ever_decided(kind, seeds, most) -> float:
+    """The share of tests of four equal arms in which any was ever called better or worse."""
+    found = [
+        run_arms(ab_test(), alike(kind), FOUR, batch=40, most=most, seed=seed) for seed in seeds
+    ]
+    return sum(action != "go on" or bool(lost) for action, _, lost in found) / len(found)
+
+
+def test_four_equal_arms_are_seldom_called_different_however_often_one_looks():
+    assert ever_decided("half", range(20), 2000) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", SAME)
+def test_at_most_5_of_100_tests_of_four_equal_arms_ever_decide_anything(kind):
+    assert ever_decided(kind, range(1000), 20_000) <= 0.05
+
+
+def test_the_best_of_four_wins_and_the_worst_has_left_before():
+    means = {"a": 0.50, "b": 0.30, "c": 0.50, "d": 0.60}
+    found = [
+        run_arms(ab_test(), binary(means), FOUR, batch=40, most=40_000, seed=seed)
+        for seed in range(10)
+    ]
+    assert {(action, winner) for action, winner, _ in found} == {("winner", "d")}
+    assert sum("b" in lost for _, _, lost in found) >= 8
+    assert not any({"c", "d"} & set(lost) for _, _, lost in found)
 
 
 # bandits ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from clew.serving.sequential import (
     elsewhere,
     excess,
     more_often,
+    rejected,
     sample_ratio,
     sums_of,
     together,
@@ -121,6 +122,18 @@ def test_a_difference_of_means_is_covered_at_all_times():
                 missed += 1
                 break
     assert missed <= 60 * 0.05
+
+
+def test_holm_rejects_what_steps_down_allow():
+    # 1/e as p-values 0.01, 0.02, 0.04, 0.03 of four hypotheses at 0.05: Holm rejects one of them
+    logs = {"a": 0.01, "b": 0.02, "c": 0.04, "d": 0.03}
+    found = {name: -math.log(p) for name, p in logs.items()}
+    assert rejected(found, 0.05, 4) == ("a",)
+    assert rejected({name: -math.log(p / 2) for name, p in logs.items()}, 0.05, 4) == (
+        "a", "b", "d", "c",
+    )  # fmt: skip
+    assert rejected({"a": -math.log(0.02)}, 0.05, 2) == ("a",), "after two of three were rejected"
+    assert rejected({}, 0.05, 1) == ()
 
 
 def test_before_the_least_sample_nothing_is_said():

@@ -102,6 +102,11 @@ class Graph(Struct, frozen=True, kw_only=True):
     place: str = ""
 
     @property
+    def version(self) -> str:
+        """What stands for the version of a model in its revisions."""
+        return self.code.rpartition(":")[2][:8]
+
+    @property
     def endpoints(self) -> tuple[str, ...]:
         """Names of the endpoints it asks, each once."""
         return tuple(dict.fromkeys(node.endpoint for node in nodes_of(self.root)))

@@ -41,6 +41,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     floor: float = 0.05
     reward: str = "binary"
     every_s: float = 2.0
+    most: int = 1
 
     @property
     def is_canary(self) -> bool:

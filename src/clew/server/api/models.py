@@ -40,6 +40,16 @@ class DeployRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmsRequest:
+    """Versions that come together: percentages by version (null: all the same), or a list."""
+
+    arms: dict[str, float | None] | list[str]
+    rollout: dict[str, Any] | None = None
+    override_by: str = ""
+    override_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RollbackRequest:
     """Why traffic goes back."""
 
@@ -101,6 +111,19 @@ def deploy(call: Asked, name: str, wish: DeployRequest) -> Response:
         rollout=wish.rollout,
     )
     return call.reply(revision)
+
+
+@router.post("/endpoints/{name}/arms", response_model=list[Revision])
+def deploy_arms(call: Asked, name: str, wish: ArmsRequest) -> Response:
+    """Put several versions on an endpoint at once, as arms of one rollout."""
+    revisions = call.verbs.deploy_arms(
+        name,
+        wish.arms,
+        rollout=wish.rollout,
+        override_by=wish.override_by,
+        override_reason=wish.override_reason,
+    )
+    return call.reply(revisions)
 
 
 @router.post("/endpoints/{name}/rollback", response_model=Revision)
