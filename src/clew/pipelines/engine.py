@@ -252,9 +252,9 @@ class Engine:
             if self._closed or self._halted or full:
                 self._dirty.set()
                 return False
+            thread.start()  # with the lock: whoever ends us joins threads that have begun
             self._running[step] = (row.id, signals, thread)
             self._threads.add(thread)
-        thread.start()
         return True
 
     def _work(self, step: StepName, job_id: str, signals: Signals) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -114,3 +115,26 @@ def test_an_engine_that_closes_in_a_chain_leaves_what_was_handed_on_to_the_next(
     go_on.touch()
     lab.run()
     assert lab.output("two") == {"/two.json": '{"n":2}'}
+
+
+def test_who_interrupts_while_a_job_begins_waits_for_its_thread(lab, monkeypatch):
+    lab.code(CHAIN)
+    lab.apply(lab.step("one", "raw"))
+    lab.put({"/a": "a"})
+    start, errors = threading.Thread.start, list[BaseException]()
+    monkeypatch.setattr(threading, "excepthook", lambda told: errors.append(told.exc_value))
+    closer = threading.Thread(target=lab.pipelines.interrupt)
+
+    def begin(thread):
+        if thread.name.startswith("job ") and not closer.is_alive():
+            start(closer)
+            closer.join(0.2)  # it waits for the job; without a thread to wait for it has failed
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", begin)
+        lab.pipelines.tick()
+    closer.join()
+    lab.run()
+    assert not errors
+    assert lab.output("one") == {"/one.json": '{"n":1}'}
