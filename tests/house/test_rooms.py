@@ -34,6 +34,9 @@ ONE_FILE_ONLY = {
     "uvloop": {"serving/worker.py"},
     "opentelemetry": {"serving/tracing.py"},
     "google": {"serving/messages.py"},
+    "h2": {"serving/http2.py"},
+    "hyperframe": {"serving/http2.py"},
+    "hpack": {"serving/grpc_calls.py"},
     "ray": {"compute/ray.py", "compute/ray_train.py", "serving/ray_serve.py"},  # a process each
     "xgboost": {"experiments/boosting.py", "callbacks/of_xgboost.py"},
     "pyspark": {"codecs/spark.py", "sdk/spark_udfs.py"},  # frames, and functions
@@ -52,7 +55,7 @@ ONE_FILE_ONLY = {
 The suites in ``testing`` look at a library from outside and are not counted.
 """
 
-NOT_ALWAYS_HERE = {"google", "opentelemetry.exporter"}
+NOT_ALWAYS_HERE = {"google", "h2", "hpack", "hyperframe", "opentelemetry.exporter"}
 """Libraries of extras that a file imports at its top: the file itself is loaded on demand."""
 
 ONE_ROOM_ONLY = {

@@ -125,6 +125,10 @@ def server(
             help="Let go of a model that nobody has asked for so long; 0: never.",
         ),
     ] = 0,
+    max_grpc_connections: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Connections of gRPC that a serving process takes."),
+    ] = 1000,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Name that a reverse proxy passes on as Host; repeatable."),
@@ -177,6 +181,7 @@ def server(
         unix_path=unix,
         max_models=max_models,
         model_idle_s=model_idle,
+        grpc_connections=max_grpc_connections,
         processes=processes,
         allowed_hosts=allow_host or (),
         s3_gather_s=s3_gather,

@@ -28,7 +28,6 @@ from clew.workspace import Workspace, open_workspace, serving_settings
 
 NO_TRACES = 'not sent: pip install "clew[otel]"'
 NO_TRACES_THERE = "not sent: endpoints are on a cluster"
-NO_GRPC = 'not here: pip install "clew[grpc]"'
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 """What another machine cannot reach."""
 
@@ -44,6 +43,7 @@ def run_server(
     processes: int = 1,
     max_models: int = 0,
     model_idle_s: float = 0.0,
+    grpc_connections: int = 1000,
     allowed_hosts: Collection[str] = (),
     s3_gather_s: float = 0,
     grace_s: float = 10,
@@ -55,7 +55,8 @@ def run_server(
     ``grpc_port``: where endpoints answer over gRPC too (0: any port; None: nowhere);
     ``unix_path``: a Unix socket on which they answer as over TCP. ``max_models`` and
     ``model_idle_s``: models that a serving process holds, and for how long without a request;
-    others are loaded when they are asked for (0: all, and for ever).
+    others are loaded when they are asked for (0: all, and for ever). ``grpc_connections``: how many
+    of gRPC a serving process takes at a time; more are refused.
     ``s3_gather_s``: how long a branch must be quiet before what S3 clients wrote is a commit; 0:
     each request is one.
 
@@ -89,6 +90,7 @@ def run_server(
                 processes=processes,
                 max_models=max_models,
                 model_idle_s=model_idle_s,
+                grpc_connections=grpc_connections,
                 clustered=True,
             )
         )
@@ -114,7 +116,7 @@ def run_server(
             if settings.serving:
                 say(f"  their metrics  {serving.url}/metrics")
             if grpc_port is not None:
-                say(f"  gRPC           {serving.grpc_address or NO_GRPC}")
+                say(f"  gRPC           {serving.grpc_address}")
             if serving.unix_url:
                 say(f"  Unix socket    {serving.unix_url}")
             if settings.traces and not serving.traces:

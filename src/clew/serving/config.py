@@ -16,6 +16,8 @@ from clew.serving.clusters import Cluster, cluster_of
 COMMAND = (sys.executable, "-P", "-m", "clew.serving.process")
 ON_RAY = (sys.executable, "-P", "-m", "clew.serving.ray_process")
 LIMIT_BYTES = 64 << 20
+MOST_CONNECTIONS = 1000
+"""Connections of gRPC that a process takes at a time."""
 
 
 class ServingSettings(Struct, frozen=True, kw_only=True):
@@ -25,7 +27,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     listened on too; None: none. ``json_logs``: processes say what they say as lines of JSON.
     ``traces``: they send a span for each request. ``max_models`` and ``model_idle_s``: how many
     models a process holds, and how long nobody must ask for one until it is let go of; 0: all, and
-    for ever.
+    for ever. ``grpc_connections``: how many of gRPC a process takes at a time.
     """
 
     database_url: str
@@ -43,6 +45,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     traces: bool = False
     max_models: int = 0
     model_idle_s: float = 0.0
+    grpc_connections: int = MOST_CONNECTIONS
     cluster: Cluster | None = None
     """Where endpoints are served instead of here; this machine then answers all else."""
     command: Sequence[str] = COMMAND
@@ -72,5 +75,6 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     traces: bool = False
     max_models: int = 0
     model_idle_s: float = 0.0
+    grpc_connections: int = MOST_CONNECTIONS
     idle_s: float = 0.5
     cluster: Cluster | None = None

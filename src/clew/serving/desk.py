@@ -18,8 +18,12 @@ from clew.serving.revisions import definition_of
 _SUMMED = {
     "clew_requests_in_flight": "Requests not answered yet.",
     "clew_serving_processes": "Serving processes that are alive.",
+    "clew_grpc_connections": "Connections of gRPC that are open.",
 }
-_OWN = {"clew_unlogged_total": "Answers not kept in the log, by process."}
+_OWN = {
+    "clew_unlogged_total": "Answers not kept in the log, by process.",
+    "clew_grpc_connections_refused_total": "Connections beyond those that a process takes.",
+}
 
 
 class Desk:

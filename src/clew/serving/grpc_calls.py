@@ -11,20 +11,20 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
 from msgspec import Struct
 
-from clew.serving.hpack import STATUS_200, Header, encode
-from clew.serving.streams import Stream
+from clew.serving.streams import Header, Headers, Stream
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 3, 4, 5
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 7, 8, 9
 UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 SAID_BYTES = 6000
 """Bytes of what is said of an error: it travels as metadata, of which clients take 8 KiB."""
-_TYPE = (b"content-type", b"application/grpc")
-_HEAD = STATUS_200 + encode([_TYPE, (b"grpc-accept-encoding", b"identity,deflate,gzip")])
-_FINE = encode([(b"grpc-status", b"0")])
-_NOT_GRPC = encode([(b":status", b"415"), (b"content-length", b"0")])
+_BARE: Headers = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+_HEAD: Headers = (*_BARE, (b"grpc-accept-encoding", b"identity,deflate,gzip"))
+_FINE: Headers = ((b"grpc-status", b"0"),)
+_NOT_GRPC: Headers = ((b":status", b"415"), (b"content-length", b"0"))
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PREFIX = 5
 _SQUEEZED = {"gzip", "deflate"}
@@ -162,9 +162,9 @@ class Rpc:
 
     # the answer ---------------------------------------------------------------------------------
 
-    def reply(self, message: bytes, trailers: bytes = b"") -> None:
+    def reply(self, message: bytes, trailers: Headers = ()) -> None:
         """Answer with one message, and end."""
-        self.stream.answer(_HEAD, _framed(message), _FINE + trailers)
+        self.stream.answer(_HEAD, _framed(message), (*_FINE, *trailers))
 
     def send(self, message: bytes) -> None:
         """Answer with one message of several."""
@@ -174,11 +174,11 @@ class Rpc:
         """End: that was all."""
         self.stream.finish(_HEAD, _FINE)
 
-    def refuse(self, code: int, said: str, trailers: bytes = b"") -> None:
+    def refuse(self, code: int, said: str, trailers: Headers = ()) -> None:
         """End with what is wrong; nothing is sent before it where nothing was."""
-        told = [(b"grpc-status", b"%d" % code), (b"grpc-message", quoted(said))]
-        head = STATUS_200 + encode([_TYPE])
-        self.stream.refuse(head, encode(told) + trailers)
+        said_once = NeverIndexedHeaderTuple(b"grpc-message", quoted(said))
+        told: Headers = ((b"grpc-status", b"%d" % code), said_once)
+        self.stream.refuse(_BARE, (*told, *trailers))
 
 
 def _framed(message: bytes) -> bytes:
@@ -207,10 +207,13 @@ def quoted(said: str) -> bytes:
     return b"".join(found)
 
 
-def trailers_of(told: Mapping[str, str]) -> bytes:
-    """Metadata as a block that goes behind an answer."""
-    return encode([(name.encode(), value.encode("latin-1", "replace")) for name, value in
-                   told.items()])  # fmt: skip
+def trailers_of(told: Mapping[str, str], *, once: bool = False) -> Headers:
+    """Metadata that goes behind an answer. ``once``: it hardly comes again, and takes no place
+    among the headers that a connection abbreviates.
+    """
+    made = NeverIndexedHeaderTuple if once else HeaderTuple
+    return tuple(made(name.encode(), value.encode("latin-1", "replace"))
+                 for name, value in told.items())  # fmt: skip
 
 
 class GrpcApp:
@@ -224,7 +227,7 @@ class GrpcApp:
         """A call has begun."""
         asked = stream.asked
         if not asked.is_grpc:
-            stream.finish(b"", _NOT_GRPC)
+            stream.finish((), _NOT_GRPC)
             return
         method = self._methods.get(asked.path)
         rpc = Rpc(stream, method or _NOWHERE, self._limit)

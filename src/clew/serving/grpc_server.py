@@ -11,6 +11,7 @@ import hmac
 import logging
 import math
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,17 +20,19 @@ from typing import Any
 import orjson
 
 from clew.base.errors import ClewError
-from clew.base.ids import PREDICTION_ID_LENGTH
 from clew.serving import describing, grpc_calls
+from clew.serving.config import MOST_CONNECTIONS
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal, status_of
 from clew.serving.desk import Desk
 from clew.serving.grpc_calls import GrpcApp, Messages, Method, Refused, Rpc, trailers_of
+from clew.serving.grpc_health import Health
 from clew.serving.http2 import Http2Server
 from clew.serving.messages import MESSAGES, DecodeError, fill
 from clew.serving.protocol import V2
 from clew.serving.questions import TOO_MANY, Questions
 from clew.serving.rest import Around, check_parameters
 from clew.serving.runtime import Runtime
+from clew.serving.streams import Headers
 from clew.serving.tensors import InputError
 from clew.serving.transcoding import (
     Usual,
@@ -42,7 +45,6 @@ from clew.serving.transcoding import (
 )
 
 SERVICE = "inference.GRPCInferenceService"
-HEALTH = "grpc.health.v1.Health"
 PENDING = 64
 """Requests of one stream that may be under way."""
 UNTAKEN_BYTES = 4 << 20
@@ -85,14 +87,18 @@ class GrpcServer:
         token: str = "",
         limit_bytes: int,
         around: Around | None = None,
+        most_connections: int = MOST_CONNECTIONS,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._plane, self._desk = plane, desk
         self._questions = Questions(loop)
         self._version = version
         self._bearer = f"Bearer {token}".encode() if token else b""
         self._around = around
-        self._makers: dict[str, bytes] = {}
-        self._server = Http2Server(loop, GrpcApp(self._methods(), limit_bytes=limit_bytes))
+        self._makers: dict[str, Headers] = {}
+        self._health = Health(lambda: plane.routes, SERVICE)
+        app = GrpcApp(self._methods(), limit_bytes=limit_bytes)
+        self._server = Http2Server(loop, app, most=most_connections, tls=tls)
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections from now on."""
@@ -100,7 +106,22 @@ class GrpcServer:
 
     async def drain(self, limit_s: float = 30.0) -> None:
         """Accept no more (clients are told to go elsewhere), and answer everything asked."""
+        self._health.close()
         await self._server.drain(limit_s=limit_s)
+
+    def follow(self) -> None:
+        """The routes of the data plane have changed: tell those who watch their health."""
+        self._health.look()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.connections)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused, since too many were open."""
+        return self._server.refused
 
     def _methods(self) -> dict[str, Method]:
         acts: dict[str, _Act] = {
@@ -126,8 +147,7 @@ class GrpcServer:
         methods["ModelInfer"] = Method(self._admit, self._infer)
         methods["ModelStreamInfer"] = Method(self._admit, begin=partial(_Asking, self))
         found = {f"/{SERVICE}/{name}": method for name, method in methods.items()}
-        health = partial(self._unary, "HealthCheckRequest", self._health)
-        return {**found, f"/{HEALTH}/Check": Method(_all, health)}
+        return {**found, **self._health.methods()}
 
     def _unary(self, kind: str, act: _Act, rpc: Rpc, raw: bytes) -> None:
         try:
@@ -171,14 +191,6 @@ class GrpcServer:
     def _ready(self, _: Any) -> Any:
         ready = describing.all_ready(self._plane.routes.values())
         return MESSAGES["ServerReadyResponse"](ready=ready)
-
-    def _health(self, request: Any) -> Any:
-        """The health protocol of gRPC itself: of the server, or of an endpoint by its name."""
-        if request.service in {"", SERVICE}:
-            ready = describing.all_ready(self._plane.routes.values())
-        else:
-            ready = self._route(request.service).ready
-        return MESSAGES["HealthCheckResponse"](status=1 if ready else 2)
 
     def _server_metadata(self, _: Any) -> Any:
         return fill("ServerMetadataResponse", describing.server(self._version))
@@ -271,17 +283,15 @@ class GrpcServer:
             _log.exception("an answer could not be told")
             _refuse(rpc, refusal(500, "The server could not answer this."))
 
-    def _told(self, answer: Answer) -> bytes:
+    def _told(self, answer: Answer) -> Headers:
         """What made an answer, as trailers."""
-        identity = answer.identity
+        identity, told = answer.identity, trailers_of(told_of(answer), once=True)
         if identity is None:
-            return trailers_of(told_of(answer))
+            return told
         maker = self._makers.get(identity.revision)
         if maker is None:
             maker = self._makers[identity.revision] = trailers_of(maker_of(identity))
-        if answer.logged and not answer.trace:
-            return maker + _PREDICTION + answer.prediction_id.encode()
-        return maker + trailers_of(told_of(answer))
+        return (*maker, *told)
 
     def ask(
         self, request: Any, rpc: Rpc, reply: Callable[[Answer], None], timeout_s: float = math.inf
@@ -416,10 +426,6 @@ class _Asleep(Exception):
         self.route, self.version = route, version
 
 
-_PREDICTION = trailers_of({"clew-prediction-id": "p" * PREDICTION_ID_LENGTH})[
-    :-PREDICTION_ID_LENGTH
-]
-"""The trailer of a prediction's id, up to the id."""
 _WANTS_FINAL = "triton_enable_empty_final_response"
 
 
@@ -439,7 +445,7 @@ def _trace_of(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
 
 
-def _refuse(rpc: Rpc, answer: Answer, trailers: bytes = b"") -> None:
+def _refuse(rpc: Rpc, answer: Answer, trailers: Headers = ()) -> None:
     rpc.refuse(_CODES.get(answer.status, grpc_calls.INTERNAL), _said(answer), trailers)
 
 

@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_exchanges", "_gone", "_head_bytes", "_headers", "_open", "_parser", "_paused",
-        "_server", "_size", "_stalled", "_target", "_transport", "since_s",
+        "_server", "_shed", "_size", "_stalled", "_target", "_transport", "since_s",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -166,6 +166,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = self._head_bytes = 0
+        self._shed = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -183,11 +184,28 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._server.limit_bytes:
             self._break(self._too_large())
+        elif self._server.full(self._target) and self._is_shed():
+            self._shed = True  # its body is passed over
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._exchanges:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _is_shed(self) -> bool:
+        """Whether a request to what is full is refused as it comes. Others, such as those behind
+        one that is not answered yet, go the long way, which refuses them too.
+        """
+        parser, headers = self._parser, self._headers
+        return (
+            not self._exchanges
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and b"expect" not in headers
+            and not self._server.draining
+            and self._server.check(self._target, headers) is None
+        )
+
     def on_body(self, body: bytes) -> None:
-        if self._gone:
+        if self._gone or self._shed:
             return
         self._size += len(body)
         if self._size > self._server.limit_bytes:
@@ -199,6 +217,11 @@ class Connection(asyncio.Protocol):
         if self._gone:
             return
         self._open = False
+        if self._shed:
+            self._server.refused(self._target)
+            if not self._transport.is_closing():
+                self._transport.write(self._server.too_many())
+            return
         self.since_s = time.monotonic()
         parser, headers = self._parser, self._headers
         method = parser.get_method()
@@ -321,7 +344,9 @@ class Connection(asyncio.Protocol):
 class HttpServer:
     """Serves an app on listening sockets. ``token`` '': everybody may ask.
 
-    ``open_paths`` are answered without a token: a probe of an orchestrator has none.
+    ``open_paths`` are answered without a token: a probe of an orchestrator has none. ``full``:
+    whether what is asked for would be refused since too much waits there; ``refused`` is told of
+    each that was.
     """
 
     def __init__(
@@ -331,8 +356,10 @@ class HttpServer:
         limit_bytes: int = LIMIT_BYTES,
         token: str = "",
         open_paths: Collection[bytes] = (),
+        full: Callable[[bytes], bool] = lambda _: False,
+        refused: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        self.app = app
+        self.app, self.full, self.refused = app, full, refused
         self.limit_bytes = limit_bytes
         self.connections: set[Connection] = set()
         self.wanted = set(_WANTED)
@@ -341,6 +368,7 @@ class HttpServer:
         self._open = frozenset(open_paths)
         self._bearer = b"Bearer " + token.encode() if token else b""
         self._date = (0, b"")
+        self._too_many = (b"", b"")
         self._identities: dict[str, bytes] = {}
         self._listening: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -410,6 +438,16 @@ class HttpServer:
         if not exchange.bare:
             parts.append(body)
         return b"".join(parts)
+
+    def too_many(self) -> bytes:
+        """The bytes of a refusal where too much waits; the same for a second."""
+        now = self._now()
+        if now is not self._too_many[0]:
+            body = b'{"error":"Too many requests wait already; retry later."}'
+            head = b"HTTP/1.1 429 Too Many Requests\r\n%bcontent-type: application/json\r\n" % now
+            more = b"retry-after: 1\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self._too_many = (now, head + more + body)
+        return self._too_many[1]
 
     def _now(self) -> bytes:
         second = int(time.time())

@@ -1,61 +1,43 @@
-"""HTTP/2 on asyncio, as gRPC speaks it: streams, flow control, limits, and an end without loss.
+"""HTTP/2 on asyncio, as gRPC asks it: streams, flow control, limits, and an end without loss.
 
-Knows nothing of gRPC, models or paths: an ``App`` is told of streams and answers them. RFC 9113,
-cleartext with prior knowledge (§3.3). What goes out in one turn of the loop goes out in one write.
+Knows nothing of gRPC, models or paths: an ``App`` is told of streams and answers them. Frames,
+states and header compression are h2's; what a client may cost, and when a connection ends, is
+decided here. What goes out in one turn of the loop goes out in one write.
 """
 # ruff: noqa: D102 - the callbacks promise what asyncio.Protocol says they do
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from clew.serving.hpack import Decoder, Header, HpackError
-from clew.serving.streams import (
-    ACK,
-    CANCEL,
-    COMPRESSION_ERROR,
-    CONTINUATION,
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    ENHANCE_YOUR_CALM,
-    FLOW_CONTROL_ERROR,
-    FRAME_BYTES,
-    FRAME_SIZE_ERROR,
-    GOAWAY,
-    HEADERS,
-    INTERNAL_ERROR,
-    MOST,
-    NO_ERROR,
-    PADDED,
-    PING,
-    PRIORITIZED,
-    PROTOCOL_ERROR,
-    PUSH_PROMISE,
-    REFUSED_STREAM,
-    RST_STREAM,
-    SETTINGS,
-    STREAM_BYTES,
-    WINDOW_UPDATE,
-    Broken,
-    Stream,
-)
+from h2 import events
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+from clew.serving.streams import STREAM_BYTES, Header, Headers, Stream
+
 STREAMS = 1024
 """Requests of one connection that may be under way."""
 WINDOW_BYTES = 8 << 20
 """How much may come on a connection before it is told that it was taken."""
 BLOCK_BYTES = 64 << 10
+FRAME_BYTES = 1 << 20
+"""The largest frame that is sent, whatever the client takes."""
 IDLE_FRAMES = 10_000
 """Frames that ask for nothing, between two requests: more of them is no client."""
 TOIL = 10_000
-"""What settings may cost between two looks at a connection: a unit for 8 entries or 8 streams."""
+"""What settings may cost between two looks at a connection: a unit, and one for 8 streams."""
 GIVEN_UP = 2 * STREAMS
 """Requests that a client may give up beyond those that it lets be answered; forgotten by half at
 each look.
@@ -74,6 +56,7 @@ STALL_S = 60.0
 """How long half a window of a request may take, and a client may take nothing of an answer (while
 this ends: ``HEARD_S``).
 """
+LAST_STREAM = (1 << 31) - 1
 _WINDOW = 65535
 _LAST_CALL = b"clewgoes"
 _log = logging.getLogger("clew.serving")
@@ -84,12 +67,45 @@ class App(Protocol[T]):
     """What is asked. All on the loop; what it raises costs the stream, not the connection."""
 
     def read(self, headers: list[Header]) -> T:
-        """What headers mean; depends on nothing else, and is not kept from one call to the next."""
+        """What headers mean."""
         ...
 
     def begin(self, stream: Stream[T]) -> None:
         """A request has begun: its ``asked`` is known. May set ``taken``, ``ended``, ``gone``."""
         ...
+
+
+class Broken(Exception):
+    """A client asks for more than it may; the connection ends with this code."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.code = ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def _new_frames() -> H2Connection:
+    """The server's side of a connection, which has said what it takes."""
+    found = H2Connection(
+        H2Configuration(
+            client_side=False,
+            validate_outbound_headers=False,  # they are our own
+            normalize_outbound_headers=False,
+            normalize_inbound_headers=False,
+        )
+    )
+    # A client that says GOAWAY wants what it has asked answered all the same (RFC 9113 §6.8); h2
+    # takes that for the end of all.
+    found._frame_dispatch_table[GoAwayFrame] = lambda _: ([], [])
+    limits = {
+        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_BYTES,
+              SettingCodes.MAX_HEADER_LIST_SIZE: BLOCK_BYTES}  # fmt: skip
+    told = {**limits, SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS}
+    found.local_settings = Settings(client=False, initial_values=told)
+    found.initiate_connection()
+    # What is beyond is refused here, one by one; h2 would end the connection.
+    found.local_settings = Settings(client=False, initial_values=limits)
+    found.increment_flow_control_window(WINDOW_BYTES - _WINDOW)
+    return found
 
 
 class Connection(asyncio.Protocol, Generic[T]):
@@ -98,19 +114,13 @@ class Connection(asyncio.Protocol, Generic[T]):
     def __init__(self, server: Http2Server[T]) -> None:
         self._server = server
         self._loop = server.loop
-        self._decoder = Decoder(server.app.read)
-        self._rest = b""
+        self.frames = _new_frames()
         self._begun = self._broken = self._scheduled = False
         self._streams: dict[int, Stream[T]] = {}
-        self._last = 0
         self._most: int | None = None  # the last stream that is answered, once it was told
-        self._block: tuple[int, int, list[bytes], int] | None = None
-        self._initial = _WINDOW
         self._taken = self._idle = self._toil = self._given_up = 0
         self.held = self.coming = self.untaken = 0
         self.blocked: dict[int, Stream[Any]] = {}
-        self.window, self.frame_bytes = _WINDOW, FRAME_BYTES
-        self.out: list[bytes] = []
         self._since_s = self.now_s = self._sent_s = time.monotonic()
         self._stalled = False
 
@@ -121,11 +131,11 @@ class Connection(asyncio.Protocol, Generic[T]):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server.connections.add(self)
-        told = ((3, STREAMS), (4, STREAM_BYTES), (6, BLOCK_BYTES))
-        self.put(SETTINGS, 0, 0, b"".join(k.to_bytes(2, "big") + v.to_bytes(4, "big")
-                                          for k, v in told))  # fmt: skip
-        self.put(WINDOW_UPDATE, 0, 0, (WINDOW_BYTES - _WINDOW).to_bytes(4, "big"))
+        if not self._server.admit(self):
+            self._broken = True
+            self._transport.abort()  # before the settings: a client waits before it comes again
+            return
+        self._soon()
         if self._server.draining:
             self.leave()
 
@@ -140,22 +150,20 @@ class Connection(asyncio.Protocol, Generic[T]):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
-        if self._rest:
-            data = self._rest + data
-        at = 0
         try:
-            if not self._begun:
-                if len(data) < len(PREFACE) and PREFACE.startswith(data):
-                    self._rest = data
-                    return
-                if not data.startswith(PREFACE):
-                    raise Broken(PROTOCOL_ERROR, "this is not HTTP/2")
-                self._begun, at = True, len(PREFACE)
-            at = self._frames(data, at)
-        except (Broken, HpackError) as wrong:
+            found = self.frames.receive_data(data)
+            if found:
+                self._begun = True
+            else:
+                self._wait_for_more()
+            for event in found:
+                act = _ACTS.get(type(event))
+                if act is not None:
+                    act(self, event)
+        except (Broken, ProtocolError) as wrong:
             self._break(wrong)
         else:
-            self._rest = data[at:]
+            self._soon()
 
     def eof_received(self) -> bool:
         return False
@@ -169,228 +177,142 @@ class Connection(asyncio.Protocol, Generic[T]):
         if not self._broken:
             self._transport.resume_reading()
 
-    # frames in ----------------------------------------------------------------------------------
+    # what comes ---------------------------------------------------------------------------------
 
-    def _frames(self, data: bytes, at: int) -> int:
-        """Take all whole frames; where the rest begins."""
-        end = len(data)
-        while end - at >= 9:
-            size = int.from_bytes(data[at : at + 3], "big")
-            if size > FRAME_BYTES:
-                raise Broken(FRAME_SIZE_ERROR, "a frame is too large")
-            stop = at + 9 + size
-            if stop > end:
-                break
-            kind, flags = data[at + 3], data[at + 4]
-            id = int.from_bytes(data[at + 5 : at + 9], "big") & MOST
-            self._frame(kind, flags, id, data[at + 9 : stop])
-            at = stop
-        return at
+    def _wait_for_more(self, _: object = None) -> None:
+        """Nothing was asked for by a frame."""
+        self._idle += 1
+        if self._idle > IDLE_FRAMES:
+            raise Broken("too many frames that ask for nothing")
 
-    def _frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
-        if self._block is not None and kind != CONTINUATION:
-            raise Broken(PROTOCOL_ERROR, "a header block is interrupted")
-        if kind == DATA:
-            self._on_data(flags, id, payload)
-        elif kind == HEADERS:
-            self._on_headers(flags, id, payload)
-        else:
-            self._idle += 1
-            if self._idle > IDLE_FRAMES:
-                raise Broken(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-            act = _ACTS.get(kind)
-            if act is not None:  # what nobody knows is ignored (§4.1)
-                act(self, flags, id, payload)
+    def _on_request(self, event: events.RequestReceived) -> None:
+        id = event.stream_id
+        if (self._most is not None and id > self._most) or self._has_enough():
+            self._wait_for_more()
+            self._reset(id, ErrorCodes.REFUSED_STREAM)
+            return
+        asked = self._server.app.read(event.headers)
+        stream = self._streams[id] = Stream(self, id, asked)
+        self._guard(stream, self._server.app.begin, stream)
 
-    def _on_data(self, flags: int, id: int, payload: bytes) -> None:
-        size = len(payload)
+    def _has_enough(self) -> bool:
+        return len(self._streams) >= STREAMS or self.untaken > HELD_BYTES
+
+    def _on_data(self, event: events.DataReceived) -> None:
+        size = event.flow_controlled_length
         self._taken += size
         self._give()
-        stream = self._streams.get(id)
-        if stream is None or stream.half:
-            if id > self._last or not id & 1:
-                raise Broken(PROTOCOL_ERROR, "data of no stream")
-            self._idle += 1
-            return  # it was answered or given up meanwhile
-        stream.room -= size
-        if stream.room < 0:
-            self.reset(stream, FLOW_CONTROL_ERROR)
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            self._wait_for_more()  # it was answered or given up meanwhile
             return
-        if flags & PADDED:
-            payload = _unpadded(payload)
-            stream.took(size - len(payload))
-        if payload:
-            self._idle = 0
-            stream.hold(len(payload))
-            if self.coming > HELD_BYTES:  # others need what this one would take
-                self.reset(stream, ENHANCE_YOUR_CALM)
-                return
-            self._guard(stream, stream.taken, payload)
-        else:
-            self._idle += 1
-        if flags & END_STREAM and not stream.closed:
-            self._whole(stream)
+        if padding := size - len(event.data):
+            stream.took(padding)
+        if not event.data:
+            self._wait_for_more()
+            return
+        self._idle = 0
+        stream.hold(len(event.data))
+        if self.coming > HELD_BYTES:  # others need what this one would take
+            self.reset(stream, ErrorCodes.ENHANCE_YOUR_CALM)
+            return
+        self._guard(stream, stream.taken, event.data)
 
     def _give(self) -> None:
         """Let as much more come as came, unless too much is kept."""
-        if self._taken < WINDOW_BYTES // 2 or self._broken:
-            return
-        if self.held <= HELD_BYTES:
-            self.put(WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4, "big"))
-            self._taken = 0
+        # A quarter: h2 itself gives back what came for streams that are closed, by halves.
+        if self._taken >= WINDOW_BYTES // 4 and self.held <= HELD_BYTES and not self._broken:
+            taken, self._taken = self._taken, 0
+            self.frames.increment_flow_control_window(taken)
+            self._soon()
 
-    def _whole(self, stream: Stream[T]) -> None:
-        stream.whole()
-        self._guard(stream, stream.ended)
+    def _on_end(self, event: events.StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.whole()
+            self._guard(stream, stream.ended)
 
-    def _on_headers(self, flags: int, id: int, payload: bytes) -> None:
-        if not id & 1:
-            raise Broken(PROTOCOL_ERROR, "a client's stream has an odd number")
-        if flags & PADDED:
-            payload = _unpadded(payload)
-        if flags & PRIORITIZED:
-            if len(payload) < 5:
-                raise Broken(FRAME_SIZE_ERROR, "a priority is too short")
-            payload = payload[5:]
-        if flags & END_HEADERS:
-            self._open(flags, id, payload)
-        else:
-            self._block = id, flags, [payload], len(payload)
-
-    def _on_continuation(self, flags: int, id: int, payload: bytes) -> None:
-        if self._block is None or self._block[0] != id:
-            raise Broken(PROTOCOL_ERROR, "headers go on that never began")
-        _, began, parts, size = self._block
-        parts.append(payload)
-        size += len(payload)
-        if size > BLOCK_BYTES:
-            raise Broken(ENHANCE_YOUR_CALM, "the headers are too large")
-        self._block = id, began, parts, size
-        if flags & END_HEADERS:
-            self._block = None
-            self._open(began, id, b"".join(parts))
-
-    def _open(self, flags: int, id: int, block: bytes) -> None:
-        asked = self._decoder.decode(block)  # also of what is refused: blocks build on each other
-        if id <= self._last:
-            self._trailed(flags, id)
-            return
-        self._last = id
-        if (self._most is not None and id > self._most) or self._is_full():
-            self._idle += 1
-            self.put(RST_STREAM, 0, id, REFUSED_STREAM.to_bytes(4, "big"))
-            return
-        stream = Stream(self, id, asked, self._initial)
-        self._streams[id] = stream
-        self._guard(stream, self._server.app.begin, stream)
-        if flags & END_STREAM and not stream.closed:
-            self._whole(stream)
-
-    def _is_full(self) -> bool:
-        return len(self._streams) >= STREAMS or self.untaken > HELD_BYTES
-
-    def _trailed(self, flags: int, id: int) -> None:
-        """Trailers of a request: they end it, and say nothing to us."""
-        stream = self._streams.get(id)
-        if stream is None or stream.half:
-            return
-        if not flags & END_STREAM:
-            raise Broken(PROTOCOL_ERROR, "headers twice on a stream")
-        self._whole(stream)
-
-    def _on_reset(self, _: int, id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise Broken(FRAME_SIZE_ERROR, "a reset has 4 bytes")
-        if id > self._last or not id:
-            raise Broken(PROTOCOL_ERROR, "a reset of no stream")
-        stream = self._streams.get(id)
+    def _on_reset(self, event: events.StreamReset) -> None:
+        self._wait_for_more()
+        stream = self._streams.get(event.stream_id)
         if stream is not None:
             self._given_up += 1
             if self._given_up > GIVEN_UP:
-                raise Broken(ENHANCE_YOUR_CALM, "too many requests are given up")
+                raise Broken("too many requests are given up")
             gone = stream.gone
             self._drop(stream)
             self._guard(stream, gone)
 
-    def _on_settings(self, flags: int, _: int, payload: bytes) -> None:
-        if flags & ACK:
-            return
-        if len(payload) % 6:
-            raise Broken(FRAME_SIZE_ERROR, "settings have 6 bytes each")
-        told: dict[int, int] = {}  # the last of each is in force (§6.5.3)
-        for at in range(0, len(payload), 6):
-            name = int.from_bytes(payload[at : at + 2], "big")
-            told[name] = int.from_bytes(payload[at + 2 : at + 6], "big")
-        self._toil += 1 + len(payload) // 48 + len(self._streams) // 8
+    def _on_settings(self, event: events.RemoteSettingsChanged) -> None:
+        self._wait_for_more()
+        self._toil += 1 + len(self.frames.streams) // 8
         if self._toil > TOIL:
-            raise Broken(ENHANCE_YOUR_CALM, "the settings change too often")
-        if 5 in told:
-            self.frame_bytes = min(max(told[5], FRAME_BYTES), 1 << 20)
-        if 4 in told:
-            if told[4] > MOST:
-                raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
-            more, self._initial = told[4] - self._initial, told[4]
-            for stream in list(self._streams.values()) if more else ():
-                stream.widen(more)
+            raise Broken("the settings change too often")
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            for stream in list(self._streams.values()):
                 if stream.waiting_bytes:
                     stream.pump()
-        self.put(SETTINGS, ACK, 0, b"")
 
-    def _on_ping(self, flags: int, _: int, payload: bytes) -> None:
-        if len(payload) != 8:
-            raise Broken(FRAME_SIZE_ERROR, "a ping has 8 bytes")
-        if not flags & ACK:
-            self.put(PING, ACK, 0, payload)
-        elif payload == _LAST_CALL and self._most == MOST:
-            self._last_told()
+    def _on_pong(self, event: events.PingAckReceived) -> None:
+        self._wait_for_more()
+        if event.ping_data == _LAST_CALL and self._most == LAST_STREAM:
+            self._most = self.frames.highest_inbound_stream_id
+            self._say_goaway(self._most)
 
-    def _on_window(self, _: int, id: int, payload: bytes) -> None:
-        more = int.from_bytes(payload, "big") & MOST
-        if len(payload) != 4 or not more:
-            raise Broken(PROTOCOL_ERROR, "a window grows by a number of 4 bytes")
-        if id:
-            stream = self._streams.get(id)
+    def _on_window(self, event: events.WindowUpdated) -> None:
+        self._wait_for_more()
+        if event.stream_id:
+            stream = self._streams.get(event.stream_id)
             if stream is not None:
-                stream.widen(more)
                 stream.pump()
             return
-        self.window += more
-        if self.window > MOST:
-            raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
-        while self.blocked and self.window > 0:
+        while self.blocked and not self.is_full:
             stream = self.blocked.pop(next(iter(self.blocked)))
             stream.pump()
-
-    def _on_push(self, *_: object) -> None:
-        raise Broken(PROTOCOL_ERROR, "a client pushes nothing")
-
-    def _on_goaway(self, *_: object) -> None:
-        """The client opens no more streams; it closes when it has its answers."""
 
     def _guard(self, stream: Stream[T], act: Callable[..., None], *given: object) -> None:
         try:
             act(*given)
-        except Broken:
-            raise
         except Exception:  # noqa: BLE001 - a bug costs one answer, not the connection
             _log.exception("a request over HTTP/2 could not be taken")
-            self.reset(stream, INTERNAL_ERROR)
+            self.reset(stream, ErrorCodes.INTERNAL_ERROR)
 
-    # frames out ---------------------------------------------------------------------------------
+    # what goes ----------------------------------------------------------------------------------
 
-    def put(self, kind: int, flags: int, id: int, payload: bytes) -> None:
-        """A frame goes out at the next turn of the loop."""
-        self.out += (
-            len(payload).to_bytes(3, "big"), bytes((kind, flags)), id.to_bytes(4, "big"), payload
-        )  # fmt: skip
-        self._soon()
+    @property
+    def is_full(self) -> bool:
+        """Whether the client takes nothing more now, of any stream."""
+        window: int = self.frames.outbound_flow_control_window
+        return window <= 0
+
+    def room(self, id: int) -> int:
+        """How much of an answer the client takes now in one frame."""
+        try:
+            window: int = self.frames.local_flow_control_window(id)
+        except ProtocolError:  # it has given it up, which is heard of next
+            return 0
+        most: int = self.frames.max_outbound_frame_size
+        return min(window, most, FRAME_BYTES)
+
+    def more(self, id: int, size_bytes: int) -> None:
+        """So much more of a request may come."""
+        with contextlib.suppress(ProtocolError, KeyError):  # as above
+            self.frames.increment_flow_control_window(size_bytes, id)
+            self._soon()
+
+    def send_headers(self, id: int, headers: Headers, *, end: bool = False) -> None:
+        """Headers go out at the next turn of the loop, or trailers."""
+        with contextlib.suppress(ProtocolError):
+            self.frames.send_headers(id, headers, end_stream=end)
+            self._soon()
 
     def send_data(self, id: int, payload: bytes) -> None:
         """A part of an answer, as large as the client takes now."""
         self._idle = 0
         self._sent_s = self.now_s
-        self.window -= len(payload)
-        self.put(DATA, 0, id, payload)
+        with contextlib.suppress(ProtocolError):
+            self.frames.send_data(id, payload)
+            self._soon()
 
     def done(self, stream: Stream[T]) -> None:
         """A stream is answered; what the client may still send of it is not wanted (§8.1)."""
@@ -398,15 +320,20 @@ class Connection(asyncio.Protocol, Generic[T]):
         if self._given_up:
             self._given_up -= 1
         if not stream.half:
-            self.put(RST_STREAM, 0, stream.id, NO_ERROR.to_bytes(4, "big"))
+            self._reset(stream.id, ErrorCodes.NO_ERROR)
         self._drop(stream)
         self._soon()
 
-    def reset(self, stream: Stream[T], code: int) -> None:
+    def reset(self, stream: Stream[T], code: ErrorCodes) -> None:
         """End a stream without an answer."""
         if not stream.closed:
-            self.put(RST_STREAM, 0, stream.id, code.to_bytes(4, "big"))
+            self._reset(stream.id, code)
             self._drop(stream)
+
+    def _reset(self, id: int, code: ErrorCodes) -> None:
+        with contextlib.suppress(ProtocolError):
+            self.frames.reset_stream(id, code)
+            self._soon()
 
     def _drop(self, stream: Stream[T]) -> None:
         stream.leave()
@@ -421,21 +348,19 @@ class Connection(asyncio.Protocol, Generic[T]):
 
     def _flush(self) -> None:
         self._scheduled = False
-        out, self.out = self.out, []
+        out = self.frames.data_to_send()
         if self._transport.is_closing():
             return
         if out:
-            self._transport.write(b"".join(out))
-        if self._most is not None and self._most < MOST and not self._streams:
+            self._transport.write(out)
+        if self._most is not None and self._most < LAST_STREAM and not self._streams:
             self._transport.close()
 
-    def _break(self, wrong: Broken | HpackError) -> None:
-        code = wrong.code if isinstance(wrong, Broken) else COMPRESSION_ERROR
+    def _break(self, wrong: Broken | ProtocolError) -> None:
         self._broken = True
-        if self._begun:
-            said = self._last.to_bytes(4, "big") + code.to_bytes(4, "big") + str(wrong).encode()
-            self.put(GOAWAY, 0, 0, said)
-            self._flush()
+        if isinstance(wrong, Broken):
+            self.frames.close_connection(wrong.code, str(wrong).encode())
+        self._flush()
         if self._transport.is_closing() or not self._transport.can_write_eof():
             self._transport.close()
             return
@@ -448,14 +373,19 @@ class Connection(asyncio.Protocol, Generic[T]):
         """Have the client go elsewhere. What it sends until it knows is answered (§6.8): first it
         is told that all streams are taken, and the last one only when it has heard of that.
         """
-        if self._most is None:
-            self._most = MOST
-            self.put(GOAWAY, 0, 0, MOST.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big"))
-            self.put(PING, 0, 0, _LAST_CALL)
+        if self._most is None and not self._broken:
+            self._most = LAST_STREAM
+            self._say_goaway(LAST_STREAM)
+            self.frames.ping(_LAST_CALL)
+            self._soon()
 
-    def _last_told(self) -> None:
-        self._most = self._last
-        self.put(GOAWAY, 0, 0, self._last.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big"))
+    def _say_goaway(self, last: int) -> None:
+        """Past h2, to which a GOAWAY is the end of all; for us it is the beginning of the end."""
+        self._flush()
+        if not self._transport.is_closing():
+            said = GoAwayFrame(0, last_stream_id=last, error_code=ErrorCodes.NO_ERROR)
+            self._transport.write(said.serialize())
+        self._soon()
 
     def settle(self, waited_s: float) -> None:
         """Close what has nothing to be answered and does not say that it has heard of the end."""
@@ -477,42 +407,68 @@ class Connection(asyncio.Protocol, Generic[T]):
                 stream.moved_s = stream.heard_s = now_s
             elif stream.stuck(now_s - STALL_S, now_s - silent_s, self._sent_s):
                 gone = stream.gone
-                self.reset(stream, CANCEL)
+                self.reset(stream, ErrorCodes.CANCEL)
                 self._guard(stream, gone)
         age_s = now_s - self._since_s
         if (not self._begun and age_s > PREFACE_S) or (self._stalled and age_s > STALL_S):
             self._transport.abort()
 
 
-_ACTS: dict[int, Callable[[Connection[Any], int, int, bytes], None]] = {
-    RST_STREAM: Connection._on_reset,
-    SETTINGS: Connection._on_settings,
-    PUSH_PROMISE: Connection._on_push,
-    PING: Connection._on_ping,
-    GOAWAY: Connection._on_goaway,
-    WINDOW_UPDATE: Connection._on_window,
-    CONTINUATION: Connection._on_continuation,
+_ACTS: dict[type[events.Event], Callable[[Connection[Any], Any], None]] = {
+    events.RequestReceived: Connection._on_request,
+    events.DataReceived: Connection._on_data,
+    events.StreamEnded: Connection._on_end,
+    events.StreamReset: Connection._on_reset,
+    events.RemoteSettingsChanged: Connection._on_settings,
+    events.PingAckReceived: Connection._on_pong,
+    events.WindowUpdated: Connection._on_window,
+    events.PingReceived: Connection._wait_for_more,
+    events.SettingsAcknowledged: Connection._wait_for_more,
+    events.PriorityUpdated: Connection._wait_for_more,
+    events.UnknownFrameReceived: Connection._wait_for_more,
 }
-
-
-def _unpadded(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise Broken(PROTOCOL_ERROR, "a frame is nothing but padding")
-    return payload[1 : len(payload) - payload[0]]
+"""Trailers of a request say nothing to us: what counts is that they end it."""
 
 
 class Http2Server(Generic[T]):
-    """Serves an app on a listening socket. Belongs to one event loop."""
+    """Serves an app on a listening socket. Belongs to one event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, app: App[T]) -> None:
+    ``most``: connections at a time; more are refused (``refused`` counts them). ``tls``: None is
+    cleartext with prior knowledge (§3.3).
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        app: App[T],
+        *,
+        most: int = 1000,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.loop, self.app = loop, app
         self.connections: set[Connection[T]] = set()
+        self.refused = 0
         self.draining = False
+        self._most, self._tls = most, tls
+
+    def admit(self, connection: Connection[T]) -> bool:
+        """Whether there is room for one more."""
+        if len(self.connections) >= self._most:
+            if not self.refused:
+                _log.warning("%d connections of gRPC are open: more are refused", self._most)
+            self.refused += 1
+            return False
+        self.connections.add(connection)
+        return True
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections from now on."""
         self._listening = await self.loop.create_server(
-            lambda: Connection(self), sock=listener, backlog=4096
+            lambda: Connection(self),
+            sock=listener,
+            backlog=4096,
+            ssl=self._tls,
+            ssl_handshake_timeout=PREFACE_S if self._tls else None,
         )
         self._sweeper = asyncio.create_task(self._sweep())
 

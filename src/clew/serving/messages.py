@@ -103,6 +103,8 @@ _FIELDS: dict[str, str] = {
     "RepositoryModelUnloadResponse": "",
     "HealthCheckRequest": "service=1:string",
     "HealthCheckResponse": "status=1:int32",
+    "HealthListRequest": "",
+    "HealthListResponse": "statuses=1:HealthCheckResponse@",
 }  # fmt: skip
 """Message → its fields: ``name=number:type``, then * repeated, @ a map from strings, ? one of."""
 

@@ -1,45 +1,24 @@
-"""One request over HTTP/2 and its answer, under flow control; and the numbers of the protocol.
+"""One request over HTTP/2 and its answer, under flow control.
 
-Knows nothing of sockets, or of what is asked. RFC 9113.
+Knows nothing of sockets and frames, or of what is asked. RFC 9113.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
-PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
-END_STREAM = ACK = 0x1
-END_HEADERS, PADDED, PRIORITIZED = 0x4, 0x8, 0x20
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 0x0, 0x1, 0x3
-FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = 0x6, 0x7, 0x8, 0x9
-INTERNAL_ERROR, ENHANCE_YOUR_CALM = 0x2, 0xB
-FRAME_BYTES = 16384
 STREAM_BYTES = 1 << 20
 """How much of a request may come before it is taken from a stream."""
-MOST = (1 << 31) - 1
-"""The largest window, and the last stream."""
+Header = tuple[bytes, bytes]
+Headers = Sequence[Header]
 T = TypeVar("T")
-
-
-class Broken(Exception):
-    """The other side does not speak HTTP/2 as it should; the connection ends with this code."""
-
-    def __init__(self, code: int, said: str) -> None:
-        super().__init__(said)
-        self.code = code
 
 
 class Carrier(Protocol):
     """A connection, as far as its streams need it."""
 
-    window: int
-    """How much its client takes now, of all streams."""
-    frame_bytes: int
-    out: list[bytes]
-    """What goes out at the next turn."""
     now_s: float
     """A clock that goes on each second or so: reading it costs nothing."""
     held: int
@@ -51,8 +30,21 @@ class Carrier(Protocol):
     blocked: dict[int, Stream[Any]]
     """Streams whose answer would be taken, were there room on the connection."""
 
-    def put(self, kind: int, flags: int, id: int, payload: bytes, /) -> None:
-        """A frame goes out."""
+    @property
+    def is_full(self) -> bool:
+        """Whether its client takes nothing more now, of any stream."""
+        ...
+
+    def room(self, id: int, /) -> int:
+        """How much of an answer a client takes now in one frame."""
+        ...
+
+    def more(self, id: int, size_bytes: int, /) -> None:
+        """So much more of a request may come."""
+        ...
+
+    def send_headers(self, id: int, headers: Headers, /, *, end: bool = False) -> None:
+        """Headers go out, or trailers."""
         ...
 
     def send_data(self, id: int, payload: bytes, /) -> None:
@@ -75,15 +67,13 @@ class Stream(Generic[T]):
     """
 
     __slots__ = (
-        "_at", "_connection", "_headed", "_owed", "_queue", "_tail", "_window", "asked", "awaited",
-        "closed", "drained", "ended", "gone", "half", "heard_s", "held", "id", "moved_s", "room",
-        "taken", "waiting_bytes",
+        "_at", "_connection", "_headed", "_owed", "_queue", "_tail", "asked", "awaited", "closed",
+        "drained", "ended", "gone", "half", "heard_s", "held", "id", "moved_s", "taken",
+        "waiting_bytes",
     )  # fmt: skip
 
-    def __init__(self, connection: Carrier, id: int, asked: T, window: int) -> None:
+    def __init__(self, connection: Carrier, id: int, asked: T) -> None:
         self._connection, self.id, self.asked = connection, id, asked
-        self._window = window
-        self.room = STREAM_BYTES
         self._owed = self._at = self.held = 0
         self.waiting_bytes = 0
         """What was sent and is not taken by the client yet."""
@@ -91,7 +81,7 @@ class Stream(Generic[T]):
         self.awaited = True
         self._headed = self.half = self.closed = False
         self._queue: deque[bytes] | None = None
-        self._tail: bytes | None = None
+        self._tail: Headers | None = None
         self.taken: Callable[[bytes], None] = nothing
         self.ended: Callable[[], None] = nothing
         self.gone: Callable[[], None] = nothing
@@ -102,31 +92,16 @@ class Stream(Generic[T]):
         self._owed += size_bytes
         self.heard_s = self._connection.now_s
         if self._owed >= STREAM_BYTES // 2 and not self.half and not self.closed:
-            self.room += self._owed
+            owed, self._owed = self._owed, 0
             self.moved_s = self.heard_s
-            self._connection.put(WINDOW_UPDATE, 0, self.id, self._owed.to_bytes(4, "big"))
-            self._owed = 0
+            self._connection.more(self.id, owed)
 
-    def answer(self, head: bytes, body: bytes, tail: bytes) -> None:
-        """The whole answer: blocks of headers and trailers, and what is between them."""
-        if self.closed:
-            return
-        connection = self._connection
-        size = len(body)
-        if size > self._window or size > connection.window or size > connection.frame_bytes:
-            self.send(head, body)
-            self.finish(head, tail)
-            return
-        connection.window -= size
-        id = self.id.to_bytes(4, "big")
-        connection.out += (
-            len(head).to_bytes(3, "big"), b"\1\4", id, head,
-            size.to_bytes(3, "big"), b"\0\0", id, body,
-            len(tail).to_bytes(3, "big"), b"\1\5", id, tail,
-        )  # fmt: skip
-        connection.done(self)
+    def answer(self, head: Headers, body: bytes, tail: Headers) -> None:
+        """The whole answer: headers and trailers, and what is between them."""
+        self.send(head, body)
+        self.finish(head, tail)
 
-    def send(self, head: bytes, body: bytes) -> None:
+    def send(self, head: Headers, body: bytes) -> None:
         """A part of the answer; ``head`` goes before the first."""
         if self.closed:
             return
@@ -176,12 +151,12 @@ class Stream(Generic[T]):
         ``silent_s``. ``sent_s``: when it last took anything on this connection.
         """
         if self.waiting_bytes:
-            held_up_here = self._window <= 0
-            return (self.heard_s if held_up_here else max(self.heard_s, sent_s)) < silent_s
+            waits_in_line = self.id in self._connection.blocked
+            return (max(self.heard_s, sent_s) if waits_in_line else self.heard_s) < silent_s
         due = self.awaited and not self.half
         return due and (self.moved_s < slow_s or self.heard_s < silent_s)
 
-    def finish(self, head: bytes, tail: bytes) -> None:
+    def finish(self, head: Headers, tail: Headers) -> None:
         """The end of the answer, after what was sent. ``head`` goes first where nothing did: with
         an empty one the trailers are all.
         """
@@ -192,22 +167,16 @@ class Stream(Generic[T]):
         self._tail = tail
         self.pump()
 
-    def refuse(self, head: bytes, tail: bytes) -> None:
+    def refuse(self, head: Headers, tail: Headers) -> None:
         """The end, with no more of a body: one block where nothing was sent before."""
         if not self.closed:
-            self._tail = tail if self._headed else head + tail
+            self._tail = tail if self._headed else (*head, *tail)
             self.pump()
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: Headers) -> None:
         if not self._headed:
             self._headed = True
-            self._connection.put(HEADERS, END_HEADERS, self.id, head)
-
-    def widen(self, more: int) -> None:
-        """The client takes so many bytes more (or less)."""
-        self._window += more
-        if self._window > MOST:
-            raise Broken(FLOW_CONTROL_ERROR, "a window is too large")
+            self._connection.send_headers(self.id, head)
 
     def pump(self) -> None:
         """Send what waits, as far as the client takes it."""
@@ -215,14 +184,13 @@ class Stream(Generic[T]):
         waited = bool(queue)
         while queue:
             part, at = queue[0], self._at
-            most = min(self._window, connection.window, connection.frame_bytes)
+            most = connection.room(self.id)
             if most <= 0 and part:
-                if self._window > 0:
+                if connection.is_full:
                     connection.blocked[self.id] = self
                 return
-            now = part[at : at + most]
+            now = part[at : at + most] if at or most < len(part) else part
             connection.send_data(self.id, now)
-            self._window -= len(now)
             self._wait(-len(now))
             self.heard_s = connection.now_s
             self._at += len(now)
@@ -230,7 +198,7 @@ class Stream(Generic[T]):
                 queue.popleft()
                 self._at = 0
         if self._tail is not None:
-            connection.put(HEADERS, END_HEADERS | END_STREAM, self.id, self._tail)
+            connection.send_headers(self.id, self._tail, end=True)
             connection.done(self)
         elif waited:
             self.drained()

@@ -67,7 +67,7 @@ class ServingProcess:
         Raises:
             Unavailable: ``port.in_use``, ``socket.in_use``, ``socket.unusable``;
                 ``serving.start`` where a process ends before it serves; ``serving.cluster``,
-                ``ray.missing`` where endpoints are on a cluster.
+                ``ray.missing`` where endpoints are on a cluster; ``grpc.missing``.
             Invalid: ``socket.too_long``, ``socket.not_one``; ``serving.grpc`` for gRPC of endpoints
                 on a cluster.
         """
@@ -77,11 +77,17 @@ class ServingProcess:
                 "Endpoints on a cluster answer over HTTP, not over gRPC.",
                 hint="Leave out --grpc-port, or --serving.",
             )
+        if settings.grpc_port is not None and not has_grpc():
+            raise Unavailable(
+                "grpc.missing",
+                "What answers over gRPC is not installed.",
+                hint='Install it: pip install "clew[grpc]"; or leave out --grpc-port.',
+            )
         with ExitStack() as undo:
             listener = _listen(settings.host, settings.port)
             undo.callback(listener.close)
             grpc = unix = None
-            if settings.grpc_port is not None and has_grpc():
+            if settings.grpc_port is not None:
                 grpc = _listen(settings.host, settings.grpc_port)
                 undo.callback(grpc.close)
             if settings.unix_path is not None:
@@ -140,6 +146,7 @@ class ServingProcess:
             traces=self.traces,
             max_models=settings.max_models,
             model_idle_s=settings.model_idle_s,
+            grpc_connections=settings.grpc_connections,
             cluster=settings.cluster,
         )
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +183,7 @@ class ServingProcess:
 
 def has_grpc() -> bool:
     """Whether what gRPC needs is installed."""
-    return all(find_spec(name) is not None for name in ("google", "google.protobuf"))
+    return all(find_spec(name) is not None for name in ("google", "google.protobuf", "h2"))
 
 
 def has_traces() -> bool:

@@ -42,6 +42,7 @@ from clew.serving.overlaying import EXAMPLE
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.rollouts import Rollouts
 from clew.serving.runtime import Load, Model
+from clew.serving.shedding import Shedding
 from clew.serving.sleeping import Holding
 from clew.serving.spool import Spool
 from clew.serving.watcher import Watcher
@@ -190,8 +191,14 @@ class _Serving:
             store_address=config.store_address,
         )
         rest = Rest(loop, self._plane, self._desk, version, around, self._explaining.ask)
+        shedding = Shedding(self._plane)
         self._http = HttpServer(
-            rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH
+            rest,
+            limit_bytes=config.limit_bytes,
+            token=config.token,
+            open_paths=HEALTH,
+            full=shedding.full,
+            refused=shedding.refused,
         )
         self._grpc = (
             None
@@ -204,6 +211,7 @@ class _Serving:
                 token=config.token,
                 limit_bytes=config.limit_bytes,
                 around=around,
+                most_connections=config.grpc_connections,
             )
         )
 
@@ -244,6 +252,8 @@ class _Serving:
 
     def _take(self, routes: dict[str, Route]) -> None:
         self._plane.follow(routes)
+        if self._grpc is not None:
+            self._grpc.follow()
         self._http.wanted |= headers_of(routes)
 
     def _redacts(self, endpoint: str) -> bool:
@@ -252,8 +262,11 @@ class _Serving:
 
     def _gauges(self) -> dict[str, float]:
         """What this process has now, by the name of the metric."""
+        grpc = self._grpc
         return {
             "clew_requests_in_flight": self._plane.in_flight,
             "clew_serving_processes": 1,
             "clew_unlogged_total": self._plane.log_failures,
+            "clew_grpc_connections": grpc.connections if grpc else 0,
+            "clew_grpc_connections_refused_total": grpc.refused if grpc else 0,
         }

@@ -194,6 +194,7 @@ def serving_settings(
     processes: int = 1,
     max_models: int = 0,
     model_idle_s: float = 0.0,
+    grpc_connections: int = 1000,
     clustered: bool = False,
 ) -> ServingSettings:
     """What serving processes of this workspace are told.
@@ -214,6 +215,7 @@ def serving_settings(
         processes=processes,
         max_models=max_models,
         model_idle_s=model_idle_s,
+        grpc_connections=grpc_connections,
         token=settings.token,
         json_logs=settings.json_logs,
         traces=settings.traces,

@@ -22,6 +22,7 @@ from clew.store import Store
 from clew.testing.postgres import database_url
 
 HERE = Path(__file__).parent
+HAS_GRPC = importlib.util.find_spec("h2") is not None
 
 
 def beside(name: str) -> ModuleType:
@@ -82,6 +83,8 @@ class Workspace:
         )
 
     def serve(self, **more) -> ServingProcess:
+        if not HAS_GRPC:
+            more.pop("grpc_port", None)
         settings = ServingSettings(
             database_url=self.url,
             store_address=str(self.home / "store"),

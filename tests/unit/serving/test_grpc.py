@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 grpc = pytest.importorskip("grpc", reason='gRPC is not installed: pip install "clew[grpc]"')
+pytest.importorskip("h2", reason='gRPC is not installed: pip install "clew[grpc]"')
 from clew.serving.messages import MESSAGES  # noqa: E402 - it needs what is looked for above
 
 INFER = "/inference.GRPCInferenceService/"
@@ -23,7 +24,12 @@ class Client:
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.insecure_channel(
-            address, options=[("grpc.use_local_subchannel_pool", 1)]
+            address,
+            options=[
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 50),
+            ],
         )
 
     def ask(self, method, request=None, *, metadata=(), timeout=60, **fields):
@@ -40,6 +46,13 @@ class Client:
             self.ask(method, request, **fields)
         self.trailing = dict(error.value.trailing_metadata() or ())
         return error.value.code().name, error.value.details()
+
+    def is_taken(self):
+        """Whether its connection is, now that it has tried again."""
+        try:
+            return self.ask("ServerLive").live
+        except grpc.RpcError:
+            return False
 
     def infer(self, name, inputs, raws=(), **more):
         return self.ask("ModelInfer", request(name, inputs, raws, **more))
@@ -282,6 +295,79 @@ def test_a_token_is_asked_for_but_for_health(workspace, laws):
         assert error.value.code().name == "UNAUTHENTICATED"
     finally:
         client.channel.close()
+
+
+def watch(client, service):
+    call = client.channel.unary_stream(HEALTH + "Watch")
+    asked = MESSAGES["HealthCheckRequest"](service=service).SerializeToString()
+    call = call(asked, timeout=120)
+    return call, (MESSAGES["HealthCheckResponse"].FromString(each).status for each in call)
+
+
+HEALTH = "/grpc.health.v1.Health/"
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+
+
+def test_health_is_told_by_name_as_a_list_and_of_nobody_not_at_all(client):
+    def check(service, method="Check"):
+        asked = MESSAGES["HealthCheckRequest"](service=service).SerializeToString()
+        return client.channel.unary_unary(HEALTH + method)(asked, timeout=60)
+
+    told = {
+        name: MESSAGES["HealthCheckResponse"].FromString(check(name)).status
+        for name in ("", "inference.GRPCInferenceService", "matrix", "empty")
+    }
+    assert list(told.values()) == [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+    found = MESSAGES["HealthListResponse"].FromString(check("", "List")).statuses
+    assert {name: found[name].status for name in told} == told
+    with pytest.raises(grpc.RpcError) as error:
+        check("nobody")
+    assert error.value.code().name == "NOT_FOUND"
+
+
+def test_who_watches_health_hears_of_each_change_and_of_the_end(workspace, laws):
+    process = workspace.serve(grpc_port=0)
+    client = Client(process.grpc_address)
+    try:
+        call, told = watch(client, "e")
+        assert next(told) == SERVICE_UNKNOWN
+        workspace.endpoint()
+        assert next(told) == NOT_SERVING
+        workspace.deploy(laws.matrix())
+        assert next(told) == SERVING
+        given_up, others = watch(client, "")
+        assert next(others) == SERVING
+        given_up.cancel()
+        os.kill(process.pids[0], signal.SIGTERM)
+        assert next(told) == NOT_SERVING
+        with pytest.raises(grpc.RpcError):
+            next(told)
+        assert call.code().name == "UNAVAILABLE"
+    finally:
+        client.channel.close()
+
+
+def test_connections_beyond_those_that_a_process_takes_are_refused_and_counted(workspace, laws):
+    workspace.endpoint()
+    workspace.deploy(laws.matrix())
+    process = workspace.serve(grpc_port=0, grpc_connections=2)
+    clients = [Client(process.grpc_address) for _ in range(3)]
+    try:
+        for each in clients[:2]:
+            assert each.ask("ServerLive").live
+        assert clients[2].refused("ServerLive")[0] == "UNAVAILABLE"
+        assert clients[0].infer("e", [X]).outputs
+        with urllib.request.urlopen(f"{process.url}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        assert "clew_grpc_connections 2" in lines
+        (refused,) = (each for each in lines if each.startswith("clew_grpc_connections_refused"))
+        assert float(refused.split()[-1]) >= 1
+        clients[0].channel.close()
+        workspace.wait(lambda: clients[2].is_taken())
+        assert clients[2].infer("e", [X]).outputs
+    finally:
+        for each in clients:
+            each.channel.close()
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def test_beyond_the_room_everybody_is_refused_and_within_it_everybody_is_answere
     assert in_flight(process) == ROOM
     assert answers == []
     grpc = pytest.importorskip("grpc", reason="gRPC's client is not installed")
+    pytest.importorskip("h2", reason='gRPC is not installed: pip install "clew[grpc]"')
     from clew.serving.messages import MESSAGES  # noqa: PLC0415 - protobuf is an extra
 
     tensor = {"name": "x", "datatype": "FP64", "shape": [1, 3]}

@@ -1,25 +1,29 @@
 """Whatever is sent, over HTTP or gRPC, is answered as the client's fault or as it should be: never
 with a fault of the server, never with silence; and the next request is answered right.
 
-Examples are drawn from fixed seeds. The long suite draws many times as many.
+Examples are drawn from fixed seeds. The long suite draws many times as many: FUZZ_DRAWS of them,
+by the seed FUZZ_SEED.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
-import grpc
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from clew.serving.messages import MESSAGES
+grpc = pytest.importorskip("grpc", reason='gRPC is not installed: pip install "clew[grpc]"')
+pytest.importorskip("h2", reason='gRPC is not installed: pip install "clew[grpc]"')
+from clew.serving.messages import MESSAGES  # noqa: E402 - it needs what is looked for above
 
-QUICK, LONG = 80, 20_000
+SEED = int(os.environ.get("FUZZ_SEED", "41"))
+QUICK, LONG = 80, int(os.environ.get("FUZZ_DRAWS", "20000"))
 ASKED = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 3], "data": [1, 2, 3]}]}
 SEEDS = [
     ("wide", ASKED),
@@ -99,7 +103,7 @@ def _change(draw, value):
 
 def fuzz(examples):
     def decorate(test):
-        return seed(41)(
+        return seed(SEED)(
             settings(
                 max_examples=examples,
                 deadline=None,
@@ -272,7 +276,7 @@ def test_no_bytes_of_a_grpc_call_are_the_servers_fault(target, method, raw):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @fuzz(LONG)
 @given(
     drawn=changed(), headers=HEADERS, asked=st.tuples(*TARGETS), data=WIRES, raws=RAWS, flips=FLIPS
