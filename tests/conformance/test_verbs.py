@@ -269,6 +269,11 @@ CALLS = [
     wrong(
         "deploy_arms", "conflict", "endpoint.no_live", lambda w, d: w.deploy_arms("e", [d.version])
     ),
+    wrong("prediction", "not_found", "prediction.unknown", lambda w, _: w.prediction("p" * 17)),
+    wrong(
+        "explain_prediction", "not_found", "prediction.unknown",
+        lambda w, _: w.explain_prediction("p" * 17),
+    ),
     wrong("traffic", "not_found", "endpoint.unknown", lambda w, _: w.traffic("none")),
     wrong("set_traffic", "not_found", "endpoint.unknown", lambda w, _: w.set_traffic("none")),
     wrong(

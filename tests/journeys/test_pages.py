@@ -90,6 +90,7 @@ def all_pages(verbs):
         "/jobs", f"/jobs/{fake.ident('jobclean' + fake.BAD)}", "/experiments",
         f"/experiments/{verbs.detail.experiment.id}", "/models", f"/models/{verbs.versions[0].id}",
         "/endpoints", f"/endpoints/{P}", f"/drift/{fake.ident('drift')}",
+        f"/predictions/{verbs.prediction_list[0].id}",
         "/triggers", f"/triggers/{P}/enough", "/sources", f"/sources/{P}/orders",
         f"/changes/{fake.JUNE}", f"/why/{verbs.prediction_list[0].id}", "/search", "/docs",
     ]  # fmt: skip
@@ -145,6 +146,22 @@ def test_every_page_fits_a_phone(opened, verbs, url):
         assert wide <= 0, path
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_prediction_is_explained_where_it_is_shown(opened, verbs, width):
+    page = opened(f"/endpoints/{P}", viewport={"width": width, "height": 800})
+    page.locator(f"a[href='/predictions/{verbs.prediction_list[0].id}']").first.click()
+    page.get_by_role("button", name="Explain").click()
+    bars = page.locator("[data-plot=pushes] g.bar")
+    assert bars.count() == 16
+    assert bars.first.locator("text").last.text_content() == "+0.3"
+    assert page.locator("[data-plot=pushes] g.less").count() == 8
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.get_by_label("Class").select_option("no")
+    page.get_by_role("button", name="Explain again").click()
+    assert bars.first.locator("text").last.text_content() == "−0.3"
+
+
 def test_a_page_is_whole_without_javascript(opened):
     page = opened(f"/endpoints/{P}", java_script_enabled=False)
     assert page.get_by_text("Roll back").is_visible()
@@ -189,6 +206,8 @@ def test_search_finds_a_prediction_and_its_thread_leads_to_the_raw_file(opened, 
     prediction = verbs.prediction_list[0].id
     page.get_by_role("searchbox").fill(prediction[:9])
     page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(f"/predictions/{prediction}"))
+    page.get_by_role("link", name="Where it came from").click()
     page.wait_for_url(re.compile(f"/why/{prediction}"))
     drawn = page.locator("svg .box")
     tops = drawn.evaluate_all("all => all.map((one) => one.getBoundingClientRect().top)")

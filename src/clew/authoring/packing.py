@@ -9,11 +9,8 @@ from __future__ import annotations
 import copy
 import inspect
 import io
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -21,6 +18,7 @@ import msgspec
 from clew.authoring.checks import invalid
 from clew.authoring.inputs import Node
 from clew.authoring.steps import Around, GraphOptions
+from clew.base.pickled import by_value
 from clew.base.records.graphs import GRAPH, Graph, function_path
 from clew.base.records.processing import POSTPROCESS, PREPROCESS, PROCESSING, ROWS, Processing
 from clew.codecs import annotations_of
@@ -41,7 +39,7 @@ def packed(function: Callable[..., Any], directory: Path) -> bytes:
     """
     sink = io.BytesIO()
     try:
-        with _by_value(directory):
+        with by_value(directory):
             _pickler(sink).dump(function)
     except Exception as error:  # pickling runs methods of the user's classes: anything may come
         raise invalid(
@@ -61,25 +59,6 @@ def _pickler(sink: io.BytesIO) -> Any:
             return super().reducer_override(obj)
 
     return Pickler(sink)
-
-
-@contextmanager
-def _by_value(directory: Path) -> Iterator[None]:
-    import cloudpickle  # noqa: PLC0415 - as above
-
-    modules = [one for one in list(sys.modules.values()) if _is_own(one, directory)]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_own(module: ModuleType, directory: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).resolve().is_relative_to(directory.resolve())
 
 
 def processing_of(

@@ -43,6 +43,11 @@ def is_id(text: str, *, minimum: int = 4) -> bool:
     return minimum <= len(text) <= PREDICTION_ID_LENGTH and all(c in ALPHABET for c in text)
 
 
+def is_prediction_id(text: str) -> bool:
+    """Whether ``text`` has the form of a whole prediction id."""
+    return len(text) == PREDICTION_ID_LENGTH and text.startswith("p") and is_id(text)
+
+
 class PredictionIds:
     """Prediction ids of one process: ``p``, 10 characters of microseconds, 6 of the process.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from clew.base.records import ExplainResult, Prediction
     from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
 
 
@@ -50,4 +51,22 @@ class ServingVerbs(Protocol):
 
     def outcome(self, prediction_id: str) -> Outcome:
         """What is known of a prediction's outcome. Raises NotFound ``prediction.unknown``."""
+        ...
+
+    def prediction(self, prediction_id: str) -> Prediction:
+        """One prediction of the log, by its id or a unique beginning.
+
+        Raises NotFound ``prediction.unknown``, Conflict ``id.ambiguous``.
+        """
+        ...
+
+    def explain_prediction(self, prediction_id: str, *, row: int = 0) -> ExplainResult:
+        """What each input did to a prediction of the log (to one of its rows), by the version that
+        made it.
+
+        Raises NotFound ``prediction.unknown``, ``endpoint.version`` where that is not in memory any
+        more; Invalid ``explain.inputs`` where the log does not have its inputs, ``explain.graph``
+        where a graph made it; Unavailable ``endpoint.unavailable`` where shap is not installed
+        beside the endpoint.
+        """
         ...

@@ -11,27 +11,33 @@ import typer
 
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
-from clew.cli.models import EndpointName, read_rows
+from clew.cli.models import read_rows
 
 if TYPE_CHECKING:
     from clew.base.records import ExplainResult
 
 
 def explain(
-    endpoint: EndpointName,
+    endpoint: Annotated[str, typer.Argument(help="Name of the endpoint; or id of a prediction.")],
     rows: Annotated[
         str, typer.Argument(help="JSON rows, '[{\"x\": 1}]'; or @FILE.json; or - for stdin.")
-    ],
+    ] = "",
+    row: Annotated[int, typer.Option("--row", min=0, help="Of a prediction of several.")] = 0,
     top: Annotated[int, typer.Option("--top", min=1, help="The strongest features of each.")] = 10,
     json: Json = False,
 ) -> None:
     """What each input did to the answers for rows: SHAP values that add up to them.
 
+    Of a prediction of the log by its id alone: by the version that made it.
+
     Example: clew explain tumours '[{"radius": 17.9, "texture": 10.4}]'
     """
-    asked = read_rows(rows)
     with workspace() as clew:
-        found = clew.explain(endpoint, asked)
+        found = (
+            clew.explain(endpoint, read_rows(rows))
+            if rows
+            else clew.explain_prediction(endpoint, row=row)
+        )
     if json:
         print_json(found)
         return

@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from clew.base.errors import Invalid, NotFound
+from clew.base.ids import is_prediction_id
 from clew.cli import render, reporting
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.parity import print_parity
@@ -329,10 +330,15 @@ def endpoints(json: Json = False) -> None:
         )
 
 
-def predictions(endpoint: EndpointName, limit: Limit = 20, json: Json = False) -> None:
-    """The latest logged predictions of an endpoint."""
+def predictions(
+    endpoint: Annotated[str, typer.Argument(help="Name of the endpoint; or id of a prediction.")],
+    limit: Limit = 20,
+    json: Json = False,
+) -> None:
+    """The latest logged predictions of an endpoint; or one by its id."""
     with workspace() as clew:
-        found = clew.predictions(endpoint, limit=limit)
+        by_id = is_prediction_id(endpoint)
+        found = [clew.prediction(endpoint)] if by_id else clew.predictions(endpoint, limit=limit)
     if json:
         print_json(found)
         return

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from clew.base.records import ExplainResult, Prediction
 from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
 from clew.client.wire import Wire
 
@@ -49,3 +50,12 @@ class RemoteServing:
     def outcome(self, prediction_id: str) -> Outcome:
         """What is known of a prediction's outcome."""
         return self._wire.get(f"/predictions/{quote(prediction_id, safe='')}/feedback", Outcome)
+
+    def prediction(self, prediction_id: str) -> Prediction:
+        """One prediction of the log."""
+        return self._wire.get(f"/predictions/{quote(prediction_id, safe='')}", Prediction)
+
+    def explain_prediction(self, prediction_id: str, *, row: int = 0) -> ExplainResult:
+        """What each input did to a prediction of the log."""
+        path = f"/predictions/{quote(prediction_id, safe='')}/explain"
+        return self._wire.post(path, ExplainResult, {"row": row})

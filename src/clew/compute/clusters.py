@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from clew.base.errors import Invalid, Unavailable
+from clew.base.options import number_of
 from clew.base.pools import PoolSize
 from clew.base.records.pools import PoolInfo
 from clew.compute.call import Call, Listener
@@ -154,29 +156,23 @@ def terms_of(address: str, *, size: int, log: Path, preload: tuple[str, ...]) ->
         raise _wrong(address, "it names no cluster")
     if unknown := sorted(options.keys() - _OPTIONS):
         raise _wrong(address, f"{unknown[0]} is no option of it")
+
+    def number(name: str, usual: float) -> float:
+        return number_of(options, name, usual, partial(_wrong, address))
+
     sharing = options.get("store", "auto")
     if sharing not in _SHARING:
         raise _wrong(address, f"store={sharing} is none of {', '.join(_SHARING)}")
     auto = place == "auto"
     return Terms(
         address="auto" if auto else f"ray://{place}" if parts.scheme == "ray" else place,
-        size=size or int(_number(address, options, "size", 0)),
+        size=size or int(number("size", 0)),
         sharing=sharing,
-        idle_s=_number(address, options, "idle_s", 60),
-        wait_s=_number(address, options, "wait_s", 60),
+        idle_s=number("idle_s", 60),
+        wait_s=number("wait_s", 60),
         preload=preload,
         log=log,
     )
-
-
-def _number(address: str, options: dict[str, str], name: str, usual: float) -> float:
-    try:
-        value = float(options.get(name, usual))
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise _wrong(address, f"{name}={options[name]} is no number")
-    return value
 
 
 def _wrong(address: str, why: str) -> Invalid:

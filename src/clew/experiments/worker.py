@@ -13,18 +13,16 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 from clew.base.errors import Invalid
+from clew.base.pickled import by_value
 from clew.codecs import annotations_of, load_value
 from clew.compute import CallContext, Witness, load_function
 from clew.experiments.judging import Judge
@@ -176,7 +174,7 @@ class WorkerPort:
         """A pickle of the model that brings the user's classes along: read without the code."""
         if model is None or is_checkpoint:
             return None
-        with _by_value(self._payload["snapshot_dir"]):
+        with by_value(self._payload["snapshot_dir"]):
             return self.copy(model)
 
     def meta(self) -> dict[str, object]:
@@ -300,24 +298,6 @@ def _wrong_arguments(why: str, payload: dict[str, Any]) -> Invalid:
         f"The training function cannot be called: {why}.",
         hint=f"Its parameters should be: {names or 'no inputs'}, and trial.",
     )
-
-
-@contextmanager
-def _by_value(snapshot_dir: str) -> Iterator[None]:
-    """Within, classes and functions of the user's project are pickled whole."""
-    modules = [module for module in list(sys.modules.values()) if _is_below(module, snapshot_dir)]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_below(module: ModuleType, directory: str) -> bool:
-    file = getattr(module, "__file__", None)
-    return bool(directory) and isinstance(file, str) and file.startswith(directory + "/")
 
 
 @lru_cache(maxsize=4)

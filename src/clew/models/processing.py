@@ -6,14 +6,14 @@ one another, so each row must be answered by itself and none may be dropped or a
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from clew.base.errors import Corrupt, Invalid, Unavailable
+from clew.base.errors import Invalid
+from clew.base.pickled import read_function
 from clew.base.records.processing import POSTPROCESS, PREPROCESS, PROCESSING, Processing
 from clew.models.frames import Data, plain_array, rows_of, to_matrix, to_pandas, to_polars
 from clew.models.loading import LoadedModel, Outputs, Reads
@@ -128,24 +128,7 @@ def with_functions(store: Reads, tree: str, about: Processing, model: LoadedMode
 
 def _function(store: Reads, tree: str, path: str) -> Function | None:
     entry = store.get(tree, path)
-    if entry is None:
-        return None
-    try:
-        found: Function = pickle.loads(store.read(entry.digest))
-    except ModuleNotFoundError as error:
-        raise Unavailable(
-            "model.distribution",
-            f"A function of the endpoint needs the module {error.name!r}, which is not here.",
-            hint="Install it where endpoints are served; modules of the project must be imported "
-            "at the top of its files.",
-        ) from error
-    except Exception as error:  # a pickle runs the user's code: anything may come
-        raise Corrupt(
-            "processing.code",
-            f"A function of the endpoint cannot be read: {type(error).__name__}: {error}",
-            hint="Apply the file again with the Python and the distributions of the server.",
-        ) from error
-    return found
+    return None if entry is None else read_function(store.read(entry.digest), "the endpoint")
 
 
 def _called(name: str, function: Function, *arguments: Any) -> Any:

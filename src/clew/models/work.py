@@ -6,12 +6,9 @@ Knows no rows of the database: payloads come in, bytes go into the store, plain 
 from __future__ import annotations
 
 import inspect
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -20,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from clew.base.errors import Invalid, NotFound
+from clew.base.pickled import by_value, own_modules
 from clew.base.records import Signature
 from clew.base.records.cards import Trained
 from clew.codecs import dump_value, load_value
@@ -287,10 +285,9 @@ def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, by
         )
     content = store.read(entry.digest)
     model, modules = unpickle(content)
-    own = {name: sys.modules[name] for name in modules if _is_own(name, snapshot_dir)}
-    if not own:
+    if modules.isdisjoint(one.__name__ for one in own_modules(snapshot_dir)):
         return model, content, modules
-    with _by_value(snapshot_dir):
+    with by_value(snapshot_dir):
         content = cloudpickle.dumps(model)
     return model, content, unpickle(content)[1]
 
@@ -310,25 +307,6 @@ def _as_asked(
         return model, pickled, modules
     content = dumped(found)
     return found, content, unpickle(content)[1]
-
-
-@contextmanager
-def _by_value(snapshot_dir: str) -> Iterator[None]:
-    """Within, what is defined in the user's project is pickled whole, not by its name."""
-    modules = [module for name, module in list(sys.modules.items()) if _is_own(name, snapshot_dir)]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_own(name: str, snapshot_dir: str) -> bool:
-    module: ModuleType | None = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    return bool(snapshot_dir) and isinstance(file, str) and Path(file).is_relative_to(snapshot_dir)
 
 
 def _frame_of(snapshot_dir: str, function: Mapping[str, str] | None) -> str:

@@ -5,11 +5,13 @@ Knows addresses; neither Ray nor models.
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
 from clew.base.errors import Denied, Invalid
+from clew.base.options import number_of
 
 PORT = 8000
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -52,8 +54,12 @@ def cluster_of(text: str, compute: str = "", *, token: str = "") -> Cluster:
         raise _wrong(text, "it names no cluster, and CLEW_COMPUTE names none either")
     if unknown := sorted(options.keys() - _OPTIONS):
         raise _wrong(text, f"{unknown[0]} is no option of it")
-    least = int(_number(text, options, "min", 1))
-    most = int(_number(text, options, "max", max(1, least)))
+
+    def number(name: str, usual: float) -> float:
+        return number_of(options, name, usual, partial(_wrong, text))
+
+    least = int(number("min", 1))
+    most = int(number("max", max(1, least)))
     if most < max(1, least):
         raise _wrong(text, f"{least} to {most} replicas cannot be")
     host = options.get("host", "127.0.0.1")
@@ -63,15 +69,15 @@ def cluster_of(text: str, compute: str = "", *, token: str = "") -> Cluster:
             f"Endpoints on {host} could be asked by anybody.",
             hint="Set CLEW_TOKEN, or leave out host=.",
         )
-    port = int(_number(text, options, "port", PORT))
+    port = int(number("port", PORT))
     auto = place.netloc == "auto"
     name = "127.0.0.1" if auto or host in _HERE else (place.hostname or "127.0.0.1")
     return Cluster(
         address="auto" if auto else text_of(place.scheme, place.netloc),
         min=least,
         max=most,
-        target=_number(text, options, "target", 16),
-        cpus=_number(text, options, "cpus", 1),
+        target=number("target", 16),
+        cpus=number("cpus", 1),
         port=port,
         host=host,
         url=options.get("url", f"http://{name}:{port}").rstrip("/"),
@@ -81,16 +87,6 @@ def cluster_of(text: str, compute: str = "", *, token: str = "") -> Cluster:
 def text_of(scheme: str, place: str) -> str:
     """An address as Ray takes it."""
     return f"ray://{place}" if scheme == "ray" else place
-
-
-def _number(text: str, options: dict[str, str], name: str, usual: float) -> float:
-    try:
-        value = float(options.get(name, usual))
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise _wrong(text, f"{name}={options[name]} is no number")
-    return value
 
 
 def _wrong(text: str, why: str) -> Invalid:

@@ -6,13 +6,13 @@ Knows no routes and no requests; how one goes through is for ``graph_run``.
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
 
-from clew.base.errors import Corrupt, Invalid, Unavailable
+from clew.base.errors import Invalid
+from clew.base.pickled import read_function
 from clew.base.records.graphs import (
     GRAPH,
     EnsembleStep,
@@ -94,20 +94,5 @@ def graph_in(store: Store, tree: str) -> GraphModel | None:
 
 def _function(store: Store, tree: str, key: str) -> Callable[..., Any]:
     entry = store.get(tree, function_path(key))
-    try:
-        assert entry is not None, "it was put with the graph"
-        found: Callable[..., Any] = pickle.loads(store.read(entry.digest))
-    except ModuleNotFoundError as error:
-        raise Unavailable(
-            "model.distribution",
-            f"A function of the graph needs the module {error.name!r}, which is not here.",
-            hint="Install it where endpoints are served; modules of the project must be imported "
-            "at the top of its files.",
-        ) from error
-    except Exception as error:  # a pickle runs the user's code: anything may come
-        raise Corrupt(
-            "processing.code",
-            f"A function of the graph cannot be read: {type(error).__name__}: {error}",
-            hint="Apply the file again with the Python and the distributions of the server.",
-        ) from error
-    return found
+    assert entry is not None, "it was put with the graph"
+    return read_function(store.read(entry.digest), "the graph")

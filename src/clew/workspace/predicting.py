@@ -14,8 +14,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from clew.base.asking import classes_of, outputs_of, request_of
-from clew.base.errors import ClewError, Invalid, NotReady, Unavailable
-from clew.base.records import ExplainResult, PredictResult
+from clew.base.errors import ClewError, Invalid, NotFound, NotReady, Unavailable
+from clew.base.records import ExplainResult, Prediction, PredictResult
 from clew.base.rows import plain_rows
 from clew.serving import Serving, ServingProcess, ServingSettings
 
@@ -50,7 +50,70 @@ def explain_rows(
     serving: Serving, settings: ServingSettings, endpoint: str, rows: Rows
 ) -> ExplainResult:
     """What each input did to the answers for rows. Raises as :func:`predict`."""
-    body, headers = _asked(serving, settings, endpoint, rows, "explain")
+    return _explained(endpoint, *_asked(serving, settings, endpoint, rows, "explain"))
+
+
+def logged(serving: Serving, prediction_id: str) -> Prediction:
+    """A prediction of the log, also one that is not committed yet.
+
+    Raises:
+        NotFound: ``prediction.unknown``.
+        Conflict: ``id.ambiguous``.
+    """
+    found = serving.find_prediction(prediction_id)
+    if found is None:
+        raise NotFound(
+            "prediction.unknown",
+            f"There is no prediction {prediction_id!r} in the log.",
+            hint="Ids are in the answers' header clew-prediction-id; clew predictions ENDPOINT.",
+        )
+    return found
+
+
+def explain_logged(
+    serving: Serving, settings: ServingSettings, made: Prediction, version: int | None, row: int
+) -> ExplainResult:
+    """What each input did to a row of a prediction, by the version (None: a graph) that made it.
+
+    Raises:
+        Invalid: ``explain.inputs`` where the log does not have the row, or not all of it;
+            ``explain.graph``; and with what the endpoint says.
+        NotFound: ``endpoint.version`` where that version is not in memory.
+        Unavailable: ``endpoint.unavailable``, ``endpoint.unreachable``.
+    """
+    if version is None:
+        parts = " ".join(made.parts)
+        raise Invalid(
+            "explain.graph",
+            f"{made.endpoint} is a graph there: explain what its nodes answered, each by itself.",
+            hint=f"Their predictions: {parts}" if parts else "None of them has answered.",
+        )
+    rows = max(map(len, made.inputs.values()), default=0)
+    if not 0 <= row < rows:
+        raise Invalid(
+            "explain.inputs",
+            f"The log has {rows} rows of inputs of {made.id}, and no row {row}.",
+            hint="A request that was refused has none." if not rows else "Rows begin with 0.",
+        )
+    with _served(serving, settings) as url:
+        place = f"{url}/v2/models/{made.endpoint}/versions/{version}"
+        described, _ = _call(place, None, settings.token)
+        told: Any = {name: values[row] for name, values in made.inputs.items()}
+        missing = [one["name"] for one in described["inputs"] if one["name"] not in told]
+        if missing:
+            raise Invalid(
+                "explain.inputs",
+                f"The log does not have {', '.join(missing)} of {made.id}: redacted columns are "
+                "never kept.",
+                hint="Ask with whole rows: clew explain ENDPOINT ROWS",
+            )
+        if len(described["inputs"]) == 1 and isinstance(next(iter(told.values())), list):
+            told = next(iter(told.values()))  # a row of a matrix
+        body = request_of(described["inputs"], [told])
+        return _explained(made.endpoint, *_call(f"{place}/explain", body, settings.token))
+
+
+def _explained(endpoint: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> ExplainResult:
     told = {one["name"]: one for one in body["outputs"]}
     parameters = body["parameters"]
     features = json.loads(parameters["clew-features"])
@@ -130,6 +193,12 @@ def _refused(url: str, error: HTTPError) -> ClewError:
         said = str(json.load(error)["error"])
     except (ValueError, KeyError):
         said = str(error)
+    if error.code == 404 and "/versions/" in url:
+        return NotFound(
+            "endpoint.version",
+            f"The version that made it is not in memory any more: {said}",
+            hint="Give it a share of the requests and ask again: clew traffic ENDPOINT REVISION=1",
+        )
     if error.code == 400:
         return Invalid("predict.rows", said, hint=f"Its inputs are described at {url}.")
     return Unavailable("endpoint.unavailable", f"{url} answers {error.code}: {said}", hint="Retry.")

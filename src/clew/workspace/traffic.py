@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clew.base.records import ExplainResult, Prediction
 from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
-from clew.workspace.rooms import Rooms
+from clew.workspace.predicting import explain_logged, logged
+from clew.workspace.rooms import Rooms, serving_settings
 
 
 class EndpointTraffic:
@@ -41,3 +43,14 @@ class EndpointTraffic:
     def outcome(self, prediction_id: str) -> Outcome:
         """What is known of a prediction's outcome."""
         return self.rooms.serving.outcome(prediction_id)
+
+    def prediction(self, prediction_id: str) -> Prediction:
+        """One prediction of the log."""
+        return logged(self.rooms.serving, prediction_id)
+
+    def explain_prediction(self, prediction_id: str, *, row: int = 0) -> ExplainResult:
+        """What each input did to a prediction of the log."""
+        rooms = self.rooms
+        made = self.prediction(prediction_id)
+        version = rooms.models.get(made.model_version).version if made.model_version else None
+        return explain_logged(rooms.serving, serving_settings(rooms.settings), made, version, row)

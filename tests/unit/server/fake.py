@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clew.base.clock import now
-from clew.base.errors import Conflict, Denied, Invalid, NotFound, NotReady
+from clew.base.errors import Conflict, Denied, Invalid, NotFound, NotReady, Unavailable
 from clew.base.records import (
     Applied,
     BranchInfo,
@@ -21,6 +21,7 @@ from clew.base.records import (
     ColumnProfile,
     Datum,
     Event,
+    ExplainResult,
     Explanation,
     FileDiff,
     FileInfo,
@@ -41,7 +42,7 @@ from clew.base.records import (
     Tag,
     TextDiff,
 )
-from clew.base.records.traffic import FeedbackResult, Traffic, TrafficArm, TrafficChange
+from clew.base.records.traffic import FeedbackResult, Outcome, Traffic, TrafficArm, TrafficChange
 from clew.base.records.trials import TrialDetail
 
 
@@ -68,6 +69,7 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
     def __init__(self, empty=False):
         self.empty = empty
         self.asked = []
+        self.no_shap = False
         self.store = {}
         self.busy = threading.Event()  # set: there is work left
         self.lock = threading.Lock()
@@ -496,6 +498,37 @@ class FakeVerbs(day.Day, incoming.Incoming, beside("fake_pools").FakePools):
 
     def predictions(self, endpoint, *, limit=20):
         return self.prediction_list[:limit]
+
+    def prediction(self, prediction_id):
+        for one in self.prediction_list:
+            if one.id == prediction_id:
+                return one
+        raise NotFound("prediction.unknown", f"There is no prediction {prediction_id}.",
+                       hint="clew predictions")  # fmt: skip
+
+    def outcome(self, prediction_id):
+        made = self.prediction(prediction_id)
+        return Outcome(
+            id=made.id, endpoint=made.endpoint, revision=made.revision, arm=made.arm,
+            model_version=made.model_version, propensity=made.propensity,
+        )  # fmt: skip
+
+    def explain_prediction(self, prediction_id, *, row=0):
+        made = self.prediction(prediction_id)
+        self.asked.append(("explain_prediction", prediction_id, row))
+        if self.no_shap:
+            raise Unavailable("endpoint.unavailable",
+                              "Explanations need shap, which is not installed where endpoints are "
+                              "served.", hint='pip install "clew[explain]"')  # fmt: skip
+        did = {f"f{at}": (-1) ** at * 0.3 / (at + 1) for at in range(20)}
+        return ExplainResult(
+            prediction_id="p" + ident("told"), global_id=JUNE, endpoint=made.endpoint,
+            revision=made.revision, model_version=made.model_version, method="tree",
+            link="identity", output="probabilities", features=list(did), classes=["no", "yes"],
+            attributions=[{name: [-value, value] for name, value in did.items()}],
+            base_values=[[0.6, 0.4]],
+            values=[[0.6 - sum(did.values()), 0.4 + sum(did.values())]],
+        )  # fmt: skip
 
     def drift(self, endpoint=None, *, limit=20):
         return [] if self.empty else self.drift_list[:limit]

@@ -4,6 +4,7 @@ import io
 from html.parser import HTMLParser
 
 import httpx2
+import msgspec
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -121,6 +122,11 @@ def pages(verbs, fake):
             "dep_hour, temp",
             "0.84",
         ],
+        f"/predictions/{verbs.prediction_list[0].id}": [
+            "What each input did",
+            "Explain",
+            "distance",
+        ],
         f"/drift/{fake.ident('drift')}": ["median 84 instead of 61", "0.2700"],
         f"/changes/{fake.JUNE}": ["June 2013", "best roc_auc", "3 checks passed", "7 events"],
         f"/changes/{fake.BAD}": ["aborted", "1 blocked"],
@@ -212,7 +218,7 @@ def test_search_takes_any_id_to_its_page(url, verbs, fake):
     assert goes(f" {P}/flights ") == f"/repos/{P}/flights"
     assert goes(P) == f"/endpoints/{P}"
     assert goes(verbs.versions[1].id[:8]) == f"/models/{verbs.versions[1].id}"
-    assert goes(verbs.prediction_list[0].id) == f"/why/{verbs.prediction_list[0].id}"
+    assert goes(verbs.prediction_list[0].id) == f"/predictions/{verbs.prediction_list[0].id}"
 
 
 def test_an_excluded_slot_is_given_back_from_its_page(url, verbs):
@@ -300,7 +306,11 @@ def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
     share = f"/endpoints/{P}/traffic"
     assert post(share, revision="2", percent="20")[0] == 303
     assert post(share, revision="2", what="shadow")[0] == 303
+    assert post(share, revision="2=20, 3=5")[0] == 303
     assert post(share, revision="2", percent="many")[0] == 400
+    arms = f"/endpoints/{P}/arms"
+    assert post(arms, arms="m@3=20 m@4", kind="split")[0] == 303
+    assert post(arms, arms="m@3=few")[0] == 400
     assert post(deploy, version=refused) == (403, None)
     assert post(deploy, version=refused, override_by="ada", override_reason="must")[0] == 303
     assert verbs.asked == [
@@ -308,5 +318,49 @@ def test_forms_do_what_they_say_and_go_back(url, verbs, fake):
         ("rollback", P, "slow"),
         ("set_traffic", P, {"weights": {"2": 20.0}, "reason": "asked for on its page"}),
         ("set_traffic", P, {"shadow": {"2": 100.0}, "reason": "asked for on its page"}),
+        ("set_traffic", P, {"weights": {"2": 20.0, "3": 5.0}, "reason": "asked for on its page"}),
+        ("deploy_arms", P, {"m@3": 20.0, "m@4": None}, {"kind": "split"}),
         ("deploy", P, refused, "ada", "must"),
     ]
+
+
+def test_an_endpoint_without_a_test_under_way_has_a_page(url, verbs):
+    steady = msgspec.structs.replace(verbs.traffic(P), evidence={}, state="steady", plan="split")
+    verbs.traffic = lambda _: steady
+    shown = httpx2.get(f"{url}/endpoints/{P}", trust_env=False, timeout=60)
+    assert (shown.status_code, "split" in shown.text) == (200, True)
+
+
+def test_the_page_of_a_prediction_says_what_each_input_did(url, verbs):
+    made = verbs.prediction_list[0]
+
+    def asked(**form):
+        answer = httpx2.post(
+            f"{url}/predictions/{made.id}", data=form, headers={"Origin": url}, trust_env=False,
+            timeout=60,
+        )  # fmt: skip
+        assert answer.status_code == 200
+        return answer.text
+
+    told = asked(row="0")
+    assert "<option selected>yes</option>" in told, "the class with the largest value"
+    assert "5 others together" in told
+    assert told.index("f0") < told.index("f1"), "the strongest first"
+    assert "+0.3" in told
+    assert "−0.15" in told
+    other = asked(of="no")
+    assert "<option selected>no</option>" in other
+    assert "−0.3" in other
+    verbs.no_shap = True
+    assert "It cannot be explained: Explanations need shap" in asked()
+    assert "clew[explain]" in asked()
+
+
+def test_the_page_of_a_prediction_of_a_graph_leads_to_its_nodes(url, verbs):
+    made = verbs.prediction_list[0]
+    graph = msgspec.structs.replace(made, id=f"p{'g' * 16}", model_version="", parts=(made.id,))
+    verbs.prediction_list.append(graph)
+    shown = httpx2.get(f"{url}/predictions/{graph.id}", trust_env=False, timeout=60).text
+    assert "A graph made it" in shown
+    assert f'href="/predictions/{made.id}"' in shown
+    assert 'method="post" action="/predictions' not in shown

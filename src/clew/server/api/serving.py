@@ -12,6 +12,7 @@ import msgspec
 from fastapi.responses import Response
 
 from clew.base.errors import Invalid
+from clew.base.records import ExplainResult, Prediction
 from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
 from clew.server.call import Asked
 from clew.server.shapes import Routes
@@ -27,6 +28,13 @@ class TrafficRequest:
     shadow: dict[str, float] = field(default_factory=dict)
     promote: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest:
+    """Which row of a request of several, from 0."""
+
+    row: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,18 @@ def feedback(call: Asked, told: FeedbackRequest) -> Response:
 def feedback_on(call: Asked, prediction_id: str, told: OneFeedback) -> Response:
     """What became of one prediction."""
     return call.reply(call.verbs.feedback([_item(prediction_id, told)]))
+
+
+@router.get("/predictions/{prediction_id}", response_model=Prediction)
+def prediction(call: Asked, prediction_id: str) -> Response:
+    """One prediction of the log."""
+    return call.reply(call.verbs.prediction(prediction_id))
+
+
+@router.post("/predictions/{prediction_id}/explain", response_model=ExplainResult)
+def explain_prediction(call: Asked, prediction_id: str, asked: ExplainRequest) -> Response:
+    """What each input did to a row of a logged prediction: SHAP values."""
+    return call.reply(call.verbs.explain_prediction(prediction_id, row=asked.row))
 
 
 @router.get("/predictions/{prediction_id}/feedback", response_model=Outcome)

@@ -116,20 +116,41 @@ def rollback(page: Shown, name: str, reason: Text = "") -> Response:
 def traffic(
     page: Shown, name: str, revision: Text, what: Text = "weight", percent: Text = ""
 ) -> Response:
-    """Give a revision a share of the requests, copies of them, or all."""
-    one, said = revision.strip(), "asked for on its page"
+    """Give revisions a share of the requests, copies of them, or one of them all."""
+    said = "asked for on its page"
     if what == "promote":
-        page.verbs.set_traffic(name, promote=one, reason=said)
+        page.verbs.set_traffic(name, promote=revision.strip(), reason=said)
     elif what == "shadow":
-        page.verbs.set_traffic(name, shadow={one: _percent(percent, 100.0)}, reason=said)
+        shares = _shares(revision, percent or "100")
+        page.verbs.set_traffic(name, shadow=shares, reason=said)
     else:
-        page.verbs.set_traffic(name, weights={one: _percent(percent, None)}, reason=said)
+        page.verbs.set_traffic(name, weights=_shares(revision, percent), reason=said)
     return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
 
 
-def _percent(text: str, whole: float | None) -> float:
+@router.post("/endpoints/{name}/arms")
+def arms(page: Shown, name: str, arms: Text, kind: Text = "ab_test") -> Response:
+    """Put several versions on an endpoint at once."""
+    given: dict[str, float | None] = {}
+    for word in arms.replace(",", " ").split():
+        version, equals, percent = word.partition("=")
+        given[version] = _percent(percent) if equals else None
+    page.verbs.deploy_arms(name, given, rollout={"kind": kind})
+    return RedirectResponse(f"/endpoints/{quote(name, safe='')}", 303)
+
+
+def _shares(words: str, percent: str) -> dict[str, float]:
+    """Revision → percent, of ``3`` with a percentage beside it, or of ``3=20 4=10``."""
+    found = {}
+    for word in words.replace(",", " ").split():
+        revision, equals, share = word.partition("=")
+        found[revision] = _percent(share if equals else percent)
+    return found
+
+
+def _percent(text: str) -> float:
     try:
-        return whole if whole is not None and not text.strip() else float(text)
+        return float(text.strip().rstrip("%"))
     except ValueError:
         raise Invalid(
             "traffic.weights", f"{text!r} is no percentage.", hint="Give a number from 0 to 100."

@@ -28,7 +28,7 @@ from clew.base.records import (
 )
 from clew.base.verbs import Verbs
 from clew.server.origin import seen_from
-from clew.server.web import comparing, forms, incoming, modelling, pools, trials
+from clew.server.web import comparing, explaining, forms, incoming, modelling, pools, trials
 from clew.server.web.changes import summary, timeline
 from clew.server.web.charts import curves, parallel
 from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
@@ -44,6 +44,7 @@ router.include_router(incoming.router)
 router.include_router(modelling.router)
 router.include_router(pools.router)
 router.include_router(comparing.router)
+router.include_router(explaining.router)
 router.add_api_route("/favicon.ico", icon)
 _RECENT_CHANGES = 6
 _MANY = 1000

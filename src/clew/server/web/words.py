@@ -55,6 +55,7 @@ _PAGES = {
     "model_version": "/models/",
     "verdict": "/verdicts/",
     "endpoint": "/endpoints/",
+    "prediction": "/predictions/",
     "drift_report": "/drift/",
     "change": "/changes/",
     "pipeline": "/pipelines#",
