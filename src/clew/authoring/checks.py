@@ -90,16 +90,6 @@ def check_feasible(function: Callable[..., Any] | None) -> Callable[..., Any] | 
     return function
 
 
-def refuse_environment(name: str, how: Mapping[str, Any]) -> None:
-    """A training has the environment of the server: there its models are judged and served."""
-    asked = next((one for one in ("requirements", "python") if how.get(one)), None)
-    if asked is not None:
-        raise invalid(
-            f"{name} has {asked}=, and a model is judged and served in the server's environment",
-            "Install what it needs beside Clew; earlier steps may have environments of their own.",
-        )
-
-
 def check_name(name: str, of_what: str) -> None:
     """A name can stand in addresses and paths."""
     if not isinstance(name, str) or name == "<lambda>":

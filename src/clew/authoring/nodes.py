@@ -19,7 +19,6 @@ from clew.authoring.checks import (
     check_parameters,
     check_signature,
     invalid,
-    refuse_environment,
 )
 from clew.authoring.closing import Closing
 from clew.authoring.declaring import Dependency, check_allow, check_depends
@@ -325,6 +324,8 @@ class Pipeline(Closing):
         memory_bytes: int | None = None,
         version: str = "",
         parameters: Mapping[str, object] | None = None,
+        requirements: Sequence[str] | str = (),
+        python: str = "",
         depends_on: Dependency = None,
         allow: Sequence[str] = (),
         **how: Unpack[StepPolicy],
@@ -354,6 +355,11 @@ class Pipeline(Closing):
             version: Stands for the code: training runs anew for code only when this changes.
             parameters: Passed to the function by name, behind the rows and the trial, the same in
                 every trial; a change trains anew. What is searched stands in ``space``.
+            requirements: Packages of an environment of its own, as in :meth:`step`: its trials run
+                there, the model is packaged there (with MLflow, Polars and pandas beside what is
+                asked for), and where its ONNX form does not serve it is asked there, in a process
+                of its own. Import its packages inside the function.
+            python: The version of Python of that environment.
             depends_on: What else results depend on, as in :meth:`step`.
             allow: Reads that need no warning, as in :meth:`step`.
             how: How it is run, but for what concerns datums: see :class:`StepPolicy`.
@@ -362,13 +368,13 @@ class Pipeline(Closing):
             Invalid: ``pipeline.definition``, ``ranks.invalid``.
         """
         check_inputs(inputs, "train")
-        refuse_environment(name or "A training step", how)
         options = StepOptions(
             name=name,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
             version=version,
             parameters=parameters or {},
+            runtime=runtime_of(name or "a training step", requirements=requirements, python=python),
             depends_on=check_depends(depends_on),
             allow=check_allow(allow),
             how=policy_of(name or "a training step", how, self.defaults),

@@ -82,6 +82,10 @@ _KINDS: dict[str, type[ClewError]] = {
 }
 
 
+class Ended(Exception):
+    """The process of a model ended while it computed; what it was computing is lost."""
+
+
 def closed() -> Unavailable:
     """A workspace was asked after its ``close()``."""
     return Unavailable(

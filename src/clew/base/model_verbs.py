@@ -5,6 +5,7 @@ A part of ``clew.base.verbs.Verbs``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,17 +33,27 @@ class ModelVerbs(Protocol):
         target: str = "",
         task: str = "auto",
         registry: str = "",
+        requirements: Sequence[str] = (),
+        python: str = "",
+        own_environment: bool = False,
     ) -> ModelVersion:
         """A model of another tool as a candidate version of ``name``, read in a worker alone.
 
         ``source``: a directory of MLflow, a file (ONNX, XGBoost, LightGBM, Keras, PyTorch, pickle,
         joblib), or ``models:/name/version`` of the MLflow server ``registry``. A pickle runs code:
         it needs ``trust``. Rows that it takes come from the file ``example``, from ``test`` (a repo
-        of rows with ``target``), or from itself. Its files are kept in ``<name>.source``. Raises
+        of rows with ``target``), or from itself. Its files are kept in ``<name>.source``.
+
+        With ``requirements`` (and ``python``), or ``own_environment`` (what an MLflow model says it
+        needs), it has an environment of its own, as a training step may: it is read there, and
+        asked there where no ONNX form serves it. Raises
         NotFound ``file.missing``, ``repo.unknown``, ``import.missing``, Denied
         ``import.untrusted``, ``import.trained``, Invalid ``import.kind``, ``import.example``,
         ``model.target``, ``model.signature``, ``model.task``, Conflict ``import.name``, Corrupt
-        ``import.unreadable``, Unavailable ``extra.missing``, ``import.unreachable``.
+        ``import.unreadable``, Unavailable ``extra.missing``, ``import.unreachable``; of an
+        environment Invalid ``import.environment``, ``environment.unsatisfiable``,
+        ``environment.requirements``, ``environment.python``, Unavailable ``environment.no_uv``,
+        ``environment.offline``, ``environment.build``.
         """
         ...
 

@@ -34,6 +34,7 @@ VARIABLES = {
     "CLEW_AUTOLOG": "off: MLflow does not log by itself what steps, trials and notebooks train",
     "CLEW_LOGS": "json: serving processes log lines of JSON (default: text)",
     "CLEW_TRACES": "on: a span for each inference request goes to OTEL_EXPORTER_OTLP_ENDPOINT",
+    "CLEW_ENVIRONMENTS": "directory of the environments that steps and models have of their own",
     "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
     "CLEW_KEEP_FEEDBACK": "how long committed feedback stays in rows, such as 90d (default: ever)",
 }
@@ -68,6 +69,8 @@ class Settings:
     """Where user code runs: the address of a Ray cluster; '' is this machine."""
     serving: str = ""
     """Where ``clew server`` has endpoints served: on a Ray cluster; '' is this machine."""
+    environments: str = ""
+    """Where environments of steps and models are built; '' is in the home."""
     autolog: bool = True
     """Whether training in workers is logged by itself, where a server carries MLflow."""
     db: str = field(default="", repr=False)
@@ -94,6 +97,11 @@ class Settings:
     def store_path(self) -> Path:
         """Where the bytes are."""
         return Path(self.store) if self.store else self.home / "store"
+
+    @property
+    def environments_path(self) -> Path:
+        """Where environments of steps and models are built."""
+        return Path(self.environments or self.home / "cache" / "environments").absolute()
 
     @property
     def worker_count(self) -> int:
@@ -128,6 +136,7 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         token=environ.get("CLEW_TOKEN", ""),
         workers=int(workers),
         jobs=int(jobs),
+        environments=environ.get("CLEW_ENVIRONMENTS", ""),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
         json_logs=environ.get("CLEW_LOGS", "").lower() == "json",
         traces=environ.get("CLEW_TRACES", "off").lower() == "on",

@@ -55,6 +55,17 @@ def import_(
     registry: Annotated[
         str, typer.Option("--registry", help="URL of the MLflow server of models:/…")
     ] = "",
+    requirements: Annotated[
+        list[str] | None,
+        typer.Option("--requirement", help="A package of an environment of its own: NAME==1.2."),
+    ] = None,
+    python: Annotated[
+        str, typer.Option("--python", help="The version of Python of that environment.")
+    ] = "",
+    own_environment: Annotated[
+        bool,
+        typer.Option("--own-environment", help="The environment that an MLflow model asks for."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a model of another tool a candidate version; it is read in a worker alone.
@@ -71,6 +82,9 @@ def import_(
             target=target,
             task=task,
             registry=registry,
+            requirements=requirements or (),
+            python=python,
+            own_environment=own_environment,
         )
     if json:
         print_json(found)

@@ -5,7 +5,7 @@ Knows which route answers which verb, and nothing of how HTTP is spoken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -38,6 +38,9 @@ class RemoteNaming:
         target: str = "",
         task: str = "auto",
         registry: str = "",
+        requirements: Sequence[str] = (),
+        python: str = "",
+        own_environment: bool = False,
     ) -> ModelVersion:
         """A model of another tool as a candidate version; its files are sent, and not read here."""
         told = str(source)
@@ -52,6 +55,9 @@ class RemoteNaming:
             test=test,
             target=target,
             task=task,
+            requirements=tuple(requirements),
+            python=python,
+            own_environment=own_environment,
         )
         return self._wire.post("/imports", ModelVersion, wish)
 

@@ -61,16 +61,22 @@ _TRACKS = f"{os.sep}site-packages{os.sep}mlflow{os.sep}"
 """MLflow reads the machine and asks its server; no result depends on it."""
 _NAMES_WITH_CHANCE = frozenset(
     {"tempfile", "importlib._bootstrap", "multiprocessing.process", "multiprocessing.connection"}
-    | {
-        "concurrent.futures.process",
-        "asyncio.base_events",
-        "threading",
-        "joblib._memmapping_reducer",
-    }
+    | {"concurrent.futures.process", "asyncio.base_events", "threading"}
 )
 """Modules that name things by chance; no result depends on it."""
 
+_SEEDS = ("seed", "random_state")
+"""What libraries call the seed that they were given."""
+
+_CODE = (".py", ".pyc", ".so", ".pyd", ".pth", ".egg-link")
+_METADATA = (".dist-info", ".egg-info")
+
 _MINE = str(Path(__file__).parents[1]) + os.sep
+_LISTENING = tuple(
+    str(Path(__file__).with_name(name)) for name in ("auditing.py", "chance.py", "foreign_reads.py")
+)
+"""What stands between the user's code and what it calls, to hear of it."""
+
 _OUTBOX = "clew-"
 """Threads of Clew itself begin with this name."""
 
@@ -234,6 +240,8 @@ class Watch:
             return False
         if place.startswith((self._project, here)):
             return self._counts_in_project(place, directory=directory)
+        if _is_of_import(place, directory=directory):
+            return False
         try:
             return Path(place).stat().st_mtime < self._since  # made since: a file of our own
         except OSError:
@@ -266,7 +274,7 @@ class Watch:
 
     def _reader(self) -> FrameType | Literal[False] | None:
         """The user's code that reads; None where it is not on this stack, False where a library
-        only reads because it is imported, or because it notes what is trained.
+        only reads because it is imported, or because it notes what is trained, or Clew itself.
         """
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
@@ -275,6 +283,8 @@ class Watch:
                 return frame
             if name.startswith(_IMPORTING) or _TRACKS in name:
                 return False
+            if name.startswith(_MINE) and name not in _LISTENING:
+                return False  # what Clew does for it is no read of its own
             frame = frame.f_back
         return None
 
@@ -292,6 +302,21 @@ class Watch:
 @lru_cache(maxsize=64)
 def _directory(path: str) -> str:
     return os.path.realpath(path) + os.sep
+
+
+def _is_of_import(place: str, *, directory: bool) -> bool:
+    """Whether that is where code is looked for: a place of ``sys.path``, code or metadata below.
+
+    What else lies there is data as anywhere.
+    """
+    roots = {os.path.realpath(one) for one in sys.path if one}
+    if place in roots:
+        return directory or not place.endswith(os.sep)
+    if not place.startswith(tuple(f"{root}{os.sep}" for root in roots)):
+        return False
+    return place.endswith(_CODE) or any(
+        f"{kind}{os.sep}" in f"{place}{os.sep}" for kind in _METADATA
+    )
 
 
 # the process --------------------------------------------------------------------------------
@@ -341,18 +366,29 @@ def _user(kind: str, name: str) -> None:
 
 
 def _random(kind: str, name: str) -> None:
-    """Randomness that nobody can seed; libraries use it for names of files and the like, too."""
+    """Randomness that nobody can seed; libraries use it for names of files and the like, too.
+
+    A library that asks for a UUID names something, and one that was given a seed uses that.
+    """
     watch = _State.watch
     if watch is None:
         return
     frame: FrameType | None = sys._getframe(2)
+    named = False
     while frame is not None and frame.f_globals.get("__name__") not in _NAMES_WITH_CHANCE:
         if watch.owns(frame):
             watch.note(kind, name, watch.place(frame))
             return
-        if _TRACKS in frame.f_code.co_filename:
+        if named or _TRACKS in frame.f_code.co_filename or _is_seeded(frame):
             return
+        named = frame.f_globals.get("__name__") == "uuid"
         frame = frame.f_back
+
+
+def _is_seeded(frame: FrameType) -> bool:
+    """Whether a function of a library was given a seed."""
+    asked = frame.f_code.co_varnames[: frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount]
+    return any(name in asked and frame.f_locals.get(name) is not None for name in _SEEDS)
 
 
 def _native(path: Any) -> None:

@@ -20,6 +20,7 @@ from clew.base.records.pools import PoolInfo
 from clew.compute.call import Call, CallError, Listener
 from clew.compute.frames import NOTHING, Answer, Done, Said, decode, encode_or_refuse
 from clew.compute.handles import Couriers, Submitted, answer_of, listener_error
+from clew.compute.pool import ProcessPool
 from clew.compute.running import Context, Output, run_call
 
 
@@ -37,6 +38,7 @@ class InlinePool:
         self._lock = threading.RLock()
         self._couriers = Couriers(1)
         self._closed = False
+        self._apart: ProcessPool | None = None
 
     @property
     def size(self) -> int:
@@ -46,7 +48,12 @@ class InlinePool:
     def submit(
         self, call: Call, on_message: Listener | None = None, affinity: str = ""
     ) -> Submitted:
-        """Run a call. Raises Unavailable ``pool.closed``, Invalid ``call.payload``."""
+        """Run a call. Raises Unavailable ``pool.closed``, Invalid ``call.payload``.
+
+        One that is to run in another environment is the only kind that gets a process.
+        """
+        if call.program:
+            return self._elsewhere().submit(call, on_message, affinity)
         payload = encode_or_refuse(call.payload, "call.payload", f"The payload of {call.label!r}")
         submitted = Submitted(call, payload, on_message, self._couriers, lambda _submitted: None)
         submitted.affinity = affinity
@@ -84,7 +91,19 @@ class InlinePool:
         """Refuse further calls."""
         with self._lock:
             self._closed = True
+            apart = self._apart
+        if apart is not None:
+            apart.close()
         self._couriers.close()
+
+    def _elsewhere(self) -> ProcessPool:
+        with self._lock:
+            if self._closed:
+                raise Unavailable("pool.closed", "This pool is closed.")
+            if self._apart is None:
+                place = self._scratch or Path(tempfile.gettempdir(), f"clew-inline-{os.getpid()}")
+                self._apart = ProcessPool(1, place / "scratch", place / "logs")
+            return self._apart
 
     def _run(self, submitted: Submitted, listener: Listener | None) -> Done:
         failures: list[CallError] = []

@@ -91,6 +91,7 @@ class Conductor(Protocol):
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of :func:`run_group`.
 
+    ``program`` is how a worker is started in the environment of its step, see ``Call``.
     ``entry`` is what each rank runs, ``conductor`` what makes a :class:`Conductor` of ``payload``
     and the call's context; both are ``package.module:name``. For ranks on several machines: the
     address of the ``store`` in their payloads, the ``environment`` of the call, and what of the
@@ -104,6 +105,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     conductor: str
     snapshot_dir: str
     payload: dict[str, Any]
+    program: tuple[str, ...] = ()
     store: str = ""
     environment: dict[str, str] = {}
     resources: dict[str, float] = {}
@@ -183,19 +185,22 @@ class Group:
         self._own = self._gpus()
         self._until = time.monotonic() + START_S
         if launcher == "mpi":
-            self._start_by(
-                mpi_command(self._orders.ranks, self._orders.size, self._context.scratch)
-            )
+            by = mpi_command(self._orders.ranks, self._orders.size, self._context.scratch)
+            self._start_by([*by, *self._begun("clew.compute.rank")])
             return
         for rank in range(self._orders.size):
             self._start_one(rank)
         self._seat_all()
 
+    def _begun(self, module: str) -> list[str]:
+        """How a rank is started in the environment of its step: by the same, with another end."""
+        return [*(self._orders.program[:-1] or _PROGRAM), module]
+
     def _start_one(self, rank: int) -> None:
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
         scratch = self._context.scratch / f"rank-{rank}"
-        command = [*_PROGRAM, "clew.compute.worker", str(theirs.fileno()), str(os.getpid())]
+        command = [*self._begun("clew.compute.worker"), str(theirs.fileno()), str(os.getpid())]
         try:
             process = subprocess.Popen(
                 [*command, str(scratch)],
@@ -524,7 +529,7 @@ def mpi_command(ranks: Ranks, size: int, scratch: Path) -> list[str]:
         hosts.write_text(f"localhost:{size}\n")
         where = ["-f", str(hosts)]
     count = ["-n", str(size)]
-    return [program, *ranks.mpirun[1:], *where, *count, *_PROGRAM, "clew.compute.rank"]
+    return [program, *ranks.mpirun[1:], *where, *count]
 
 
 def _root_may() -> dict[str, str]:

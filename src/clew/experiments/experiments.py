@@ -98,6 +98,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
         all_warm: bool = False,
         timeout_s: float | None = None,
         memory_bytes: int | None = None,
+        program: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
         placement: Mapping[str, str] | None = None,
@@ -141,6 +142,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             all_warm: It gives it in every trial.
             timeout_s: Seconds after which one run of a trial is stopped (the trial has failed).
             memory_bytes: Bytes of memory above which it is.
+            program: How workers are started for trials, as :class:`clew.compute.Call` has it.
             resources: How many slots a trial takes: of processes (``CPU``) and ``GPU``.
             pool: The resource pool whose slots; '' for the default one.
             placement: Labels that the machine must have.
@@ -190,6 +192,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             all_warm=all_warm,
             timeout_s=timeout_s,
             memory_bytes=memory_bytes,
+            program=tuple(program),
             resources={**({"CPU": float(each)} if each > 1 else {}), **(resources or {})},
             placement=placement or {},
             ranks=ranks,

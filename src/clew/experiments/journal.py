@@ -64,6 +64,7 @@ class Order(Struct, frozen=True, kw_only=True):
     all_warm: bool = False
     timeout_s: float | None
     memory_bytes: int | None
+    program: tuple[str, ...] = ()
     environment: Mapping[str, str]
     resources: Mapping[str, float] = field(default_factory=dict)
     placement: Mapping[str, str] = field(default_factory=dict)

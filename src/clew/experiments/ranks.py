@@ -50,6 +50,14 @@ def in_ranks(
     resources = needed(ranks, size, call.resources, holds)
     each = int(resources.get("GPU", 0)) // size
     spread = spreads and size > 1 and ranks.launcher == "processes"
+    if spread and call.program:
+        raise Invalid(
+            "ranks.environment",
+            f"{call.label} has an environment of its own, and its ranks are to be on several "
+            "machines.",
+            hint="Leave out requirements= and install the packages on the cluster, or train on "
+            "one machine.",
+        )
     ranks = msgspec.structs.replace(ranks, gpus=each, launcher="ray" if spread else ranks.launcher)
     orders = {
         "ranks": msgspec.to_builtins(ranks),
@@ -58,6 +66,7 @@ def in_ranks(
         "entry": _RANK,
         "conductor": _CONDUCTOR,
         "snapshot_dir": call.snapshot_dir,
+        "program": list(call.program),
         "payload": {**call.payload, "size": size},
         "store": call.payload["store"],
         "environment": call.environment,

@@ -521,6 +521,7 @@ class Search:
             timeout_s=order.timeout_s,
             memory_bytes=order.memory_bytes,
             snapshot_dir=order.snapshot_dir,
+            program=order.program,
             environment={
                 name: value.replace(TRIAL, track.id) for name, value in order.environment.items()
             },

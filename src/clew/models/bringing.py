@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from clew.base.records import Commit, Signature
+from clew.base.records.environments import OwnEnvironment
 from clew.models.records import Package, TrainingRun
 from clew.models.splitting import never
 
@@ -41,7 +42,12 @@ class Bringing:
         cancelled: Callable[[], bool],
         snapshot_dir: str | Path = "",
         timeout_s: float | None = None,
+        program: tuple[str, ...] = (),
     ) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def program_in(self, own: OwnEnvironment | None) -> tuple[str, ...]:
+        """How workers are started there."""
         raise NotImplementedError
 
     def fetch(self, uri: str, registry: str) -> str:
@@ -64,11 +70,12 @@ class Bringing:
         test: Commit | None,
         target: str,
         task: str,
+        own: OwnEnvironment | None = None,
     ) -> Brought:
         """The package of a model whose files a commit holds below ``/model``.
 
         Rows that it takes are those below ``/example``, else those of ``test``, else its own.
-        Nothing is committed here.
+        Nothing is committed here. It is read in the environment ``own``, where it has one.
 
         Raises:
             Denied: ``import.untrusted``.
@@ -84,6 +91,7 @@ class Bringing:
             "target": target,
             "task": task,
             "trust": trust,
+            "own": msgspec.to_builtins(own) if own else None,
             "training": {
                 **msgspec.to_builtins(run),
                 "imported_from": told,
@@ -93,7 +101,8 @@ class Bringing:
                 "target": target,
             },
         }
-        found = self._work(f"{_WORK}:bring", payload, name, never)
+        program = self.program_in(own)
+        found = self._work(f"{_WORK}:bring", payload, name, never, program=program)
         package = Package(
             tree=found["tree"],
             signature=msgspec.convert(found["signature"], Signature),

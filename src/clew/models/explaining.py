@@ -16,8 +16,9 @@ import numpy.typing as npt
 from clew.base.errors import Invalid, Unavailable
 from clew.base.records import Column
 from clew.models.frames import Array, Data, is_number, rows_of, to_matrix, to_polars
+from clew.models.isolated import load_original
 from clew.models.layout import BACKGROUND
-from clew.models.loading import LoadedModel, Outputs, Reads, load_original
+from clew.models.loading import LoadedModel, Outputs, Reads
 from clew.models.processing import Processed, processed
 
 Floats = npt.NDArray[np.float64]

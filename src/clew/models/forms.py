@@ -14,8 +14,9 @@ from clew.base.errors import Corrupt, Unavailable
 from clew.base.records import Signature
 from clew.base.records.parity import Parity
 from clew.models.explaining import explained
+from clew.models.isolated import load_original
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY, RECIPE, SIGNATURE
-from clew.models.loading import LoadedModel, Reads, Recipe, load_original
+from clew.models.loading import LoadedModel, Reads, Recipe
 from clew.models.onnx_model import OnnxModel, OnnxRecipe, session_of
 from clew.models.processing import processed
 

@@ -26,7 +26,7 @@ from clew.models.probing import probe
 from clew.models.reading_models import Read, read_model
 from clew.models.replaying import request_of
 from clew.models.things import Made, files_of, some
-from clew.models.trees import keep, store_at
+from clew.models.trees import keep, own_file, store_at
 from clew.quality import profile
 from clew.store import Store
 
@@ -72,7 +72,8 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
 
     The payload: ``store``, ``source`` (a tree: the model below ``/model``, example rows below
     ``/example``), ``rows`` ({tree, paths} of rows with a target, or None), ``target``, ``task``,
-    ``trust`` and ``training`` (kept as /clew/training.json).
+    ``trust``, ``training`` (kept as /clew/training.json) and ``own`` (the environment that this
+    runs in, where it is not the server's).
     """
     store = store_at(payload["store"])
     task = check_task(payload["task"])
@@ -113,7 +114,7 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         if path.is_file()
     }
     files |= _clew_files(loaded, sample, truth, read, about)
-    files |= conversion.files_of(loaded, sample, content)
+    files |= conversion.files_of(loaded, sample, content) | own_file(payload["own"])
     return {
         "tree": keep(store, files),
         "signature": msgspec.to_builtins(loaded.signature),

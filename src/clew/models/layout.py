@@ -11,6 +11,8 @@ TRAINING = "/clew/training.json"
 EXAMPLE = "/clew/example.json"
 BACKGROUND = "/clew/background.parquet"
 MODEL = "/model.pkl"
+ENVIRONMENT = "/clew/environment.json"
+"""What the original needs, where that is not the environment of the server."""
 
 RUNTIME = "/clew/runtime.json"
 CONFIGURATION = "/clew/configuration.json"

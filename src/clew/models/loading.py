@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
 from clew.models.frames import Array, Data, plain_array, to_matrix, to_pandas, to_polars
-from clew.models.layout import MODEL, RECIPE, SIGNATURE
+from clew.models.layout import RECIPE, SIGNATURE
 
 Outputs: TypeAlias = dict[str, Array]
 
@@ -118,23 +118,17 @@ class LoadedModel:
         return {"label": labels, "probabilities": scores}
 
 
-def load_original(store: Reads, tree: str, *, as_trained: bool = False) -> LoadedModel:
-    """The model as it was trained, from the tree of a model version's commit.
+def asked_how(store: Reads, tree: str, *, as_trained: bool = False) -> tuple[Signature, Recipe]:
+    """What a packaged model takes and how it is asked.
 
-    ``as_trained``: asked as its training function would ask it, with the names it was fitted with,
-    and not in the quicker way that an endpoint has.
-
-    Raises:
-        NotFound: ``model.tree`` where the tree holds no packaged model.
-        Unavailable: ``model.distribution`` where a distribution that it needs is missing.
-        Corrupt: ``model.pickle`` where it cannot be unpickled for another reason.
+    ``as_trained``: as its training function would ask it, with the names it was fitted with, and
+    not in the quicker way that an endpoint has. Raises NotFound ``model.tree``.
     """
-    signature = msgspec.json.decode(_file(store, tree, SIGNATURE), type=Signature)
-    recipe = msgspec.json.decode(_file(store, tree, RECIPE), type=Recipe)
+    signature = msgspec.json.decode(read_file(store, tree, SIGNATURE), type=Signature)
+    recipe = msgspec.json.decode(read_file(store, tree, RECIPE), type=Recipe)
     if as_trained and recipe.bare:
         recipe = replace(recipe, bare=False, takes=signature.frame)
-    model, _ = unpickle(_file(store, tree, MODEL))
-    return LoadedModel(signature=signature, recipe=recipe, model=model)
+    return signature, recipe
 
 
 def unpickle(content: bytes) -> tuple[Any, set[str]]:
@@ -200,7 +194,8 @@ class _Reader(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _file(store: Reads, tree: str, path: str) -> bytes:
+def read_file(store: Reads, tree: str, path: str) -> bytes:
+    """The bytes of a file of a packaged model. Raises NotFound ``model.tree``."""
     entry = store.get(tree, path)
     if entry is None:
         raise NotFound(

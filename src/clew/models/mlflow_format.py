@@ -241,7 +241,10 @@ def _example(loaded: LoadedModel, sample: Any) -> Any:
 
 def _is_plain_estimator(original: Any, loaded: LoadedModel, example: Any, sample: Any) -> bool:
     """Whether MLflow's scikit-learn flavour gives what this model gives."""
-    base = importlib.import_module("sklearn.base")
+    try:
+        base = importlib.import_module("sklearn.base")
+    except ModuleNotFoundError:  # an environment without it: then it is no estimator of its
+        return False
     if not isinstance(original, base.BaseEstimator):
         return False
     outputs = loaded.predict(sample.head(EXAMPLE_ROWS))

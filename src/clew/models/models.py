@@ -26,14 +26,17 @@ from clew.models.aliasing import Aliasing
 from clew.models.bringing import Bringing
 from clew.models.calling import value_of
 from clew.models.definitions import EvaluationDefinition, GateDefinition
+from clew.models.isolating import Isolating
 from clew.models.looking import Looking
 from clew.models.records import Judgement, Package, Split, TrainingRun
 from clew.models.splitting import Splitting, never
+from clew.places import Environments
 from clew.repos import Repos
 from clew.store import Store
 
 if TYPE_CHECKING:
     from clew.base.records.cards import Trained
+    from clew.base.records.environments import OwnEnvironment
     from clew.base.records.reports import Around
 
 GATE_SUFFIX = ".gate"
@@ -41,7 +44,7 @@ _BLESSED = frozenset({"blessed", "overridden"})
 _WORK = "clew.models.work"
 
 
-class Models(Splitting, Bringing, Looking, Aliasing):
+class Models(Isolating, Splitting, Bringing, Looking, Aliasing):
     """Model versions with their verdicts and aliases. Thread-safe.
 
     A model is named by the repo of its training step, ``pipeline/step``. Its frozen test set is in
@@ -57,9 +60,14 @@ class Models(Splitting, Bringing, Looking, Aliasing):
         compute: Compute,
         *,
         serving: str = "",
+        environments: Environments | None = None,
     ) -> None:
-        """``serving``: ``module:function`` that answers a v2 request with a model, for replays."""
+        """``serving``: ``module:function`` that answers a v2 request with a model, for replays.
+
+        ``environments``: where models have their own; without it none has one.
+        """
         self._serving = serving
+        self._environments = environments
         self._db = db
         self._repos = repos
         self._store = store
@@ -99,6 +107,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
         snapshot_dir: str | Path,
         frame: str = "",
         trained: Trained | None = None,
+        own: OwnEnvironment | None = None,
         cancelled: Callable[[], bool] = never,
     ) -> Package:
         """The tree of a model version, made of a trial's artefact (a tree with ``/model.pkl``).
@@ -107,8 +116,8 @@ class Models(Splitting, Bringing, Looking, Aliasing):
         ``/clew/signature.json``, ``/clew/recipe.json`` (how it is asked), ``/clew/profile.json``
         and ``/clew/predictions.json`` (references for drift), ``/clew/training.json`` and
         ``/clew/example.json`` (rows as a v2 request), the ONNX form with its parity report below
-        ``/clew/formats/onnx``, and the nine things that :meth:`things`
-        reads. Nothing is committed here.
+        ``/clew/formats/onnx``, and the nine things that :meth:`things` reads; with an environment
+        of its own ``/clew/environment.json``. Nothing is committed here.
 
         Args:
             artefact: Digest of the tree.
@@ -118,6 +127,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
             snapshot_dir: The materialised project; its code is put into the pickle.
             frame: polars, pandas or numpy; '' to see it from the annotation of ``run.function``.
             trained: What is known of the training besides.
+            own: The environment that it was trained in, where that is not the server's.
             cancelled: As for :meth:`split`.
 
         Raises:
@@ -144,13 +154,15 @@ class Models(Splitting, Bringing, Looking, Aliasing):
             "function": {"file": function.file, "name": function.name} if function else None,
             "trained": msgspec.to_builtins(trained) if trained else {},
             "convert": evaluation.convert,
+            "own": msgspec.to_builtins(own) if own else None,
             "training": {
                 **msgspec.to_builtins(run),
                 "test_commit": test.id,
                 "target": evaluation.target,
             },
         }
-        found = self._work("package", payload, run.model, cancelled, snapshot_dir)
+        program = self.program_in(own)
+        found = self._work("package", payload, run.model, cancelled, snapshot_dir, program=program)
         signature = msgspec.convert(found["signature"], Signature)
         return Package(tree=found["tree"], signature=signature, run=run, test_commit=test.id)
 
@@ -456,6 +468,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
         cancelled: Callable[[], bool],
         snapshot_dir: str | Path = "",
         timeout_s: float | None = None,
+        program: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """Run one of the entries of ``work.py`` in a worker."""
         call = Call(
@@ -464,6 +477,7 @@ class Models(Splitting, Bringing, Looking, Aliasing):
             label=f"{entry} {label}",
             snapshot_dir=str(snapshot_dir),
             timeout_s=timeout_s,
+            program=program,
         )
         return value_of(self._compute, call, cancelled)
 

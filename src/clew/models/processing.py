@@ -69,6 +69,11 @@ class Processed(LoadedModel):
             return data
         return self._prepared(self._as_taken(data), rows_of(data))
 
+    @property
+    def apart(self) -> bool:
+        """Whether the model computes in a process of its own."""
+        return bool(getattr(self.inner, "apart", False))
+
     def _as_taken(self, data: Data) -> Any:
         """The rows as functions get them."""
         if self._before is None and not self._about.with_rows:

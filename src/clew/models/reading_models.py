@@ -142,9 +142,12 @@ def _loaded(name: str, flavour: str, load: Callable[[], Any]) -> Any:
         raise Unavailable(
             "extra.missing",
             f"Reading {name} needs {missing}, which is not installed.",
-            hint=f'Install it: pip install "clew[{_EXTRA[missing]}]"'
-            if missing in _EXTRA
-            else f"Install it: pip install {missing}",
+            hint=(
+                f'Install it: pip install "clew[{_EXTRA[missing]}]"'
+                if missing in _EXTRA
+                else f"Install it: pip install {missing}"
+            )
+            + ". Or give the model an environment of its own: --own-environment, --requirement.",
         ) from None
     except Exception as error:
         raise Corrupt(

@@ -43,6 +43,7 @@ class Splitting:
         cancelled: Callable[[], bool],
         snapshot_dir: str | Path = "",
         timeout_s: float | None = None,
+        program: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         raise NotImplementedError
 

@@ -19,8 +19,9 @@ from clew.base.records import Signature
 from clew.base.records.processing import Processing
 from clew.base.records.reports import Importances
 from clew.models.evaluation import Recorded, Surroundings
+from clew.models.isolated import load_original
 from clew.models.layout import IMPORTANCES, TRAINING
-from clew.models.loading import LoadedModel, load_original
+from clew.models.loading import LoadedModel
 from clew.models.metrics import Ints
 from clew.models.processing import with_functions
 from clew.models.reading import kept

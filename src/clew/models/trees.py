@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from clew.models.layout import ENVIRONMENT
 from clew.store import EMPTY_TREE, Entry, Store
 
 
@@ -21,6 +25,11 @@ def keep(store: Store, files: Mapping[str, bytes | Path]) -> str:
             for path, (digest, size) in sorted(put.items())
         ]
         return writer.tree(EMPTY_TREE, entries)
+
+
+def own_file(own: Mapping[str, Any] | None) -> dict[str, bytes | Path]:
+    """The file that says that a model has an environment of its own, where it has."""
+    return {ENVIRONMENT: msgspec.json.encode(own)} if own else {}
 
 
 @lru_cache(maxsize=4)

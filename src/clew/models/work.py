@@ -45,7 +45,7 @@ from clew.models.replaying import request_of
 from clew.models.reporting import Wished, report_of
 from clew.models.surrounding import known_importances, queries, surroundings
 from clew.models.things import Made, files_of, some
-from clew.models.trees import keep, store_at
+from clew.models.trees import keep, own_file, store_at
 from clew.quality import profile
 from clew.store import Store
 
@@ -99,7 +99,8 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     The payload: ``store``, ``artefact`` (a tree with /model.pkl), ``train`` and ``test`` ({tree,
     paths}), ``target``, ``task``, ``frame`` ('': as ``function`` is annotated), ``snapshot_dir``,
     ``function`` ({file, name} or None), ``convert`` (to ONNX), ``training`` (kept as
-    /clew/training.json) and ``trained`` (what is known of the training besides).
+    /clew/training.json), ``trained`` (what is known of the training besides) and ``own`` (the
+    environment that this runs in, where it is not the server's; kept as /clew/environment.json).
     """
     store = store_at(payload["store"])
     frame = payload["frame"] or _frame_of(payload["snapshot_dir"], payload["function"])
@@ -150,7 +151,7 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         forms = conversion.files_of(loaded, test, pickled)
     else:
         forms = conversion.refused("The pipeline says convert=False.")
-    tree = keep(store, files | clew_files | kept | forms)
+    tree = keep(store, files | clew_files | kept | forms | own_file(payload["own"]))
     return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
 
 

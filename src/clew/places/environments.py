@@ -25,6 +25,10 @@ from clew.base.errors import Invalid
 from clew.places.uv import Interpreter, compile_lock, find_python, install_apart, make_environment
 from clew.store import digest_of
 
+VARIABLE = "CLEW_ENVIRONMENTS"
+"""Tells processes that Clew starts where environments are."""
+
+WORKER = "clew.compute.worker"
 KEEP_S = 7 * 24 * 3600.0
 """So long an environment that no pipeline names stays, for those that come back to it."""
 
@@ -34,12 +38,12 @@ _LEAN = ("blake3", "msgspec", "numpy", "zstandard")
 _LEAN_IF_HERE = ("obstore", "typing_extensions")
 _LOCKED = re.compile(r"^([A-Za-z0-9][\w.\-]*)(?:\[[^\]]*\])?\s*(?:==|@)\s*([^\s;\\]+)", re.M)
 _START = '''\
-"""Starts Clew's worker in an environment that has nothing of Clew; written by Clew."""
+"""Starts a module of Clew in an environment that has nothing of Clew; written by Clew."""
 import runpy
 import sys
 
 sys.path.append(sys.argv.pop(1))
-runpy.run_module("clew.compute.worker", run_name="__main__", alter_sys=True)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 '''
 
 
@@ -60,6 +64,13 @@ class Environments:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    @classmethod
+    def at_hand(cls) -> Environments:
+        """Those of the workspace that started this process, else those of the user."""
+        given = os.environ.get(VARIABLE)
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return cls(Path(given) if given else Path(caches, "clew", "environments"))
 
     def resolve(self, requirements: Sequence[str], python: str, project: Path) -> Resolved:
         """Exact versions for requirements, as the index has them now.
@@ -82,8 +93,10 @@ class Environments:
             lock=lock, packages=dict(sorted({**packages, "python": interpreter.minor}.items()))
         )
 
-    def worker(self, lock: str, python: str) -> tuple[str, ...]:
+    def worker(self, lock: str, python: str, module: str = WORKER) -> tuple[str, ...]:
         """How a worker is started in the environment of a lock; built where it is not there.
+
+        ``module``: what of Clew is run there in place of a worker.
 
         Raises:
             Invalid: ``environment.python``.
@@ -94,7 +107,7 @@ class Environments:
         place = self._built(lock, interpreter)
         start = str(lean / "start.py")
         own = str(place / "bin" / "python")
-        return (own, "-P", "-s", "-X", "faulthandler", start, str(lean))
+        return (own, "-P", "-s", "-X", "faulthandler", start, str(lean), module)
 
     def programs(self, lock: str, python: str) -> Path:
         """The directory of the programs of an environment; built where it is not there."""

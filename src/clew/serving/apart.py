@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from clew.base.errors import ClewError, Unavailable
+from clew.base.errors import ClewError, Ended, Unavailable
 from clew.base.records import Signature
 from clew.serving.tensors import Array
 
@@ -31,10 +31,6 @@ EXPLAIN = "explain:"
 _START_S = 600.0
 _END_S = 5.0
 _log = logging.getLogger("clew.serving")
-
-
-class Ended(Exception):
-    """The process of a model ended while it computed; what it was computing is lost."""
 
 
 class ModelApart:

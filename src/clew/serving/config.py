@@ -46,6 +46,8 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     max_models: int = 0
     model_idle_s: float = 0.0
     grpc_connections: int = MOST_CONNECTIONS
+    environments: Path | None = None
+    """Where environments of models are, for those that have their own."""
     cluster: Cluster | None = None
     """Where endpoints are served instead of here; this machine then answers all else."""
     command: Sequence[str] = COMMAND

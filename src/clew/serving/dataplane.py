@@ -21,10 +21,9 @@ from types import MappingProxyType
 import orjson
 from msgspec import Struct
 
-from clew.base.errors import ClewError, Invalid
+from clew.base.errors import ClewError, Ended, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol, quick
-from clew.serving.apart import Ended
 from clew.serving.bodies import body_of
 from clew.serving.contract import Contract, Values
 from clew.serving.graph_answers import Graphs, Hooks

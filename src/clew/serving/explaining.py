@@ -18,10 +18,10 @@ from functools import partial
 
 import orjson
 
-from clew.base.errors import ClewError, Invalid
+from clew.base.errors import ClewError, Ended, Invalid
 from clew.base.ids import PredictionIds
 from clew.serving import protocol
-from clew.serving.apart import EXPLAIN, Ended, ModelApart
+from clew.serving.apart import EXPLAIN, ModelApart
 from clew.serving.dataplane import Answer, DataPlane, Route, refusal, status_of
 from clew.serving.keeping import is_sampled, kept
 from clew.serving.protocol import V1, V2, Outputs

@@ -157,7 +157,7 @@ class ServingProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 pass_fds=[each for each in (fd, grpc, unix) if each is not None],
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ONE_THREAD, **_told(settings)},
             )
         assert child.stdin is not None, "it was asked for"
         child.stdin.write(msgspec.json.encode(config) + b"\n")
@@ -220,6 +220,11 @@ def _address(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     host = _LOOPBACK.get(host, host)
     return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _told(settings: ServingSettings) -> dict[str, str]:
+    """Where environments of models are, as whoever loads them asks for it."""
+    return {"CLEW_ENVIRONMENTS": str(settings.environments)} if settings.environments else {}
 
 
 def _wait_ready(child: subprocess.Popen[bytes], settings: ServingSettings) -> None:

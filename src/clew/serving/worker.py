@@ -48,6 +48,9 @@ from clew.serving.spool import Spool
 from clew.serving.watcher import Watcher
 from clew.store import Store
 
+ENVIRONMENT = "/clew/environment.json"
+"""Where the original of a version has an environment, and so a process, of its own."""
+
 HEAVY_BYTES = 512 << 20
 """A version whose files are larger gets a process of its own."""
 
@@ -102,7 +105,8 @@ def _loader(store: Store, load_model: Loader, command: list[str]) -> Load:
         graph = graph_in(store, tree)
         if graph is not None:
             return graph, None
-        if isolate or (isolate is None and _size_bytes(store, tree) > HEAVY_BYTES):
+        heavy = isolate is None and _size_bytes(store, tree) > HEAVY_BYTES
+        if isolate or (heavy and store.get(tree, ENVIRONMENT) is None):  # else it has one anyway
             model = apart.ModelApart(command, store.address, tree)
             return model, model.example
         return open_model(store, load_model, tree)

@@ -24,6 +24,7 @@ from clew.workspace.rooms import Rooms
 REQUIREMENTS = "/requirements.txt"
 PARITY = "/clew/formats/onnx/parity.json"
 TRAINING = "/clew/training.json"
+ENVIRONMENT = "/clew/environment.json"
 USER = "10001:10001"
 """A number: Kubernetes sees that it is not root, and the base image need not know it."""
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
@@ -130,6 +131,8 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
 
     MLflow reads models of its own kind alone; ours are loaded without it.
     """
+    if ENVIRONMENT in contents:
+        return _of_form(contents)
     text = contents.get(REQUIREMENTS, b"").decode()
     found = {_plain(name): version for name, version in _PINNED.findall(text)}
     training = msgspec.json.decode(contents.get(TRAINING, b"{}"))
@@ -141,6 +144,24 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
         if report.serves == "onnx" and "onnxruntime" in report.made_with:
             found["onnxruntime"] = report.made_with["onnxruntime"]
     return found
+
+
+def _of_form(contents: dict[str, bytes]) -> dict[str, str]:
+    """What the ONNX form of a model needs whose original has an environment of its own.
+
+    Raises:
+        Invalid: ``export.environment`` where it has no such form that serves.
+    """
+    report = msgspec.json.decode(contents[PARITY], type=Parity) if PARITY in contents else None
+    if report is None or report.serves != "onnx":
+        raise Invalid(
+            "export.environment",
+            "The model has an environment of its own and no ONNX form that serves: an image holds "
+            "one environment.",
+            hint="Serve it here, or export it for KServe: clew export inference-service",
+        )
+    known = {"onnxruntime", "pandas", "polars"}
+    return {name: version for name in sorted(known) if (version := _installed(name))}
 
 
 def _lock(needed: dict[str, str]) -> tuple[dict[str, str], list[str]]:

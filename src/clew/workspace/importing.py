@@ -5,15 +5,22 @@ Knows repos and models; the model itself is read in a worker alone.
 
 from __future__ import annotations
 
+import re
+
 from clew.base.address import parse_address
 from clew.base.errors import Conflict, Denied, Invalid, NotFound
 from clew.base.records import Commit, ModelVersion
+from clew.base.records.environments import OwnEnvironment
 from clew.base.records.imports import (
     EXAMPLE_DIRECTORY,
+    MODEL_DIRECTORY,
     SOURCE_SUFFIX,
     ImportWish,
 )
 from clew.workspace.rooms import Rooms
+
+_ASKING = ("/requirements.txt", "/python_env.yaml")
+_PYTHON = re.compile(r"^python:\s*['\"]?(\d+\.\d+)", re.M)
 
 
 def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
@@ -35,6 +42,7 @@ def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
         test=test,
         target=wish.target,
         task=wish.task,
+        own=_own(rooms, wish, source),
     )
     with rooms.db.begin() as tx:
         rooms.repos.create(wish.name, kind="model", tx=tx, exist_ok=True)
@@ -48,6 +56,41 @@ def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
         )
         commit = rooms.repos.finish(opened.id, found.package.tree, tx=tx)
         return rooms.models.create_version(found.package, commit, tx=tx)
+
+
+def _own(rooms: Rooms, wish: ImportWish, source: Commit) -> OwnEnvironment | None:
+    """The environment of its own that a model is to have.
+
+    Raises:
+        Invalid: ``import.environment`` where the model says nothing of what it needs; what
+            resolving it raises.
+    """
+    lines, python = list(wish.requirements), wish.python
+    if wish.own_environment:
+        asked, of_model = _asked_by(rooms, source)
+        lines, python = [*asked, *lines], python or of_model
+    if not lines and not python:
+        return None
+    return rooms.models.resolve(lines, python, rooms.settings.home.parent)
+
+
+def _asked_by(rooms: Rooms, source: Commit) -> tuple[list[str], str]:
+    """The requirements that an MLflow model brings, and its Python (``3.12``)."""
+    found = {
+        entry.path.rpartition("/")[2]: rooms.store.read(entry.digest).decode(errors="replace")
+        for entry in rooms.store.entries(source.tree)
+        if entry.path.startswith(f"{MODEL_DIRECTORY}/") and entry.path.endswith(_ASKING)
+    }
+    lines = [line.strip() for line in found.get("requirements.txt", "").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise Invalid(
+            "import.environment",
+            f"{source.repo} has no requirements.txt that would say what the model needs.",
+            hint="Say it yourself: --requirement scikit-learn==1.5.2",
+        )
+    python = _PYTHON.search(found.get("python_env.yaml", ""))
+    return lines, python[1] if python else ""
 
 
 def _source(rooms: Rooms, wish: ImportWish, author: str) -> Commit:

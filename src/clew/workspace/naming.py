@@ -5,7 +5,7 @@ Knows the room of models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clew.base.importing import source_files
@@ -38,6 +38,9 @@ class Naming:
         target: str = "",
         task: str = "auto",
         registry: str = "",
+        requirements: Sequence[str] = (),
+        python: str = "",
+        own_environment: bool = False,
     ) -> ModelVersion:
         """A model of another tool as a candidate version."""
         told = str(source)
@@ -53,6 +56,9 @@ class Naming:
             test=test,
             target=target,
             task=task,
+            requirements=tuple(requirements),
+            python=python,
+            own_environment=own_environment,
         )
         return self.import_wish(wish)
 

@@ -5,6 +5,7 @@ Knows what the workers will need and nothing of the rooms: those are loaded whil
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -54,6 +55,7 @@ def _pool(settings: Settings) -> ProcessPool | RayPool:
             settings.worker_count,
             home / "scratch",
             home / "logs",
+            environment={**os.environ, "CLEW_ENVIRONMENTS": str(settings.environments_path)},
             preload=PRELOAD,
             pools=read_pools(settings.pools),
         )

@@ -6,6 +6,7 @@ that applying a file again changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -64,18 +65,35 @@ def _placed(
             packages=old.packages,
             environment=old.environment,
         )
-    found = rooms.environments.resolve(runtime.requirements, runtime.python, project)
+    return resolved(rooms, step, runtime.requirements, runtime.python, project)
+
+
+def resolved(
+    rooms: Rooms, step: StepDefinition, lines: Sequence[str], python: str, project: Path
+) -> StepDefinition:
+    """The step with these requirements, as the index has them now. A training gets what packaging
+    its model needs beside them. Raises as :func:`placed`.
+    """
+    if step.kind == "train":
+        convert = bool(step.options["evaluation"].get("convert", True))
+        own = rooms.models.resolve(lines, python, project, convert=convert)
+        lock, packages = own.lock, own.packages
+    else:
+        found = rooms.environments.resolve(lines, python, project)
+        lock, packages = found.lock, found.packages
     return replace(
         step,
-        runtime=replace(runtime, lock=found.lock),
-        packages=found.packages,
-        environment=found.digest,
+        runtime=replace(step.runtime, requirements=tuple(lines), lock=lock, python=python),
+        packages=packages,
+        environment=digest_of("env", packages),
     )
 
 
 def _same(step: StepDefinition, old: StepDefinition) -> bool:
     """Whether the environment of an earlier version is what this one asks for too."""
     ours, theirs = step.runtime, old.runtime
-    if (ours.requirements, ours.python) != (theirs.requirements, theirs.python):
+    if (step.kind, ours.requirements, ours.python) != (
+        old.kind, theirs.requirements, theirs.python,
+    ):  # fmt: skip
         return False
     return old.packages.get("python") == find_python(ours.python).minor

@@ -113,10 +113,10 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     snapshots = Snapshots(store, home / "code")
     triggers = Triggers(db)
     experiments = Experiments(db, repos, store, lineage, compute)
-    models = Models(db, repos, store, lineage, compute, serving=ANSWER)
+    environments = Environments(settings.environments_path)
+    models = Models(db, repos, store, lineage, compute, serving=ANSWER, environments=environments)
     serving = Serving(db, repos, store, lineage, home / "spool")
     experiments.holders = Exempt(models, serving)
-    environments = Environments(home / "cache" / "environments")
     tracking = Tracking()
     pipelines = Pipelines(
         db,
@@ -219,5 +219,6 @@ def serving_settings(
         token=settings.token,
         json_logs=settings.json_logs,
         traces=settings.traces,
+        environments=settings.environments_path,
         cluster=ServingSettings.place(told, settings.compute, settings.token),
     )

@@ -14,6 +14,7 @@ from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
 from clew.base.ranks import ranks_of
 from clew.base.records import Commit, ModelVersion, Prediction, Verdict
+from clew.base.records.environments import OwnEnvironment
 from clew.base.records.reports import Around
 from clew.base.tracking import TRIAL, Tracking
 from clew.db import Tx
@@ -56,6 +57,7 @@ class TrainRunner:
         step, job = run.definition, run.job
         evaluation = msgspec.convert(step.options["evaluation"], EvaluationDefinition)
         parameter, features = next(iter(run.inputs.items()))
+        own = _own(step)
         split = self._models.split(
             step.output_repo,
             features,
@@ -79,6 +81,7 @@ class TrainRunner:
             environment=self._tracking.variables(f"{TRIAL}.{job.id}", f"{job.pipeline}.{job.step}"),
             timeout_s=step.timeout_s,
             memory_bytes=step.memory_bytes,
+            program=self._models.program_in(own),
             resources=step.demand(),
             placement=dict(step.policy.placement),
             policy=step.policy.trials,
@@ -114,6 +117,7 @@ class TrainRunner:
             run=training,
             snapshot_dir=run.snapshot_dir,
             trained=at_training.trained_of(self._experiments, found.trial.id, step),
+            own=own,
             cancelled=run.cancelled,
         )
 
@@ -239,6 +243,19 @@ class GateRunner:
                 cause=verdict.id,
                 tx=tx,
             )
+
+
+def _own(step: StepDefinition) -> OwnEnvironment | None:
+    """The environment that a training step has of its own."""
+    runtime = step.runtime
+    if not runtime.own_environment:
+        return None
+    return OwnEnvironment(
+        requirements=runtime.requirements,
+        lock=runtime.lock,
+        python=runtime.python or step.packages["python"],
+        packages=step.packages,
+    )
 
 
 def _is_of(logged: Prediction, champion: ModelVersion) -> bool:

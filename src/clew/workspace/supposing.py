@@ -20,6 +20,7 @@ from clew.base.verbs import Source
 from clew.base.walking import expand
 from clew.pipelines import PipelineDefinition, StepDefinition
 from clew.store import EMPTY_TREE, Entry, Overlay
+from clew.workspace.placing import resolved
 from clew.workspace.rooms import Rooms
 
 _REQUIRED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
@@ -123,13 +124,7 @@ def _resolved(
         line for line in step.runtime.requirements if _name_of(line) not in own - {"python"}
     ] + [f"{name}=={wanted[name]}" for name in sorted(own - {"python"})]
     python = wanted.get("python", step.runtime.python)
-    found = rooms.environments.resolve(lines, python, project)
-    return replace(
-        step,
-        runtime=replace(step.runtime, requirements=tuple(lines), lock=found.lock, python=python),
-        environment=found.digest,
-        packages=found.packages,
-    )
+    return resolved(rooms, step, lines, python, project)
 
 
 def _name_of(line: str) -> str:

@@ -106,7 +106,6 @@ def test_what_is_allowed_or_depended_on_is_not_told(shop):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (flow(', requirements=["polars"]'), "served in the server's environment"),
         (flow(gate=""), "parameters"),
         (flow(gate=', parameters={"metric": print}'), "not plain"),
         (flow(', parameters={"strength": 1}'), "no parameter 'strength'"),

@@ -117,7 +117,7 @@ def test_what_a_step_pins_comes_before_what_clew_needs(tmp_path, environments):
     found = environments.resolve(
         ["--no-index", f"--find-links {tmp_path / 'wheels'}", "numpy"], "", tmp_path
     )
-    own, *options, _, lean = environments.worker(found.lock, "")
+    own, *options, _, lean, _ = environments.worker(found.lock, "")
     code = (
         "import sys; sys.path.append(sys.argv[1]); import numpy, msgspec; print(numpy.__version__)"
     )

@@ -21,6 +21,9 @@ class ImportWish(Struct, frozen=True, kw_only=True):
     ``commit``: of the repo ``<name>.source``, with its files below ``/model`` and rows that it
     takes below ``/example``; or ``uri``: of a registry of MLflow's. ``told``: where it came from,
     for people. ``test``: a repo (``repo@branch``) of rows with the column ``target``.
+
+    ``requirements`` and ``python``: an environment of its own, in which it is read and asked;
+    ``own_environment``: that which an MLflow model says it needs.
     """
 
     name: str
@@ -32,3 +35,6 @@ class ImportWish(Struct, frozen=True, kw_only=True):
     test: str = ""
     target: str = ""
     task: str = "auto"
+    requirements: tuple[str, ...] = ()
+    python: str = ""
+    own_environment: bool = False

@@ -43,7 +43,8 @@ class Import:
     """A model of another tool that is to become a version of `name`.
 
     `commit`: of the repo `<name>.source`, with its files below `/model` and rows that it takes
-    below `/example`; or `uri`: of the MLflow server `registry`.
+    below `/example`; or `uri`: of the MLflow server `registry`. `requirements` and `python`: an
+    environment of its own; `own_environment`: that which an MLflow model says it needs.
     """
 
     name: str
@@ -55,6 +56,9 @@ class Import:
     test: str = ""
     target: str = ""
     task: str = "auto"
+    requirements: tuple[str, ...] = ()
+    python: str = ""
+    own_environment: bool = False
 
 
 @router.post("/imports", response_model=ModelVersion)

@@ -10,7 +10,7 @@ from threading import Lock
 
 import sqlalchemy as sa
 
-from clew.db import Database
+from clew.db import Database, beside
 from clew.server.mlflow import tables
 from clew.server.mlflow.grounds import Grounds
 from clew.server.mlflow.hot import GLOBAL_ID
@@ -22,19 +22,11 @@ class Own:
     """The rows of MLflow. Thread-safe. Ask nothing of it before MLflow's application has run."""
 
     def __init__(self, grounds: Grounds) -> None:
-        url = sa.make_url(grounds.database_url)
-        self.kind = "sqlite" if url.get_backend_name() == "sqlite" else "postgresql"
-        self._schema = ""
-        if self.kind == "sqlite":
-            url = url.set(database=str(grounds.home / "mlflow.db"))
-            self.url = url.render_as_string(hide_password=False)
-            self.mlflow_url = self.url
-        else:
-            self._schema = f"{_schema_of(url)}mlflow"
-            url = url.update_query_dict({"options": f"-csearch_path={self._schema}"})
-            self.url = url.render_as_string(hide_password=False)
-            driven = url.set(drivername="postgresql+psycopg")
-            self.mlflow_url = driven.render_as_string(hide_password=False)
+        url, self._schema = beside(grounds.database_url, grounds.home, "mlflow")
+        self.kind = "postgresql" if self._schema else "sqlite"
+        self.url = url.render_as_string(hide_password=False)
+        driven = url.set(drivername="postgresql+psycopg") if self._schema else url
+        self.mlflow_url = driven.render_as_string(hide_password=False)
         self.db = Database.open(self.url)
         self._grounds = grounds
         self._known = OrderedDict[str, str]()
@@ -83,12 +75,3 @@ class Own:
     def close(self) -> None:
         """Let go of the connections."""
         self.db.close()
-
-
-def _schema_of(url: sa.URL) -> str:
-    """What comes before the name of MLflow's schema: that of the workspace's own, if it has one."""
-    options = url.query.get("options", "")
-    text = options if isinstance(options, str) else " ".join(options)
-    _, found, rest = text.partition("search_path=")
-    name = rest.split()[0].split(",")[0].strip('"') if found and rest.split() else ""
-    return f"{name}_" if name and name != "public" else ""

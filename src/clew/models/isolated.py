@@ -1,0 +1,308 @@
+"""A model in a process of the environment that it was trained in, asked as any other.
+
+Knows no endpoint and no gate. Arrays go over a socket, outputs come back, nothing is pickled on the
+way: the process may have another Python and another numpy. What kills it costs what it was
+computing; the next question starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from clew.base import lines
+from clew.base.errors import ClewError, Ended, Unavailable, from_wire
+from clew.base.records import Signature
+from clew.base.records.environments import OwnEnvironment
+from clew.models.frames import Array, Data
+from clew.models.layout import ENVIRONMENT, MODEL
+from clew.models.loading import (
+    LoadedModel,
+    Outputs,
+    Reads,
+    Recipe,
+    asked_how,
+    read_file,
+    unpickle,
+)
+from clew.places import Environments
+
+MODULE = "clew.models.isolated_process"
+PIECE_BYTES = 64 << 20
+"""A pickle goes over in pieces of this size."""
+
+_END_S = 5.0
+_PLAIN = frozenset("biufcMmUS?")
+_NOT_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is told first: how the model is asked."""
+
+    signature: Signature
+    recipe: Recipe
+
+
+class ModelError(Exception):
+    """What a model raised in its process, as text."""
+
+
+class Isolated(LoadedModel):
+    """Answers as :class:`LoadedModel` does there. Thread-safe; one batch at a time.
+
+    ``model`` is None: the object itself is in the other process.
+    """
+
+    apart = True
+
+    def __init__(
+        self,
+        *,
+        signature: Signature,
+        recipe: Recipe,
+        content: Callable[[], bytes],
+        command: tuple[str, ...],
+    ) -> None:
+        """``content`` reads the pickle, ``command`` starts the process, but for what it is told.
+
+        Raises:
+            Unavailable: ``model.distribution``, ``model.apart`` where the process ends.
+            Corrupt: ``model.pickle``.
+        """
+        self.signature = signature
+        self.recipe = recipe
+        self.platform = f"clew_{signature.frame}"
+        self.model = None
+        self._content, self._command = content, command
+        self._lock = threading.Lock()
+        self._held = _Held()
+        weakref.finalize(self, self._held.end)
+        self._start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that has the model in memory now; None where it has ended."""
+        return self._held.child.pid if self._held.child is not None else None
+
+    def predict(self, data: Data) -> Outputs:
+        """As :meth:`LoadedModel.predict`.
+
+        Raises:
+            Ended: the process ended while it computed, or cannot be started again.
+            ValueError, ClewError: the model raised one.
+            ModelError: the model raised something else.
+        """
+        asked = msgspec.msgpack.encode(packed(data))
+        with self._lock:
+            if self._held.connection is None:
+                self._again()
+            answer = self._told(asked)
+        if answer["kind"] == "outputs":
+            return {name: unpacked(one) for name, one in answer["outputs"].items()}
+        raise _raised(answer)
+
+    def input_of(self, data: Data) -> Any:
+        """``data`` itself: it is made what the model takes where the model is."""
+        return data
+
+    def ask(self, given: Any) -> Any:  # noqa: ARG002 - as of any model
+        """What the object itself says, which only its own process knows. Raises Unavailable."""
+        raise Unavailable(
+            "model.apart",
+            "This model is in a process of its own environment; only its outputs come over.",
+            hint="Use predict().",
+        )
+
+    def _told(self, body: bytes) -> dict[str, Any]:
+        connection = self._held.connection
+        assert connection is not None, "it was just started"
+        try:
+            lines.send(connection, body)
+            said = lines.receive(connection)
+        except OSError:
+            said = None
+        if said is None:
+            why = self._held.end()
+            raise Ended(
+                f"The process of the model {why} while it computed this; another is started."
+            )
+        found: dict[str, Any] = msgspec.msgpack.decode(said)
+        return found
+
+    def _again(self) -> None:
+        try:
+            self._start()
+        except Exception as error:  # loading runs the user's code: anything may come
+            raise Ended(f"The process of the model cannot be started again: {error}") from error
+
+    def _start(self) -> None:
+        mine, theirs = socket.socketpair()
+        with theirs:
+            child = subprocess.Popen(
+                [*self._command, str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                env={name: one for name, one in os.environ.items() if name not in _NOT_OURS},
+                start_new_session=True,  # signals are for who asks
+            )
+        self._held.child, self._held.connection = child, mine
+        try:
+            about = About(signature=self.signature, recipe=self.recipe)
+            lines.send(mine, msgspec.msgpack.encode(about))
+            content = memoryview(self._content())
+            for at in range(0, len(content), PIECE_BYTES):
+                lines.send(mine, content[at : at + PIECE_BYTES].tobytes())
+            lines.send(mine, b"")
+            said = lines.receive(mine)
+        except OSError:
+            said = None
+        except BaseException:
+            self._held.end()
+            raise
+        if said is None:
+            why = self._held.end()
+            raise Unavailable(
+                "model.apart",
+                f"The process of the model {why} while it loaded it.",
+                hint="Look at what it wrote last in the log, and at the memory of the machine.",
+            )
+        answer = msgspec.msgpack.decode(said)
+        if answer["kind"] != "ready":
+            self._held.end()
+            raise _raised(answer)
+
+
+def load_original(store: Reads, tree: str, *, as_trained: bool = False) -> LoadedModel:
+    """The model as it was trained, from the tree of a model version's commit; in a process of its
+    own environment where it has one.
+
+    ``as_trained``: asked as its training function would ask it, and not as an endpoint does.
+
+    Raises:
+        NotFound: ``model.tree`` where the tree holds no packaged model.
+        Invalid: ``environment.python``.
+        Unavailable: ``model.distribution`` where a distribution that it needs is missing;
+            ``environment.no_uv``, ``environment.offline``, ``environment.build`` where its
+            environment is not there and cannot be built; ``model.apart`` where its process ends.
+        Corrupt: ``model.pickle`` where it cannot be unpickled for another reason.
+    """
+    signature, recipe = asked_how(store, tree, as_trained=as_trained)
+    own = environment_in(store, tree)
+    if own is None:
+        model, _ = unpickle(read_file(store, tree, MODEL))
+        return LoadedModel(signature=signature, recipe=recipe, model=model)
+    return Isolated(
+        signature=signature,
+        recipe=recipe,
+        content=partial(read_file, store, tree, MODEL),
+        command=Environments.at_hand().worker(own.lock, own.python, MODULE),
+    )
+
+
+def environment_in(store: Reads, tree: str) -> OwnEnvironment | None:
+    """The environment of its own that a model in a tree has."""
+    entry = store.get(tree, ENVIRONMENT)
+    if entry is None:
+        return None
+    return msgspec.json.decode(store.read(entry.digest), type=OwnEnvironment)
+
+
+def packed(data: Data) -> dict[str, Any]:
+    """What a model is asked, as plain values."""
+    if isinstance(data, np.ndarray):
+        return {"matrix": packed_array(data)}
+    names = list(data if isinstance(data, Mapping) else data.columns)
+    return {"columns": {str(name): packed_array(_column(data[name])) for name in names}}
+
+
+def packed_array(values: Array) -> dict[str, Any]:
+    """An array as plain values: its bytes, or its objects."""
+    if values.dtype.kind not in _PLAIN:
+        return {"objects": _plain(values.tolist())}
+    about = {"dtype": values.dtype.str, "shape": list(values.shape)}
+    return {**about, "bytes": np.ascontiguousarray(values).tobytes()}
+
+
+def unpacked(told: Mapping[str, Any]) -> Array:
+    """The array again."""
+    if "objects" in told:
+        return np.array(told["objects"])
+    return np.frombuffer(told["bytes"], dtype=told["dtype"]).reshape(told["shape"])
+
+
+def _column(values: Any) -> Array:
+    """A column as an array; a missing value of what is no float is None."""
+    if type(values).__module__.startswith("pandas"):
+        import polars as pl  # noqa: PLC0415 - heavy, and only where a frame of pandas comes
+
+        values = pl.from_pandas(values)
+    missing = getattr(values, "null_count", None)
+    if missing is not None and (not values.dtype.is_float()) and missing():
+        return np.array([*values.to_list(), None], dtype=object)[:-1]
+    if hasattr(values, "to_numpy"):
+        found: Array = values.to_numpy()
+        return found
+    if isinstance(values, np.ndarray):
+        return values
+    return np.array([*values, None], dtype=object)[:-1]  # a list of lists stays a list
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_plain(one) for one in values]
+    return values.item() if isinstance(values, np.generic) else values
+
+
+def _raised(answer: Mapping[str, Any]) -> Exception:
+    if answer["kind"] == "clew":
+        return from_wire(answer["error"])
+    return ValueError(answer["said"]) if answer["kind"] == "value" else ModelError(answer["said"])
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """What a process says of an error: the opposite of what a caller raises."""
+    if isinstance(error, ClewError):
+        return {"kind": "clew", "error": error.to_wire()}
+    if isinstance(error, ValueError):
+        return {"kind": "value", "said": str(error)}
+    return {"kind": "error", "said": f"{type(error).__name__}: {error}"}
+
+
+class _Held:
+    """The child and the way to it; ended when the model is let go of."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.connection: socket.socket | None = None
+
+    def end(self) -> str:
+        """End the child; how it had ended, in words."""
+        child, connection = self.child, self.connection
+        self.child = self.connection = None
+        if connection is not None:
+            connection.close()
+        if child is None:
+            return "was gone"
+        if child.stdin is not None:
+            with contextlib.suppress(OSError):
+                child.stdin.close()  # it ends at the end of this
+        try:
+            code = child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            code = child.wait()
+        if code >= 0:
+            return f"ended with code {code}"
+        return f"was killed by {signal.Signals(-code).name}"

@@ -1,0 +1,87 @@
+"""One model in the environment that it was trained in: told of it, then asked, until nobody asks.
+
+Knows the descriptor to answer on (its only argument) and :mod:`clew.models.isolated`, to which it
+speaks. Of Clew it needs no more than any worker there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from clew.base import lines
+from clew.models.isolated import About, failure, packed_array, unpacked
+from clew.models.loading import LoadedModel, unpickle
+
+USED_EVERY_S = 3600.0
+"""So often it says that its environment is in use, which is kept as long as it is."""
+
+
+def main(descriptor: int) -> None:
+    """Be one model; returns when the other end hangs up."""
+    threading.Thread(target=_until_orphaned, daemon=True).start()
+    threading.Thread(target=_in_use, daemon=True).start()
+    os.set_inheritable(descriptor, False)
+    with socket.socket(fileno=descriptor) as connection:
+        try:
+            model = _read(connection)
+        except Exception as error:  # noqa: BLE001 - a pickle runs anything; told to who asked
+            lines.send(connection, msgspec.msgpack.encode(failure(error)))
+            return
+        lines.send(connection, msgspec.msgpack.encode({"kind": "ready"}))
+        with suppress(OSError):
+            while (asked := lines.receive(connection)) is not None:
+                lines.send(connection, msgspec.msgpack.encode(_answer(model, asked)))
+
+
+def _read(connection: socket.socket) -> LoadedModel:
+    told = lines.receive(connection) or b""
+    about = msgspec.msgpack.decode(told, type=About)
+    pieces = []
+    while piece := lines.receive(connection):
+        pieces.append(piece)
+    model, _ = unpickle(b"".join(pieces))
+    return LoadedModel(signature=about.signature, recipe=about.recipe, model=model)
+
+
+def _answer(model: LoadedModel, asked: bytes) -> dict[str, Any]:
+    try:
+        told: Mapping[str, Any] = msgspec.msgpack.decode(asked)
+        matrix = told.get("matrix")
+        data = unpacked(matrix) if matrix is not None else _columns(told["columns"])
+        outputs = {name: packed_array(one) for name, one in model.predict(data).items()}
+    except Exception as error:  # noqa: BLE001 - the model is the user's code
+        return failure(error)
+    return {"kind": "outputs", "outputs": outputs}
+
+
+def _columns(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        name: one["objects"] if "objects" in one else unpacked(one) for name, one in told.items()
+    }
+
+
+def _until_orphaned() -> None:
+    """End at once when who asks is gone, also in the middle of a prediction."""
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def _in_use() -> None:
+    while True:
+        with suppress(OSError):
+            os.utime(sys.prefix)
+        time.sleep(USED_EVERY_S)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
