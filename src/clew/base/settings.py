@@ -35,6 +35,9 @@ VARIABLES = {
     "CLEW_LOGS": "json: serving processes log lines of JSON (default: text)",
     "CLEW_TRACES": "on: a span for each inference request goes to OTEL_EXPORTER_OTLP_ENDPOINT",
     "CLEW_ENVIRONMENTS": "directory of the environments that steps and models have of their own",
+    "CLEW_TLS_CERTIFICATE": "file with the certificate (PEM) of `clew server`: it speaks TLS",
+    "CLEW_TLS_KEY": "file with the key of that certificate",
+    "CLEW_CA": "file with authorities (PEM) that clients trust beside those of the system",
     "CLEW_KEEP_LOGS": "how long logs of jobs are kept, such as 30d (default: for ever)",
     "CLEW_KEEP_FEEDBACK": "how long committed feedback stays in rows, such as 90d (default: ever)",
 }
@@ -71,6 +74,11 @@ class Settings:
     """Where ``clew server`` has endpoints served: on a Ray cluster; '' is this machine."""
     environments: str = ""
     """Where environments of steps and models are built; '' is in the home."""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    """Files of the certificate that ``clew server`` shows, and of its key; '': no TLS."""
+    ca: str = ""
+    """File with authorities that clients trust beside those of the system."""
     autolog: bool = True
     """Whether training in workers is logged by itself, where a server carries MLflow."""
     db: str = field(default="", repr=False)
@@ -137,6 +145,9 @@ def read_settings(environ: Mapping[str, str], directory: Path) -> Settings:
         workers=int(workers),
         jobs=int(jobs),
         environments=environ.get("CLEW_ENVIRONMENTS", ""),
+        tls_certificate=environ.get("CLEW_TLS_CERTIFICATE", ""),
+        tls_key=environ.get("CLEW_TLS_KEY", ""),
+        ca=environ.get("CLEW_CA", ""),
         autolog=environ.get("CLEW_AUTOLOG", "on").lower() != "off",
         json_logs=environ.get("CLEW_LOGS", "").lower() == "json",
         traces=environ.get("CLEW_TRACES", "off").lower() == "on",

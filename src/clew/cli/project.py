@@ -129,6 +129,15 @@ def server(
         int,
         typer.Option(min=1, metavar="N", help="Connections of gRPC that a serving process takes."),
     ] = 1000,
+    tls_certificate: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Certificate (PEM): speak TLS. Else CLEW_TLS_CERTIFICATE."
+        ),
+    ] = "",
+    tls_key: Annotated[
+        str, typer.Option(metavar="FILE", help="Key of that certificate. Else CLEW_TLS_KEY.")
+    ] = "",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Name that a reverse proxy passes on as Host; repeatable."),
@@ -169,6 +178,8 @@ def server(
         settings = replace(settings, serving=serving)
     if compute:
         settings = replace(settings, compute=compute)
+    if tls_certificate or tls_key:
+        settings = replace(settings, tls_certificate=tls_certificate, tls_key=tls_key)
     if not settings.made:
         connect_embedded(settings).close()  # says what is missing
     run = import_module("clew.server").run_server

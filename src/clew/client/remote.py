@@ -89,9 +89,11 @@ class RemoteWorkspace(
     ``server.unreachable``. Thread-safe.
     """
 
-    def __init__(self, url: str, token: str = "", *, near: bool = False) -> None:
-        """``near``: a server that was found beside the workspace, whose files are here."""
-        self._wire = Wire(url, token, near=near)
+    def __init__(self, url: str, token: str = "", *, near: bool = False, ca: str = "") -> None:
+        """``near``: a server that was found beside the workspace, whose files are here. ``ca``: a
+        file with authorities that are trusted beside those of the system.
+        """
+        self._wire = Wire(url, token, near=near, ca=ca)
         self._follower = Follower(self._wire)
 
     # data -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 
 from clew.base.errors import ClewError, Unavailable, closed, from_wire
+from clew.base.tls import trusting, untrusted
 
 T = TypeVar("T")
 _MSGPACK = "application/msgpack"
@@ -28,10 +29,12 @@ class Wire:
     """A connection pool to one server. Thread-safe.
 
     Every call raises what the server said, as the error that it was there; Unavailable
-    ``server.unreachable`` where no answer came; Invalid ``server.url`` for a URL that is none.
+    ``server.unreachable`` where no answer came, ``server.untrusted`` where its certificate is not
+    taken; Invalid ``server.url`` for a URL that is none. ``ca``: a file with authorities that are
+    trusted beside those of the system.
     """
 
-    def __init__(self, url: str, token: str, *, near: bool = False) -> None:
+    def __init__(self, url: str, token: str, *, near: bool = False, ca: str = "") -> None:
         self._near = near
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -42,6 +45,7 @@ class Wire:
             headers={**headers, "Accept": _MSGPACK},
             timeout=timeout,
             trust_env=not here,
+            verify=trusting(ca) if ca and self.url.startswith("https:") else True,
         )
 
     def get(self, path: str, kind: type[T], /, **parameters: object) -> T:
@@ -130,6 +134,8 @@ class Wire:
                 hint="Set CLEW_URL to such as http://127.0.0.1:8686.",
             ) from None
         except httpx2.TransportError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise untrusted(self.url, _said(error)) from error
             raise Unavailable(
                 "server.unreachable",
                 f"No answer from {self.url} ({_said(error)}).",

@@ -41,7 +41,9 @@ def connect(
 
     Raises:
         NotFound: ``workspace.missing`` where there is none.
-        Unavailable: ``server.unreachable``.
+        Unavailable: ``server.unreachable``; ``server.untrusted`` where CLEW_CA lacks the authority
+            that signed the certificate of an ``https://`` one.
+        Invalid: ``tls.unreadable`` for what CLEW_CA names.
     """
     settings = read_settings(os.environ, Path(directory))
     target = url or settings.url
@@ -97,12 +99,12 @@ def connect_embedded(settings: Settings, *, create: bool = False, working: bool 
 
 def _remote(url: str, token: str, settings: Settings, *, near: bool = False) -> Verbs:
     if "ipykernel" in sys.modules and settings.autolog and find_spec("mlflow") is not None:
-        _log_training(url, token)
+        _log_training(url, token, settings.ca)
     client = import_module("clew.client")
-    return cast("Verbs", client.RemoteWorkspace(url, token=token, near=near))
+    return cast("Verbs", client.RemoteWorkspace(url, token=token, near=near, ca=settings.ca))
 
 
-def _log_training(url: str, token: str) -> None:
+def _log_training(url: str, token: str, ca: str) -> None:
     """Let MLflow log what this notebook trains from now on, unless it logs elsewhere already."""
     if os.environ.get("MLFLOW_TRACKING_URI", url) != url:
         return
@@ -111,4 +113,6 @@ def _log_training(url: str, token: str) -> None:
     notebook = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
     for name, value in tracking.variables("", notebook).items():
         os.environ.setdefault(name, value)
+    if ca and url.startswith("https:"):
+        os.environ.setdefault("MLFLOW_TRACKING_SERVER_CERT_PATH", ca)
     listen(on=True)

@@ -46,7 +46,8 @@ def load(
         directory: In or below the directory of the workspace; where CLEW_URL names a server, the
             model comes from there.
         at: Ask the endpoint of a server instead of loading its model: ``unix:///run/clew.sock`` of
-            one beside this process (``clew server --unix``), or ``http://127.0.0.1:8687``. It needs
+            one beside this process (``clew server --unix``), or ``http://127.0.0.1:8687`` or
+            ``https://…`` (CLEW_CA names the authority that is trusted). It needs
             no workspace, follows each rollout, and logs as the endpoint says.
 
     Raises:
@@ -54,11 +55,13 @@ def load(
         NotReady: ``endpoint.empty``.
         Invalid: ``load.graph``; ``load.log``; ``load.remote`` where the log is on the server that
             CLEW_URL names; ``load.address``.
-        Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``.
+        Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``, ``server.untrusted``.
     """
     settings = read_settings(os.environ, Path(directory))
     if at is not None:
-        made = import_module("clew.serving").RemoteModel(ref, at, token=settings.token)
+        made = import_module("clew.serving").RemoteModel(
+            ref, at, token=settings.token, ca=settings.ca
+        )
         return cast("RemoteModel", made)
     _check(ref, settings, log=log)
     verbs = connect(directory=directory)

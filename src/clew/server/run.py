@@ -5,6 +5,7 @@ Knows sockets and signals, and nothing of what is served.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -12,12 +13,15 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from clew.base.errors import Denied, Unavailable
+from clew.base.tls import ServerTls
 from clew.server.app import create_app
 from clew.server.call import ServedVerbs
 from clew.server.guard import Rules
@@ -25,7 +29,10 @@ from clew.server.mlflow import Door
 from clew.server.s3 import Gateway
 from clew.server.tail import Changed, Tail
 
+HANDSHAKE_S = 20.0
 _GRACE_S = 3
+_TICKS = 10
+"""After so many ticks of uvicorn (1 s) it is looked whether the certificate has changed."""
 
 
 def serve(
@@ -43,20 +50,24 @@ def serve(
     ready: Callable[[str], None] = lambda _: None,
     leaving: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
+    tls: ServerTls | None = None,
+    outside: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM (in the main thread) or until ``stop`` is set; then return.
 
     Port 0 takes a free one. ``ready`` is told the URL once the port is bound; a request made
-    from then on is answered. ``leaving`` is called before connections are taken no more. The verbs
-    are not closed.
+    from then on is answered. With ``tls`` that is a port on loopback without it, for this machine's
+    own processes, which need trust no certificate so; ``outside`` is told that for all before.
+    ``leaving`` is called before connections are taken no more. The verbs are not closed.
 
     Raises:
         Unavailable: ``server.port_in_use``, ``server.cannot_listen``.
         Denied: ``server.no_auth`` for an address beyond loopback without a token.
     """
     check_login(host, token)
-    listener = _listen(host, port)
-    try:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listen(host, port))
+        inner = stack.enter_context(_listen("127.0.0.1", 0)) if tls else listener
         app = create_app(
             verbs,
             token=token,
@@ -77,10 +88,13 @@ def serve(
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        ready(_url(host, listener.getsockname()[1]))
-        _Server(config, app.tail, stop, leaving).run(sockets=[listener])
-    finally:
-        listener.close()
+        url = _url(host, listener.getsockname()[1])
+        if tls is not None:
+            outside(url.replace("http", "https", 1))
+            url = _url("127.0.0.1", inner.getsockname()[1])
+        ready(url)
+        wrapped = None if tls is None else (listener, tls)
+        _Server(config, app.tail, stop, leaving, wrapped).run(sockets=[inner])
 
 
 class _Server(uvicorn.Server):
@@ -92,13 +106,36 @@ class _Server(uvicorn.Server):
         tail: Tail,
         stop: threading.Event | None,
         leaving: Callable[[], None],
+        wrapped: tuple[socket.socket, ServerTls] | None,
     ) -> None:
         super().__init__(config)
+        self._wrapped = wrapped
         self._tail = tail
         self._stop = stop
         self._leaving = leaving
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._wrapped is None or not self.started:
+            return
+        listener, tls = self._wrapped
+        kind: Any = self.config.http_protocol_class
+        protocol = partial(
+            kind,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(
+                protocol, sock=listener, ssl=tls.context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        )
+
     async def on_tick(self, counter: int) -> bool:
+        if self._wrapped is not None and counter % _TICKS == 0:
+            self._wrapped[1].refresh()
         return bool(self._stop and self._stop.is_set()) or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from clew.base.running import RunningServer, announce_server, withdraw_server
 from clew.base.settings import Settings
 from clew.base.switching import switching_soon
+from clew.base.tls import ServerTls
 from clew.server.guard import Rules
 from clew.server.mlflow import Door, Grounds
 from clew.server.run import check_login, serve
@@ -70,10 +71,14 @@ def run_server(
         Conflict: ``workspace.served`` where another engine works on it, naming the process.
         Unavailable: ``server.port_in_use``, ``port.in_use``, ``socket.in_use``,
             ``socket.unusable``.
-        Invalid: ``socket.too_long``, ``socket.not_one``.
+        Invalid: ``socket.too_long``, ``socket.not_one``; ``tls.incomplete``, ``tls.unreadable``,
+            ``tls.mismatch``, ``tls.expired``.
         Denied: ``server.no_auth``.
     """
     check_login(host, settings.token)
+    tls = None
+    if settings.tls_certificate or settings.tls_key:
+        tls = ServerTls(settings.tls_certificate, settings.tls_key)
     with ExitStack() as stack:
         stack.enter_context(switching_soon())
         workspace = open_workspace(settings)
@@ -100,18 +105,20 @@ def run_server(
         stack.callback(working.end, grace_s)
 
         urls: list[str] = []
+        outside: list[str] = []
 
         def ready(url: str) -> None:
             urls.append(url)
-            _track(workspace, url)
+            shown = outside[0] if outside else url
+            _track(workspace, url, shown)
             note = RunningServer(
                 pid=os.getpid(), url=url, serving_url=serving.url, token=settings.token
             )
             announce_server(settings.home, note)
             say(f"Clew serves {settings.home}")
-            say(f"  pages and API  {url}")
-            say(f"  MLflow         {url}  (MLFLOW_TRACKING_URI; its pages: {url}/mlflow/)")
-            say(f"  S3 clients     {url}  (bucket BRANCH.REPO.PROJECT)")
+            say(f"  pages and API  {shown}")
+            say(f"  MLflow         {shown}  (MLFLOW_TRACKING_URI; its pages: {shown}/mlflow/)")
+            say(f"  S3 clients     {shown}  (bucket BRANCH.REPO.PROJECT)")
             say(f"  endpoints      {serving.public_url}/v2/models")
             if settings.serving:
                 say(f"  their metrics  {serving.url}/metrics")
@@ -138,6 +145,8 @@ def run_server(
             mlflow=_door(workspace, stack, uploads, lambda: urls[0]),
             ready=ready,
             leaving=partial(withdraw_server, settings.home),  # commands go to the files from now on
+            tls=tls,
+            outside=outside.append,
         )
 
 
@@ -156,9 +165,11 @@ def _gateway(workspace: Workspace, stack: ExitStack, gather_s: float, rules: Rul
     return gateway
 
 
-def _track(workspace: Workspace, url: str) -> None:
+def _track(workspace: Workspace, url: str, shown: str) -> None:
     """Let user code log its runs here, where it can reach this server and MLflow is installed."""
     settings = workspace.rooms.settings
+    if settings.compute:  # on other machines
+        url = shown
     far = bool(settings.compute) and (urlsplit(url).hostname or "") in _HERE
     if not far and find_spec("mlflow") is not None:
         workspace.rooms.tracking.begin(url, settings.token, autolog=settings.autolog)

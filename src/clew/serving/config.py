@@ -28,6 +28,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     ``traces``: they send a span for each request. ``max_models`` and ``model_idle_s``: how many
     models a process holds, and how long nobody must ask for one until it is let go of; 0: all, and
     for ever. ``grpc_connections``: how many of gRPC a process takes at a time.
+    ``tls_certificate`` and ``tls_key``: files; '' is no TLS.
     """
 
     database_url: str
@@ -48,6 +49,8 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     grpc_connections: int = MOST_CONNECTIONS
     environments: Path | None = None
     """Where environments of models are, for those that have their own."""
+    tls_certificate: str = ""
+    tls_key: str = ""
     cluster: Cluster | None = None
     """Where endpoints are served instead of here; this machine then answers all else."""
     command: Sequence[str] = COMMAND
@@ -67,6 +70,12 @@ class ProcessConfig(Struct, frozen=True, kw_only=True):
     url: str
     listener: int
     """File descriptor of the listening socket, inherited."""
+    inner_listener: int | None = None
+    """Where that speaks TLS: a socket on loopback for this machine's own processes, which does not;
+    None: it does not either.
+    """
+    tls_certificate: str = ""
+    tls_key: str = ""
     grpc_listener: int | None = None
     """That of gRPC, as inherited; None: no gRPC."""
     unix_listener: int | None = None

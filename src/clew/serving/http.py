@@ -8,22 +8,22 @@ RFC 9112. The parser is llhttp (httptools).
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hmac
 import logging
 import math
 import socket
+import ssl
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
-from functools import lru_cache
 from types import MappingProxyType
 from typing import cast
 
 import httptools
 
+from clew.serving.codings import accepted, compress
 from clew.serving.config import LIMIT_BYTES
 from clew.serving.dataplane import Answer, refusal
 
@@ -40,6 +40,7 @@ REQUEST_S = 60.0
 IDLE_S = 75.0
 STALL_S = 60.0
 LINGER_S = 2.0
+HANDSHAKE_S = 20.0
 ZIP_BYTES = 1 << 10
 """Shorter answers fit into a packet or two: compressing them costs more than it saves."""
 _log = logging.getLogger("clew.serving")
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._gone = True
         self._close_when_done()
-        return bool(self._exchanges)
+        return bool(self._exchanges) and self._transport.can_write_eof()  # TLS has no half end
 
     def pause_writing(self) -> None:
         self._stalled = True
@@ -373,15 +374,21 @@ class HttpServer:
         self._listening: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def start(self, listener: socket.socket) -> None:
-        """Accept connections on this socket too, TCP or Unix, from now on."""
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on this socket too, TCP (with TLS or without) or Unix."""
         loop = asyncio.get_running_loop()
         if listener.family == socket.AF_UNIX:
             made = await loop.create_unix_server(
                 lambda: Connection(self), sock=listener, backlog=4096
             )
         else:
-            made = await loop.create_server(lambda: Connection(self), sock=listener, backlog=4096)
+            made = await loop.create_server(
+                lambda: Connection(self),
+                sock=listener,
+                backlog=4096,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+            )
         self._listening.append(made)
         self._sweeper = self._sweeper or asyncio.create_task(self._sweep())
 
@@ -510,25 +517,6 @@ def _head_length(headers: dict[bytes, bytes]) -> int:
     if not value.isdigit() or len(value) > 18:
         raise _Refused(refusal(400, "Inference-Header-Content-Length must be a whole number."))
     return int(value)
-
-
-@lru_cache(maxsize=256)
-def accepted(header: bytes) -> bytes:
-    """The content encoding that a client takes, ``gzip`` before ``deflate``; b'' for neither."""
-    weights: dict[bytes, bool] = {}
-    for part in header.lower().split(b","):
-        name, _, weight = part.partition(b";")
-        zero = weight.replace(b" ", b"").rstrip(b"0").rstrip(b".") in {b"q=", b"q=0"}
-        weights[name.strip()] = not zero
-    rest = weights.get(b"*", False)
-    return next((name for name in (b"gzip", b"deflate") if weights.get(name, rest)), b"")
-
-
-def compress(body: bytes, encoding: bytes) -> bytes:
-    """A body with its content encoding: gzip, or deflate (the zlib format, RFC 9110 §8.4.1.2)."""
-    if encoding == b"gzip":
-        return gzip.compress(body, compresslevel=1, mtime=0)
-    return zlib.compress(body, level=1)
 
 
 def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:

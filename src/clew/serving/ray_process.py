@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import os
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +24,7 @@ from clew.serving.clusters import Cluster
 from clew.serving.config import ProcessConfig
 from clew.serving.deployer import Deployer
 from clew.serving.desk import Desk
+from clew.serving.doors import Doors
 from clew.serving.forwarding import Forwarding
 from clew.serving.http import HttpServer
 from clew.serving.logs import configure
@@ -57,15 +57,15 @@ async def _serve(config: ProcessConfig, cluster: Cluster, ready: object) -> None
     await loop.run_in_executor(None, deployer.start)
     gc.collect()
     gc.freeze()
-    await server.start(socket.socket(fileno=config.listener))
-    if config.unix_listener is not None:
-        await server.start(socket.socket(fileno=config.unix_listener))
+    doors = Doors(config)
+    await doors.open(server)
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]
     while not stop.is_set():
         if plane.routes is not deployer.routes:
             plane.follow(deployer.routes)
         await asyncio.sleep(_FOLLOW_S)
     desk.close()
+    doors.close()
     await server.drain(idle_s=config.idle_s)
     plane.close()
     await loop.run_in_executor(None, deployer.close)

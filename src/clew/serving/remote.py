@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -16,24 +17,26 @@ from clew.base.asking import classes_of, outputs_of, request_of
 from clew.base.errors import ClewError, Invalid, NotFound, Unavailable
 from clew.base.records import PredictResult
 from clew.base.rows import plain_rows
+from clew.base.tls import trusting, untrusted
 
 TIMEOUT_S = 60.0
 
 
 class RemoteModel:
-    """An endpoint at an address: ``unix:///run/clew.sock`` or ``http://host:port``.
+    """An endpoint at an address: ``unix:///run/clew.sock``, ``http://host:port`` or ``https://…``.
 
-    One connection, kept open; several threads ask one after the other.
+    One connection, kept open; several threads ask one after the other. ``ca``: a file with
+    authorities that are trusted beside those of the system.
 
     Raises:
-        Invalid: ``load.address`` where it is no such address.
+        Invalid: ``load.address`` where it is no such address; ``tls.unreadable``.
         NotFound: ``endpoint.unknown``.
-        Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``.
+        Unavailable: ``endpoint.unreachable``, ``endpoint.unavailable``, ``server.untrusted``.
     """
 
-    def __init__(self, name: str, at: str, *, token: str = "") -> None:
+    def __init__(self, name: str, at: str, *, token: str = "", ca: str = "") -> None:
         self._name, self._at = name, at
-        self._connection = _connection(at)
+        self._connection = _connection(at, ca)
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -118,6 +121,8 @@ class RemoteModel:
             raise self._silent(error) from error
 
     def _silent(self, error: Exception) -> Unavailable:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return untrusted(self._at, error.verify_message)
         return Unavailable(
             "endpoint.unreachable",
             f"{self._at} does not answer: {error or type(error).__name__}.",
@@ -156,12 +161,16 @@ class _Unix(HTTPConnection):
             raise
 
 
-def _connection(at: str) -> HTTPConnection:
+def _connection(at: str, ca: str) -> HTTPConnection:
     parts = urlsplit(at)
     if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
         return _Unix(unquote(parts.path))
     if parts.scheme == "http" and parts.hostname:
         return HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+    if parts.scheme == "https" and parts.hostname:
+        trust = trusting(ca) if ca else ssl.create_default_context()
+        port = parts.port or 443
+        return HTTPSConnection(parts.hostname, port, timeout=TIMEOUT_S, context=trust)
     raise Invalid(
         "load.address",
         f"{at!r} is no address of endpoints.",

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 import msgspec
 
 from clew.base.errors import Invalid, Unavailable, from_wire
+from clew.base.tls import ServerTls
 from clew.serving.config import ON_RAY, ProcessConfig, ServingSettings
 from clew.serving.unix import UnixSocket
 
@@ -43,15 +44,19 @@ class ServingProcess:
         listener: socket.socket,
         grpc: socket.socket | None = None,
         unix: UnixSocket | None = None,
+        inner: socket.socket | None = None,
     ) -> None:
         self._settings = settings
         self._listener, self._grpc, self._unix = listener, grpc, unix
-        self.url = f"http://{_address(listener)}"
+        self._inner = inner
+        self.url = f"http://{_address(inner or listener)}"
+        """Where this machine's own processes ask."""
         self.grpc_address = _address(grpc) if grpc else ""
         """HOST:PORT for gRPC, as a client on this machine reaches it; '' where there is none."""
         self.unix_url = f"unix://{unix.path}" if unix else ""
         """Its Unix socket; '' where there is none."""
-        self.public_url = settings.cluster.url if settings.cluster else self.url
+        shown = f"https://{_address(listener)}" if inner else self.url
+        self.public_url = settings.cluster.url if settings.cluster else shown
         """Where endpoints answer: here, or on a cluster."""
         self.traces = settings.traces and settings.cluster is None and has_traces()
         """Whether its processes send traces; replicas on a cluster do not."""
@@ -69,7 +74,8 @@ class ServingProcess:
                 ``serving.start`` where a process ends before it serves; ``serving.cluster``,
                 ``ray.missing`` where endpoints are on a cluster; ``grpc.missing``.
             Invalid: ``socket.too_long``, ``socket.not_one``; ``serving.grpc`` for gRPC of endpoints
-                on a cluster.
+                on a cluster; ``tls.incomplete``, ``tls.unreadable``, ``tls.mismatch``,
+                ``tls.expired``.
         """
         if settings.cluster is not None and settings.grpc_port is not None:
             raise Invalid(
@@ -86,14 +92,18 @@ class ServingProcess:
         with ExitStack() as undo:
             listener = _listen(settings.host, settings.port)
             undo.callback(listener.close)
-            grpc = unix = None
+            grpc = unix = inner = None
+            if settings.tls_certificate or settings.tls_key:
+                ServerTls(settings.tls_certificate, settings.tls_key)  # or it says what is wrong
+                inner = _listen("127.0.0.1", 0)
+                undo.callback(inner.close)
             if settings.grpc_port is not None:
                 grpc = _listen(settings.host, settings.grpc_port)
                 undo.callback(grpc.close)
             if settings.unix_path is not None:
                 unix = UnixSocket.listen(settings.unix_path)
             undo.pop_all()
-        self = cls(settings, listener, grpc, unix)
+        self = cls(settings, listener, grpc, unix, inner)
         try:
             count = 1 if settings.cluster else settings.processes
             self._children = [self._spawn() for _ in range(count)]
@@ -125,6 +135,8 @@ class ServingProcess:
         self._listener.close()
         if self._grpc is not None:
             self._grpc.close()
+        if self._inner is not None:
+            self._inner.close()
         if self._unix is not None:
             self._unix.close()
 
@@ -132,12 +144,16 @@ class ServingProcess:
         settings, fd = self._settings, self._listener.fileno()
         grpc = None if self._grpc is None else self._grpc.fileno()
         unix = None if self._unix is None else self._unix.fileno()
+        inner = None if self._inner is None else self._inner.fileno()
         config = ProcessConfig(
             database_url=settings.database_url,
             store_address=settings.store_address,
             spool_dir=str(settings.spool_dir),
             url=self.url,
             listener=fd,
+            inner_listener=inner,
+            tls_certificate=settings.tls_certificate,
+            tls_key=settings.tls_key,
             token=settings.token,
             limit_bytes=settings.limit_bytes,
             grpc_listener=grpc,
@@ -156,7 +172,7 @@ class ServingProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                pass_fds=[each for each in (fd, grpc, unix) if each is not None],
+                pass_fds=[each for each in (fd, inner, grpc, unix) if each is not None],
                 env={**os.environ, **_ONE_THREAD, **_told(settings)},
             )
         assert child.stdin is not None, "it was asked for"

@@ -33,6 +33,7 @@ from clew.serving.config import ProcessConfig
 from clew.serving.contract import contract_of
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.desk import Desk
+from clew.serving.doors import Doors
 from clew.serving.explaining import Explaining
 from clew.serving.graph_model import graph_in
 from clew.serving.graph_settling import headers_of
@@ -204,6 +205,7 @@ class _Serving:
             full=shedding.full,
             refused=shedding.refused,
         )
+        self._doors = Doors(config)
         self._grpc = (
             None
             if config.grpc_listener is None
@@ -216,6 +218,7 @@ class _Serving:
                 limit_bytes=config.limit_bytes,
                 around=around,
                 most_connections=config.grpc_connections,
+                tls=self._doors.grpc_tls,
             )
         )
 
@@ -225,15 +228,13 @@ class _Serving:
         await self._loop.run_in_executor(None, self._watcher.start)
         gc.collect()
         gc.freeze()
-        config = self._config
-        await self._http.start(socket.socket(fileno=config.listener))
-        if config.unix_listener is not None:
-            await self._http.start(socket.socket(fileno=config.unix_listener))
+        await self._doors.open(self._http)
         if self._grpc is not None:
-            await self._grpc.start(socket.socket(fileno=config.grpc_listener))
+            await self._grpc.start(socket.socket(fileno=self._config.grpc_listener))
 
     async def stop(self) -> None:
         """Answer everything, then keep everything."""
+        self._doors.close()
         self._desk.close()
         await asyncio.gather(
             self._http.drain(idle_s=self._config.idle_s),

@@ -220,5 +220,7 @@ def serving_settings(
         json_logs=settings.json_logs,
         traces=settings.traces,
         environments=settings.environments_path,
+        tls_certificate=settings.tls_certificate,
+        tls_key=settings.tls_key,
         cluster=ServingSettings.place(told, settings.compute, settings.token),
     )
