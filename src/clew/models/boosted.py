@@ -1,6 +1,6 @@
 """Trees of XGBoost and LightGBM, read from what their models say of themselves.
 
-Knows neither library: it asks the fitted object for its own description.
+Knows neither library: it asks the fitted estimator or booster for its own description.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from clew.models.tree_nodes import LEQ, LESS, Tree, constant
 
+_MOST = 1e300
+"""LightGBM writes this for a threshold that is infinite (its ``AvoidInf``)."""
 _TINY = float(np.float32(1e-35))
 """LightGBM takes numbers up to this for zero (its ``kZeroThreshold``)."""
 
@@ -20,7 +23,9 @@ _TINY = float(np.float32(1e-35))
 class Boosted(Struct, frozen=True, kw_only=True):
     """Trees whose sum is the raw score. ``mode``: how they compare; ``float32``: what they add in.
 
-    ``link``: identity, sigmoid, softmax or exp: what makes an answer of a raw score.
+    ``link``: identity, sigmoid, sigmoid2 (of twice the score), softmax, exp, squares (with its
+    sign) or above (zero): what makes an answer of a raw score. Before it the sum is divided by
+    ``averaged`` and multiplied by ``slope``.
     """
 
     trees: list[Tree]
@@ -28,45 +33,71 @@ class Boosted(Struct, frozen=True, kw_only=True):
     mode: int
     float32: bool
     link: str
+    averaged: int = 1
+    slope: float = 1.0
 
 
 def of_xgboost(model: Any) -> Boosted:
     """The trees of an estimator of XGBoost (its booster's own JSON).
 
     Raises:
-        NotImplementedError: it is not made of trees of numbers, or has an objective of another
-            kind than regression, binary or multiclass classification.
+        NotImplementedError: it is not made of trees of numbers, or has an objective that is not
+            known here, or several outputs.
     """
-    learner = json.loads(bytes(model.get_booster().save_raw("json")))["learner"]
-    booster = learner["gradient_booster"]
-    if booster["name"] != "gbtree" or "model" not in booster:
+    found = of_xgboost_booster(model.get_booster(), _best_iteration(model))
+    if found.targets > 1 and found.link != "softmax":
+        raise NotImplementedError("it has several outputs")
+    return found
+
+
+def of_xgboost_booster(raw: Any, rounds: int | None = None) -> Boosted:
+    """The trees of a booster of XGBoost. ``rounds``: the first of them alone are asked.
+
+    Raises:
+        NotImplementedError: as for an estimator, but several outputs are known.
+    """
+    learner = json.loads(bytes(raw.save_raw("json")))["learner"]
+    booster, drops = learner["gradient_booster"], None
+    if booster["name"] == "dart":
+        booster, drops = booster["gbtree"], booster["weight_drop"]
+    elif booster["name"] != "gbtree":
         raise NotImplementedError(f"its booster is {booster['name']!r}")
-    objective = learner["objective"]["name"]
+    objective, about = learner["objective"]["name"], learner["learner_model_param"]
     link = _XGBOOST_LINKS.get(objective)
     if link is None:
         raise NotImplementedError(f"its objective is {objective!r}")
-    targets = max(1, int(learner["learner_model_param"]["num_class"]))
-    base = json.loads(learner["learner_model_param"]["base_score"])
+    targets = max(1, int(about["num_class"]), int(about.get("num_target", 1)))
+    base = json.loads(about["base_score"])
     bases = base if isinstance(base, list) else [base]
-    margins = [_margin(float(value), link) for value in bases] * (targets // len(bases))
-    owners = booster["model"]["tree_info"]
-    trees = [constant(value, at) for at, value in enumerate(margins)]
-    best = _best_iteration(model)
-    kept = len(owners) if best is None else best * max(1, targets)
-    trees += [
+    margins = [_margin(float(value), objective) for value in bases] * (targets // len(bases))
+    model = booster["model"]
+    kept = len(model["tree_info"])
+    if rounds is not None:
+        ends = model.get("iteration_indptr")
+        kept = int(ends[rounds]) if ends else rounds * targets
+    found = [
         _xgboost_tree(tree, owner)
-        for tree, owner in zip(booster["model"]["trees"][:kept], owners[:kept], strict=True)
+        for tree, owner in zip(model["trees"][:kept], model["tree_info"][:kept], strict=True)
     ]
+    if drops is not None:
+        found = [
+            _dropped(tree, margins[tree.target], weight)
+            for tree, weight in zip(found, drops[:kept], strict=True)
+        ]
+    trees = [constant(value, at) for at, value in enumerate(margins)] + found
     return Boosted(trees=trees, targets=targets, mode=LESS, float32=True, link=link)
 
 
 _XGBOOST_LINKS = {
     "reg:squarederror": "identity", "reg:absoluteerror": "identity",
     "reg:quantileerror": "identity", "reg:pseudohubererror": "identity",
-    "reg:squaredlogerror": "identity",
+    "reg:squaredlogerror": "identity", "rank:pairwise": "identity", "rank:ndcg": "identity",
+    "rank:map": "identity", "binary:logitraw": "identity", "binary:hinge": "above",
     "binary:logistic": "sigmoid", "reg:logistic": "sigmoid", "multi:softprob": "softmax",
     "multi:softmax": "softmax", "count:poisson": "exp", "reg:gamma": "exp", "reg:tweedie": "exp",
+    "survival:cox": "exp", "survival:aft": "exp",
 }  # fmt: skip
+_LOG_ODDS = {"binary:logistic", "reg:logistic"}
 
 
 def _best_iteration(model: Any) -> int | None:
@@ -76,16 +107,25 @@ def _best_iteration(model: Any) -> int | None:
         return None
 
 
-def _margin(base: float, link: str) -> float:
+def _margin(base: float, objective: str) -> float:
     """The base score as a raw score, as XGBoost makes it, in float32."""
-    if link == "sigmoid":
+    if objective in _LOG_ODDS:
         return float(-np.log(np.float32(1.0) / np.float32(base) - np.float32(1.0)))
-    return float(np.log(np.float32(base))) if link == "exp" else base
+    return float(np.log(np.float32(base))) if _XGBOOST_LINKS[objective] == "exp" else base
+
+
+def _dropped(tree: Tree, margin: float, weight: float) -> Tree:
+    """A tree of DART: what it answers beyond the base score, weighed, in float32."""
+    base, leaves = np.float32(margin), tree.values.astype(np.float32)
+    weighed = (leaves + base - base) * np.float32(weight)
+    return replace(tree, values=weighed.astype(np.float64))
 
 
 def _xgboost_tree(tree: dict[str, Any], target: int) -> Tree:
     if any(tree.get("split_type") or ()):
         raise NotImplementedError("a tree splits by categories")
+    if int(tree["tree_param"].get("size_leaf_vector", 1)) > 1:
+        raise NotImplementedError("a leaf of its trees holds several values")
     left = np.array(tree["left_children"], dtype=np.int64)
     conditions = np.array(tree["split_conditions"], dtype=np.float32).astype(np.float64)
     return Tree(
@@ -106,25 +146,42 @@ def of_lightgbm(model: Any) -> Boosted:
     Raises:
         NotImplementedError: as for XGBoost; or zero means missing and goes another way.
     """
-    best = getattr(model, "best_iteration_", None)
-    said = model.booster_.dump_model(num_iteration=best if best else -1)
-    objective = str(said.get("objective", "")).split()
-    link = _LIGHTGBM_LINKS.get(objective[0] if objective else "")
-    if link is None or (link == "sigmoid" and "sigmoid:1" not in objective):
-        raise NotImplementedError(f"its objective is {' '.join(objective)!r}")
-    if said.get("average_output"):
-        raise NotImplementedError("it averages its trees")
+    found = of_lightgbm_booster(model.booster_, getattr(model, "best_iteration_", None))
+    if found.targets > 1 and found.link != "softmax":
+        raise NotImplementedError("its classes are scored one by one")
+    return found
+
+
+def of_lightgbm_booster(raw: Any, rounds: int | None = None) -> Boosted:
+    """The trees of a booster of LightGBM. ``rounds``: the first of them alone; else its best.
+
+    Raises:
+        NotImplementedError: as for an estimator, but classes scored one by one are known.
+    """
+    said = raw.dump_model(num_iteration=rounds or None)
+    objective, *about = str(said.get("objective", "")).split() or [""]
+    link = "squares" if "sqrt" in about else _LIGHTGBM_LINKS.get(objective)
+    if link is None:
+        raise NotImplementedError(f"its objective is {objective!r}")
     targets = int(said["num_tree_per_iteration"])
     trees = [
         _lightgbm_tree(tree["tree_structure"], at % targets)
         for at, tree in enumerate(said["tree_info"])
     ]
-    return Boosted(trees=trees, targets=targets, mode=LEQ, float32=False, link=link)
+    slope = next((float(one[8:]) for one in about if one.startswith("sigmoid:")), 1.0)
+    averaged = len(trees) // targets if said.get("average_output") else 1
+    return Boosted(
+        trees=trees, targets=targets, mode=LEQ, float32=False, link=link,
+        averaged=max(1, averaged), slope=slope if link == "sigmoid" else 1.0,
+    )  # fmt: skip
 
 
 _LIGHTGBM_LINKS = {
+    "": "identity",  # of the user's own objective raw scores are all that there is
     "regression": "identity", "regression_l1": "identity", "huber": "identity", "fair": "identity",
-    "quantile": "identity", "mape": "identity", "binary": "sigmoid", "multiclass": "softmax",
+    "quantile": "identity", "mape": "identity", "lambdarank": "identity",
+    "rank_xendcg": "identity", "binary": "sigmoid", "cross_entropy": "sigmoid",
+    "multiclassova": "sigmoid", "multiclass": "softmax",
     "poisson": "exp", "gamma": "exp", "tweedie": "exp",
 }  # fmt: skip
 
@@ -134,6 +191,8 @@ def _lightgbm_tree(root: dict[str, Any], target: int) -> Tree:
 
     def add(node: dict[str, Any]) -> int:
         at = len(rows)
+        if node.get("leaf_coeff"):
+            raise NotImplementedError("its leaves are linear models")
         if "split_index" not in node:
             rows.append((0, 0.0, 0, 0, True, float(node["leaf_value"]), False))
             return at
@@ -162,6 +221,8 @@ def _split(node: dict[str, Any]) -> float:
     if node["decision_type"] != "<=":
         raise NotImplementedError("a tree splits by categories")
     threshold = float(node["threshold"])
+    if abs(threshold) >= _MOST:
+        return float(np.copysign(np.inf, threshold))
     if abs(threshold) > _TINY:
         return threshold
     return _TINY if threshold >= 0 else float(np.nextafter(-_TINY, -np.inf))

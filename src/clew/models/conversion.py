@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from clew.base.errors import Unavailable
 from clew.base.records import Column
 from clew.base.records.parity import Parity, RowSet
-from clew.models import neural_graphs, onnx_graphs, parity
+from clew.models import booster_graphs, neural_graphs, onnx_graphs, onnx_parts, parity
 from clew.models import rows as making
 from clew.models.frames import is_number
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY
@@ -30,7 +30,7 @@ from clew.models.onnx_model import MATRIX, OnnxModel, OnnxRecipe, Port, session_
 from clew.models.parity import Answers
 from clew.models.rows import Rows
 
-_GIVES = {"values", "proba", "proba_and_labels", "labels"}
+_GIVES = {"values", "several", "proba", "proba_and_labels", "labels"}
 _CALLS = 7
 _BATCH = 64
 _DISTRIBUTIONS = (
@@ -72,7 +72,8 @@ def refused(why: str) -> dict[str, bytes]:
 def _convert(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None, Parity]:
     if loaded.recipe.gives not in _GIVES or loaded.recipe.method != "predict":
         return None, _original("It is not an estimator whose form is known.")
-    if not hasattr(loaded.model, "get_params") and not neural_graphs.is_net(loaded.model):
+    made_of = neural_graphs.is_net(loaded.model) or booster_graphs.is_booster(loaded.model)
+    if not hasattr(loaded.model, "get_params") and not made_of:
         kind = type(loaded.model).__qualname__
         return None, _original(f"There is no converter for {kind}.")
     if not test.height:
@@ -101,11 +102,17 @@ def _compared(loaded: LoadedModel, test: pl.DataFrame) -> tuple[Converted | None
     real = making.real(test, columns, matrix=matrix, named=named)
     refusals = parity.refusals_of(loaded, real.take(slice(0, 1)))
     nullable = [column.nullable for column in columns] if named else [True] * len(real.names)
-    net = neural_graphs.is_net(loaded.model)
-    trees = [] if net else onnx_graphs.trees_of(loaded.model)
+    net, booster = neural_graphs.is_net(loaded.model), booster_graphs.is_booster(loaded.model)
     if net:
-        attempts = [_of_net(loaded, real, refusals)]
+        trees = []
+        graphs = neural_graphs.graphs_of(loaded.model, loaded.signature.width)
+        attempts = [_of_scores(loaded, real, refusals, graph) for graph in graphs]
+    elif booster:
+        trees = booster_graphs.trees_of(loaded.model)
+        graph = booster_graphs.graph_of(loaded.model, loaded.signature.width)
+        attempts = [_of_scores(loaded, real, refusals, graph)]
     else:
+        trees = onnx_graphs.trees_of(loaded.model)
         attempts = list(_attempts(loaded, real, refusals, direct=bool(trees)))
     asked: list[tuple[str, str, Rows, Answers]] = []
     wanted = parity.row_sets(loaded, real, nullable, trees, test.height, single=net)
@@ -201,6 +208,7 @@ def _attempts(
     kinds = {name: values.dtype.str for name, values in _first(loaded, real).items()}
     ways = ["graph", "scores"] if loaded.recipe.gives == "proba" else ["graph"]
     failed: list[Exception] = []
+    made = False
     for ports in _ports(loaded):
         inputs = [Input(name=port.name, kind=port.kind) for port in ports] or [
             Input(name=MATRIX, kind="float64", width=loaded.signature.width)
@@ -222,26 +230,30 @@ def _attempts(
                 no_missing=refusals.missing,
                 no_infinite=refusals.infinite,
                 no_large=refusals.large if direct else (),
-                nan_refuses=bool(refusals.large) and not direct,
+                nan_refuses=refusals.huge and not direct,
             )
             model = OnnxModel(
                 signature=loaded.signature, recipe=loaded.recipe, onnx=recipe, session=session
             )
             yield Converted(graph=graph, recipe=recipe, model=model)
-            failed.clear()
-    if failed:
+            made = True
+    if failed and not made:
         raise failed[0]
 
 
-def _of_net(loaded: LoadedModel, real: Rows, refusals: parity.Refusals) -> Converted:
-    """The one way to convert a net: its label is the class of the largest score."""
-    graph = neural_graphs.graph_of(loaded.model, loaded.signature.width)
+def _of_scores(
+    loaded: LoadedModel, real: Rows, refusals: parity.Refusals, graph: bytes
+) -> Converted:
+    """A net or a booster, for which there is one way: its label is the class of the largest score,
+    and it takes a matrix.
+    """
     recipe = OnnxRecipe(
         outputs=(neural_graphs.OUTPUT,),
         dtypes={name: values.dtype.str for name, values in _first(loaded, real).items()},
         labels_of="scores",
         no_missing=refusals.missing,
         no_infinite=refusals.infinite,
+        no_large=refusals.large,
     )
     model = OnnxModel(
         signature=loaded.signature, recipe=loaded.recipe, onnx=recipe, session=session_of(graph)
@@ -255,7 +267,7 @@ def _first(loaded: LoadedModel, real: Rows) -> dict[str, Any]:
 
 def _asked(outputs: tuple[str, ...], loaded: LoadedModel, labels_of: str) -> tuple[str, ...]:
     """The outputs to ask for: labels come first in a classifier's graph, then scores."""
-    if loaded.recipe.gives in {"labels", "values"}:
+    if loaded.recipe.gives in {"labels", "values", "several"}:
         return outputs[:1]
     return outputs[1:2] if labels_of == "scores" else outputs[:2]
 
@@ -266,17 +278,19 @@ def _ports(loaded: LoadedModel) -> Iterator[tuple[Port, ...]]:
         yield ()
     if loaded.recipe.takes == "matrix":
         return
-    yield tuple(_port(column, _PORT_KINDS) for column in loaded.signature.inputs)
-    if any(column.type.startswith(("int", "uint", "bool")) for column in loaded.signature.inputs):
-        yield tuple(_port(column, {}) for column in loaded.signature.inputs)
+    fills = onnx_parts.text_fills(loaded.model)
+    yield tuple(_port(column, _PORT_KINDS, fills) for column in columns)
+    if any(column.type.startswith(("int", "uint", "bool")) for column in columns):
+        yield tuple(_port(column, {}, fills) for column in columns)
 
 
 _PORT_KINDS = {"int": "int64", "uint": "int64", "bool": "bool"}
 
 
-def _port(column: Column, kinds: dict[str, str]) -> Port:
+def _port(column: Column, kinds: dict[str, str], fills: Mapping[str, str]) -> Port:
     if column.type == "string" or column.type.startswith("dictionary"):
-        return Port(name=column.name, column=column.name, kind="text")
+        fill = fills.get(column.name)
+        return Port(name=column.name, column=column.name, kind="text", fill=fill)
     for start, kind in kinds.items():
         if column.type.startswith(start) and not column.nullable:
             return Port(name=column.name, column=column.name, kind=kind)

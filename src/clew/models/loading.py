@@ -29,11 +29,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """How the pickled object is asked, found out when it was packaged.
 
     ``takes``: matrix, polars or pandas. ``method``: predict (an attribute) or call (the object).
-    ``gives``: values (of a regression), proba (``predict_proba`` alone says it all),
-    proba_and_labels, labels, score (of the second class), scores (of all classes), or named
-    (a mapping of outputs). ``bare``: feature names are taken off the object first, because it
-    answers the same without and takes a matrix then. ``classes`` are the labels as the model
-    gives them, in the order of the signature's.
+    ``gives``: values (of a regression), several (numbers a row, of one), proba (``predict_proba``
+    alone says it all), proba_and_labels, labels, score (of the second class), scores (of all
+    classes), or named (a mapping of outputs). ``bare``: feature names are taken off the object
+    first, because it answers the same without and takes a matrix then. ``classes`` are the labels
+    as the model gives them, in the order of the signature's.
     """
 
     takes: str
@@ -72,7 +72,8 @@ class LoadedModel:
         ``data``: an array [rows, width], a mapping of column names to values, or a frame of Polars
         or pandas; columns that the model does not take are ignored. Binary models give ``label``
         and ``probability`` (of the second class), multiclass ones ``label`` and ``probabilities``
-        [rows, classes], where they have probabilities at all; regressions give ``prediction``.
+        [rows, classes], where they have probabilities at all; regressions give ``prediction``, or
+        several of them [rows, n].
 
         Raises:
             Invalid: ``input.columns``, ``input.type``; and whatever the model raises.
@@ -107,7 +108,8 @@ class LoadedModel:
             return self._of_scores(np.column_stack([1 - values.ravel(), values.ravel()]), None)
         if gives == "labels":
             return {"label": values.ravel()}
-        return {"prediction": values.ravel().astype(np.float64)}
+        shape = (len(values), -1) if gives == "several" else (-1,)
+        return {"prediction": values.reshape(shape).astype(np.float64)}
 
     def _of_scores(self, scores: Array, labels: Array | None) -> Outputs:
         if labels is None:
@@ -163,23 +165,23 @@ def bare(model: Any) -> Any:
     scikit-learn then takes a matrix without a warning and without looking for names. The object is
     changed in place.
     """
-    for part in _parts(model, set()):
+    for part in parts(model, set()):
         vars(part).pop("feature_names_in_", None)
     return model
 
 
-def _parts(value: Any, seen: set[int]) -> list[Any]:
+def parts(value: Any, seen: set[int]) -> list[Any]:
     """An estimator and the estimators in its attributes, lists and dicts, each once."""
     if id(value) in seen:
         return []
     seen.add(id(value))
     if isinstance(value, Mapping):
-        return [part for one in value.values() for part in _parts(one, seen)]
+        return [part for one in value.values() for part in parts(one, seen)]
     if isinstance(value, list | tuple):
-        return [part for one in value for part in _parts(one, seen)]
+        return [part for one in value for part in parts(one, seen)]
     if not hasattr(value, "get_params") or not hasattr(value, "__dict__"):
         return []
-    return [value, *(part for one in vars(value).values() for part in _parts(one, seen))]
+    return [value, *(part for one in vars(value).values() for part in parts(one, seen))]
 
 
 class _Reader(pickle.Unpickler):

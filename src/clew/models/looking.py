@@ -44,7 +44,7 @@ class Looking:
             return {"prediction": ()}
         if gives == "labels":
             return {"label": ()}
-        if gives == "named":
+        if gives in {"named", "several"}:
             return None
         if signature.task == "binary":
             return {"label": (), "probability": ()}

@@ -19,14 +19,15 @@ import numpy as np
 from msgspec import Struct
 
 from clew.base.errors import Unavailable
+from clew.models import onnx_parts
 from clew.models.boosted import Boosted, of_lightgbm, of_xgboost
-from clew.models.frames import Array
+from clew.models.onnx_writer import ML_OPSET, OPSET, Writer, linked, raw_scores, typed
 from clew.models.tree_nodes import LEQ, Tree, constant, ensemble, of_histogram, of_sklearn, votes
 
-OPSET, ML_OPSET = 18, 5
 _LINEAR = "sklearn.linear_model"
 Converter = Callable[[Any, Any, Any], None]
 _FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier", "DecisionTreeClassifier")
+_XGBOOST = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 _MEANS = ("RandomForestRegressor", "ExtraTreesRegressor", "DecisionTreeRegressor")
 
 
@@ -48,27 +49,42 @@ def graph_of(model: Any, inputs: Sequence[Input]) -> tuple[bytes, tuple[str, ...
     library = _library()
     converters = _converters()
     _register(library, converters)
+    learned, back = onnx_parts.behind(onnx_parts.prepared(model))
 
-    def convert(options: dict[int, Any] | None) -> Any:
+    def convert(options: dict[int, Any]) -> Any:
         return library.convert_sklearn(
-            model,
+            learned,
             name="clew",
             initial_types=[(one.name, _type_of(one)) for one in inputs],
             target_opset={"": OPSET, "ai.onnx.ml": 3},
             custom_conversion_functions={kind: write for kind, (write, _) in converters.items()},
             custom_shape_calculators={kind: shape for kind, (_, shape) in converters.items()},
-            options=options,
+            options=options or None,
         )
 
+    some = onnx_parts.options_of(learned)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            made = convert({id(model): {"zipmap": False}} if hasattr(model, "classes_") else None)
+            no_map = {id(learned): {"zipmap": False}} if hasattr(learned, "classes_") else {}
+            made = convert(some | no_map)
         except NameError:  # a classifier whose scores are no map to begin with has no such option
-            made = convert(None)
+            made = convert(some)
+    if back is not None:
+        _lead_back(made, back)
     _raise_opset(made)
     names = tuple(output.name for output in made.graph.output)
     return made.SerializeToString(deterministic=True), names
+
+
+def _lead_back(made: Any, back: Callable[[Any, str, str], list[Any]]) -> None:
+    """Put behind the one output of a graph what makes the target of it."""
+    helper = importlib.import_module("onnx.helper")
+    arrays = importlib.import_module("onnx.numpy_helper")
+    (output,) = made.graph.output
+    made.graph.node.extend(back(helper, output.name, "target"))
+    made.graph.initializer.append(arrays.from_array(np.array(1.0), "one"))
+    output.name = "target"
 
 
 def _library() -> Any:
@@ -120,6 +136,8 @@ def _converters() -> dict[type, tuple[Converter, Callable[[Any], None]]]:
         found[_class(rooms, name)] = (_write_decision, of_labels)
     imputing = importlib.import_module("sklearn.impute").SimpleImputer
     found[imputing] = (_write_filled, _shape_filled)
+    ordinal = importlib.import_module("sklearn.preprocessing").OrdinalEncoder
+    found[ordinal] = (onnx_parts.write_ordinal, onnx_parts.shape_ordinal)
     for kind, read in _boosters(ensembles).items():
         classifies = hasattr(kind, "predict_proba")
         write = _write_scores(read) if classifies else _write_values(read)
@@ -175,8 +193,8 @@ def _boosters(ensembles: Any) -> dict[type, Callable[[Any], Boosted]]:
         ensembles.HistGradientBoostingRegressor: _of_histogram_boosting,
     }
     for library, names, read in (
-        ("xgboost", ("XGBClassifier", "XGBRegressor"), of_xgboost),
-        ("lightgbm", ("LGBMClassifier", "LGBMRegressor"), of_lightgbm),
+        ("xgboost", _XGBOOST, of_xgboost),
+        ("lightgbm", ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"), of_lightgbm),
     ):
         room = _if_loaded(library)
         for name in names if room is not None else ():
@@ -244,75 +262,7 @@ def _of_histogram_boosting(model: Any) -> Boosted:
 # nodes ------------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """Adds nodes to the graph of one operator, one after the other."""
-
-    def __init__(self, scope: Any, container: Any) -> None:
-        self._scope, self._container = scope, container
-        self._helper = importlib.import_module("onnx.helper")
-        self._types = importlib.import_module("onnx").TensorProto
-        self._arrays = importlib.import_module("onnx.numpy_helper")
-
-    def add(
-        self, kind: str, inputs: Sequence[str], output: str = "", *, ml: bool = False, **about: Any
-    ) -> str:
-        """A node with one output; its name."""
-        output = output or self._scope.get_unique_variable_name(kind.lower())
-        self.several(kind, inputs, [output], ml=ml, **about)
-        return output
-
-    def several(
-        self, kind: str, inputs: Sequence[str], outputs: list[str], *, ml: bool, **about: Any
-    ) -> None:
-        plain = {
-            name: self._attribute(name, value) if isinstance(value, np.ndarray) else value
-            for name, value in about.items()
-        }
-        self._container.add_node(
-            kind,
-            list(inputs),
-            outputs,
-            op_domain="ai.onnx.ml" if ml else "",
-            op_version=3 if ml else _SINCE.get(kind, OPSET),
-            name=self._scope.get_unique_operator_name(kind),
-            **plain,
-        )
-
-    def _attribute(self, name: str, value: Array) -> Any:
-        if name in _TENSORS:
-            return self._arrays.from_array(value, name)
-        return value.astype(np.int64).tolist()
-
-    def cast(self, name: str, to: str, output: str = "") -> str:
-        """A value in another type."""
-        return self.add("Cast", [name], output, to=getattr(self._types, to))
-
-    def is_first(self, name: str) -> bool:
-        """Whether a value is an input of the whole graph."""
-        return any(one.name == name for one in self._container.inputs)
-
-    def sum(self, name: str, more: str) -> str:
-        """A value with ``more`` added to it, where there is more."""
-        return self.add("Add", [name, more]) if more else name
-
-    def number(self, value: Array, kind: str = "DOUBLE") -> str:
-        """A constant."""
-        name = str(self._scope.get_unique_variable_name("constant"))
-        listed = value.ravel().tolist()
-        self._container.add_initializer(name, getattr(self._types, kind), value.shape, listed)
-        return name
-
-
-_SINCE = {"Cast": 13, "Sigmoid": 13, "Softmax": 13, "Exp": 13, "ArgMax": 13, "Gather": 13,
-          "Concat": 13, "Sub": 14, "Div": 14, "Mul": 14, "Greater": 13, "GreaterOrEqual": 16,
-          "Reshape": 14, "Identity": 16, "IsInf": 10, "ReduceMax": 13, "Neg": 13, "Sqrt": 13,
-          "Add": 14, "MatMul": 13, "IsNaN": 13,
-          "Where": 9}  # fmt: skip
-_TENSORS = {"nodes_splits", "leaf_weights", "nodes_modes", "nodes_values_as_tensor",
-            "class_weights_as_tensor"}  # fmt: skip
-
-
-def _given(writer: _Writer, operator: Any, *, float32: bool) -> tuple[str, str]:
+def _given(writer: Writer, operator: Any, *, float32: bool) -> tuple[str, str]:
     """The operator's input as the trees take it, and what to add to their answer ('': nothing).
 
     scikit-learn's trees look at their input in float32, and refuse what does not fit. Behind other
@@ -326,12 +276,13 @@ def _given(writer: _Writer, operator: Any, *, float32: bool) -> tuple[str, str]:
     if writer.is_first(name):
         return given, ""
     large = writer.cast(writer.add("IsInf", [single]), "DOUBLE")
-    any_large = writer.add("ReduceMax", [large], axes=[1], keepdims=1)
-    return given, writer.add("Sqrt", [writer.add("Neg", [any_large])])
+    axis = writer.number(np.array([1]), "INT64")
+    many_large = writer.add("ReduceSum", [large, axis], keepdims=1)
+    return given, writer.add("Sqrt", [writer.add("Neg", [many_large])])
 
 
 def _write_votes(scope: Any, operator: Any, container: Any) -> None:
-    model, writer = operator.raw_operator, _Writer(scope, container)
+    model, writer = operator.raw_operator, Writer(scope, container)
     if isinstance(model.classes_, list):
         raise NotImplementedError("it has several outputs")
     trees = _sklearn_trees(model, classes=True)
@@ -352,22 +303,34 @@ def _write_votes(scope: Any, operator: Any, container: Any) -> None:
 
 def _shape_filled(operator: Any) -> None:
     types = importlib.import_module("skl2onnx.common.data_types")
-    width = len(operator.raw_operator.statistics_)
-    operator.outputs[0].set_type(types.DoubleTensorType([None, width]))
+    model = operator.raw_operator
+    texts = onnx_parts.fills_text(model)
+    kind = types.StringTensorType if texts else types.DoubleTensorType
+    operator.outputs[0].set_type(kind([None, len(model.statistics_)]))
 
 
 def _write_filled(scope: Any, operator: Any, container: Any) -> None:
-    """A missing number becomes the column's own, which ONNX's imputer does in float32 alone."""
-    model, writer = operator.raw_operator, _Writer(scope, container)
+    """A missing number becomes the column's own, which ONNX's imputer does in float32 alone; a
+    missing text has become that before (``onnx_parts.text_fills``).
+    """
+    model, writer = operator.raw_operator, Writer(scope, container)
+    if onnx_parts.fills_text(model) and not model.add_indicator:
+        given = [one.full_name for one in operator.inputs]
+        output = operator.outputs[0].full_name
+        if len(given) == 1:
+            writer.add("Identity", given, output)
+        else:
+            writer.add("Concat", given, output, axis=1)
+        return
     fills = np.asarray(model.statistics_)
     if fills.dtype.kind not in "fiu" or np.isnan(fills.astype(np.float64)).any():
         raise NotImplementedError("an imputer fills something else than numbers")
     if model.add_indicator or not _is_nan(model.missing_values):
         raise NotImplementedError("an imputer fills something else than missing numbers")
-    given = writer.cast(operator.inputs[0].full_name, "DOUBLE")
+    numbers = writer.cast(operator.inputs[0].full_name, "DOUBLE")
     fill = writer.number(fills.astype(np.float64).reshape(1, -1))
-    missing = writer.add("IsNaN", [given])
-    writer.add("Where", [missing, fill, given], operator.outputs[0].full_name)
+    missing = writer.add("IsNaN", [numbers])
+    writer.add("Where", [missing, fill, numbers], operator.outputs[0].full_name)
 
 
 def _is_nan(value: Any) -> bool:
@@ -376,7 +339,7 @@ def _is_nan(value: Any) -> bool:
 
 def _write_decision(scope: Any, operator: Any, container: Any) -> None:
     """A linear model that gives labels alone."""
-    model, writer = operator.raw_operator, _Writer(scope, container)
+    model, writer = operator.raw_operator, Writer(scope, container)
     given = writer.cast(operator.inputs[0].full_name, "DOUBLE")
     weights = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64)).T
     product = writer.add("MatMul", [given, writer.number(np.ascontiguousarray(weights))])
@@ -390,13 +353,13 @@ def _write_decision(scope: Any, operator: Any, container: Any) -> None:
     _write_label(writer, model, place, label)
 
 
-def _second_if(writer: _Writer, least: str, raw: str) -> str:
+def _second_if(writer: Writer, least: str, raw: str) -> str:
     """The place of the class, 0 or 1, by whether the raw score is above zero."""
     column = writer.cast(writer.add(least, [raw, writer.number(np.array([0.0]))]), "INT64")
     return writer.add("Reshape", [column, writer.number(np.array([-1]), "INT64")])
 
 
-def _write_label(writer: _Writer, model: Any, place: str, label: str) -> None:
+def _write_label(writer: Writer, model: Any, place: str, label: str) -> None:
     classes = np.asarray(model.classes_)
     kind = "STRING" if classes.dtype.kind in "UO" else "INT64"
     values = classes if kind == "STRING" else classes.astype(np.int64)
@@ -404,34 +367,23 @@ def _write_label(writer: _Writer, model: Any, place: str, label: str) -> None:
 
 
 def _write_means(scope: Any, operator: Any, container: Any) -> None:
-    model, writer = operator.raw_operator, _Writer(scope, container)
+    model, writer = operator.raw_operator, Writer(scope, container)
     if model.n_outputs_ != 1:
         raise NotImplementedError("it has several outputs")
     trees = _sklearn_trees(model, classes=False)
     given, refused = _given(writer, operator, float32=True)
-    sums = writer.add("TreeEnsemble", [given], ml=True, **_typed(ensemble(trees, 1), np.float64))
+    sums = writer.add("TreeEnsemble", [given], ml=True, **typed(ensemble(trees, 1), np.float64))
     count = writer.number(np.array([float(len(trees))]))
     writer.add("Div", [writer.sum(sums, refused), count], operator.outputs[0].full_name)
 
 
-def _typed(about: dict[str, Any], kind: Any) -> dict[str, Any]:
-    return {
-        name: value.astype(kind) if name in {"nodes_splits", "leaf_weights"} else value
-        for name, value in about.items()
-    }
-
-
-def _raw(writer: _Writer, operator: Any, found: Boosted) -> str:
+def _raw(writer: Writer, operator: Any, found: Boosted) -> str:
     """Raw scores [rows, targets] in float64."""
-    kind = np.float32 if found.float32 else np.float64
     name = operator.inputs[0].full_name
     if found.float32:
-        given, refused = writer.cast(name, "FLOAT"), ""
-    else:
-        given, refused = _given(writer, operator, float32=_looks_in_float32(operator.raw_operator))
-    about = _typed(ensemble(found.trees, found.targets, mode=found.mode), kind)
-    raw = writer.add("TreeEnsemble", [given], ml=True, **about)
-    return writer.cast(raw, "DOUBLE") if found.float32 else writer.sum(raw, refused)
+        return writer.cast(raw_scores(writer, writer.cast(name, "FLOAT"), found), "DOUBLE")
+    given, refused = _given(writer, operator, float32=_looks_in_float32(operator.raw_operator))
+    return writer.sum(raw_scores(writer, given, found), refused)
 
 
 def _looks_in_float32(model: Any) -> bool:
@@ -440,17 +392,16 @@ def _looks_in_float32(model: Any) -> bool:
 
 def _write_values(read: Callable[[Any], Boosted]) -> Converter:
     def write(scope: Any, operator: Any, container: Any) -> None:
-        writer, found = _Writer(scope, container), read(operator.raw_operator)
+        writer, found = Writer(scope, container), read(operator.raw_operator)
         raw, output = _raw(writer, operator, found), operator.outputs[0].full_name
-        kinds = {"identity": "Identity", "exp": "Exp", "sigmoid": "Sigmoid"}
-        writer.add(kinds[found.link], [raw], output)
+        linked(writer, raw, found.link, "DOUBLE", output)
 
     return write
 
 
 def _write_scores(read: Callable[[Any], Boosted]) -> Converter:
     def write(scope: Any, operator: Any, container: Any) -> None:
-        model, writer = operator.raw_operator, _Writer(scope, container)
+        model, writer = operator.raw_operator, Writer(scope, container)
         found = read(model)
         raw = _raw(writer, operator, found)
         label, scores = (output.full_name for output in operator.outputs)

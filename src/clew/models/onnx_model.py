@@ -26,11 +26,15 @@ _KINDS = {"text": object, "float64": np.float64, "int64": np.int64, "bool": np.b
 
 
 class Port(Struct, frozen=True, kw_only=True):
-    """One input of a graph that takes a column each. ``kind``: text, float64, int64 or bool."""
+    """One input of a graph that takes a column each. ``kind``: text, float64, int64 or bool.
+
+    ``fill``: stands for a missing text, where the model fills one in.
+    """
 
     name: str
     column: str
     kind: str
+    fill: str | None = None
 
 
 class OnnxRecipe(Struct, frozen=True, kw_only=True):
@@ -106,7 +110,9 @@ class OnnxModel(LoadedModel):
 
     def _named_outputs(self, found: Sequence[Array]) -> Outputs:
         if self.signature.task == "regression":
-            return {"prediction": self._as("prediction", found[0].ravel())}
+            values = found[0]
+            values = values if self.recipe.gives == "several" else values.ravel()
+            return {"prediction": self._as("prediction", values)}
         if len(self._asked) == 1 and self._onnx.labels_of == "graph":
             return {"label": self._as("label", found[0].ravel())}
         scores = found[-1]
@@ -142,7 +148,8 @@ class OnnxModel(LoadedModel):
         if port.kind == "text":
             if not isinstance(values, list):
                 values = list(values)
-            texts = [MISSING_TEXT if value is None else str(value) for value in values]
+            missing = MISSING_TEXT if port.fill is None else port.fill
+            texts = [missing if value is None else str(value) for value in values]
             return np.array(texts, dtype=object).reshape(-1, 1)
         return np.asarray(values, dtype=_KINDS[port.kind]).reshape(-1, 1)
 

@@ -41,6 +41,8 @@ class Refusals(Struct, frozen=True, kw_only=True):
     missing: tuple[int, ...] = ()
     infinite: tuple[int, ...] = ()
     large: tuple[int, ...] = ()
+    huge: bool = False
+    """Whether it refuses what a step before its trees has made too large for them."""
 
 
 class Answers(Struct, frozen=True, kw_only=True):
@@ -113,6 +115,7 @@ def refusals_of(model: LoadedModel, rows: Rows) -> Refusals:
         missing=tuple(sorted({*numbers, *texts})),
         infinite=refused((np.inf,), ("float",)),
         large=refused((1e39,), ("float",)),
+        huge=bool(refused((1e300,), ("float",))),
     )
 
 
@@ -138,7 +141,9 @@ def row_sets(
         )
     )
     sets.append(("random", "in the range of the data, and columns shuffled", making.random(real)))
-    sets.append(("extreme", "limits of float32 and of the data", making.extreme(real)))
+    sets.append(
+        ("extreme", "limits of float32 and of the data", making.extreme(real, negative=single))
+    )
     sets.append(("infinite", "infinite, or beyond float32", making.infinite(real)))
     sets.append(("missing", "a value is missing", making.missing(real, nullable)))
     sets.append(("unseen", "texts that were not learned", making.unseen(real)))

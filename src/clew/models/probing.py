@@ -121,7 +121,7 @@ def _recipe(
 def _gives(asking: LoadedModel, given: Any) -> str:
     model, task = asking.model, asking.signature.task
     if task == "regression":
-        return "named" if isinstance(asking.ask(given), dict) else "values"
+        return _numbers(asking.ask(given))
     labels = np.array(asking.recipe.classes)
     if hasattr(model, "predict_proba"):
         best = labels[plain_array(model.predict_proba(given)).argmax(axis=1)]
@@ -138,10 +138,19 @@ def _gives(asking: LoadedModel, given: Any) -> str:
     return "score" if task == "binary" and values.dtype.kind == "f" else "labels"
 
 
+def _numbers(found: Any) -> str:
+    if isinstance(found, dict):
+        return "named"
+    return "several" if plain_array(found).ndim == 2 else "values"
+
+
 def _bare_if_equal(
     loaded: LoadedModel, outputs: Outputs, rows: pl.DataFrame, pickled: bytes
 ) -> LoadedModel:
-    """The same model asked by a matrix, if it answers exactly the same: much quicker to ask."""
+    """The same model asked by a matrix, if it answers the same: much quicker to ask.
+
+    The last bits of a sum are nobody's: they differ between two layouts of the same numbers.
+    """
     inputs = loaded.signature.inputs
     if loaded.recipe.takes == "matrix" or not all(is_number(column) for column in inputs):
         return loaded
@@ -158,16 +167,24 @@ def _bare_if_equal(
     return candidate if same else loaded
 
 
+_LAST_BITS = 1e-12
+
+
 def _equal(left: Array, right: Array) -> bool:
-    return left.dtype == right.dtype and np.array_equal(
-        left, right, equal_nan=left.dtype.kind == "f"
-    )
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.dtype.kind != "f":
+        return np.array_equal(left, right)
+    size = float(np.nanmax(np.abs(left), initial=0.0, where=np.isfinite(left)))
+    return np.allclose(left, right, rtol=_LAST_BITS, atol=_LAST_BITS * size, equal_nan=True)
 
 
 def _inputs(model: Any, sample: pl.DataFrame, frame: str) -> tuple[Column, ...]:
     if frame == "numpy":
         return (Column(name=MATRIX_INPUT, type="double", nullable=True),)
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    spaced = {name.replace(" ", "_"): name for name in sample.columns}  # as LightGBM writes them
+    names = [name if name in sample.columns else spaced.get(name, name) for name in names]
     missing = [name for name in names if name not in sample.columns]
     if missing:
         raise Invalid(
@@ -196,6 +213,12 @@ def _task_and_classes(
     model: Any, target: pl.Series, task: str
 ) -> tuple[str, tuple[bool | int | float | str, ...]]:
     own = getattr(model, "classes_", None)
+    if isinstance(own, list) and any(np.ndim(one) for one in own):
+        raise Invalid(
+            "model.classes",
+            f"The {type(model).__name__} answers {len(own)} targets at once.",
+            hint="A model here has one target: train one for each, and ask them as a graph.",
+        )
     known = target.drop_nulls().unique().sort()
     if task == "regression" or (task == "auto" and own is None and not _is_label(model, known)):
         return "regression", ()

@@ -165,14 +165,17 @@ def varied(rows: Rows, kinds: Sequence[str], values_of: Callable[[int], Sequence
     return found
 
 
-def extreme(rows: Rows) -> Rows:
-    """The limits of float32, what float32 cannot hold, and the ends of the data."""
+def extreme(rows: Rows, *, negative: bool = False) -> Rows:
+    """The limits of float32, what float32 cannot hold, and the ends of the data.
+
+    ``negative``: whole numbers below zero too, which a net's embedding refuses.
+    """
 
     def values_of(at: int) -> list[float]:
         known = rows.columns[at][np.isfinite(rows.columns[at])]
         ends = [known.min(), known.max()] if len(known) else [0.0]
         if rows.kinds[at] == "whole":
-            return [0.0, 1.0, ends[0], ends[-1], ends[-1] + 1]
+            return [0.0, 1.0, ends[0], ends[-1], ends[-1] + 1, *([-1.0] if negative else ())]
         return [*_EXTREMES, *ends, np.nextafter(ends[0], -np.inf), np.nextafter(ends[-1], np.inf)]
 
     return varied(rows, ("float", "whole"), values_of)

@@ -53,6 +53,12 @@ def score(
     """
     if signature.task == "regression":
         values = _output(outputs, "prediction").astype(np.float64)
+        if values.ndim > 1:
+            raise Invalid(
+                "model.output",
+                f"The model gives {values.shape[1]} numbers a row, and the target is one.",
+                hint="Judge a model of one number, or import this one without a target.",
+            )
         return Scored(
             task="regression", classes=(), truth=_numbers(truth), labels=values, groups=groups
         )

@@ -9,25 +9,29 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from msgspec.structs import replace
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import (
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from clew.base.errors import Corrupt
+from clew.base.errors import Corrupt, Invalid
 from clew.base.records.parity import Parity
 from clew.models import EvaluationDefinition, conversion, holdout, load_model, onnx_graphs, parity
 from clew.models.layout import ONNX, PARITY
+from clew.models.loading import LoadedModel
 from clew.models.onnx_model import OnnxModel, session_of
 from clew.models.probing import probe
 from clew.models.rows import real
+from clew.models.targets import score
 
 NAMES = [f"f{at}" for at in range(6)]
 
@@ -116,6 +120,98 @@ def test_text_and_missing_numbers_go_through_a_converted_pipeline_of_columns():
     report = msgspec.json.decode(files[PARITY], type=Parity)
     unseen = next(one for one in report.sets if one.name == "unseen")
     assert (report.serves, unseen.refused) == ("onnx", unseen.rows), report.why
+
+
+def people(rows=300):
+    random = np.random.default_rng(0)
+    drawn = random.choice(list("SCQ"), rows).tolist()
+    port = [None if at % 20 == 0 else one for at, one in enumerate(drawn)]
+    frame = pl.DataFrame(
+        {"fare": random.lognormal(3, 1, rows), "sex": random.choice(["m", "f"], rows), "port": port}
+    )
+    return frame, (frame["fare"].to_numpy() > 20) ^ (frame["sex"].to_numpy() == "m")
+
+
+def filled():
+    imputer = SimpleImputer(strategy="most_frequent")
+    return make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore"))
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        pytest.param(filled(), id="filled in"),
+        pytest.param(
+            OneHotEncoder(handle_unknown="ignore"), id="a category", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            id="its own place",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_missing_text_is_to_onnx_what_it_is_to_the_encoder(encoder):
+    frame, target = people(60)
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["fare"]),
+            ("texts", encoder, ["sex", "port"]),
+        ],
+        sparse_threshold=0,
+    )
+    model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=3))
+    loaded = probed(model.fit(frame.to_pandas(), target), frame, target, "pandas")
+    report = report_of(loaded, frame)
+    assert report.serves == "onnx", report.why
+    missing = next(one for one in report.sets if one.name == "missing")
+    assert (missing.refused, missing.differing) == (0, 0)
+
+
+def test_a_target_that_was_transformed_comes_back_as_it_was():
+    frame, _ = table()
+    target = np.exp(frame["f0"].to_numpy() + 3) * 1e6
+    model = TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1)
+    report = report_of(probed(model.fit(frame.to_numpy(), target), frame, target), frame[:100])
+    assert report.serves == "onnx", report.why
+
+
+def test_a_model_of_several_numbers_gives_them_all():
+    frame, target = table()
+    both = np.column_stack([target * 2.0, target - 5.0])
+    model = MultiOutputRegressor(Ridge()).fit(frame.to_numpy(), both)
+    loaded = probed(model, frame, target * 2.0)
+    files = conversion.files_of(loaded, frame, b"")
+    assert loaded.predict(frame[:3])["prediction"].shape == (3, 2)
+    assert ONNX in files, files[PARITY]
+    with pytest.raises(Invalid, match="2 numbers a row"):
+        score(loaded.signature, target, loaded.predict(frame))
+
+
+def test_a_classifier_of_several_targets_is_refused():
+    frame, target = table(50)
+    model = RandomForestClassifier(2).fit(frame.to_numpy(), np.column_stack([target, 1 - target]))
+    with pytest.raises(Invalid, match="2 targets at once"):
+        probed(model, frame, target)
+
+
+def test_the_report_tells_of_an_attempt_that_differs_whatever_failed_after_it(monkeypatch):
+    frame, target = table()
+    model = LogisticRegression().fit(frame.to_pandas(), target)
+    loaded = probed(model, frame, target)
+    other = LogisticRegression().fit(frame.to_pandas(), 1 - target)
+    real_graph = onnx_graphs.graph_of
+
+    def once(_, inputs):
+        if len(inputs) > 1:
+            raise NotImplementedError("it takes one input")
+        return real_graph(other, inputs)
+
+    monkeypatch.setattr(onnx_graphs, "graph_of", once)
+    recipe = replace(loaded.recipe, takes="polars", bare=False)
+    named = LoadedModel(signature=loaded.signature, recipe=recipe, model=model)
+    report = report_of(named, frame[:50])
+    assert "answers otherwise on 50 of 50 (test)" in report.why
 
 
 def test_what_the_original_refuses_is_refused_with_the_name_of_the_input():
