@@ -51,6 +51,7 @@ NOBODY = "00000000zzzzzzzz"
 """An id that nothing has."""
 
 MANY = "abcdefghijklmnopqrstuvwxyz"
+FOREIGN = ["runs:/nobody", "models:/nobody/1"]
 VOID = {"polars": ""}
 MADE = {"p/copy:/a": b"1"}
 NOWHERE = {"p/none:/a": b"1"}
@@ -119,6 +120,10 @@ CALLS = [
     wrong("backtest_file", "not_found", "file.unknown", lambda w, d: w.backtest_file(d.disk / "x")),
     wrong("card", "not_found", "model.unknown", lambda w, _: w.card("p/model@9")),
     wrong("card", "not_found", "model.unknown", lambda w, _: w.card(NOBODY)),
+    wrong("run_card", "not_found", "run.unknown", lambda w, _: w.run_card(f"runs:/{NOBODY}")),
+    wrong("run_card", "not_found", "model.unknown", lambda w, _: w.run_card("models:/nobody/1")),
+    wrong("run_card", "invalid", "card.subject", lambda w, _: w.run_card("p/model@9")),
+    wrong("compare_runs", "not_found", "run.unknown", lambda w, _: w.compare_runs(FOREIGN)),
     wrong("compare_runs", "invalid", "compare.few", lambda w, _: w.compare_runs([])),
     wrong("compare_runs", "invalid", "compare.few", lambda w, d: w.compare_runs([d.version] * 2)),
     wrong("compare_runs", "invalid", "compare.kind", lambda w, d: w.compare_runs([d.job, step(w)])),

@@ -39,6 +39,15 @@ with mlflow.start_run(run_name="first") as run:
         (Path(place) / "deep").mkdir()
         (Path(place) / "deep" / "b.bin").write_bytes(bytes(range(256)) * 5000)
         mlflow.log_artifacts(place, "files")
+    import pandas as pd
+    from mlflow.models import infer_signature
+    rows = pd.DataFrame({"distance": [1.5, 2.5], "carrier": ["AA", "ÄB"]})
+    mlflow.log_input(mlflow.data.from_pandas(rows, name="flights of May"), context="training")
+    class Rule(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            return model_input["distance"] > 2
+    mlflow.pyfunc.log_model(name="rule", python_model=Rule(), pip_requirements=["numpy==1.26.4"],
+        signature=infer_signature(rows, rows["distance"] > 2), registered_model_name="ruled")
 with mlflow.start_run(run_name="second"):
     mlflow.log_param("lr", 0.5)
     mlflow.log_metric("accuracy", 0.4)
@@ -70,6 +79,8 @@ mlflow.flush_trace_async_logging()
 told["spans"] = [one.info.trace_id for one in client.search_traces(["1"], "span.name = 'asked'")]
 told["trace"] = trace
 
+client.update_registered_model("ruled", "Which flights are late, by a rule.")
+client.set_registered_model_alias("ruled", "champion", "1")
 client.create_registered_model("free")
 version = client.create_model_version("free", f"runs:/{first}/files", run_id=first)
 client.set_registered_model_alias("free", "champion", version.version)
@@ -181,6 +192,66 @@ def test_a_model_of_mlflows_own_is_free_and_in_lineage(told, place):
     assert told["version_tags"]["clew.global_id"] == told["tags"]["clew.global_id"]
     below = place.json("why", told["run"], "--down")["nodes"]
     assert {"registered_version", "alias"} <= {node["kind"] for node in below}
+
+
+def test_a_version_that_a_client_registers_has_a_card_of_what_it_has_told(told, place):
+    card = place.json("card", "models:/ruled@champion")
+    assert (card["subject"], card["aliases"], card["run"]) == (
+        "models:/ruled/1", ["champion"], told["run"],
+    )  # fmt: skip
+    assert card["params"] == {"lr": "0.1", "depth": "3"}
+    assert card["metrics"] == {"loss": 0.05, "accuracy": 0.9, "odd": None}
+    (data,) = card["datasets"]
+    assert (data["name"], data["context"], data["rows"]) == ("flights of May", "training", 2)
+    assert dict(data["columns"])["distance"] == "double"
+    assert [one["name"] for one in card["logged"]["inputs"]] == ["distance", "carrier"]
+    assert card["logged"]["outputs"][0]["type"] == "boolean"
+    assert "numpy==1.26.4" in card["logged"]["requirements"]
+    assert card["tags"] == {"team": "delays"}
+    assert [act["what"] for act in card["history"]] == [
+        "version 1 was registered", "champion moved to version 1",
+    ]  # fmt: skip
+    assert card["global_id"] == told["tags"]["clew.global_id"]
+    text = place.clew("card", "models:/ruled/1").out
+    for said in ("Which flights are late, by a rule.", "| loss | 0.05 |", "| odd | – |",
+                 "flights of May", "numpy==1.26.4", "no gate of Clew has judged it"):  # fmt: skip
+        assert said in text
+
+
+def test_what_a_client_has_not_told_is_said_to_be_unknown(told, place, server):
+    card = place.json("card", "models:/free@champion")
+    unknown = " ".join(card["unknown"])
+    assert "without one" not in unknown, "its run is known"
+    assert "its files are not among the artifacts" in unknown, "no MLmodel is among them"
+    second = next(one for one in ask(server, "/api/2.0/mlflow/runs/search",
+                                     {"experiment_ids": ["1"]})[1]["runs"]
+                  if one["info"]["run_name"] == "second")  # fmt: skip
+    card = place.json("card", f"runs:/{second['info']['run_id']}")
+    unknown = " ".join(card["unknown"])
+    for one in ("no dataset was logged", "its files are not among", "it has no description"):
+        assert one in unknown
+    missing = place.clew("card", "models:/ruled/7", exits=3)
+    assert "model.unknown" in missing.err
+
+
+def test_runs_of_clients_stand_side_by_side(told, place, server):
+    found = place.json("compare", f"runs:/{told['run']}", "models:/ruled/1")
+    assert {row["name"] for row in found["parameters"]} == {"lr", "depth"}
+    first, rule = found["runs"]
+    assert (first["kind"], rule["title"]) == ("run", "ruled version 1")
+    assert any(row["name"] == "dataset training flights of May" for row in found["configuration"])
+    page = ask_page(server, "/cards/models:/ruled/1")
+    assert "flights of May" in page
+    assert "ruled version 1" in ask_page(
+        server, f"/compare?run=runs:/{told['run']}&run=models:/ruled/1"
+    )
+
+
+def ask_page(server, path):
+    request = urllib.request.Request(server.url + path)
+    request.add_header("Authorization", f"Bearer {TOKEN}")
+    with urllib.request.urlopen(request) as answer:
+        return answer.read().decode()
 
 
 def test_mlflow_asks_for_the_same_login(server):

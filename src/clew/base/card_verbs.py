@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clew.base.records.cards import ModelCard
     from clew.base.records.comparing import Comparison
     from clew.base.records.reports import EvaluationReport
+    from clew.base.records.run_cards import RunCard
 
 
 class CardVerbs(Protocol):
@@ -22,6 +23,15 @@ class CardVerbs(Protocol):
 
         With the nine things that are kept of it. Raises NotFound ``model.unknown``, Invalid
         ``ref.ambiguous``.
+        """
+        ...
+
+    def run_card(self, subject: str) -> RunCard:
+        """The card of a run or registered version of an MLflow client, also as Markdown.
+
+        ``runs:/ID``, ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``; what nobody has said is
+        said to be unknown. Raises NotFound ``run.unknown``, ``model.unknown``, Invalid
+        ``card.subject``, ``card.of_clew``.
         """
         ...
 
@@ -36,8 +46,9 @@ class CardVerbs(Protocol):
     def compare_runs(self, subjects: Sequence[str]) -> Comparison:
         """Runs side by side, against the first: parameters, metrics, data, code, packages.
 
-        Each subject is a trial, a model version (``model@3``), an experiment (its best trial) or
-        the job of a training. Raises Invalid ``compare.few``, ``compare.many``, ``compare.kind``,
-        Conflict ``id.ambiguous``, NotFound ``why.unknown``, ``model.unknown``.
+        Each subject is a trial, a model version (``model@3``), an experiment (its best trial), the
+        job of a training, or of an MLflow client ``runs:/ID`` or ``models:/NAME/VERSION``. Raises
+        Invalid ``compare.few``, ``compare.many``, ``compare.kind``, Conflict ``id.ambiguous``,
+        NotFound ``why.unknown``, ``model.unknown``, ``run.unknown``.
         """
         ...

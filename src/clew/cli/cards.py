@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def card(
-    ref: Annotated[str, typer.Argument(help="Model version: its id, model@3, model@champion.")],
+    ref: Annotated[
+        str,
+        typer.Argument(
+            help="Model version: its id, model@3, model@champion; of an MLflow client runs:/ID, "
+            "models:/NAME/3."
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it to this file.")
     ] = None,
@@ -36,7 +42,8 @@ def card(
     Example: clew card late-flights/model@champion -o MODEL_CARD.md
     """
     with workspace() as clew:
-        found = clew.card(ref)
+        foreign = ref.startswith(("runs:/", "models:/"))
+        found = clew.run_card(ref) if foreign else clew.card(ref)
     if json:
         print_json(found)
     elif output is None:
@@ -47,7 +54,10 @@ def card(
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Trials, model versions, experiments or jobs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Trials, model versions, experiments, jobs, or MLflow's runs:/ID."),
+    ],
     all_: Annotated[
         bool, typer.Option("--all", help="Also what is the same in all of them.")
     ] = False,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from clew.base.records.cards import ModelCard
 from clew.base.records.comparing import Comparison
 from clew.base.records.reports import EvaluationReport
+from clew.base.records.run_cards import RunCard
 from clew.client.wire import Wire
 
 
@@ -22,6 +23,10 @@ class RemoteCards:
     def card(self, ref: str) -> ModelCard:
         """The card of a model version, also as Markdown."""
         return self._wire.get(f"/cards/{quote(ref)}", ModelCard)
+
+    def run_card(self, subject: str) -> RunCard:
+        """The card of a run or registered version of an MLflow client, also as Markdown."""
+        return self._wire.get(f"/run-cards/{quote(subject)}", RunCard)
 
     def report(self, ref: str) -> EvaluationReport:
         """What was found when a version was judged."""

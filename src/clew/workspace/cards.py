@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clew.base.records.cards import ModelCard
     from clew.base.records.comparing import Comparison
     from clew.base.records.reports import EvaluationReport
+    from clew.base.records.run_cards import RunCard
 
 
 class Cards:
@@ -25,6 +26,10 @@ class Cards:
     def card(self, ref: str) -> ModelCard:
         """The card of a model version."""
         return late.card_of(self.rooms, ref)
+
+    def run_card(self, subject: str) -> RunCard:
+        """The card of a run or registered version of an MLflow client."""
+        return late.run_card(self.rooms, subject)
 
     def report(self, ref: str) -> EvaluationReport:
         """What was found when a version was judged."""

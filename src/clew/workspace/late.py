@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clew.workspace.comparing import compare, compared
     from clew.workspace.importing import import_model
     from clew.workspace.querying import into, table, to_file
+    from clew.workspace.run_cards import run_card
     from clew.workspace.side_by_side import compare_runs
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "compared",
     "import_model",
     "into",
+    "run_card",
     "table",
     "to_file",
 ]
@@ -34,6 +36,7 @@ __getattr__ = on_demand(
         "compared": "comparing",
         "import_model": "importing",
         "into": "querying",
+        "run_card": "run_cards",
         "table": "querying",
         "to_file": "querying",
     },

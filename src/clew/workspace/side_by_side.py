@@ -24,7 +24,9 @@ from clew.base.records.comparing import (
 )
 from clew.pipelines import StepDefinition
 from clew.workspace.comparing import compare
+from clew.workspace.foreign_runs import foreign_run
 from clew.workspace.rooms import Rooms
+from clew.workspace.run_cards import is_foreign, run_card
 
 MOST_RUNS = 20
 FILES = 10
@@ -42,11 +44,15 @@ class _Run(Struct, frozen=True, kw_only=True):
     """A run with all that it is held by."""
 
     told: ComparedRun
-    trial: Trial
-    version: ModelVersion | None
-    step: StepDefinition | None
-    features: str
+    params: Mapping[str, Any]
+    breaches: tuple[str, ...] = ()
+    """Rules that it breaks."""
+    version: ModelVersion | None = None
+    configuration: Mapping[str, object]
+    features: str = ""
     """The commit that its training rows were cut from."""
+    foreign: str | None = None
+    """Of a run of an MLflow client the version of its code, '' where that is unknown."""
     metrics: Mapping[str, float]
     environment: Mapping[str, str]
 
@@ -75,9 +81,9 @@ def compare_runs(rooms: Rooms, subjects: Sequence[str]) -> Comparison:
     runs = [_run(rooms, one) for one in asked]
     return Comparison(
         runs=tuple(one.told for one in runs),
-        parameters=_rows([one.trial.params for one in runs]),
+        parameters=_rows([one.params for one in runs]),
         metrics=_rows([one.metrics for one in runs]),
-        configuration=_rows([_configuration(one.step) for one in runs]),
+        configuration=_rows([one.configuration for one in runs]),
         environment=_rows([one.environment for one in runs]),
         data=tuple(_data(rooms, runs)),
         code=tuple(_code(rooms, runs)),
@@ -89,6 +95,8 @@ def compare_runs(rooms: Rooms, subjects: Sequence[str]) -> Comparison:
 
 
 def _run(rooms: Rooms, subject: str) -> _Run:
+    if is_foreign(subject):
+        return _of_mlflow(rooms, subject)
     kind, trial, version = _meant(rooms, subject)
     detail = rooms.experiments.points(trial.id)
     job = version.job if version else _job_of(rooms, trial)
@@ -104,12 +112,25 @@ def _run(rooms: Rooms, subject: str) -> _Run:
         features = features or things.lineage.features
     return _Run(
         told=_told(subject, kind, trial, version, job),
-        trial=trial,
+        params=trial.params,
+        breaches=tuple(trial.breaches),
         version=version,
-        step=step,
+        configuration=_configuration(step),
         features=features,
         metrics=metrics,
         environment=environment,
+    )
+
+
+def _of_mlflow(rooms: Rooms, subject: str) -> _Run:
+    found = foreign_run(run_card(rooms, subject), subject)
+    return _Run(
+        told=found.told,
+        params=found.params,
+        configuration=found.configuration,
+        metrics=found.metrics,
+        environment=found.environment,
+        foreign=found.code,
     )
 
 
@@ -340,6 +361,9 @@ def _code(rooms: Rooms, runs: Sequence[_Run]) -> Iterator[ComparedCode]:
     for at, one in enumerate(runs):
         if not at:
             continue
+        if runs[0].foreign is not None or one.foreign is not None:
+            yield ComparedCode(run=at, causes=(), note=_code_of_mlflow(runs[0], one))
+            continue
         if one.told.job == first:
             yield ComparedCode(run=at, causes=())
             continue
@@ -351,10 +375,24 @@ def _code(rooms: Rooms, runs: Sequence[_Run]) -> Iterator[ComparedCode]:
         yield ComparedCode(run=at, causes=tuple(cause for cause in found if cause.kind in _CODE))
 
 
+def _code_of_mlflow(first: _Run, other: _Run) -> str:
+    """What is known where one of two runs is of an MLflow client: no more than versions."""
+    if first.foreign and first.foreign == other.foreign:
+        return f"Both ran at the Git commit {first.foreign}."
+    told = [
+        f"{one.told.title} at {f'Git commit {one.foreign}' if one.foreign else 'no known version'}"
+        for one in (first, other)
+        if one.foreign is not None
+    ]
+    return f"The code cannot be held side by side: an MLflow client ran {', and '.join(told)}."
+
+
 def _notes(runs: Iterable[_Run]) -> Iterator[str]:
     for one in runs:
-        if one.version is None:
+        if one.foreign is not None:
+            yield f"{one.told.title} is of an MLflow client: what is known is what it has logged."
+        elif one.version is None:
             yield f"{one.told.title} has no model version: what is known of it is what it reported."
-        if one.trial.breaches:
-            broken = ", ".join(one.trial.breaches)
+        if one.breaches:
+            broken = ", ".join(one.breaches)
             yield f"{one.told.title} is infeasible: it breaks {broken}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,45 @@ TOLD = {
     "pandas": ("import pandas\npandas.read_csv(PATH)", "file", "PATH"),
     "polars": ("import polars\npolars.read_csv(PATH)", "file", "PATH"),
     "scan": ("from polars import scan_csv\nscan_csv(PATH).collect()", "file", "PATH"),
+    "numpy_text": ("import numpy\nnumpy.loadtxt(PATH, dtype=str)", "file", "PATH"),
+    "numpy_memory": ("import numpy\nnumpy.memmap(PATH, mode='r')", "file", "PATH"),
+    "arrow_csv": ("import pyarrow.csv\npyarrow.csv.read_csv(PATH)", "file", "PATH"),
+    "duckdb": ("import duckdb\nduckdb.read_csv(PATH)", "file", "PATH"),
+    "sqlite": ("import sqlite3\nsqlite3.connect(PATH).close()", "file", "PATH"),
+    "csv": ("import csv\nwith open(PATH) as f:\n  list(csv.reader(f))", "file", "PATH"),
+    "joblib": (
+        "import joblib, contextlib\nwith contextlib.suppress(Exception): joblib.load(PATH)",
+        "file",
+        "PATH",
+    ),
+    "listed": ("os.listdir(Path(PATH).parent)", "file", "PARENT"),
+    "globbed": ("list(Path(PATH).parent.glob('*'))", "file", "PARENT"),
+    "in_thread": (
+        "from threading import Thread\nt = Thread(target=open, args=[PATH])\nt.start(), t.join()",
+        "file",
+        "PATH",
+    ),
+    "by_library": (
+        "import pandas\npandas.read_table(PATH, sep=';')\n",
+        "file",
+        "PATH",
+    ),
+    "missing": (
+        "import contextlib\nwith contextlib.suppress(OSError): open('/no/such')",
+        "file",
+        "/no/such",
+    ),
+    "posix": ("os.close(os.open(PATH, os.O_RDONLY))", "file", "PATH"),
+    "permuted": (
+        "import numpy\nnumpy.random.permutation(5)",
+        "random",
+        "numpy.random (not seeded)",
+    ),
+    "fitted": (
+        "from sklearn.linear_model import SGDRegressor\nSGDRegressor().fit([[1.], [2.]], [1., 2.])",
+        "random",
+        "numpy.random (not seeded)",
+    ),
 }
 """By name of a step: its body, and what it is said to have read (PATH: a file outside)."""
 
@@ -44,6 +84,28 @@ SILENT = {
     "plain": "len(raw)",
     "imports": "import json, decimal, sqlite3, email.message",
     "libraries": "import pandas, polars, pyarrow.parquet, sklearn.tree",
+    "more_libraries": "import scipy.stats, duckdb, optuna, joblib, PIL.Image, matplotlib.pyplot",
+    "servers": "import fastapi, sqlalchemy, requests, httpx2, fsspec, pydantic, cloudpickle",
+    "onnx": "import onnxruntime, skl2onnx",
+    "fit": "from sklearn.linear_model import LogisticRegression\n"
+    "LogisticRegression().fit([[1.], [2.]], [0, 1]).predict([[1.]])",
+    "fit_seeded": "from sklearn.ensemble import RandomForestRegressor\n"
+    "RandomForestRegressor(2, random_state=1).fit([[1.], [2.]], [1., 2.])",
+    "datasets": "from sklearn.datasets import load_iris, load_wine\nload_iris(), load_wine()",
+    "parallel": "from joblib import Parallel, delayed\n"
+    "Parallel(n_jobs=2, prefer='threads')(delayed(abs)(n) for n in range(3))",
+    "sampler": "import optuna\noptuna.samplers.TPESampler(seed=1)",
+    "versions": "import importlib.metadata as m\nm.version('numpy'), list(m.entry_points())",
+    "resources": "from importlib import resources\n"
+    "resources.files('sklearn.datasets').joinpath('data/iris.csv').read_text()",
+    "written_table": "import pandas\npandas.DataFrame({'a': [1]}).to_csv('x.csv')\n"
+    "pandas.read_csv('x.csv')",
+    "figure": "import matplotlib\nmatplotlib.use('Agg')\nimport matplotlib.pyplot as plt\n"
+    "plt.plot([1, 2])\nplt.savefig('x.png')\nplt.close()",
+    "processes": "import psutil\npsutil.cpu_count(), psutil.virtual_memory()",
+    "source": "import inspect, json\ninspect.getsource(json)",
+    "warned": "import warnings\nwarnings.catch_warnings(record=True).__enter__()\n"
+    "warnings.warn('said', stacklevel=1)",
     "yaml": "import yaml\nyaml.safe_load('a: 1')",
     "own_file": "Path('mine').write_text('x')\nPath('mine').read_text()",
     "own_directory": "with tempfile.TemporaryDirectory() as d:\n  Path(d, 'x').write_text('x')\n"
@@ -69,7 +131,7 @@ ALLOWED = {
 
 
 def step(name: str, body: str, options: str = "", path: Path = Path()) -> str:
-    lines = body.replace("PATH)", f"{str(path)!r})").replace("\n", "\n    ")
+    lines = re.sub(r"\bPATH\b", repr(str(path)), body).replace("\n", "\n    ")
     return (
         f'\n@p.step(raw, per="file"{options and ", " + options})\n'
         f'def {name}(raw: bytes) -> str:\n    {lines}\n    return "done"\n'
@@ -103,7 +165,8 @@ def reads(one_shop, outside) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize("name", TOLD)
 def test_an_undeclared_read_is_noted(reads, outside, name):
     _, kind, what = TOLD[name]
-    assert (kind, str(outside) if what == "PATH" else what) in reads[name]
+    names = {"PATH": str(outside), "PARENT": str(outside.parent)}
+    assert (kind, names.get(what, what)) in reads[name]
 
 
 @pytest.mark.parametrize("name", SILENT)

@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 from clew.base.records.cards import ModelCard
 from clew.base.records.comparing import Comparison
 from clew.base.records.reports import EvaluationReport
+from clew.base.records.run_cards import RunCard
 from clew.server.call import Asked
 from clew.server.shapes import Routes
 
@@ -23,6 +24,17 @@ router = Routes(tags=["models and endpoints"])
 def card(call: Asked, ref: str, format: Literal["json", "markdown"] = "json") -> Response:
     """The card of a model version; `format=markdown` is the text alone."""
     found = call.verbs.card(ref)
+    if format == "markdown":
+        return PlainTextResponse(found.markdown, media_type="text/markdown")
+    return call.reply(found)
+
+
+@router.get("/run-cards/{subject:path}", response_model=RunCard)
+def run_card(call: Asked, subject: str, format: Literal["json", "markdown"] = "json") -> Response:
+    """The card of a run or registered version of an MLflow client: `runs:/ID`,
+    `models:/NAME/VERSION`, `models:/NAME@ALIAS`; `format=markdown` is the text alone.
+    """
+    found = call.verbs.run_card(subject)
     if format == "markdown":
         return PlainTextResponse(found.markdown, media_type="text/markdown")
     return call.reply(found)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from clew.base.records.cards import NineThings
 from clew.base.records.reports import EvaluationReport, Importances, Weight
+from clew.base.records.run_cards import LoggedField
 from clew.server.web.charts import Tick, round_values, scaled
 from clew.server.web.searching import Bar
 from clew.server.web.show import Page, Shown
@@ -293,7 +294,30 @@ def shown(things: NineThings, report: EvaluationReport | None = None) -> dict[st
 @router.get("/cards/{ref:path}")
 def card(page: Shown, ref: str) -> Response:
     """The card of a model version: what people say of it, beside what is known."""
+    if ref.startswith(("runs:/", "models:/")):
+        return _run_card(page, ref)
     return _card(page, ref)
+
+
+def _run_card(page: Page, subject: str) -> Response:
+    """The card of a run or registered version of an MLflow client."""
+    found = page.verbs.run_card(subject)
+    logged = found.logged
+    return page.show(
+        "run_card.html",
+        card=found,
+        datasets=[
+            (one.name, one.context, one.rows, one.digest, one.source or one.source_type)
+            for one in found.datasets
+        ],
+        inputs=[(one.name, one.type, _may(one)) for one in logged.inputs] if logged else [],
+        outputs=[(one.name, one.type, _may(one)) for one in logged.outputs] if logged else [],
+        tags=list({**found.tags, **found.version_tags}.items()),
+    )
+
+
+def _may(one: LoggedField) -> str:
+    return "" if one.required else "optional"
 
 
 def _card(page: Page, ref: str) -> Response:
