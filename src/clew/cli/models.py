@@ -146,7 +146,7 @@ def deploy(
             champion=champion,
             rollout=asked,
         )
-        found = clew.model(revision.model_version)
+        found = clew.model(revision.model_version) if revision.model_version else None
     if json:
         print_json(revision)
         return
@@ -155,7 +155,7 @@ def deploy(
         f"[green]✓[/] {endpoint} revision {revision.number} [cyan]{revision.id[:8]}[/]  "
         f"{revision.state}, {revision.traffic:g} % of traffic"
     )
-    if found.state == "overridden" and "champion" not in found.aliases:
+    if found is not None and found.state == "overridden" and "champion" not in found.aliases:
         out.print(
             "[dim]  later versions are still compared with the champion "
             f"({found.model}@champion); --champion makes it this one[/]"

@@ -339,7 +339,8 @@ def _renew(rooms: Rooms, endpoint: EndpointDefinition, global_id: str) -> None:
 
     What was rolled back since, or failed, is not tried again by itself: `clew deploy` does.
     """
-    revisions = rooms.serving.endpoint(endpoint.name).revisions
+    served = rooms.serving.endpoint(endpoint.name).revisions
+    revisions = [one for one in served if one.model_version]  # a graph that stands here has its own
     open_ones = [one for one in revisions if one.state in OPEN_STATES]
     live = next((one for one in open_ones if one.state == "live"), None)
     if live is None:

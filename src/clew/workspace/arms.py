@@ -82,7 +82,9 @@ def deploy_together(
         )
     ways = [_way(rollout, share, len(shares)) for share in shares.values()]
     with rooms.db.begin() as tx:
-        pending = serving.pending(tx, endpoint)
+        standing = serving.pending(tx, endpoint)
+        copied = rollout.kind == "shadow"
+        pending = [one for one in standing if (one[2].kind == "shadow") == copied]
         known = {subject: way for subject, _, way in pending}
         if dict(zip(subjects, ways, strict=True)) == known:
             return [one for _, one, _ in pending]

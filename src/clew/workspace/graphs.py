@@ -105,7 +105,9 @@ def follow_aliases(rooms: Rooms) -> bool:
         if version is None or version.state not in BLESSED:
             continue
         revisions = [
-            one for one in rooms.serving.endpoint(endpoint.name).revisions if one.state in _OPEN
+            one
+            for one in rooms.serving.endpoint(endpoint.name).revisions
+            if one.state in _OPEN and one.model_version  # not a graph that stands beside it
         ]
         newest = max(revisions, key=lambda one: one.number, default=None)
         if newest is not None and newest.model_version == version.id:

@@ -128,6 +128,12 @@ def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
             hint="Export the version, MODEL@VERSION, and run the functions in a transformer.",
         )
     sharing = [one for one in rooms.serving.endpoint(endpoint).revisions if one.traffic > 0]
+    if graphs := [str(one.number) for one in sharing if not one.model_version]:
+        raise Invalid(
+            "export.graph",
+            f"Revision {', '.join(graphs)} of {endpoint} is a graph, and no model of its own.",
+            hint="Take it off first: clew traffic; or export the graph by its own name.",
+        )
     found = [
         Arm(version=rooms.models.get(one.model_version), percent=percent, revision=one.number)
         for one, percent in zip(sharing, percents([one.traffic for one in sharing]), strict=True)

@@ -194,7 +194,7 @@ class GateRunner:
         endpoints, recorded, functions = {}, [], {}
         for endpoint in self._serving.of_model(model):
             live = self._serving.live(endpoint)
-            if live is None:
+            if live is None or not live.model_version:  # a graph answers there
                 continue
             processing = self._serving.processing(live.id)
             if processing is not None:

@@ -292,3 +292,88 @@ def test_without_shap_an_explanation_says_what_is_missing_and_a_graph_has_none(p
         workspace.explain("plain", [{"x": 1}])
     with pytest.raises(Invalid, match="is a graph; ask for explanations of plain, tens"):
         workspace.explain("both", [{"x": 1, "tens": 1.0}])
+
+
+def numbers(workspace, endpoint) -> dict:
+    return {one.number: one.state for one in workspace.endpoint(endpoint).revisions}
+
+
+def test_the_graph_of_one_endpoint_is_a_shadow_of_another(project, served):
+    workspace, file = project
+    until(workspace, lambda: is_ready(served, "champion"))
+    shadow = workspace.deploy("plain", "graph:champion", rollout={"kind": "shadow"})
+    again = workspace.deploy("plain", "graph:champion", rollout={"kind": "shadow"})
+    assert again.id == shadow.id
+    until(workspace, lambda: numbers(workspace, "plain")[shadow.number] == "shadow")
+
+    def compared():
+        workspace.predict("plain", [{"x": 70.0}])
+        arms = {one.number: one for one in workspace.traffic("plain").arms}
+        return arms[shadow.number].compared >= 3 and arms[shadow.number]
+
+    until(workspace, compared)
+    arm = compared()
+    assert (arm.errors, arm.disagreed) == (0, 0)
+    workspace.rooms.serving.collect(force=True)
+    (copy, *_) = workspace.rooms.serving.predictions_of_revision(shadow.id, 5)
+    assert (copy.arm, copy.inputs) == ("shadow", {"x": [70.0]})
+    assert workspace.prediction(copy.copy_of).outputs == copy.outputs
+    (part,) = [workspace.prediction(one) for one in copy.parts]
+    assert (part.endpoint, part.arm, part.part_of) == ("champion.first", "shadow", copy.id)
+    before = numbers(workspace, "plain")
+    workspace.apply(file)
+    assert numbers(workspace, "plain") == before, "its functions are not those of the endpoint"
+    with pytest.raises(Invalid) as refused:
+        workspace.explain_prediction(copy.id)
+    assert (refused.value.code, part.id in refused.value.hint) == ("explain.graph", True)
+
+
+def test_arms_that_come_together_may_be_graphs(project, served):
+    workspace, _ = project
+    version = workspace.model("p/model@champion").id
+    arms = {version: 20, "graph:champion": 30}
+    found = workspace.deploy_arms("plain", arms)
+    again = workspace.deploy_arms("plain", arms)
+    assert [one.id for one in again] == [one.id for one in found]
+    until(workspace, lambda: {numbers(workspace, "plain")[one.number] for one in found} == {"arm"})
+    shares = [one.weight for one in workspace.traffic("plain").arms if one.state != "shadow"]
+    assert sorted(shares) == [20, 30, 50]
+    answers = {}
+
+    def all_have_answered():  # the serving process follows the rows
+        one = workspace.predict("plain", [{"x": 70.0}])
+        answers[one.revision] = one.outputs
+        return len(answers) == 3
+
+    until(workspace, all_have_answered)
+    first, *others = answers.values()
+    assert others == [first, first]
+    workspace.rollback("plain")
+    assert list(numbers(workspace, "plain").values()).count("live") == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ref", "code"),
+    [
+        ("plain", "graph:both", "graph.arm"),
+        ("champion.first", "graph:champion", "graph.cycle"),
+        ("plain", "graph:tens", "endpoint.no_graph"),
+        ("both", "p/model@champion", "endpoint.other_model"),
+    ],
+)
+def test_what_cannot_stand_on_an_endpoint_is_refused_by_name(project, endpoint, ref, code):
+    workspace, _ = project
+    with pytest.raises(Invalid) as refused:
+        workspace.deploy(endpoint, ref, rollout={"kind": "shadow"})
+    assert refused.value.code == code
+
+
+@pytest.mark.skipif(find_spec("shap") is not None, reason="shap is installed here")
+def test_a_logged_prediction_is_explained_by_the_version_that_made_it(project, served):
+    workspace, _ = project
+    made = workspace.predict("tens", [{"tens": 7.0}]).prediction_id
+    with pytest.raises(Unavailable, match=r"clew\[explain\]"):
+        workspace.explain_prediction(made)
+    with pytest.raises(Invalid, match="and no row 1") as refused:
+        workspace.explain_prediction(made, row=1)
+    assert refused.value.code == "explain.inputs"
