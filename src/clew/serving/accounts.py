@@ -85,6 +85,19 @@ def unloaded(tx: Tx, revision: str, process: str) -> None:
     tx.execute(delete(table).where(table.c.revision == revision, table.c.process == process))
 
 
+def forget_loads(tx: Tx, revision: str) -> None:
+    """Whoever holds a revision, or could not load it, is to say so anew."""
+    table = tables.revision_loads
+    tx.execute(delete(table).where(table.c.revision == revision))
+
+
+def loads_of(tx: Tx, process: str) -> set[str]:
+    """Revisions that a process has told of: in memory, or tried to the end."""
+    table = tables.revision_loads
+    query = select(table.c.revision).where(table.c.process == process, table.c.error != LOADING)
+    return set(tx.execute(query).scalars())
+
+
 def alive(tx: Tx) -> list[Any]:
     """Rows of the processes that serve now, oldest first."""
     table = tables.serving_processes

@@ -42,6 +42,8 @@ SLOW_S = 0.002
 """A model whose batches take longer computes in a thread; the hop costs about 0.1 ms."""
 THREADS = 32
 """Models that are slow, or in a process of their own, that compute at once."""
+FUNCTIONS = 8
+"""Functions of graphs that run at once: one that hangs is to hold up no model."""
 MAX_BATCH = 512
 """Requests in one batch."""
 Reply = Callable[["Answer"], None]
@@ -238,7 +240,8 @@ class DataPlane:
         self._frames: list[bytes] = []
         self._scheduled = False
         self.parked = Parked()
-        self._graphs = Graphs(self, Hooks(loop, self._threads, self._ids, Call, body_of, refusal))
+        self._functions = ThreadPoolExecutor(FUNCTIONS, thread_name_prefix="function")
+        self._graphs = Graphs(self, Hooks(loop, self._functions, self._ids, Call, body_of, refusal))
         self._shadows = Shadows(spool, _outcomes, record_of_copy, loop, self._graphs.ask_copy)
 
     async def infer(
@@ -512,6 +515,7 @@ class DataPlane:
     def close(self) -> None:
         """End the threads; nothing may be in flight."""
         self._threads.shutdown()
+        self._functions.shutdown(wait=False, cancel_futures=True)
         self._shadows.close()
 
 

@@ -6,9 +6,11 @@ Knows routes and what is loaded behind them; no requests.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from clew.base.errors import ClewError
+from clew.base.records import Signature
+from clew.base.records.graphs import needed_nodes
 from clew.serving.contract import contract_of
 from clew.serving.dataplane import Route
 from clew.serving.graph_arms import circle_of, fitted
@@ -19,7 +21,11 @@ from clew.serving.runtime import Runtime
 _log = logging.getLogger("clew.serving")
 
 
-def settle_graphs(routes: Mapping[str, Route]) -> None:
+Told = Callable[[str], Signature | None]
+"""Endpoint → what a client sends to what is live there, by its row: it may not be in memory."""
+
+
+def settle_graphs(routes: Mapping[str, Route], told: Told = lambda _: None) -> None:
     """Have every graph take and give what its nodes do now. One that cannot be asked says why
     (``Runtime.misfit`` where that will not pass by itself); requests go to what stands beside it,
     and where nothing does, the endpoint is not ready.
@@ -27,7 +33,7 @@ def settle_graphs(routes: Mapping[str, Route]) -> None:
     settled: set[str] = set()
     asked = {name: _asked(route) for name, route in routes.items()}
     for name in routes:
-        _settle(name, routes, asked, settled)
+        _settle(name, routes, asked, settled, told)
 
 
 def _asked(route: Route) -> set[str]:
@@ -52,7 +58,11 @@ def _runtimes(route: Route) -> list[Runtime]:
 
 
 def _settle(
-    name: str, routes: Mapping[str, Route], asked: Mapping[str, set[str]], settled: set[str]
+    name: str,
+    routes: Mapping[str, Route],
+    asked: Mapping[str, set[str]],
+    settled: set[str],
+    told: Told,
 ) -> None:
     if name in settled:
         return
@@ -66,8 +76,10 @@ def _settle(
         if runtime.graph is not None:
             for node in runtime.graph.graph.endpoints:
                 if node in routes:
-                    _settle(node, routes, asked, settled)
-            why = _take(runtime, runtime.graph, routes, asked, like, heard=runtime not in copied)
+                    _settle(node, routes, asked, settled, told)
+            why = _take(
+                runtime, runtime.graph, routes, asked, told, like, heard=runtime not in copied
+            )
         if why != runtime.why:
             runtime.why = why
             _log.warning("%s, revision %d: %s", name, runtime.identity.number, why or "goes again")
@@ -94,6 +106,7 @@ def _take(
     graph: GraphModel,
     routes: Mapping[str, Route],
     asked: Mapping[str, set[str]],
+    told: Told,
     like: Runtime | None,
     *,
     heard: bool,
@@ -109,12 +122,17 @@ def _take(
         runtime.misfit = f"it would ask itself: {' → '.join(circle)}"
         return runtime.misfit
     missing = [one for one in nodes if one not in routes or not routes[one].ready]
-    if missing:
-        told = [routes[one].why or "has no revision loaded" for one in missing if one in routes]
-        return f"its node {missing[0]!r} {told[0] if told else 'does not exist'}"
+    needed = needed_nodes(graph.graph.root)
+    for one in missing:
+        if one in needed:
+            why = (routes[one].why or "has no revision loaded") if one in routes else ""
+            return f"its node {one!r} {why or 'does not exist'}"
 
     def look(node: str) -> Known | None:
-        return _known(routes[node])
+        if node not in missing:
+            return _known(routes[node])
+        signature = told(node)  # the graph goes on without it, and takes what it took
+        return None if signature is None else Known(signature=signature)
 
     try:
         known = settle(name, graph.graph, look)
@@ -163,7 +181,7 @@ def _described(
     """An output for the metadata, typed as the nodes give it; a mean or a share is FP64."""
     name, tail = output
     for node in graph.graph.endpoints:
-        runtime = routes[node].peek("")
+        runtime = routes[node].peek("") if node in routes else None
         for one in runtime.outputs if runtime else ():
             if one["name"] in (name, name.rpartition(".")[2]) and _tail(one) == tail:
                 return {**one, "name": name}

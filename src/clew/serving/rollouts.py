@@ -10,6 +10,7 @@ transaction with its event; any process may call :meth:`Rollouts.tick`, also sev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 from sqlalchemy import func, select, update
 
 from clew.base.arms import MOST_SHADOWS
-from clew.base.errors import Conflict, Invalid
+from clew.base.errors import ClewError, Conflict, Invalid
 from clew.base.ids import new_id
 from clew.base.records import Node, Signature
 from clew.base.records.traffic import Rollout
@@ -44,6 +45,7 @@ from clew.serving.revisions import (
 
 MOST_DEATHS = 3
 _LEAST_REST = 1e-9
+_log = logging.getLogger("clew.serving")
 
 
 class Rollouts:
@@ -222,7 +224,7 @@ class Rollouts:
             if row.state in {"arm", "canary", "shadow", "draining"}:  # it is in memory
                 state, traffic = "arm", tidy(weight)
             _say(tx, row, split(weight))
-            move(tx, row, state, traffic, reason)
+            _bring(tx, row, state, traffic, reason)
         give_rest(tx, endpoint)
         note_traffic(tx, endpoint, reason)
 
@@ -253,7 +255,7 @@ class Rollouts:
             )
         had, here = row.traffic, row.state in {*COMING, "draining"} and row.state != "loading"
         _say(tx, row, chosen)
-        move(tx, row, "shadow" if here else "loading", 0, reason)
+        _bring(tx, row, "shadow" if here else "loading", 0, reason)
         if had:
             give_rest(tx, endpoint)
             note_traffic(tx, endpoint, reason)
@@ -278,22 +280,49 @@ class Rollouts:
         else:
             _make_room(tx, endpoint, Rollout(), reason, but=(row.id,))
             _say(tx, row, Rollout())
-            move(tx, row, "loading", 0, reason)
+            _bring(tx, row, "loading", 0, reason)
 
     def tick(self) -> bool:
-        """Take every step that is due; whether there was one."""
+        """Take every step that is due; whether there was one.
+
+        Each endpoint by itself: what goes wrong with one stops no other's.
+        """
+        by_endpoint: dict[str, tuple[list[Any], list[Any]]] = {}
         with self._db.read() as tx:
-            due = any(steps.may_move(tx, row) for row in tx.execute(tables.AWAKE).all())
-            due = due or any(arm_tests.is_due(test) for test in tx.execute(tables.TESTS).all())
-        if not due:
-            return False
-        with self._db.begin() as tx:
-            before = tx.emitted
             for row in tx.execute(tables.AWAKE).all():
-                steps.step(tx, row_of(tx, row.id))  # an earlier step may have moved it
+                by_endpoint.setdefault(row.endpoint, ([], []))[0].append(row)
             for test in tx.execute(tables.TESTS).all():
-                arm_tests.look(tx, test)
-            return tx.emitted > before
+                by_endpoint.setdefault(test.endpoint, ([], []))[1].append(test)
+            due = [name for name, each in by_endpoint.items() if self._is_due(tx, name, *each)]
+        moved = [self._step(name) for name in due]
+        return any(moved)
+
+    def _is_due(self, tx: Tx, endpoint: str, rows: Sequence[Any], tests: Sequence[Any]) -> bool:
+        try:
+            due = any(arm_tests.is_due(test) for test in tests)
+            return due or any(steps.may_move(tx, row) for row in rows)
+        except ClewError:
+            raise
+        except Exception:  # noqa: BLE001 - as it says: the others go on
+            _log.exception("the rollout of %s cannot be looked at", endpoint)
+            return False
+
+    def _step(self, endpoint: str) -> bool:
+        try:
+            with self._db.begin() as tx:
+                before = tx.emitted
+                for row in tx.execute(tables.AWAKE).all():
+                    if row.endpoint == endpoint:
+                        steps.step(tx, row_of(tx, row.id))  # an earlier step may have moved it
+                for test in tx.execute(tables.TESTS).all():
+                    if test.endpoint == endpoint:
+                        arm_tests.look(tx, test)
+                return tx.emitted > before
+        except ClewError:
+            raise
+        except Exception:  # noqa: BLE001 - as it says: the others go on
+            _log.exception("the rollout of %s cannot go on", endpoint)
+            return False
 
     def may_load(self, revision: str, process: str) -> bool:
         """Note that a process begins to load a revision.
@@ -346,6 +375,15 @@ def _next_number(tx: Tx, endpoint: str) -> int:
 
 def _is_shadow(tx: Tx, row: Any) -> bool:
     return rollout_of(tx, row).kind == "shadow"
+
+
+def _bring(tx: Tx, row: Any, state: str, traffic: float, reason: str) -> None:
+    """Move a revision by hand. One that is to be loaded again is waited for: what was told of it
+    before, that it is in memory or that it cannot be, holds no more.
+    """
+    if state == "loading":
+        accounts.forget_loads(tx, row.id)
+    move(tx, row, state, traffic, reason)
 
 
 def _make_room(

@@ -20,6 +20,7 @@ import numpy as np
 
 from clew.base.ids import PredictionIds
 from clew.serving.runtime import Runtime, has_nan, nan_rows
+from clew.serving.sketches import MOST_BATCHES
 from clew.serving.spool import Record, Spool, frame
 from clew.serving.tensors import InputError
 
@@ -235,7 +236,7 @@ class _Desk:
             return
         at, nan = 0, has_nan(outputs)
         watch = runtime.watch
-        if watch is not None:
+        if watch is not None and len(watch) < MOST_BATCHES:
             watch.append((outputs.arrays, [copy.rows for copy in group]))
         for copy in group:
             stop = at + copy.rows

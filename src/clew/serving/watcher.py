@@ -14,10 +14,12 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import select
 
 from clew.base.errors import ClewError
+from clew.base.records import Signature
 from clew.db import Database
 from clew.serving import accounts, tables
 from clew.serving.dataplane import Route
@@ -85,6 +87,7 @@ class Watcher:
         self._process, self._publish = process, publish
         self._lock = threading.Lock()
         self._endpoints: list[Any] = []
+        self._signatures: dict[str, Any] = {}
         self._wanted: dict[str, Wanted] = {}
         self._loaded: dict[str, Runtime] = {}
         self._dropped: list[Runtime] = []
@@ -137,11 +140,14 @@ class Watcher:
         with self._db.read() as tx:
             endpoints = list(tx.execute(select(tables.endpoints)))
             rows = [*tx.execute(tables.OPEN), *tx.execute(tables.FORMERS)]
+            told = accounts.loads_of(tx, self._process)
         asleep = {row.name for row in endpoints if row.unloaded}
         rows = [row for row in rows if row.endpoint not in asleep]
         rows.sort(key=lambda row: (_FIRST.get(row.state, 4), row.number))
         with self._lock:
             self._endpoints = endpoints
+            live = [row for row in rows if row.state == "live" and row.model_version]
+            self._signatures = {row.endpoint: row.signature for row in live}
             rollouts = {row.name: row.rollout for row in endpoints}
             isolates = {row.name: row.isolate for row in endpoints}
             self._wanted = {
@@ -161,12 +167,18 @@ class Watcher:
                 if id not in self._asked and id not in self._asleep
             ]
             self._asked.update(each.identity.revision for each in missing)
+            again = [  # it comes back, and was in memory all the time
+                id
+                for id, each in self._wanted.items()
+                if each.state == "loading" and id in self._loaded and id not in told
+            ]
             self._publish(self._routes())
         for each in missing:
             self._queue.put(each)
         for runtime in gone:
-            if runtime.identity.endpoint in asleep:
-                self._forget(runtime.identity.revision)
+            self._forget(runtime.identity.revision)
+        for revision in again:
+            self._rollouts.report(revision, self._process)
         self._tell_asleep(dozing)
 
     # what sleeps --------------------------------------------------------------------------------
@@ -299,8 +311,13 @@ class Watcher:
             )
             for row in self._endpoints
         }
-        settle_graphs(routes)
+        settle_graphs(routes, self._told)
         return routes
+
+    def _told(self, endpoint: str) -> Signature | None:
+        """What a client sends to the model that is live on an endpoint, loaded or not."""
+        found = self._signatures.get(endpoint)
+        return None if found is None else msgspec.convert(found, Signature)
 
     def _asleep_by_endpoint(self) -> dict[str, dict[str, str]]:
         """Endpoint → what sleeps, by version, and '' where that has the traffic."""

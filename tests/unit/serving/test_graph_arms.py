@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -219,6 +220,67 @@ def test_a_graph_that_does_not_fit_harms_nobody_beside_it(made, why):
     assert (late.ready, late.why, late.only) == (True, "", live)
     assert bool(beside.misfit) == (why != "'nobody' does not exist")
     assert routes["late"].choose("g", "") is None
+
+
+def test_a_graph_goes_on_without_a_node_that_it_does_not_need():
+    """Also after a restart, when that node has not been in memory: it takes what it took."""
+    wants = signature({"a": "double", "b": "double"})
+    made = runtime("late", "g", graph(ensemble("x", node("y", required=False))))
+
+    async def act():
+        plane = DataPlane(asyncio.get_running_loop(), None)
+        late = Route("late", [(made, 100)])
+        routes = {"late": late, "x": Route("x", [(runtime("x", "x", Chance(0.5)), 100)])}
+        routes["y"] = Route("y", [])
+        settle_graphs(routes, {"y": wants}.get)
+        plane.follow(routes)
+        answer = await asked(plane, plane._loop, {"a": [0.8], "b": [1.0]})
+        plane.close()
+        return answer, routes
+
+    answer, routes = run(act)
+    outputs = {one["name"]: one["data"] for one in json.loads(answer.body)["outputs"]}
+    assert (answer.status, outputs["probability"]) == (200, [0.4])
+    told = json.loads(json.loads(answer.body)["parameters"]["clew-nodes"])
+    assert (told["x"]["status"], told["y"]["status"]) == (200, 503)
+    routes["x"] = Route("x", [])
+    settle_graphs(routes, {"y": wants}.get)
+    assert "its node 'x' has no revision loaded" in routes["late"].why
+
+
+def test_a_function_of_a_graph_that_hangs_holds_up_no_model():
+    release = threading.Event()
+
+    def hangs(answers):
+        release.wait(60)
+        return {"label": answers["x"]["label"]}
+
+    root, functions = graph_of("g", ensemble("x", combine=hangs))
+    made = GraphModel(
+        Graph(code="c", root=root, functions=dict.fromkeys(functions, "f")), functions
+    )
+    slow = runtime("slow", "slow", Chance())
+    slow.cost_s = 1.0  # it computes in a thread
+
+    async def act():
+        plane = DataPlane(asyncio.get_running_loop(), None)
+        late = Route("late", [(runtime("late", "g", made), 100)])
+        routes = routes_of(late, x=Chance())
+        routes["slow"] = Route("slow", [(slow, 100)])
+        plane.follow(routes)
+        hung = [asked(plane, plane._loop, {"a": [0.1]}) for _ in range(40)]
+        async with asyncio.timeout(20):
+            answer = await asked(plane, plane._loop, {"a": [0.9]}, "slow")
+        assert not any(one.done() for one in hung)
+        release.set()
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*hung)
+        plane.close()
+        return answer, found
+
+    answer, found = run(act)
+    assert answer.status == 200
+    assert {one.status for one in found} == {200}
 
 
 def test_a_graph_that_stands_alone_says_why_it_cannot_be_asked():

@@ -251,6 +251,57 @@ def test_a_process_that_is_gone_is_not_waited_for(workspace, laws):
     assert states(workspace)[2] == ("live", 100)
 
 
+@pytest.mark.parametrize("act", [{"promote": "1"}, {"weights": {"1": 20}}, {"shadow": {"1": 50}}])
+def test_one_that_comes_back_by_hand_is_waited_for(workspace, laws, act):
+    """Whoever had it in memory long ago does not have it now."""
+    workspace.endpoint()
+    process(workspace)
+    first, second, third = (workspace.deploy(laws.matrix()) for _ in range(3))
+    for revision in (first, second, third):
+        loaded(workspace, revision)
+    age(workspace, first, 60)
+    workspace.serving.tick()
+    assert states(workspace)[1] == ("retired", 0)
+    workspace.serving.set_traffic("e", **act)
+    workspace.serving.tick()
+    assert states(workspace)[1] == ("loading", 0)
+    assert states(workspace)[3] == ("live", 100)
+    loaded(workspace, first)
+    assert states(workspace)[1][0] in {"live", "arm", "shadow"}
+
+
+def test_one_that_could_not_be_loaded_is_tried_again_by_hand(workspace, laws):
+    workspace.endpoint()
+    process(workspace)
+    loaded(workspace, workspace.deploy(laws.matrix()))
+    second = workspace.deploy(laws.matrix())
+    loaded(workspace, second, error="OSError: the disk was full")
+    assert states(workspace)[2] == ("failed", 0)
+    workspace.serving.set_traffic("e", promote="2")
+    workspace.serving.tick()
+    assert states(workspace)[2] == ("loading", 0)
+    loaded(workspace, second)
+    assert states(workspace)[2] == ("live", 100)
+
+
+def test_what_is_wrong_with_one_endpoint_stops_no_other(workspace, laws):
+    for name in ("bad", "e"):
+        workspace.endpoint(name, rollout=canary([50], hold_s=0, min_requests=20))
+    process(workspace)
+    found = {}
+    for name in ("bad", "e"):
+        loaded(workspace, workspace.deploy(laws.matrix(), endpoint=name))
+        found[name] = workspace.deploy(laws.matrix(), endpoint=name)
+        loaded(workspace, found[name])
+    table = tables.revisions
+    with workspace.db.begin() as tx:  # as another version of Clew might have written it
+        values = {"rollout": {"kind": "canary", "steps": "many"}}
+        tx.execute(update(table).where(table.c.id == found["bad"].id).values(values))
+    answered(workspace, found["e"], 500)
+    assert workspace.serving.tick()
+    assert states(workspace)[2] == ("live", 100)
+
+
 def test_counts_add_up_over_processes(workspace, laws):
     workspace.endpoint()
     revision = workspace.deploy(laws.matrix())

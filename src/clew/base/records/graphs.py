@@ -131,3 +131,17 @@ def steps_of(step: Part) -> Iterator[Part]:
 def nodes_of(step: Part) -> Iterator[NodeStep]:
     """The nodes in a step, from left to right."""
     return (one for one in steps_of(step) if isinstance(one, NodeStep))
+
+
+def needed_nodes(step: Part) -> set[str]:
+    """The endpoints without which a step cannot answer, or not for every row."""
+    if isinstance(step, NodeStep):
+        return {step.endpoint}
+    if isinstance(step, SwitchStep):
+        cases = [case.step for case in step.cases if case.step.required or step.default is None]
+        inner = [*cases, *([step.default] if step.default else [])]
+    elif isinstance(step, SplitterStep) or len(step.steps) == 1:
+        inner = list(step.steps)
+    else:
+        inner = [one for one in step.steps if one.required]
+    return {name for one in inner for name in needed_nodes(one)}
