@@ -188,6 +188,12 @@ def test_an_environment_that_was_deleted_is_built_again_from_its_lock(place):
     assert near.model("p/plain@champion").version == 2
 
 
+def test_a_training_is_repeated_with_the_packages_of_then(place):
+    near, _ = place
+    found = near.reproduce(near.model("p/model@1").job)
+    assert found.verdict in {"identical", "equal"}, found
+
+
 def test_other_packages_train_anew_and_the_same_do_not(place):
     near, file = place
     before = {job.id for job in near.jobs()}

@@ -77,6 +77,16 @@ def runtime_of(
     Raises:
         Invalid: ``pipeline.definition``.
     """
+    if not isinstance(python, str):
+        raise _invalid(
+            f"python={python!r} of {step} is a {type(python).__name__}",
+            f'Give a text: python="{python}".',
+        )
+    if not _are_lines(requirements):
+        raise _invalid(
+            f"requirements={requirements!r} of {step}",
+            'Give a list of packages, ["pandas==2.2.3"], or the name of a requirements file.',
+        )
     if python and not (_VERSION.fullmatch(python) or python.startswith("/")):
         raise _invalid(
             f"python={python!r} of {step}", 'Give a version, "3.12", or the path of an interpreter.'
@@ -102,6 +112,15 @@ def runtime_of(
         image=image,
         cpus=cpus,
     )
+
+
+def _are_lines(requirements: object) -> bool:
+    """Whether that is a text, or several; none of them empty."""
+    if isinstance(requirements, str):
+        return True
+    if not isinstance(requirements, Sequence):
+        return False
+    return all(isinstance(one, str) and one.strip() for one in requirements)
 
 
 def _check_inputs(step: str, option: str, given: Sequence[str], names: Collection[str]) -> None:

@@ -218,6 +218,13 @@ class Compute(Protocol):
         ...
 
     @property
+    def keeps_off(self) -> Mapping[str, str]:
+        """Labels that what calls start beside them on other machines must ask for, so that it keeps
+        off those that are excluded; none where nothing is.
+        """
+        ...
+
+    @property
     def spreads(self) -> bool:
         """Whether the ranks of one call may be on several machines."""
         ...

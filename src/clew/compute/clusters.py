@@ -99,6 +99,12 @@ class RayPool:
         self._limits.check(pool, resources)
 
     @property
+    def keeps_off(self) -> Mapping[str, str]:
+        """Their label that is not of a machine that is excluded."""
+        fleet = self._fleet
+        return {} if fleet is None else fleet.keeps_off()
+
+    @property
     def spreads(self) -> bool:
         """Ray Train starts ranks on all nodes."""
         return True

@@ -140,6 +140,10 @@ class Fleet:
         """How many such calls a pool holds at a time."""
         return self.pools.room(pool, resources, self._machines, self.size, ranks)
 
+    def keeps_off(self) -> dict[str, str]:
+        """Labels that no excluded machine has."""
+        return dict(self.pools.on_allowed(Demand((), ()), self._machines).placement)
+
     def look(self) -> list[PoolInfo]:
         """The pools as they are now."""
         running = [

@@ -71,6 +71,11 @@ class InlinePool:
         """Everything runs here."""
 
     @property
+    def keeps_off(self) -> Mapping[str, str]:
+        """There is no other machine."""
+        return {}
+
+    @property
     def spreads(self) -> bool:
         """It is one process."""
         return False

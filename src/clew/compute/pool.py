@@ -112,6 +112,11 @@ class ProcessPool:
         self._ledger.check(pool, resources)
 
     @property
+    def keeps_off(self) -> Mapping[str, str]:
+        """It is one machine."""
+        return {}
+
+    @property
     def spreads(self) -> bool:
         """It is one machine."""
         return False

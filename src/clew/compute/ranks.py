@@ -30,6 +30,7 @@ from clew.base.gpus import Gpu, gpus
 from clew.base.ids import new_id
 from clew.base.ranks import Ranks
 from clew.compute.call import CallContext, CallError, Message
+from clew.compute.cluster_pools import node_slot
 from clew.compute.elsewhere import translated
 from clew.compute.family import MARK, end_group, end_marked
 from clew.compute.frames import NOTHING, Answer, Done, Ready, Run, Said, decode, encode_or_refuse
@@ -330,6 +331,8 @@ class Group:
             port=places[0].ports[0],
             addresses=tuple(f"{one.address}:{one.ports[1]}" for one in places),
         )
+        slots = [node_slot(place.node) for place in places]
+        self._context.send({"kind": "seats", "slots": slots})
         for seat in seats([place.node for place in places]):
             place = places[seat.rank]
             beside = [one for one in places if one.node == place.node]

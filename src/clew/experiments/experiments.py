@@ -359,6 +359,7 @@ class Experiments(Kept, Checkpoints, Controls, Forking, Slots):
             store=self._store.address,
             holds=self._holds(order.pool),
             spreads=self._compute.spreads,
+            off=lambda: self._compute.keeps_off,
             excluded=self.tell_excluded,
             cancelled=cancelled,
             progress=progress,

@@ -38,11 +38,13 @@ def in_ranks(
     attempt: int = 0,
     holds: Holds = lambda _resources, _parts: 0,
     spreads: bool = False,
+    off: Mapping[str, str] | None = None,
 ) -> Call:
     """The call of a trial as it is, or as one that several ranks carry out together.
 
     ``attempt``: how often ranks of the trial have died. ``spreads``: they may be on several
-    machines of a cluster, if nobody else (mpirun) starts them. Raises Invalid ``ranks.invalid``.
+    machines of a cluster, if nobody else (mpirun) starts them; ``off``: labels that keep them off
+    machines that are excluded. Raises Invalid ``ranks.invalid``.
     """
     if ranks is None:
         return call
@@ -71,7 +73,7 @@ def in_ranks(
         "store": call.payload["store"],
         "environment": call.environment,
         "resources": resources if spread else {},
-        "placement": call.placement if spread else {},
+        "placement": {**call.placement, **(off or {})} if spread else {},
         "attempt": attempt,
     }
     return Call(

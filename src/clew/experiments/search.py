@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -80,6 +80,7 @@ class Search:
         store: str,
         holds: Holds,
         spreads: bool,
+        off: Callable[[], Mapping[str, str]],
         excluded: Callable[[], None],
         cancelled: Callable[[], bool],
         progress: Callable[[int, int], None],
@@ -94,7 +95,7 @@ class Search:
         """Whether it had something to do with more slots, when it decided last."""
         self._store = store
         self._holds = holds
-        self._spreads = spreads
+        self._spreads, self._off = spreads, off
         self._tell_excluded = excluded
         self._excludes = False
         self._cancelled = cancelled
@@ -177,6 +178,8 @@ class Search:
             others = {name: metrics[name] for name in self._watched if name in metrics}
             track.report(step, metrics.get(self._definition.metric), others)
             self._journal.report(track, step, metrics)
+        elif news.message["kind"] == "seats":
+            track.seats = tuple(news.message["slots"])
         elif news.message["kind"] == "undeclared":
             self._order.heard(news.message["reads"])
         else:
@@ -219,7 +222,8 @@ class Search:
         """Another run from the latest checkpoint where that may help; else it has failed."""
         ranks = self._order.ranks
         size = 1 if ranks is None else ranks.of(track.values_now())
-        policy, log, slots = self._order.policy, outcome.log, outcome.slots
+        policy, log, slots = self._order.policy, outcome.log, track.seats or outcome.slots
+        track.seats = ()
         mended = mend(policy, track, error, log, slots=slots, ranks=size)
         if mended.excluded:
             self._journal.exclude(track, mended.excluded, mended.pattern, error.message)
@@ -537,6 +541,7 @@ class Search:
             attempt=track.deaths,
             holds=self._holds,
             spreads=self._spreads,
+            off=self._off(),
         )
 
     # looking --------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ class Track(Struct, kw_only=True):
     tries: dict[str, int] = field(default_factory=dict)
     """How often it was tried again, by what allowed it."""
     excluded: list[str] = field(default_factory=list)
+    seats: tuple[str, ...] = ()
+    """Where each of its ranks runs, where that is not one machine."""
     """Slots that nobody gets because of what it printed."""
     held: str = ""
     """Why the search does not decide about it: ``asked`` (paused by hand) or ``due`` (to go on)."""

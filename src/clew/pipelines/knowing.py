@@ -170,7 +170,7 @@ class Knowing:
     def packages(self, row: Any) -> tuple[str, ...]:
         """Which packages differ from those that a job ran with."""
         step = self.definition(row)
-        if step.runtime.requirements:
+        if step.runtime.own_environment:
             return ()  # it has an environment of its own, which is made again as it was
         now = environment_now(step.packages)
         return tuple(changed_packages(step.packages, now.packages))

@@ -21,6 +21,7 @@ from clew.experiments import SearchDefinition
 from clew.models import EvaluationDefinition, Split, TrainingRun
 from clew.pipelines import StepDefinition
 from clew.workspace.file_checks import differences
+from clew.workspace.own_environments import own_environment_of
 from clew.workspace.rooms import Rooms
 
 ENTRY = "clew.experiments.worker:run_trial"
@@ -90,6 +91,7 @@ def _run(rooms: Rooms, step: StepDefinition, trial: Any, split: Split, told: Tol
         timeout_s=step.timeout_s,
         memory_bytes=step.memory_bytes,
         snapshot_dir=str(rooms.snapshots.directory(step.function.snapshot)),
+        program=rooms.models.program_in(own_environment_of(step)),
         resources=step.demand(),
         placement=dict(step.policy.placement),
         pool=step.policy.pool,
@@ -160,6 +162,7 @@ def _on_test(
         evaluation=evaluation,
         run=run,
         snapshot_dir=rooms.snapshots.directory(step.function.snapshot),
+        own=own_environment_of(step),
     )
     trees = rooms.repos.commit_by_id(version.commit).tree, package.tree
     old, new = rooms.models.measure(version.model, trees, split.test_commit, evaluation.target)

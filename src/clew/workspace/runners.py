@@ -14,7 +14,6 @@ from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import NotReady
 from clew.base.ranks import ranks_of
 from clew.base.records import Commit, ModelVersion, Prediction, Verdict
-from clew.base.records.environments import OwnEnvironment
 from clew.base.records.reports import Around
 from clew.base.tracking import TRIAL, Tracking
 from clew.db import Tx
@@ -25,6 +24,7 @@ from clew.repos import Repos
 from clew.serving import Serving
 from clew.workspace import at_training
 from clew.workspace.deploying import deploy_version
+from clew.workspace.own_environments import own_environment_of
 
 RECORDED = 200
 """So many logged requests of the champion are handed to a gate, to be replayed."""
@@ -57,7 +57,7 @@ class TrainRunner:
         step, job = run.definition, run.job
         evaluation = msgspec.convert(step.options["evaluation"], EvaluationDefinition)
         parameter, features = next(iter(run.inputs.items()))
-        own = _own(step)
+        own = own_environment_of(step)
         split = self._models.split(
             step.output_repo,
             features,
@@ -243,19 +243,6 @@ class GateRunner:
                 cause=verdict.id,
                 tx=tx,
             )
-
-
-def _own(step: StepDefinition) -> OwnEnvironment | None:
-    """The environment that a training step has of its own."""
-    runtime = step.runtime
-    if not runtime.own_environment:
-        return None
-    return OwnEnvironment(
-        requirements=runtime.requirements,
-        lock=runtime.lock,
-        python=runtime.python or step.packages["python"],
-        packages=step.packages,
-    )
 
 
 def _is_of(logged: Prediction, champion: ModelVersion) -> bool:

@@ -106,6 +106,9 @@ def test_what_is_allowed_or_depended_on_is_not_told(shop):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (flow(", python=3.12"), 'python="3.12"'),
+        (flow(", requirements=5"), "a list of packages"),
+        (flow(', requirements=["numpy", 5]'), "a list of packages"),
         (flow(gate=""), "parameters"),
         (flow(gate=', parameters={"metric": print}'), "not plain"),
         (flow(', parameters={"strength": 1}'), "no parameter 'strength'"),
