@@ -47,7 +47,7 @@ def forest(data: pl.DataFrame, trial: clew.Trial):
 
 @p.train(rows, target="y", test=clew.holdout(0.2), convert=False)
 def original(data: pl.DataFrame, trial: clew.Trial):
-    model = RandomForestClassifier(n_estimators=1000, random_state=0)
+    model = RandomForestClassifier(n_estimators=600, random_state=0)
     return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
 
 p.endpoint("lr", lr)

@@ -34,7 +34,7 @@ ENVIRONMENTS = {
     "triton": ["tritonclient[http,grpc]>=2.60", "numpy>=2"],
     "kserve": ["kserve>=0.15"],
 }
-SERVER = ["protobuf>=6"]
+SERVER = ["protobuf>=6", "h2>=4.3,<5", "hpack>=4.1", "hyperframe>=6.1"]
 """What the server needs for gRPC, where it is not installed beside Clew."""
 
 
@@ -77,7 +77,7 @@ def python_of(name):
 def server_path():
     """PYTHONPATH of the server, with gRPC on it where Clew's environment has none."""
     given = os.environ.get("PYTHONPATH", "")
-    if importlib.util.find_spec("google.protobuf") is not None:
+    if all(importlib.util.find_spec(name) for name in ("google.protobuf", "h2")):
         return given
 
     def make(place):

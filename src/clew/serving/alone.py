@@ -33,6 +33,7 @@ from clew.serving.metrics import render
 from clew.serving.reports import Arm, statistics
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.runtime import Identity, Runtime
+from clew.serving.shedding import Shedding
 from clew.serving.worker import new_loop, open_model
 
 MANIFEST = "image.json"
@@ -188,7 +189,14 @@ async def serve(directory: Path, listener: socket.socket, *, token: str) -> None
     plane.follow({told.endpoint: Route(told.endpoint, [(runtime, 100.0)], log=0)})
     version = importlib.metadata.version("clew")
     rest = Rest(loop, plane, Clerk(plane, told, runtime), version)
-    server = HttpServer(rest, token=token, open_paths=HEALTH)
+    shedding = Shedding(plane)
+    server = HttpServer(
+        rest,
+        token=token,
+        open_paths=HEALTH,
+        full=shedding.full,
+        refused=shedding.refused,
+    )
     gc.collect()
     gc.freeze()
     await server.start(listener)

@@ -6,6 +6,8 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -41,10 +43,21 @@ def post(process):
             return refused.code, refused.headers, json.load(refused)
 
 
+def post_on(connection, body):
+    connection.request("POST", "/v2/models/e/infer", body)
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
 def in_flight(process):
+    return counted(process, "clew_requests_in_flight")
+
+
+def counted(process, name):
     with urllib.request.urlopen(f"{process.url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("clew_requests_in_fl"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def test_beyond_the_room_everybody_is_refused_and_within_it_everybody_is_answered(held, workspace):
@@ -60,7 +73,15 @@ def test_beyond_the_room_everybody_is_refused_and_within_it_everybody_is_answere
         status, headers, said = post(process)
         assert (status, headers["retry-after"]) == (429, "1")
         assert "retry later" in said["error"]
+    place = urlsplit(process.url)
+    kept = HTTPConnection(place.hostname, place.port, timeout=60)
+    for body in (BODY, BODY + b" " * 1_000_000, b"no JSON at all"):  # it is not even read
+        assert post_on(kept, body) == 429
+    kept.request("POST", "/v2/models/nobody/infer", BODY)
+    with kept.getresponse() as other:
+        assert (other.status, other.read() != b"") == (404, True)
     assert in_flight(process) == ROOM
+    assert counted(process, "clew_overloads_total") >= 13
     assert answers == []
     grpc = pytest.importorskip("grpc", reason="gRPC's client is not installed")
     pytest.importorskip("h2", reason='gRPC is not installed: pip install "clew[grpc]"')
@@ -80,3 +101,5 @@ def test_beyond_the_room_everybody_is_refused_and_within_it_everybody_is_answere
         thread.join()
     assert answers == [200] * ROOM
     assert post(process)[0] == 200  # there is room again
+    assert [post_on(kept, body) for body in (BODY, b"no JSON at all")] == [200, 400]
+    kept.close()
