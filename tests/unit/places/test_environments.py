@@ -19,6 +19,7 @@ import pytest
 from clew.base.errors import ClewError
 from clew.base.settings import Settings
 from clew.compute import Call, ProcessPool
+from clew.compute.inline import InlinePool
 from clew.places import Environments, find_python
 from clew.places import uv as uv_room
 from clew.workspace import open_workspace
@@ -296,3 +297,14 @@ def test_each_step_of_a_pipeline_has_the_versions_that_it_asks_for(tmp_path, whe
         with pytest.raises(ClewError) as none:
             workspace.plan(file, packages={"tinything": "7.0"})
         assert none.value.code == "environment.unsatisfiable"
+
+
+def test_who_runs_calls_inline_has_a_process_for_another_environment(tmp_path):
+    (tmp_path / "there.py").write_text(VERSION)
+    program = (sys.executable, "-P", "-m", "clew.compute.worker")
+    call = Call(
+        entry="there:plain", payload={}, label="plain", snapshot_dir=str(tmp_path), program=program
+    )
+    with closing(InlinePool(tmp_path / "inline")) as pool:
+        prefix, pid = pool.submit(call).result().unwrap()
+    assert (prefix, pid != os.getpid()) == (sys.prefix, True)

@@ -19,7 +19,7 @@ from clew.base.errors import ClewError
 from clew.base.records.exports import ImageWish
 from clew.cli.app import tree
 from clew.cli.images import write_context
-from clew.workspace.container_images import _lock
+from clew.workspace.container_images import _lock, _needed
 
 ASKED = [{"x": 60}, {"x": 100}]
 
@@ -157,3 +157,14 @@ def test_the_versions_of_the_model_come_before_those_that_are_installed() -> Non
     assert lock["no-such-thing"] == "3"
     assert any(one.startswith("polars 0.0.1: ") for one in remarks)
     assert "no-such-thing 3: none is installed here" in remarks
+
+
+def test_an_image_holds_the_form_alone_of_a_model_with_an_environment_of_its_own():
+    own = {"/clew/environment.json": b"{}", "/requirements.txt": b"scikit-learn==0.1\n"}
+    with pytest.raises(ClewError) as refused:
+        _needed(own)
+    assert refused.value.code == "export.environment"
+    parity = {"serves": "onnx", "why": "", "made_with": {"onnxruntime": "1.0"}}
+    needed = _needed({**own, "/clew/formats/onnx/parity.json": json.dumps(parity).encode()})
+    assert needed["onnxruntime"]
+    assert "scikit-learn" not in needed
