@@ -76,7 +76,7 @@ migration: .venv/dev.installed ## write the migration that the tables lack (TITL
 lock: $(BIN)/uv ## resolve requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --extra grpc --extra otel --group dev -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --extra grpc --extra otel --extra images --extra redis --extra kafka --extra ray --extra spark --group dev -c requirements/dev.txt -o requirements/services.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --extra standard --extra demo --extra postgres --extra grpc --extra otel --extra images --extra redis --extra kafka --extra ray-serve --extra spark --group dev -c requirements/dev.txt -o requirements/services.txt
 
 bench-peers: .venv/dev.installed ## virtual environments of the peers that benchmarks compare with
 	$(BIN)/python benchmarks/peers.py

@@ -79,6 +79,20 @@ def s3():
 
 
 @pytest.fixture(scope="session")
+def homes():
+    """How a workspace with its server is started, and environments of packages: ``homes.py``."""
+    return beside("homes")
+
+
+@pytest.fixture
+def home(homes, tmp_path):
+    """A user's directory, whose server ends with the test."""
+    found = homes.Home(tmp_path)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
 def ray_cluster():
     """A Ray cluster of a head without cores and two nodes with two each: ``left`` and ``right``."""
     if importlib.util.find_spec("ray") is None:

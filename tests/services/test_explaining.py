@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import sysconfig
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,25 +160,10 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter of an environment with shap; made where it is not there."""
-    place = Path(tempfile.gettempdir()) / f"clew-explain-{os.getuid()}"
-    done = place / "installed.json"
-    if not done.exists() or json.loads(done.read_text()) != PACKAGES:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        told = subprocess.run(
-            [place / "bin" / "python", "-m", "pip", "install", "--quiet", *PACKAGES],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_S,
-            check=False,
-        )
-        if told.returncode:
-            pytest.skip(f"{PACKAGES} cannot be had here: {told.stderr.strip()[-300:]}")
-        (own,) = place.glob("lib/python*/site-packages")
-        (own / "zz_development.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        done.write_text(json.dumps(PACKAGES))
-    return place / "bin" / "python"
+def python(homes: Any) -> Path:
+    """The interpreter of an environment with shap beside what development needs."""
+    found: Path = homes.environment("explain", PACKAGES, beside=True)
+    return found
 
 
 def said(python: Path, script: str, *words: object) -> dict:

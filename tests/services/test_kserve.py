@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,50 +81,21 @@ print(json.dumps(loaded.predict(pd.DataFrame(json.loads(sys.argv[2]))).tolist())
 
 
 @pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter of an environment with KServe's packages; made where it is not there."""
-    place = Path(tempfile.gettempdir()) / f"clew-kserve-{os.getuid()}"
-    done = place / "installed.json"
-    if not done.exists() or json.loads(done.read_text()) != PACKAGES:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        told = subprocess.run(
-            [place / "bin" / "python", "-m", "pip", "install", "--quiet", *PACKAGES],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_S,
-            check=False,
-        )
-        if told.returncode:
-            pytest.skip(f"{PACKAGES} cannot be had here: {told.stderr.strip()[-300:]}")
-        done.write_text(json.dumps(PACKAGES))
-    return place / "bin" / "python"
+def python(homes: Any) -> Path:
+    """The interpreter of an environment with KServe's packages."""
+    found: Path = homes.environment("kserve", PACKAGES)
+    return found
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shop(homes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project that a `clew server` with a token serves, with a model on an endpoint."""
-    home = tmp_path_factory.mktemp("shop")
-    (home / "shop.py").write_text(FILE)
-    (home / "rows.csv").write_text(ROWS)
-    env = environ()
-    for words in (["init", "--bare", "."], ["apply", "shop.py"], ["put", "shop/rows", "rows.csv"]):
-        subprocess.run([*CLEW, *words], cwd=home, env=env, check=True, stdout=subprocess.DEVNULL)
-    server = subprocess.Popen(
-        [*CLEW, "server", "--port", "0", "--serving-port", "0"],
-        cwd=home,
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    for line in server.stdout:
-        if "Ctrl-C" in line:
-            break
-    yield home
-    server.terminate()
-    server.stdout.read()
-    assert server.wait(60) == 0
-    server.stdout.close()
+    home = homes.Home(tmp_path_factory.mktemp("shop"), more={"CLEW_TOKEN": TOKEN})
+    files = {"shop.py": FILE, "rows.csv": ROWS}
+    home.make(files, pipeline="shop.py", puts={"shop/rows": "rows.csv"})
+    home.start()
+    yield home.directory
+    home.stop()
 
 
 def environ(**more: str) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -71,66 +70,70 @@ def until(holds: Any, what: str, seconds: float = 240) -> Any:
 
 
 class Place:
-    """A workspace whose server has its endpoints on the cluster."""
+    """A user whose server has its endpoints on the cluster, where ``url`` answers."""
 
-    def __init__(self, directory: Path, cluster: Any) -> None:
-        self.directory, self.port = directory, free_port()
-        names = {k: v for k, v in os.environ.items() if not k.startswith(("CLEW_", "RAY_"))}
-        self.environ = names | cluster.variables
-        self.serving = f"{cluster.address}?min=2&max=2&port={self.port}&cpus=1"
-        self.url = f"http://127.0.0.1:{self.port}/v2/models/late"
-        self.process: Any = None
-        self.verbs: Any = None
+    def __init__(self, home: Any, cluster: Any, **options: object) -> None:
+        port = free_port()
+        home.environ |= cluster.variables
+        told = {"min": 2, "max": 2, "port": port, "cpus": 1, **options}
+        asked = "&".join(f"{name}={value}" for name, value in told.items())
+        self._home, self._serving = home, f"{cluster.address}?{asked}"
+        self.models = f"http://127.0.0.1:{port}/v2/models"
+        self.url = f"{self.models}/late"
 
-    def start(self) -> None:
-        line = ["server", "--serving", self.serving, "--port", "0", "--serving-port", "0"]
-        with (self.directory / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "clew.cli", *line],
-                cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        if not any("endpoints" in line for line in self.process.stdout):
-            self.stop()
-            said = [one.read_text() for one in self.directory.rglob("*.log")]
-            raise AssertionError("\n".join(said))
-        note = json.loads((self.directory / ".clew" / "server.json").read_text())
-        self.verbs, self.home = clew.connect(note["url"]), note["serving_url"]
+    def start(self, *more: str) -> None:
+        self._home.start("--serving", self._serving, *more)
 
     def stop(self, how: int = signal.SIGINT) -> None:
-        if self.verbs is not None:
-            self.verbs.close()
-            self.verbs = None
-        if self.process is not None:
-            if self.process.poll() is None:
-                self.process.send_signal(how)
-            self.process.wait(90)
-            self.process.stdout.close()
-            self.process = None
+        self._home.stop(how)
+
+    @property
+    def verbs(self) -> Any:
+        return self._home.verbs
+
+    @property
+    def home(self) -> str:
+        return str(self._home.serving)
+
+    @property
+    def grpc(self) -> str:
+        return str(self._home.grpc)
 
 
 @pytest.fixture
-def place(ray_cluster, tmp_path):
-    subprocess.run(
-        [sys.executable, "-P", "-m", "clew.cli", "init"], cwd=tmp_path, check=True,
-        capture_output=True, env={k: v for k, v in os.environ.items() if not k.startswith("CLEW_")},
-    )  # fmt: skip
-    found = Place(tmp_path, ray_cluster)
-    (tmp_path / "shop.py").write_text(FILE)
-    found.start()
-    found.verbs.apply(tmp_path / "shop.py")
-    found.verbs.put("shop/rows", {"/rows.csv": rows(0)})
-    found.verbs.wait(timeout_s=240)
-    yield found
-    found.stop()
+def laid_out(home, ray_cluster):
+    """Start a server for a file of pipelines; what it lays out on the cluster ends with it."""
+    places: list[Place] = []
+
+    def made(text: str, puts: dict[str, bytes], *more: str, **options: object) -> Place:
+        (home.directory / "shop.py").write_text(text)
+        home.clew("init", "--bare", ".")
+        place = Place(home, ray_cluster, **options)
+        places.append(place)
+        place.start(*more)
+        place.verbs.apply(home.directory / "shop.py")
+        for repo, content in puts.items():
+            place.verbs.put(repo, {"/rows.csv": content})
+        place.verbs.wait(timeout_s=240)
+        return place
+
+    yield made
+    for place in places:
+        place.stop()
     ended = (
         "import ray, sys; from ray import serve; ray.init(sys.argv[1], log_to_driver=False); "
         "serve.shutdown()"
     )
     address = ray_cluster.address.removeprefix("ray+gcs://")
     subprocess.run(
-        [sys.executable, "-c", ended, address], env=found.environ, timeout=120, check=False,
+        [sys.executable, "-c", ended, address], env=home.environ, timeout=120, check=False,
         capture_output=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+def place(laid_out):
+    return laid_out(FILE, {"shop/rows": rows(0)})
 
 
 def ask(url: str, body: Any = None, timeout: float = 30) -> tuple[Any, Any]:
@@ -269,3 +272,154 @@ def test_a_machine_and_the_server_may_go_and_the_endpoint_goes_on(place, ray_clu
         lambda: wanted in {one.id for one in place.verbs.predictions("late", limit=100_000)},
         "what was answered without the server is logged",
     )
+
+
+WHOLE = """
+import clew
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+
+p = clew.Pipeline("shop")
+rows = p.source("rows")
+
+@p.train(rows, target="y", test=clew.holdout(0.25))
+def model(data, trial):
+    return LogisticRegression().fit(data.select("a", "b"), data["y"])
+
+def half(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(a=pl.col("twice") / 2, b=pl.col("b"))
+
+p.endpoint("late", model)
+p.endpoint("half", model, preprocess=half, inputs={"twice": float, "b": int})
+p.graph("both", clew.ensemble("late", clew.node("late", name="again"), combine="mean"))
+gold = clew.node("both", name="golden")
+p.graph("by-size", clew.switch(
+    ("a > 80", "both"), ('headers["x-tier"] == "gold"', gold), default="late"
+))
+"""
+
+
+def by_name(told: Any) -> dict[str, Any]:
+    return {one["name"]: one["data"] for one in told["outputs"]}
+
+
+def test_functions_graphs_explanations_and_grpc_are_there_on_ray_too(laid_out):
+    place = laid_out(WHOLE, {"shop/rows": rows(0)}, "--grpc-port", "0", min=1, max=1, cpus=0.5)
+    for name in ("late", "half", "both", "by-size"):
+        until(lambda name=name: place.verbs.endpoint(name).revisions, f"{name} is deployed")
+        until(lambda name=name: is_ready_model(place, name), f"{name} answers on the cluster")
+    right = by_name(ask(f"{place.url}/infer", ASKED)[0])
+    # functions around the model run in the replica
+    twice = {"name": "twice", "datatype": "FP64", "shape": [2], "data": [120.0, 200.0]}
+    halved = ask(f"{place.models}/half/infer", {"inputs": [twice, ASKED["inputs"][1]]})[0]
+    assert by_name(halved)["probability"] == pytest.approx(right["probability"])
+    # a graph asks its nodes in its own replica; each has a prediction in the log
+    for url in (f"{place.models}/both/infer", f"{place.home}/v2/models/both/infer"):
+        told, headers = ask(url, ASKED)
+        assert by_name(told)["probability"] == pytest.approx(right["probability"])
+    whole = headers["clew-prediction-id"]
+    nested = by_name(ask(f"{place.models}/by-size/infer", ASKED)[0])
+    assert nested["probability"] == pytest.approx(right["probability"])
+    assert ask(f"{place.models}/by-size")[0]["inputs"][0]["name"] == "a"
+
+    def parts() -> Any:
+        found = [one for one in place.verbs.predictions("both", limit=1000) if one.id == whole]
+        return found and len(found[0].parts) == 2
+
+    until(parts, "the graph's prediction is home, with those of its nodes")
+    asked_before = place.verbs.endpoint("late").requests
+    for _ in range(5):
+        ask(f"{place.models}/both/infer", ASKED)
+    until(
+        lambda: place.verbs.endpoint("late").requests >= asked_before + 10,
+        "what nodes answered inside a graph is counted as theirs",
+    )
+    # gRPC at the server's door goes on to the cluster
+    check_grpc(place, right)
+    check_explanations(place, right)
+    # a rollout of the model moves the graph's node too
+    place.verbs.put("shop/rows", {"/rows.csv": rows(5)})
+    place.verbs.wait(timeout_s=240)
+
+    def asked_nodes() -> set[str]:
+        told = ask(f"{place.models}/both/infer", ASKED)[0]["parameters"]["clew-nodes"]
+        return {one["version"] for one in json.loads(told).values()}
+
+    until(lambda: asked_nodes() == {"2"}, "the graph asks the new version")
+
+
+def is_ready_model(place: Any, name: str) -> bool:
+    try:
+        return bool(ask(f"{place.models}/{name}/ready")[0]["ready"])
+    except OSError:
+        return False
+
+
+def check_grpc(place: Any, right: Any) -> None:
+    from clew.serving.messages import MESSAGES  # noqa: PLC0415 - of an extra
+
+    grpc = pytest.importorskip("grpc")
+    request = MESSAGES["ModelInferRequest"](model_name="late")
+    for given in ASKED["inputs"]:
+        tensor = request.inputs.add(name=given["name"], datatype="INT64", shape=[2])
+        tensor.contents.int64_contents.extend(given["data"])
+    with grpc.insecure_channel(place.grpc) as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=MESSAGES["ModelInferResponse"].FromString,
+        )
+        answer = call(request, timeout=60)
+        unknown = MESSAGES["ModelInferRequest"](model_name="nobody")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(unknown, timeout=60)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    at = [one.name for one in answer.outputs].index("probability")
+    found = (
+        struct.unpack("<2d", answer.raw_output_contents[at])
+        if answer.raw_output_contents
+        else answer.outputs[at].contents.fp64_contents
+    )
+    assert list(found) == pytest.approx(right["probability"])
+
+
+def check_explanations(place: Any, right: Any) -> None:
+    """Asked of the cluster and of the server's own port; summed up they are the answers."""
+    if importlib.util.find_spec("shap") is None:
+        with pytest.raises(HTTPError) as refused:
+            ask(f"{place.url}/explain", ASKED, timeout=120)
+        said = refused.value.read().decode()
+        assert "shap" in said, said
+        return
+    for url in (f"{place.url}/explain", f"{place.home}/v2/models/late/explain"):
+        found = by_name(ask(url, ASKED, timeout=120)[0])
+        values = [sum(row) for row in zip(*[iter(found["attributions"])] * 2, strict=True)]
+        sums = [base + value for base, value in zip(found["base_values"], values, strict=True)]
+        assert sums == pytest.approx(found["values"])
+    v1 = f"{place.home}/v1/models/late:explain"
+    old = ask(v1, {"instances": [{"a": 60, "b": 3}]}, timeout=120)[0]
+    assert set(old["explanations"][0]["attributions"]) == {"a", "b"}
+
+
+def test_arms_and_shadows_share_the_traffic_of_replicas(laid_out):
+    place = laid_out(FILE, {"shop/rows": rows(0)}, min=1, max=1, cpus=0.5)
+    until(lambda: answers(place.url), "the endpoint answers on the cluster")
+    place.verbs.put("shop/rows", {"/rows.csv": rows(5)})
+    place.verbs.wait(timeout_s=240)
+    until(lambda: ask(f"{place.url}/infer", ASKED)[0]["model_version"] == "2", "version 2 serves")
+    place.verbs.deploy("late", "shop/model@1", rollout=clew.split(50))
+    with Load(place.url) as load:
+        until(lambda: {"1", "2"} <= set(load.versions[-200:]), "both arms answer")
+    assert not load.failed, load.failed[:3]
+    place.verbs.deploy("late", "shop/model@1", rollout=clew.shadow())
+    until(
+        lambda: any(one.state == "shadow" for one in place.verbs.endpoint("late").revisions),
+        "the shadow is held",
+    )
+
+    def copied() -> bool:
+        ask(f"{place.url}/infer", ASKED)
+        logged = place.verbs.predictions("late", limit=100_000)
+        return any(one.arm == "shadow" for one in logged)
+
+    until(copied, "copies are answered, and come home with the log")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-
-from clew.base.settings import Settings
-from clew.workspace import open_workspace
 
 if importlib.util.find_spec("pyspark") is None:
     pytest.skip("pyspark is not installed: make test-services installs it", allow_module_level=True)
@@ -71,18 +67,13 @@ print("well")
 """
 
 
-def test_executors_answer_as_the_model_here_does(tmp_path):
-    workspace = open_workspace(Settings(home=tmp_path / ".clew", workers=2), create=True)
-    try:
-        workspace.apply_files({"shop.py": FILE.encode()}, "shop.py")
-        workspace.put("shop/rows", {"/rows.csv": ROWS.encode()})
-        workspace.wait()
-    finally:
-        workspace.close()
+def test_executors_answer_as_the_model_here_does(home):
+    files = {"shop.py": FILE, "rows.csv": ROWS}
+    home.make(files, pipeline="shop.py", puts={"shop/rows": "rows.csv"})
     # in a process of its own, with which its JVM ends
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        [sys.executable, "-c", PROGRAM, str(home.directory)],
+        env=home.environ | {"PYSPARK_PYTHON": sys.executable},
         capture_output=True,
         text=True,
         check=False,

@@ -11,16 +11,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from clew.base.errors import Invalid, Unavailable
+from clew.base.errors import Unavailable
 from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.base.records.exports import ImageFile
+from clew.base.records.graphs import GRAPH, Graph
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import accounts
@@ -114,6 +116,7 @@ class Deployer:
         self._telling = threading.Lock()
         self._given: dict[str, Contents] = {}
         self._failed: set[str] = set()
+        self._nodes: dict[str, set[str]] = {}
         self._replicas: dict[str, tuple[Report, float]] = {}
         self._counts: dict[tuple[str, str], Counts] = {}
         self._changed = threading.Event()
@@ -179,20 +182,19 @@ class Deployer:
         """Have every replica of an endpoint hold a revision, without traffic yet.
 
         Raises:
-            Invalid: ``serving.graph``.
-            Unavailable: ``serving.cluster``; ``serving.load`` with what a replica says of it.
+            Unavailable: ``serving.cluster``; ``serving.load`` with what a replica says of it; for a
+                graph ``model.distribution``.
+            Corrupt: ``processing.code`` for a graph.
         """
         identity = wanted.identity
-        if graph_in(self._store, wanted.tree) is not None:
-            raise Invalid(
-                "serving.graph",
-                f"{identity.endpoint} is a graph, and graphs are not served on a cluster.",
-                hint="Serve it on a machine: leave out --serving.",
-            )
+        graph = graph_in(self._store, wanted.tree)
         with self._lock:
             self._failed.discard(identity.revision)
         try:
             contents = self._give(wanted.tree)
+            if graph is not None:  # a replica of it waits for the files of all that it asks
+                for each in self._asked_by(identity.endpoint, self.watcher.wanted()):
+                    self._give(each.tree)
             self._tell()
             self._fabric.deploy(identity.endpoint)
             held = self._wait_held(identity.endpoint, identity.revision)
@@ -201,6 +203,8 @@ class Deployer:
                 self._failed.add(identity.revision)
             self._changed.set()
             raise
+        if graph is not None:
+            return Runtime(identity, graph)
         signature = held.signature or msgspec.json.decode(contents.data[SIGNATURE], type=Signature)
         runtime = Runtime(identity, _Far(signature, held.platform))
         runtime.outputs = list(held.outputs)
@@ -291,11 +295,43 @@ class Deployer:
         # a replica waits for files that are not there: what needs them is last
         for of_endpoint in by_endpoint.values():
             of_endpoint.sort(key=lambda each: each.tree not in self._given)
-        return {
+        plans = {
             name: _plan(routes[name], of_endpoint)
             for name, of_endpoint in by_endpoint.items()
             if name in routes
         }
+        nodes: dict[str, list[str]] = {}
+        for name in plans:
+            asked = dict.fromkeys(each.identity.endpoint for each in self._asked_by(name, wanted))
+            nodes[name] = [node for node in asked if node in plans]
+        return {
+            name: replace(plan, nodes=tuple(plans[node] for node in nodes[name]))
+            for name, plan in plans.items()
+        }
+
+    def _asked_by(self, endpoint: str, wanted: Sequence[Wanted]) -> list[Wanted]:
+        """What is wanted of the endpoints that a graph asks, and that those ask that are graphs."""
+        found: dict[str, Wanted] = {}
+        seen, left = {endpoint}, [endpoint]
+        while left:
+            name = left.pop()
+            for each in wanted:
+                if each.identity.endpoint == name:
+                    if name != endpoint:
+                        found[each.identity.revision] = each
+                    new = self._nodes_in(each.tree) - seen
+                    seen |= new
+                    left += sorted(new)
+        return list(found.values())
+
+    def _nodes_in(self, tree: str) -> set[str]:
+        """The endpoints that the graph in a tree asks; none of a model."""
+        known = self._nodes.get(tree)
+        if known is None:
+            entry = self._store.get(tree, GRAPH)
+            graph = entry and msgspec.json.decode(self._store.read(entry.digest), type=Graph)
+            known = self._nodes[tree] = set(graph.endpoints) if graph else set()
+        return known
 
     # what comes back ----------------------------------------------------------------------------
 
@@ -325,11 +361,12 @@ class Deployer:
             self._tell()
 
     def _take(self, reports: Collection[Report]) -> None:
+        makers = {each.identity.revision: each.identity.endpoint for each in self.watcher.wanted()}
         with self._lock:
             for report in reports:
                 self._replicas[report.replica] = (report, time.monotonic())
                 for revision, counts in report.counts.items():
-                    key = report.endpoint, revision
+                    key = makers.get(revision, report.endpoint), revision  # a graph's: of its nodes
                     try:
                         more = msgspec.msgpack.decode(counts, type=Counts, strict=False)
                     except msgspec.MsgspecError as error:

@@ -111,8 +111,12 @@ class Explaining:
         if asked.expired:
             raise Ended("nobody waits for it any more")
         if runtime.explainer is None:
-            runtime.explainer = ModelApart(self._command, self._store, EXPLAIN + runtime.tree)
+            runtime.explainer = self.started(runtime.tree)
         return dict(runtime.explainer.predict(asked.values))
+
+    def started(self, tree: str) -> ModelApart:
+        """A process that explains answers of the model in a tree."""
+        return ModelApart(self._command, self._store, EXPLAIN + tree)
 
     # on the loop --------------------------------------------------------------------------------
 

@@ -12,9 +12,11 @@ import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
-from clew.serving.dataplane import Answer, Call, DataPlane, refusal
+from clew.serving.dataplane import Answer, Call, DataPlane, Route, refusal
+from clew.serving.graph_settling import headers_of
 from clew.serving.http import REASONS
 from clew.serving.protocol import V1
 from clew.serving.runtime import Identity
@@ -49,6 +51,25 @@ class Forwarding(DataPlane):
         self.in_flight += 1
         self._threads.submit(self._forward, call)
 
+    def explain(
+        self,
+        kind: str,
+        name: str,
+        version: str,
+        body: bytes,
+        head: int,
+        reply: Callable[[Answer], None],
+        *,
+        key: str = "",
+        timeout_s: float = math.inf,
+    ) -> None:
+        """Have an answer explained where the model is; as ``Explaining.ask``."""
+        call = _Why(
+            kind=kind, endpoint=name, version=version, body=body, head=head, reply=reply, key=key,
+            timeout_s=timeout_s,
+        )  # fmt: skip
+        self.submit(call)
+
     def _forward(self, call: Call) -> None:
         try:
             answer = self._asked(call)
@@ -70,16 +91,17 @@ class Forwarding(DataPlane):
         name, version = quote(call.endpoint), quote(call.version)
         below = f"/versions/{version}" if version else ""
         headers = {"content-type": "application/json"}
+        verb, verb_of_v1 = ("explain",) * 2 if isinstance(call, _Why) else ("infer", "predict")
         if call.kind == V1:
-            headers["clew-path"] = f"/v1/models/{name}{below}:predict"
+            headers["clew-path"] = f"/v1/models/{name}{below}:{verb_of_v1}"
         if call.head >= 0:
             headers["inference-header-content-length"] = str(call.head)
         if call.key:
             headers["clew-key"] = call.key
         if self._token:
             headers["authorization"] = f"Bearer {self._token}"
-        headers |= _traced(call)
-        path = f"/v2/models/{name}{below}/infer"
+        headers |= _passed_on(call, self.routes.get(call.endpoint))
+        path = f"/v2/models/{name}{below}/{verb}"
         for attempt in range(_TRIES):
             left_s = call.deadline_s - time.perf_counter()
             if left_s <= 0:
@@ -125,12 +147,21 @@ def _late(call: Call) -> str:
     return f"The request's deadline passed while it waited for {waited_ms:.0f} ms."
 
 
-def _traced(call: Call) -> dict[str, str]:
-    """The headers of W3C's trace context, where the request has them."""
+class _Why(Call):
+    """A question why a model answers as it does."""
+
+    __slots__ = ()
+
+
+def _passed_on(call: Call, route: Route | None) -> dict[str, str]:
+    """The headers of W3C's trace context, where the request has them, and those that a graph asks
+    for.
+    """
     found: dict[str, str] = {}
+    wanted = {*_TRACE, *(name.decode() for name in headers_of({"": route} if route else {}))}
     for name, value in (call.headers or {}).items():
         key = name.decode() if isinstance(name, bytes) else name
-        if key in _TRACE:
+        if key in wanted:
             found[key] = value.decode("latin-1") if isinstance(value, bytes) else value
     return found
 

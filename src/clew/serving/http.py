@@ -542,13 +542,18 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
 
 
 def request_of(
-    method: str, target: bytes, headers: Mapping[bytes, bytes], body: bytes, limit: int
+    method: str,
+    target: bytes,
+    headers: Mapping[bytes, bytes],
+    body: bytes,
+    limit: int,
+    more: Collection[bytes] = (),
 ) -> Request | Answer:
     """A request that another server has read, as this one would have it; or why it is refused.
 
-    ``headers``: by their names in small letters.
+    ``headers``: by their names in small letters; ``more``: names of those that graphs ask for.
     """
-    given = {name: value for name, value in headers.items() if name in _WANTED}
+    given = {k: value for k, value in headers.items() if k in _WANTED or k in more}
     if len(body) > limit:
         return refusal(413, f"A request body may have {limit} bytes.")
     try:

@@ -26,7 +26,11 @@ class PlannedArm(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """An endpoint as its replicas serve it; ``shadows`` get copies."""
+    """An endpoint as its replicas serve it; ``shadows`` get copies.
+
+    ``nodes``: of a graph, the endpoints that it asks: a replica of a graph holds them too, so that
+    a request goes through it on one machine.
+    """
 
     endpoint: str
     arms: tuple[PlannedArm, ...]
@@ -34,11 +38,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     log: float = 1.0
     redact: tuple[str, ...] = ()
     max_queue: int = 1024
+    nodes: tuple[Plan, ...] = ()
 
     @property
     def held(self) -> tuple[PlannedArm, ...]:
         """Every revision that is to be in memory."""
-        return (*self.arms, *self.shadows)
+        of_nodes = (arm for node in self.nodes for arm in node.held)
+        return (*self.arms, *self.shadows, *of_nodes)
 
 
 class Contents(Struct, frozen=True, kw_only=True):

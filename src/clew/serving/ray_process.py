@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -20,12 +21,14 @@ import msgspec
 
 from clew.base.errors import ClewError
 from clew.db import Database
+from clew.serving import late
 from clew.serving.clusters import Cluster
 from clew.serving.config import ProcessConfig
 from clew.serving.deployer import Deployer
 from clew.serving.desk import Desk
 from clew.serving.doors import Doors
 from clew.serving.forwarding import Forwarding
+from clew.serving.graph_settling import headers_of
 from clew.serving.http import HttpServer
 from clew.serving.logs import configure
 from clew.serving.ray_serve import Laid
@@ -52,21 +55,40 @@ async def _serve(config: ProcessConfig, cluster: Cluster, ready: object) -> None
         gauges=deployer.gauges,
         wake=deployer.watcher.wake_now,
     )
-    rest = Rest(loop, plane, desk, version)
+    rest = Rest(loop, plane, desk, version, None, plane.explain)
     server = HttpServer(rest, limit_bytes=config.limit_bytes, token=config.token, open_paths=HEALTH)
+    doors = Doors(config)
+    grpc = (
+        None
+        if config.grpc_listener is None
+        else late.GrpcServer(
+            loop,
+            plane,
+            desk,
+            version=version,
+            token=config.token,
+            limit_bytes=config.limit_bytes,
+            most_connections=config.grpc_connections,
+            tls=doors.grpc_tls,
+        )
+    )
     await loop.run_in_executor(None, deployer.start)
     gc.collect()
     gc.freeze()
-    doors = Doors(config)
     await doors.open(server)
+    if grpc is not None:
+        await grpc.start(socket.socket(fileno=config.grpc_listener))
     print("ready", file=ready, flush=True)  # type: ignore[call-overload]
     while not stop.is_set():
         if plane.routes is not deployer.routes:
             plane.follow(deployer.routes)
+            server.wanted |= headers_of(plane.routes)
         await asyncio.sleep(_FOLLOW_S)
     desk.close()
     doors.close()
-    await server.drain(idle_s=config.idle_s)
+    await asyncio.gather(
+        server.drain(idle_s=config.idle_s), *([] if grpc is None else [grpc.drain()])
+    )
     plane.close()
     await loop.run_in_executor(None, deployer.close)
     laid.close()

@@ -16,13 +16,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import msgspec
 
-from clew.base.errors import Corrupt, Unavailable
+from clew.base.errors import Unavailable
 from clew.models import load_model
 from clew.serving.dataplane import Answer, DataPlane, Route, refusal
+from clew.serving.explaining_there import ExplainingThere, Files
+from clew.serving.graph_model import graph_in
+from clew.serving.graph_settling import headers_of, settle_graphs
 from clew.serving.http import answer_headers, request_of
 from clew.serving.plans import Contents, Held, Plan, PlannedArm, Report
 from clew.serving.rest import Rest
@@ -58,31 +61,6 @@ class Post(Protocol):
     def deliver(self, name: str, data: bytes) -> bool:
         """Hand over a file of the log; whether it is safe at the workspace (else: try later)."""
         ...
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    digest: str
-
-
-class _Files:
-    """Files in memory, each compared with its digest: what loading reads."""
-
-    def __init__(self, contents: Contents) -> None:
-        self._contents = contents
-        self._files = {one.path: one for one in contents.files}
-
-    def get(self, tree: str, path: str) -> _Entry | None:  # noqa: ARG002 - there is one tree
-        return _Entry(path) if path in self._files else None
-
-    def read(self, digest: str) -> bytes:
-        content = self._contents.data[digest]
-        if hashlib.sha256(content).hexdigest() != self._files[digest].sha256:
-            raise Corrupt(
-                "image.damaged",
-                f"{digest} came with other bytes than those of the model version.",
-                hint="Run `clew fsck`, then deploy the version again.",
-            )
-        return content
 
 
 class _Clerk:
@@ -140,7 +118,10 @@ class Seat:
         self._directory = spool
         self._spool = Spool(spool)
         self._plane = DataPlane(self._loop, self._spool)
-        self._rest = Rest(self._loop, self._plane, _Clerk(home), version)
+        self._explaining = ExplainingThere(self._loop, self._plane, self._spool, post)
+        ask_why = self._explaining.ask
+        self._rest = Rest(self._loop, self._plane, _Clerk(home), version, None, ask_why)
+        self._headers: set[bytes] = set()
         self._loaded: dict[str, Runtime] = {}
         self._dropped: list[Runtime] = []
         self._held: dict[str, Held] = {}
@@ -165,6 +146,7 @@ class Seat:
         self._closed.set()
         with suppress(Exception):  # the way may be closed by now
             self._report()
+        self._explaining.close()
         self._plane.close()
         self._spool.close()
         with suppress(Exception):
@@ -176,7 +158,8 @@ class Seat:
         self, method: str, target: bytes, headers: Mapping[bytes, bytes], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to a request."""
-        asked = request_of(method, headers.get(b"clew-path", target), headers, body, self._limit)
+        path = headers.get(b"clew-path", target)
+        asked = request_of(method, path, headers, body, self._limit, self._headers)
         if self._token and not self._may(headers):
             asked = refusal(401, "This server asks for a bearer token.")
         if isinstance(asked, Answer):
@@ -216,8 +199,10 @@ class Seat:
         loaded = {name: each for name, each in self._loaded.items() if name in held}
         for revision, runtime in loaded.items():
             runtime.watch = (runtime.watch or []) if held[revision].watched else None
-        route = _route(plan, loaded)
-        self._loop.call_soon_threadsafe(self._plane.follow, {plan.endpoint: route})
+        routes = {one.endpoint: _route(one, loaded) for one in (plan, *plan.nodes)}
+        settle_graphs(routes)
+        self._headers |= headers_of(routes)
+        self._loop.call_soon_threadsafe(self._plane.follow, routes)
         with self._lock:
             self._loaded, self._dropped = loaded, [*self._dropped, *gone]
             self._held = {name: each for name, each in self._held.items() if name in held}
@@ -225,10 +210,11 @@ class Seat:
     def _load(self, arm: PlannedArm) -> None:
         revision = arm.identity.revision
         try:
-            files = _Files(self._post.fetch(arm.tree))
-            served = partial(load_model, served=True)
-            model, example = open_model(cast(Any, files), served, "")
+            files: Any = Files(self._post.fetch(arm.tree))
+            graph = graph_in(files, "")
+            model, example = open_model(files, _served, "") if graph is None else (graph, None)
             runtime = Runtime(arm.identity, model)
+            runtime.tree = arm.tree
             runtime.warm(example)
         except (OSError, EOFError):
             raise  # of the way to the workspace: tried again
@@ -295,6 +281,9 @@ class Seat:
                 data = _whole(segment.path) if segment.final else b""
                 if segment.final and (not data or self._post.deliver(segment.name, data)):
                     segment.delete()
+
+
+_served = partial(load_model, served=True)
 
 
 def _settle(done: asyncio.Future[Answer], answer: Answer) -> None:

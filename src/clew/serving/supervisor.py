@@ -18,7 +18,7 @@ from importlib.util import find_spec
 
 import msgspec
 
-from clew.base.errors import Invalid, Unavailable, from_wire
+from clew.base.errors import Unavailable, from_wire
 from clew.base.tls import ServerTls
 from clew.serving.config import ON_RAY, ProcessConfig, ServingSettings
 from clew.serving.unix import UnixSocket
@@ -73,16 +73,9 @@ class ServingProcess:
             Unavailable: ``port.in_use``, ``socket.in_use``, ``socket.unusable``;
                 ``serving.start`` where a process ends before it serves; ``serving.cluster``,
                 ``ray.missing`` where endpoints are on a cluster; ``grpc.missing``.
-            Invalid: ``socket.too_long``, ``socket.not_one``; ``serving.grpc`` for gRPC of endpoints
-                on a cluster; ``tls.incomplete``, ``tls.unreadable``, ``tls.mismatch``,
-                ``tls.expired``.
+            Invalid: ``socket.too_long``, ``socket.not_one``; ``tls.incomplete``,
+                ``tls.unreadable``, ``tls.mismatch``, ``tls.expired``.
         """
-        if settings.cluster is not None and settings.grpc_port is not None:
-            raise Invalid(
-                "serving.grpc",
-                "Endpoints on a cluster answer over HTTP, not over gRPC.",
-                hint="Leave out --grpc-port, or --serving.",
-            )
         if settings.grpc_port is not None and not has_grpc():
             raise Unavailable(
                 "grpc.missing",

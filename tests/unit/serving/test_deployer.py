@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from clew.authoring.graphs import ensemble, graph_of, node, sequence
 from clew.base.errors import Unavailable
 from clew.base.ids import new_id
 from clew.base.records import Signature
+from clew.base.records.graphs import GRAPH, Graph
 from clew.serving.deployer import Deployer
 from clew.serving.desk import Desk
 from clew.serving.plans import Held, Report
@@ -268,3 +270,38 @@ def test_while_the_workspace_is_away_reports_take_no_more_room():
     assert [each.requests for each in counted] == [200, 7]
     assert counted[0].latency_s == pytest.approx(50)
     assert found[0].in_flight == 99  # what is now is of the last one
+
+
+def test_replicas_of_a_graph_hold_what_it_asks_and_count_it_as_theirs(
+    workspace, laws, cluster, deployed
+):
+    for name in ("a", "b", "inner", "g"):
+        workspace.endpoint(name)
+    found = {name: workspace.deploy(laws.matrix(), name, version="1") for name in ("a", "b")}
+    for name, written in (
+        ("inner", sequence("b", node("b", name="again"))),
+        ("g", ensemble("a", "inner")),
+    ):
+        root, _ = graph_of(name, written)
+        files = {GRAPH: msgspec.json.encode(Graph(code="c", root=root))}
+        commit = workspace.repos.commit("p/model", files, replace=True)
+        found[name] = workspace.serving.deploy(
+            name, commit=commit.id, tree=commit.tree, signature=SIGNATURE, model_version=new_id(),
+            version="1", global_id=new_id(), reason="a test",
+        )  # fmt: skip
+    with deployed():
+        cluster.until(
+            lambda: (
+                {arm.identity.revision for arm in cluster.plans["g"].held}
+                == {each.id for each in found.values()}
+                if "g" in cluster.plans
+                else False
+            )
+        )
+        assert {one.endpoint for one in cluster.plans["g"].nodes} == {"a", "inner", "b"}
+        assert {one.endpoint for one in cluster.plans["inner"].nodes} == {"b"}
+        assert cluster.plans["a"].nodes == ()
+        workspace.wait(lambda: all(workspace.state(each) == "live" for each in found.values()))
+        cluster.counts["g"] = {found["b"].id: msgspec.msgpack.encode(Counts(requests=2))}
+        workspace.wait(lambda: workspace.serving.endpoint("b").requests == 2)
+        assert workspace.serving.endpoint("g").requests == 0

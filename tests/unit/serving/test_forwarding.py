@@ -25,6 +25,7 @@ class Cluster(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status, self.body, self.media = 200, b"{}", "application/json"
         self.told: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.open = threading.Event()
         self.open.set()
         self.asked = threading.Semaphore(0)
@@ -43,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
+        self.server.paths.append(self.path)
         self.server.told.append({name.lower(): each for name, each in self.headers.items()})
         self.server.asked.release()
         self.server.open.wait(60)
@@ -202,3 +204,21 @@ def test_a_status_without_a_word_of_ours_is_still_an_answer():
 
     server = HttpServer(lambda *_: None)
     assert server.render(Teapot(), Plain(), True).startswith(b"HTTP/1.1 418 Unknown\r\n")
+
+
+def test_a_question_why_goes_where_the_model_is_with_what_graphs_ask_for(cluster):
+    class Graph:
+        headers = frozenset({"x-tier"})
+
+    async def scenario(plane, ask):
+        runtime = type("Runtime", (), {"graph": Graph()})()
+        plane.routes["e"].versions["1"] = runtime
+        done = asyncio.get_running_loop().create_future()
+        plane.explain("v2", "e", "", b"{}", -1, done.set_result)
+        await done
+        await ask(headers={b"x-tier": b"gold", b"cookie": b"mine"})
+
+    forwarded(cluster, scenario)
+    assert cluster.paths == ["/v2/models/e/explain", "/v2/models/e/infer"]
+    assert cluster.told[1]["x-tier"] == "gold"
+    assert "cookie" not in cluster.told[1]
