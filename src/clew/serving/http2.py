@@ -52,6 +52,8 @@ SILENT_S, HEARD_S = 0.5, 5.0
 """At the end: how long a connection on which nothing was asked is kept, and how long a client may
 take to hear of it.
 """
+IDLE_S = 60.0
+"""How long a connection may ask nothing where there is no room for others; it may come again."""
 STALL_S = 60.0
 """How long half a window of a request may take, and a client may take nothing of an answer (while
 this ends: ``HEARD_S``).
@@ -121,7 +123,7 @@ class Connection(asyncio.Protocol, Generic[T]):
         self._taken = self._idle = self._toil = self._given_up = 0
         self.held = self.coming = self.untaken = 0
         self.blocked: dict[int, Stream[Any]] = {}
-        self._since_s = self.now_s = self._sent_s = time.monotonic()
+        self._since_s = self.now_s = self._sent_s = self._quiet_s = time.monotonic()
         self._stalled = False
 
     # transport ----------------------------------------------------------------------------------
@@ -338,6 +340,7 @@ class Connection(asyncio.Protocol, Generic[T]):
     def _drop(self, stream: Stream[T]) -> None:
         stream.leave()
         del self._streams[stream.id]
+        self._quiet_s = self.now_s
         self.blocked.pop(stream.id, None)
         self._give()
 
@@ -409,9 +412,17 @@ class Connection(asyncio.Protocol, Generic[T]):
                 gone = stream.gone
                 self.reset(stream, ErrorCodes.CANCEL)
                 self._guard(stream, gone)
+        if not self._streams:
+            self._sweep_idle(now_s - self._quiet_s)
         age_s = now_s - self._since_s
         if (not self._begun and age_s > PREFACE_S) or (self._stalled and age_s > STALL_S):
             self._transport.abort()
+
+    def _sweep_idle(self, quiet_s: float) -> None:
+        if self._server.is_full and quiet_s > IDLE_S:
+            self.leave()
+        if self._most is not None and quiet_s > IDLE_S + HEARD_S:
+            self._transport.close()  # it does not say that it has heard
 
 
 _ACTS: dict[type[events.Event], Callable[[Connection[Any], Any], None]] = {
@@ -451,9 +462,14 @@ class Http2Server(Generic[T]):
         self.draining = False
         self._most, self._tls = most, tls
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for one more connection."""
+        return len(self.connections) >= self._most
+
     def admit(self, connection: Connection[T]) -> bool:
         """Whether there is room for one more."""
-        if len(self.connections) >= self._most:
+        if self.is_full:
             if not self.refused:
                 _log.warning("%d connections of gRPC are open: more are refused", self._most)
             self.refused += 1

@@ -23,7 +23,7 @@ from clew.serving.sleeping import Wake, Wakes
 from clew.serving.streams import Stream
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST, SETTINGS, GOAWAY, WINDOW = 0, 1, 3, 4, 7, 8
+DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 HEAD, TAIL = ((b":status", b"200"),), ((b"grpc-status", b"0"),)
 ANSWER = HEAD, bytes(100), TAIL
 STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
@@ -304,6 +304,27 @@ def test_who_gives_up_all_that_it_asks_is_closed_and_who_has_answers_is_not(serv
     assert gives_up.code() == [11]
     assert gives_up.connection.frames.highest_inbound_stream_id == 2 * http2.GIVEN_UP + 1
     assert mixed.code() == []
+
+
+def test_who_asks_nothing_makes_room_where_there_is_none(loop):
+    methods = {"/never": Method(lambda _: None, lambda rpc, raw: None)}
+    server = Http2Server(loop, GrpcApp(methods, limit_bytes=100), most=3)
+    idle, deaf, busy = (Client(server) for _ in range(3))
+    busy.open(1, "/never")
+    busy.send(DATA, 1, 1, message(0))
+    late = Client(server)
+    assert (late.wire.closed, server.refused, len(server.connections)) == (True, 1, 3)
+    for each in (idle, deaf, busy):
+        each.after(59)
+        assert each.code() == []
+        each.after(61)
+    assert [each.code() for each in (idle, deaf, busy)] == [[0], [0], []]
+    ((_, asked),) = idle.told(PING)
+    idle.send(PING, 1, 0, asked)
+    idle.told(PING)
+    for each in (idle, deaf, busy):
+        each.after(67)
+    assert [each.wire.closed for each in (idle, deaf, busy)] == [True, True, False]
 
 
 class Desk:
