@@ -146,6 +146,8 @@ try:
         old = json.load(reply)
     workspace.rooms.serving.collect(force=True)
     logged = workspace.rooms.serving.find_prediction(found.prediction_id)
+    made = workspace.predict("half", [{"twice": 40.0, "z": 1}, {"twice": 140.0, "z": 3}])
+    again = workspace.explain_prediction(made.prediction_id, row=1)
 finally:
     process.stop()
     workspace.close()
@@ -154,6 +156,7 @@ print(json.dumps({
     "method": found.method, "features": found.features, "sums": sums, "right": right,
     "first": found.attributions[0], "half": other.attributions[0],
     "v1": old["explanations"][0]["attributions"], "arm": logged.arm,
+    "again": again.attributions[0], "same": again.revision == made.revision,
     "inputs": logged.inputs, "values": found.values, "logged": logged.outputs["values"],
 }))
 """
@@ -201,5 +204,7 @@ def test_an_endpoint_explains_its_answers_in_a_process_beside(python: Path, tmp_
     assert told["sums"] == pytest.approx(told["right"], abs=1e-6)
     assert told["half"] == pytest.approx(told["first"]), "behind its function, by the same rows"
     assert told["v1"] == pytest.approx(told["first"])
+    assert told["again"] == pytest.approx(told["first"]), "a logged prediction, by its id"
+    assert told["same"], "by the revision that made it"
     assert (told["arm"], told["inputs"]) == ("explain", {"x": [70, 20], "z": [3, 1]})
     assert told["logged"] == pytest.approx(told["values"])

@@ -13,6 +13,7 @@ from clew.authoring.graphs import ensemble, graph_of, node
 from clew.base.errors import Invalid
 from clew.base.records import Column, Signature
 from clew.base.records.graphs import Graph
+from clew.serving import shadowing
 from clew.serving.dataplane import Call, DataPlane, Route
 from clew.serving.definitions import EndpointDefinition
 from clew.serving.graph_arms import circle_of, fitted
@@ -127,6 +128,45 @@ def test_a_graph_as_a_shadow_is_asked_logged_and_compared(tmp_path):
     nodes = [each for each in found if each.endpoint in {"x", "y"}]
     assert parts == {each.id for each in nodes}
     assert {each.arm for each in nodes} == {"shadow"}, "no test of a node counts them"
+
+
+def test_a_shadow_that_hangs_takes_nothing_from_another_and_its_room_is_bounded(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shadowing, "MOST_COPIES", 3)
+    release = threading.Event()
+
+    class Hangs(Chance):
+        def predict(self, data):
+            if self.rows:  # it was warmed up before
+                release.wait(60)
+            return super().predict(data)
+
+    async def act():
+        spool = Spool(tmp_path)
+        plane = DataPlane(asyncio.get_running_loop(), spool)
+        hung, quick = runtime("late", "hung", Hangs()), runtime("late", "quick", Chance())
+        shadows = ((hung, 1.0), (quick, 1.0))
+        late = Route("late", [(runtime("late", "live", Chance()), 100)], shadows=shadows)
+        plane.follow({"late": late})
+        for at in range(10):
+            answer = await asked(plane, plane._loop, {"a": [0.9]})
+            assert answer.status == 200
+            await until(lambda seen=at: quick.account.compared + quick.account.dropped > seen)
+        waiting = hung.account.compared, hung.account.dropped
+        release.set()
+        await until(lambda: hung.account.compared + hung.account.dropped == 10)
+        plane.close()
+        spool.close()
+        return quick.account, waiting, hung.account
+
+    quick, waiting, hung = run(act)
+    assert (quick.compared, quick.dropped) == (10, 0)
+    assert waiting[0] == 0
+    assert waiting[1] >= 6, "one is computed, three wait"
+    found = [each for each in kept(tmp_path) if each.arm == "shadow"]
+    arms = [each.revision for each in found]
+    assert (arms.count("r-quick"), arms.count("r-hung")) == (10, hung.compared)
 
 
 def test_a_graph_has_shadows_that_are_models():
