@@ -22,6 +22,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from clew.base.errors import Invalid
+from clew.base.ids import new_id
 from clew.places.uv import Interpreter, compile_lock, find_python, install_apart, make_environment
 from clew.store import digest_of
 
@@ -127,11 +128,20 @@ class Environments:
                 continue
             with self._locked(place.name, wait=False) as held:
                 if held and place.is_dir():
-                    aside = place.with_name(f"new-{place.name}")
+                    aside = place.with_name(f"new-{place.name}.gone")
                     place.rename(aside)  # no half of it can be found under its name
                     shutil.rmtree(aside, ignore_errors=True)
                     gone.append(place.name)
+        self._sweep(keep_s)
         return gone
+
+    def _sweep(self, keep_s: float) -> None:
+        """Remove what processes that were killed have left half made."""
+        for left in self._directory.glob("new-*"):
+            name = left.name.removeprefix("new-").partition(".")[0]
+            with suppress(OSError), self._locked(name, wait=False) as held:
+                if held and time.time() - left.stat().st_mtime >= keep_s:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def _built(self, lock: str, interpreter: Interpreter) -> Path:
         name = self._name(lock, interpreter)
@@ -180,8 +190,10 @@ class Environments:
             if place.is_dir():
                 yield None
                 return
-            making = self._directory / f"new-{name}"
-            shutil.rmtree(making, ignore_errors=True)
+            for left in self._directory.glob(f"new-{name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            # Its own name: the uv of a process that was killed may still be writing into another
+            making = self._directory / f"new-{name}.{new_id()}"
             try:
                 yield making
                 making.rename(place)

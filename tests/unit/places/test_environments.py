@@ -21,6 +21,7 @@ from clew.base.settings import Settings
 from clew.compute import Call, ProcessPool
 from clew.compute.inline import InlinePool
 from clew.places import Environments, find_python
+from clew.places import environments as environments_room
 from clew.places import uv as uv_room
 from clew.workspace import open_workspace
 
@@ -201,6 +202,28 @@ def test_a_build_that_was_killed_leaves_nothing_that_is_used(tmp_path, environme
     code = "import tinything; print(tinything.__version__)"
     said = subprocess.run([own, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "1.0\n"
+
+
+def test_who_builds_does_not_meet_what_a_killed_one_left_or_still_writes(
+    tmp_path, environments, wheels, monkeypatch
+):
+    lock = environments.resolve([*wheels, "tinything==1.0"], "", tmp_path).lock
+    home, real, other = tmp_path / "environments", environments_room.make_environment, []
+
+    def beside(place, *rest):
+        """The uv of a process that was killed goes on writing where that one had begun."""
+        name = place.name.rpartition(".")[0]
+        left = place.with_name(f"{name}.killed")
+        assert not left.exists(), "it was removed first"
+        left.mkdir()
+        other.append(left)
+        real(place, *rest)
+
+    (home / "new-env-0.left").mkdir(parents=True)
+    monkeypatch.setattr(environments_room, "make_environment", beside)
+    assert Path(environments.worker(lock, "")[0]).exists()
+    assert other[0].is_dir()
+    environments.collect([(lock, "")], keep_s=0)
     assert not list(home.glob("new-*"))
 
 
