@@ -193,8 +193,9 @@ def rejected(e: Mapping[str, float], alpha: float, hypotheses: int) -> tuple[str
 
     Holm's step-down procedure ("A simple sequentially rejective multiple test procedure",
     Scandinavian Journal of Statistics 1979) on 1/e, which is an always-valid p-value whenever one
-    looks (Johari et al. 2022, section 6); it needs no independence. The chance that any true
-    hypothesis is ever rejected is at most alpha. ``hypotheses``: those not rejected before.
+    looks (Johari et al. 2022, as for :func:`difference`); it needs no independence. The chance
+    that any true hypothesis is ever rejected is at most alpha. ``hypotheses``: those not rejected
+    before.
     """
     found: list[str] = []
     for name in sorted(e, key=lambda each: -e[each]):

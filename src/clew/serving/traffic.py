@@ -36,11 +36,13 @@ def traffic_of(tx: Tx, endpoint: str) -> Traffic:
     test = tx.execute(tables.RUNNING, {"endpoint": endpoint}).first()
     canary = next((row for row in rows if steps.look(tx, row) is not None), None)
     rollout = msgspec.convert(definition.rollout, Rollout)
-    plan, since_us, evidence = "immediate", None, {}
+    plan, since_us, evidence, said = "immediate", None, {}, ""
     if test is not None:
         rollout = msgspec.convert(test.rollout, Rollout)
         plan, since_us, evidence = rollout.kind, test.begun_us, dict(test.evidence)
         evidence["reason"] = test.reason
+        if rollout.kind == "ab_test" and len(test.base) > 2:
+            said = f"A/B test of {rollout.metric}, {len(test.arms)} of {len(test.base)} arms"
     elif canary is not None:
         rollout = rollout_of(tx, canary)
         decision = steps.look(tx, canary)
@@ -51,7 +53,7 @@ def traffic_of(tx: Tx, endpoint: str) -> Traffic:
     return Traffic(
         endpoint=endpoint,
         plan=plan,
-        rollout=str(rollout),
+        rollout=said or str(rollout),
         state="running" if test is not None or canary is not None else "steady",
         since=None if since_us is None else from_us(since_us),
         arms=tuple(_arm(tx, row, evidence.get("arms", {})) for row in rows),

@@ -95,6 +95,7 @@ def test_a_test_of_several_begins_when_all_are_loaded(workspace, laws, live):
     assert states(workspace) == {
         1: ("live", 40), 2: ("arm", 20), 3: ("arm", 10), 4: ("arm", 30),
     }  # fmt: skip
+    assert workspace.serving.traffic("e").rollout == "A/B test of reward, 4 of 4 arms"
     begun = workspace.db.events.after(seen, ["test.begun"])
     assert [each.data["arms"] for each in begun] == [
         {live.id: 40, second.id: 20, third.id: 10, fourth.id: 30}
