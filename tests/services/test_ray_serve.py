@@ -411,7 +411,7 @@ def test_arms_and_shadows_share_the_traffic_of_replicas(laid_out):
     with Load(place.url) as load:
         until(lambda: {"1", "2"} <= set(load.versions[-200:]), "both arms answer")
     assert not load.failed, load.failed[:3]
-    place.verbs.deploy("late", "shop/model@1", rollout=clew.shadow())
+    place.verbs.deploy("late", "shop/model@2", rollout=clew.shadow())
     until(
         lambda: any(one.state == "shadow" for one in place.verbs.endpoint("late").revisions),
         "the shadow is held",

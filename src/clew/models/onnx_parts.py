@@ -90,18 +90,20 @@ def fills_text(imputer: Any) -> bool:
 
 def shape_ordinal(operator: Any) -> None:
     """A column for each that it takes."""
+    if not _has_places(operator.raw_operator):
+        _registered("get_shape_calculator")(operator)
+        return
     types = importlib.import_module("skl2onnx.common.data_types")
     width = len(operator.raw_operator.categories_)
     operator.outputs[0].set_type(types.DoubleTensorType([None, width]))
 
 
 def write_ordinal(scope: Any, operator: Any, container: Any) -> None:
-    """Texts as their places among those that were learned."""
+    """Texts as their places among those that were learned; all else is skl2onnx's."""
     model, writer = operator.raw_operator, Writer(scope, container)
-    if any(values.dtype.kind not in "OU" for values in model.categories_):
-        raise NotImplementedError("an encoder of numbers as their places")
-    if model.handle_unknown != "use_encoded_value":
-        raise NotImplementedError("an encoder refuses texts that it has not learned")
+    if not _has_places(model):
+        _registered("get_converter")(scope, operator, container)
+        return
     columns = []
     for values, given in _columns(writer, operator, model.categories_):
         missing = _missing(values)
@@ -116,6 +118,17 @@ def write_ordinal(scope: Any, operator: Any, container: Any) -> None:
         )  # fmt: skip
         columns.append(writer.cast(place, "DOUBLE"))
     writer.add("Concat", columns, operator.outputs[0].full_name, axis=1)
+
+
+def _has_places(model: Any) -> bool:
+    """Whether it has a place for every text, learned or not."""
+    texts = all(values.dtype.kind in "OU" for values in model.categories_)
+    return texts and model.handle_unknown == "use_encoded_value"
+
+
+def _registered(what: str) -> Any:
+    known = importlib.import_module("skl2onnx.common._registration")
+    return getattr(known, what)("SklearnOrdinalEncoder")
 
 
 def _columns(writer: Writer, operator: Any, categories: Any) -> list[tuple[Any, str]]:
