@@ -228,6 +228,8 @@ class DataPlane:
         self, loop: asyncio.AbstractEventLoop, spool: Spool | None, *, threads: int = THREADS
     ) -> None:
         self.routes: Mapping[str, Route] = {}
+        self.least_queue = 0
+        """Below so many requests in flight no endpoint of ``follow`` is full."""
         self.log_failures = 0
         self.in_flight = 0
         self._loop = loop
@@ -323,6 +325,7 @@ class DataPlane:
     def follow(self, routes: Mapping[str, Route]) -> None:
         """Serve these routes from now on; what waited for a model goes on."""
         self.routes = routes
+        self.least_queue = min((route.max_queue for route in routes.values()), default=0)
         self.parked.follow(routes)
         self._shadows.keep({one for route in routes.values() for one, _ in route.shadows})
 

@@ -6,8 +6,6 @@ refusals: each is to cost as little as can be, so that what was taken is answere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.rest import target_of
 
@@ -17,16 +15,11 @@ class Shedding:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        self._routes: Mapping[str, Route] = {}
-        self._least = 0
 
     def full(self, raw: bytes) -> bool:
         """Whether a request target is a prediction that would be refused whatever it says."""
         plane = self._plane
-        if plane.routes is not self._routes:
-            self._routes = plane.routes
-            self._least = min((route.max_queue for route in self._routes.values()), default=0)
-        if plane.in_flight < self._least:  # nothing is full, which is the rule
+        if plane.in_flight < plane.least_queue:  # nothing is full, which is the rule
             return False
         route = self._asked(raw)
         if route is None or not route.router.arms:
@@ -44,4 +37,4 @@ class Shedding:
         target = target_of(raw)
         if target is None or target.version or target.what not in {"infer", "v1_predict"}:
             return None
-        return self._routes.get(target.name)
+        return self._plane.routes.get(target.name)

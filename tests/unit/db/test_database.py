@@ -283,6 +283,7 @@ def test_the_door_is_as_agreed():
         "Json",
         "Lock",
         "Tx",
+        "beside",
         "fact",
         "metadata",
     }
