@@ -86,6 +86,10 @@ class Ended(Exception):
     """The process of a model ended while it computed; what it was computing is lost."""
 
 
+class ModelError(Exception):
+    """What a model raised in a process of its own, as text."""
+
+
 def closed() -> Unavailable:
     """A workspace was asked after its ``close()``."""
     return Unavailable(

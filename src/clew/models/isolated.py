@@ -7,11 +7,8 @@ computing; the next question starts another.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
-import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -22,7 +19,8 @@ import msgspec
 import numpy as np
 
 from clew.base import lines
-from clew.base.errors import ClewError, Ended, Unavailable, from_wire
+from clew.base.children import Child
+from clew.base.errors import ClewError, ModelError, Unavailable, from_wire
 from clew.base.records import Signature
 from clew.base.records.environments import OwnEnvironment
 from clew.models.frames import Array, Data
@@ -42,7 +40,6 @@ MODULE = "clew.models.isolated_process"
 PIECE_BYTES = 64 << 20
 """A pickle goes over in pieces of this size."""
 
-_END_S = 5.0
 _PLAIN = frozenset("biufcMmUS?")
 _NOT_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 
@@ -52,10 +49,6 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
     signature: Signature
     recipe: Recipe
-
-
-class ModelError(Exception):
-    """What a model raised in its process, as text."""
 
 
 class Isolated(LoadedModel):
@@ -86,14 +79,14 @@ class Isolated(LoadedModel):
         self.model = None
         self._content, self._command = content, command
         self._lock = threading.Lock()
-        self._held = _Held()
-        weakref.finalize(self, self._held.end)
+        self._child: Child[socket.socket] = Child(lambda mine: mine)
+        weakref.finalize(self, self._child.end)
         self._start()
 
     @property
     def pid(self) -> int | None:
         """The process that has the model in memory now; None where it has ended."""
-        return self._held.child.pid if self._held.child is not None else None
+        return self._child.pid
 
     def predict(self, data: Data) -> Outputs:
         """As :meth:`LoadedModel.predict`.
@@ -105,9 +98,7 @@ class Isolated(LoadedModel):
         """
         asked = msgspec.msgpack.encode(packed(data))
         with self._lock:
-            if self._held.connection is None:
-                self._again()
-            answer = self._told(asked)
+            answer = self._told(self._child.reached(self._start), asked)
         if answer["kind"] == "outputs":
             return {name: unpacked(one) for name, one in answer["outputs"].items()}
         raise _raised(answer)
@@ -124,40 +115,23 @@ class Isolated(LoadedModel):
             hint="Use predict().",
         )
 
-    def _told(self, body: bytes) -> dict[str, Any]:
-        connection = self._held.connection
-        assert connection is not None, "it was just started"
+    def _told(self, connection: socket.socket, body: bytes) -> dict[str, Any]:
         try:
             lines.send(connection, body)
             said = lines.receive(connection)
         except OSError:
             said = None
         if said is None:
-            why = self._held.end()
-            raise Ended(
-                f"The process of the model {why} while it computed this; another is started."
-            )
+            raise self._child.lost()
         found: dict[str, Any] = msgspec.msgpack.decode(said)
         return found
 
-    def _again(self) -> None:
-        try:
-            self._start()
-        except Exception as error:  # loading runs the user's code: anything may come
-            raise Ended(f"The process of the model cannot be started again: {error}") from error
-
     def _start(self) -> None:
-        mine, theirs = socket.socketpair()
-        with theirs:
-            child = subprocess.Popen(
-                [*self._command, str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=2,
-                pass_fds=[theirs.fileno()],
-                env={name: one for name, one in os.environ.items() if name not in _NOT_OURS},
-                start_new_session=True,  # signals are for who asks
-            )
-        self._held.child, self._held.connection = child, mine
+        mine = self._child.start(
+            self._command,
+            output=2,
+            environment={n: one for n, one in os.environ.items() if n not in _NOT_OURS},
+        )
         try:
             about = About(signature=self.signature, recipe=self.recipe)
             lines.send(mine, msgspec.msgpack.encode(about))
@@ -169,10 +143,10 @@ class Isolated(LoadedModel):
         except OSError:
             said = None
         except BaseException:
-            self._held.end()
+            self._child.end()
             raise
         if said is None:
-            why = self._held.end()
+            why = self._child.end()
             raise Unavailable(
                 "model.apart",
                 f"The process of the model {why} while it loaded it.",
@@ -180,7 +154,7 @@ class Isolated(LoadedModel):
             )
         answer = msgspec.msgpack.decode(said)
         if answer["kind"] != "ready":
-            self._held.end()
+            self._child.end()
             raise _raised(answer)
 
 
@@ -278,31 +252,3 @@ def failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, ValueError):
         return {"kind": "value", "said": str(error)}
     return {"kind": "error", "said": f"{type(error).__name__}: {error}"}
-
-
-class _Held:
-    """The child and the way to it; ended when the model is let go of."""
-
-    def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
-        self.connection: socket.socket | None = None
-
-    def end(self) -> str:
-        """End the child; how it had ended, in words."""
-        child, connection = self.child, self.connection
-        self.child = self.connection = None
-        if connection is not None:
-            connection.close()
-        if child is None:
-            return "was gone"
-        if child.stdin is not None:
-            with contextlib.suppress(OSError):
-                child.stdin.close()  # it ends at the end of this
-        try:
-            code = child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            code = child.wait()
-        if code >= 0:
-            return f"ended with code {code}"
-        return f"was killed by {signal.Signals(-code).name}"

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from clew.base import lines
+from clew.base.children import until_orphaned
 from clew.models.isolated import About, failure, packed_array, unpacked
 from clew.models.loading import LoadedModel, unpickle
 
@@ -27,7 +28,7 @@ USED_EVERY_S = 3600.0
 
 def main(descriptor: int) -> None:
     """Be one model; returns when the other end hangs up."""
-    threading.Thread(target=_until_orphaned, daemon=True).start()
+    threading.Thread(target=until_orphaned, daemon=True).start()
     threading.Thread(target=_in_use, daemon=True).start()
     os.set_inheritable(descriptor, False)
     with socket.socket(fileno=descriptor) as connection:
@@ -67,13 +68,6 @@ def _columns(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         name: one["objects"] if "objects" in one else unpacked(one) for name, one in told.items()
     }
-
-
-def _until_orphaned() -> None:
-    """End at once when who asks is gone, also in the middle of a prediction."""
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
 
 
 def _in_use() -> None:

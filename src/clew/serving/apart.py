@@ -9,9 +9,6 @@ the model is let go of.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +18,8 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from clew.base.errors import ClewError, Ended, Unavailable
+from clew.base.children import Child, until_orphaned
+from clew.base.errors import ClewError, ModelError, Unavailable
 from clew.base.records import Signature
 from clew.serving.tensors import Array
 
@@ -29,8 +27,6 @@ FLAG = "--apart"
 EXPLAIN = "explain:"
 """Before the tree of a model that is loaded to explain its answers."""
 _START_S = 600.0
-_END_S = 5.0
-_log = logging.getLogger("clew.serving")
 
 
 class ModelApart:
@@ -45,8 +41,8 @@ class ModelApart:
     def __init__(self, command: list[str], store_address: str, tree: str) -> None:
         self._command, self._told = command, (store_address, tree)
         self._lock = threading.Lock()
-        self._held = _Held()
-        weakref.finalize(self, self._held.end)
+        self._child: Child[Connection] = Child(_connection)
+        weakref.finalize(self, self._child.end)
         self.signature: Signature
         self.platform = ""
         self.example: bytes | None = None
@@ -55,13 +51,13 @@ class ModelApart:
     @property
     def pid(self) -> int | None:
         """The process that has the model in memory now; None where it has ended."""
-        return self._held.child.pid if self._held.child is not None else None
+        return self._child.pid
 
     def kill(self) -> None:
         """End what it computes; the next question starts another process."""
-        child = self._held.child
-        if child is not None:
-            child.kill()
+        process = self._child.process
+        if process is not None:
+            process.kill()
 
     def predict(self, data: Any, /) -> Mapping[str, Array]:
         """As the model itself.
@@ -72,17 +68,12 @@ class ModelApart:
             ModelError: the model raised something else.
         """
         with self._lock:
-            if self._held.connection is None:
-                self._again()
+            connection = self._child.reached(self._start)
             try:
-                assert self._held.connection is not None, "it was just started"
-                self._held.connection.send(data)
-                kind, said = self._held.connection.recv()
+                connection.send(data)
+                kind, said = connection.recv()
             except (EOFError, OSError):
-                why = self._held.end()
-                raise Ended(
-                    f"The process of the model {why} while it computed this; another is started."
-                ) from None
+                raise self._child.lost() from None
         if kind == "outputs":
             found: Mapping[str, Array] = said
             return found
@@ -90,75 +81,31 @@ class ModelApart:
             raise said
         raise ValueError(said) if kind == "value_error" else ModelError(said)
 
-    def _again(self) -> None:
-        try:
-            self._start()
-        except Exception as error:  # loading runs the user's code: anything may come
-            raise Ended(f"The process of the model cannot be started again: {error}") from error
-
     def _start(self) -> None:
-        mine, theirs = socket.socketpair()
-        with theirs:
-            child = subprocess.Popen(
-                [*self._command, FLAG, str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # the supervisor's signals are for who answers requests
-            )
-        connection = Connection(mine.detach())
-        self._held.child, self._held.connection = child, connection
+        connection = self._child.start([*self._command, FLAG], output=subprocess.DEVNULL)
         try:
             connection.send(self._told)
             if not connection.poll(_START_S):
                 raise Unavailable("model.apart", "The process of the model does not answer.")
             kind, said = connection.recv()
         except (EOFError, OSError):
-            why = self._held.end()
+            why = self._child.end()
             raise Unavailable(
                 "model.apart",
                 f"The process of the model {why} while it loaded it.",
                 hint="Look at .clew/logs for what it wrote last, and at the memory of the machine.",
             ) from None
         except BaseException:
-            self._held.end()
+            self._child.end()
             raise
         if kind != "ready":
-            self._held.end()
+            self._child.end()
             raise said if isinstance(said, ClewError) else ModelError(str(said))
         self.signature, self.platform, self.example = said
 
 
-class ModelError(Exception):
-    """What a model raised in its process, as text."""
-
-
-class _Held:
-    """The child and the way to it; ended when the model is let go of."""
-
-    def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
-        self.connection: Connection | None = None
-
-    def end(self) -> str:
-        """End the child; how it had ended, in words."""
-        child, connection = self.child, self.connection
-        self.child = self.connection = None
-        if connection is not None:
-            connection.close()
-        if child is None:
-            return "was gone"
-        if child.stdin is not None:
-            with contextlib.suppress(OSError):
-                child.stdin.close()  # it ends at the end of this
-        try:
-            code = child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            code = child.wait()
-        if code >= 0:
-            return f"ended with code {code}"
-        return f"was killed by {signal.Signals(-code).name}"
+def _connection(mine: socket.socket) -> Connection:
+    return Connection(mine.detach())
 
 
 def asked_for(argv: list[str]) -> int | None:
@@ -173,7 +120,7 @@ def command() -> list[str]:
 
 def answer(descriptor: int, load: Any) -> None:
     """Be one model: ``load(store_address, tree)`` gives it and its example. Returns at the end."""
-    threading.Thread(target=_until_orphaned, daemon=True).start()
+    threading.Thread(target=until_orphaned, daemon=True).start()
     with Connection(descriptor) as connection:
         try:
             model, example = load(*connection.recv())
@@ -196,10 +143,3 @@ def _answer(model: Any, data: Any) -> tuple[str, Any]:
         return "clew_error", error
     except Exception as error:  # noqa: BLE001 - the model is the user's code
         return "error", f"{type(error).__name__}: {error}"
-
-
-def _until_orphaned() -> None:
-    """End at once when the serving process is gone, also in the middle of a prediction."""
-    while os.read(0, 4096):
-        pass
-    os._exit(0)

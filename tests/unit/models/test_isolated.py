@@ -17,10 +17,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from clew.base.errors import ClewError, Ended, Invalid, Unavailable
+from clew.base.errors import ClewError, Ended, Invalid, ModelError, Unavailable
 from clew.base.records import Column, Signature
 from clew.models import isolated, isolating
-from clew.models.isolated import MODULE, Isolated, ModelError, packed, packed_array, unpacked
+from clew.models.isolated import MODULE, Isolated, packed, packed_array, unpacked
 from clew.models.isolated_process import main
 from clew.models.loading import LoadedModel, Recipe
 from clew.models.models import Models
@@ -89,7 +89,7 @@ def rule():
         command=COMMAND,
     )
     yield found
-    found._held.end()
+    found._child.end()
 
 
 def same(left, right) -> bool:
@@ -121,7 +121,7 @@ def test_columns_of_all_kinds_arrive_as_they_would_here():
         {name: frame[name].drop_nulls().to_numpy() for name in given},
     ):
         assert same(here.predict(data), there.predict(data)), data
-    there._held.end()
+    there._child.end()
 
 
 def test_pandas_and_matrices_arrive_too(rule):
@@ -129,7 +129,7 @@ def test_pandas_and_matrices_arrive_too(rule):
     frame = pd.DataFrame({"a": [1.5, np.nan], "b": ["x", "y"]})
     for data in (frame, pl.from_pandas(frame), {"a": np.array([1.5, 2.5]), "b": ["x", "y"]}):
         assert same(here.predict(data), there.predict(data)), data
-    there._held.end()
+    there._child.end()
     matrix = np.arange(6, dtype=np.float32).reshape(6, 1)[::-1]
     assert rule.predict(matrix)["prediction"].tolist() == [5, 4, 3, 2, 1, 0]
     assert rule.predict(np.empty((0, 1)))["prediction"].tolist() == []
@@ -208,7 +208,7 @@ def test_a_large_pickle_goes_over_in_pieces(monkeypatch):
         command=COMMAND,
     )
     assert found.predict(np.ones((1, 1)))["prediction"].tolist() == [1.0]
-    found._held.end()
+    found._child.end()
 
 
 def test_columns_that_are_no_input_still_travel():
