@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import importlib.metadata
 import os
 import signal
@@ -23,10 +22,11 @@ from typing import Any, cast
 
 import msgspec
 
-from clew.base.errors import ClewError, Corrupt, Denied, Invalid, NotFound
+from clew.base.errors import ClewError, Denied, Invalid, NotFound
 from clew.base.records.exports import ImageManifest
 from clew.models import load_model
 from clew.serving.dataplane import DataPlane, Route
+from clew.serving.files import CheckedFiles
 from clew.serving.http import HttpServer
 from clew.serving.logs import configure
 from clew.serving.metrics import render
@@ -42,48 +42,13 @@ PORT = 8080
 _PROBE_S = 3.0
 
 
-class FilesOnDisk:
-    """The files that a manifest names, below a directory: what loading reads.
+def files_in(directory: Path, manifest: ImageManifest) -> CheckedFiles:
+    """The files that a manifest names, below a directory."""
 
-    A file is its own digest here; each is compared with the manifest when it is read.
-    """
+    def content(path: str) -> bytes:
+        return directory.joinpath(FILES, path.lstrip("/")).read_bytes()
 
-    def __init__(self, directory: Path, manifest: ImageManifest) -> None:
-        self._directory = directory / FILES
-        self._files = {one.path: one for one in manifest.files}
-
-    def get(self, tree: str, path: str) -> _Entry | None:  # noqa: ARG002 - there is one tree
-        """The entry of a file, or None."""
-        return _Entry(path) if path in self._files else None
-
-    def read(self, digest: str) -> bytes:
-        """The bytes of a file. Raises Corrupt ``image.damaged``."""
-        path = digest
-        try:
-            content = self._directory.joinpath(path.lstrip("/")).read_bytes()
-        except OSError as error:
-            raise _damaged(path, error.strerror or "it cannot be read") from None
-        if hashlib.sha256(content).hexdigest() != self._files[path].sha256:
-            raise _damaged(path, "its bytes are others")
-        return content
-
-    def check(self) -> int:
-        """Compare every file with the manifest; how many there are. Raises as :meth:`read`."""
-        for path in self._files:
-            self.read(path)
-        return len(self._files)
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    digest: str
-
-
-def _damaged(path: str, why: str) -> Corrupt:
-    return Corrupt(
-        "image.damaged",
-        f"{path} is not the file of the model version: {why}.",
-        hint="Make the build context anew: clew image",
-    )
+    return CheckedFiles(manifest.files, content, mend="Make the build context anew: clew image")
 
 
 def manifest_in(directory: Path) -> ImageManifest:
@@ -163,7 +128,7 @@ class Clerk:
 def opened(directory: Path) -> tuple[ImageManifest, Runtime]:
     """The model of a directory in memory, asked once. Raises what loading and checking raise."""
     told = manifest_in(directory)
-    files = FilesOnDisk(directory, told)
+    files = files_in(directory, told)
     files.check()
     identity = Identity(
         endpoint=told.endpoint,
@@ -235,7 +200,7 @@ def main(arguments: list[str]) -> int:
         if "--probe" in flags:
             return 0 if probe(port) else 1
         if "--check" in flags:
-            count = FilesOnDisk(directory, told := manifest_in(directory)).check()
+            count = files_in(directory, told := manifest_in(directory)).check()
             _say(f"{told.model}@{told.version}: {count} files are as they were committed")
             return 0
         configure(json=os.environ.get("CLEW_LOGS", "").lower() == "json")

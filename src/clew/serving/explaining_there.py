@@ -6,18 +6,15 @@ Knows a way to get files, and the processes that explain; neither Ray nor a work
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from msgspec import Struct
-
-from clew.base.errors import Corrupt
 from clew.serving.apart import EXPLAIN, ModelApart
 from clew.serving.config import COMMAND
 from clew.serving.dataplane import DataPlane
 from clew.serving.explaining import Explaining
+from clew.serving.files import CheckedFiles
 from clew.serving.plans import Contents
 from clew.serving.spool import Spool
 from clew.store import EMPTY_TREE, Entry, Store
@@ -31,40 +28,13 @@ class Brings(Protocol):
         ...
 
 
-class _Entry(Struct, frozen=True):
-    digest: str
-
-
-class Files:
-    """Files in memory, each compared with its digest: what loading reads."""
-
-    def __init__(self, contents: Contents) -> None:
-        self._contents = contents
-        self._files = {one.path: one for one in contents.files}
-
-    @property
-    def paths(self) -> list[str]:
-        """What there is."""
-        return sorted(self._files)
-
-    def get(self, tree: str, path: str) -> _Entry | None:  # noqa: ARG002 - there is one tree
-        """The entry of a file, or None."""
-        return _Entry(path) if path in self._files else None
-
-    def read(self, digest: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            Corrupt: ``image.damaged``.
-        """
-        content = self._contents.data[digest]
-        if hashlib.sha256(content).hexdigest() != self._files[digest].sha256:
-            raise Corrupt(
-                "image.damaged",
-                f"{digest} came with other bytes than those of the model version.",
-                hint="Run `clew fsck`, then deploy the version again.",
-            )
-        return content
+def files_of(contents: Contents) -> CheckedFiles:
+    """The files that came, in memory."""
+    return CheckedFiles(
+        contents.files,
+        contents.data.__getitem__,
+        mend="Run `clew fsck`, then deploy the version again.",
+    )
 
 
 class ExplainingThere(Explaining):
@@ -81,7 +51,7 @@ class ExplainingThere(Explaining):
 
     def started(self, tree: str) -> ModelApart:
         """See ``Explaining``."""
-        files = Files(self._way.fetch(tree))
+        files = files_of(self._way.fetch(tree))
         with self._lock:
             if self._place is None:
                 self._place = TemporaryDirectory(
@@ -90,7 +60,7 @@ class ExplainingThere(Explaining):
             store = Store.open(self._place.name)
             with store.writer() as writer:
                 entries = []
-                for path in files.paths:
+                for path in files.paths():
                     digest, size_bytes = writer.put(files.read(path))
                     entries.append(Entry(path=path, digest=digest, size_bytes=size_bytes))
                 kept = writer.tree(EMPTY_TREE, entries)

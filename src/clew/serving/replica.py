@@ -23,7 +23,7 @@ import msgspec
 from clew.base.errors import Unavailable
 from clew.models import load_model
 from clew.serving.dataplane import Answer, DataPlane, Route, refusal
-from clew.serving.explaining_there import ExplainingThere, Files
+from clew.serving.explaining_there import ExplainingThere, files_of
 from clew.serving.graph_model import graph_in
 from clew.serving.graph_settling import headers_of, settle_graphs
 from clew.serving.http import answer_headers, request_of
@@ -210,7 +210,7 @@ class Seat:
     def _load(self, arm: PlannedArm) -> None:
         revision = arm.identity.revision
         try:
-            files: Any = Files(self._post.fetch(arm.tree))
+            files: Any = files_of(self._post.fetch(arm.tree))
             graph = graph_in(files, "")
             model, example = open_model(files, _served, "") if graph is None else (graph, None)
             runtime = Runtime(arm.identity, model)
