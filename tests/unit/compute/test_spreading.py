@@ -50,11 +50,6 @@ def test_what_ranks_take_together_is_shared_among_them() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture
 def door(store: Store) -> Iterator[Door]:
     """A launcher's door, behind which the store is."""
     relay = store.relay()

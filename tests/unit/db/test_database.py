@@ -25,14 +25,6 @@ uses = sa.Table(
 ALL = sa.select(words.c.word).order_by(words.c.word)
 
 
-@pytest.fixture
-def db(tmp_path):
-    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
-    database.create()
-    yield database
-    database.close()
-
-
 def put(db, word, count=1, note=None):
     with db.begin() as tx:
         tx.execute(words.insert(), {"word": word, "count": count, "note": note})

@@ -32,14 +32,6 @@ NOT_AMONG = sa.select(things.c.name).where(
 COUNT = sa.select(sa.func.count(), sa.func.max(things.c.weight).label("most")).select_from(things)
 
 
-@pytest.fixture
-def db(tmp_path):
-    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
-    database.create()
-    yield database
-    database.close()
-
-
 def row(name, **values):
     return {"name": name, "good": True, "weight": 1.5, "more": {"a": [1]}, "bytes": b"\0", **values}
 

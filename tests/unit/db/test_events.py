@@ -6,16 +6,6 @@ import threading
 
 import pytest
 
-from clew.db import Database
-
-
-@pytest.fixture
-def db(tmp_path):
-    database = Database.open(f"sqlite:///{tmp_path / 'clew.db'}")
-    database.create()
-    yield database
-    database.close()
-
 
 def emit(db, kind, **more):
     with db.begin() as tx:

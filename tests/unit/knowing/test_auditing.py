@@ -17,7 +17,27 @@ p = clew.Pipeline("p")
 raw = p.source("raw")
 """
 
-TOLD = {
+FILE_OUTSIDE = {
+    "open": "open(PATH).close()",
+    "pathlib": "Path(PATH).read_text()",
+    "pandas": "import pandas\npandas.read_csv(PATH)",
+    "polars": "import polars\npolars.read_csv(PATH)",
+    "scan": "from polars import scan_csv\nscan_csv(PATH).collect()",
+    "numpy_text": "import numpy\nnumpy.loadtxt(PATH, dtype=str)",
+    "numpy_memory": "import numpy\nnumpy.memmap(PATH, mode='r')",
+    "arrow_csv": "import pyarrow.csv\npyarrow.csv.read_csv(PATH)",
+    "duckdb": "import duckdb\nduckdb.read_csv(PATH)",
+    "sqlite": "import sqlite3\nsqlite3.connect(PATH).close()",
+    "csv": "import csv\nwith open(PATH) as f:\n  list(csv.reader(f))",
+    "joblib": "import joblib, contextlib\nwith contextlib.suppress(Exception): joblib.load(PATH)",
+    "in_thread": "from threading import Thread\n"
+    "t = Thread(target=open, args=[PATH])\nt.start(), t.join()",
+    "by_library": "import pandas\npandas.read_table(PATH, sep=';')\n",
+    "posix": "os.close(os.open(PATH, os.O_RDONLY))",
+}
+"""By name of a step: its body, which reads PATH, a file outside."""
+
+TOLD = {name: (body, "file", "PATH") for name, body in FILE_OUTSIDE.items()} | {
     "environ": ("os.environ['HOME']", "env", "HOME"),
     "getenv": ("os.getenv('CERTAINLY_NOT_SET')", "env", "CERTAINLY_NOT_SET"),
     "clock": ("time.time()", "clock", "time.time"),
@@ -33,40 +53,13 @@ TOLD = {
         "network",
         "127.0.0.1",
     ),
-    "open": ("open(PATH).close()", "file", "PATH"),
-    "pathlib": ("Path(PATH).read_text()", "file", "PATH"),
-    "pandas": ("import pandas\npandas.read_csv(PATH)", "file", "PATH"),
-    "polars": ("import polars\npolars.read_csv(PATH)", "file", "PATH"),
-    "scan": ("from polars import scan_csv\nscan_csv(PATH).collect()", "file", "PATH"),
-    "numpy_text": ("import numpy\nnumpy.loadtxt(PATH, dtype=str)", "file", "PATH"),
-    "numpy_memory": ("import numpy\nnumpy.memmap(PATH, mode='r')", "file", "PATH"),
-    "arrow_csv": ("import pyarrow.csv\npyarrow.csv.read_csv(PATH)", "file", "PATH"),
-    "duckdb": ("import duckdb\nduckdb.read_csv(PATH)", "file", "PATH"),
-    "sqlite": ("import sqlite3\nsqlite3.connect(PATH).close()", "file", "PATH"),
-    "csv": ("import csv\nwith open(PATH) as f:\n  list(csv.reader(f))", "file", "PATH"),
-    "joblib": (
-        "import joblib, contextlib\nwith contextlib.suppress(Exception): joblib.load(PATH)",
-        "file",
-        "PATH",
-    ),
     "listed": ("os.listdir(Path(PATH).parent)", "file", "PARENT"),
     "globbed": ("list(Path(PATH).parent.glob('*'))", "file", "PARENT"),
-    "in_thread": (
-        "from threading import Thread\nt = Thread(target=open, args=[PATH])\nt.start(), t.join()",
-        "file",
-        "PATH",
-    ),
-    "by_library": (
-        "import pandas\npandas.read_table(PATH, sep=';')\n",
-        "file",
-        "PATH",
-    ),
     "missing": (
         "import contextlib\nwith contextlib.suppress(OSError): open('/no/such')",
         "file",
         "/no/such",
     ),
-    "posix": ("os.close(os.open(PATH, os.O_RDONLY))", "file", "PATH"),
     "permuted": (
         "import numpy\nnumpy.random.permutation(5)",
         "random",

@@ -12,14 +12,6 @@ from clew.testing.postgres import database_url
 
 
 @pytest.fixture
-def db(tmp_path):
-    database = Database.open(database_url(tmp_path))
-    database.create()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def lineage(db):
     return Lineage(db)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,18 +13,30 @@ from types import ModuleType
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
 
-from clew.base.ids import new_id
+from clew.base.ids import PredictionIds, new_id
 from clew.base.records import Signature
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.repos import Repos
-from clew.serving import EndpointDefinition, Serving, ServingProcess, ServingSettings, immediate
+from clew.serving import (
+    EndpointDefinition,
+    Serving,
+    ServingProcess,
+    ServingSettings,
+    accounts,
+    immediate,
+    tables,
+)
+from clew.serving.accounts import now_us
+from clew.serving.stats import Account
 from clew.store import Store
 from clew.testing.postgres import database_url
 
 HERE = Path(__file__).parent
 HAS_GRPC = importlib.util.find_spec("h2") is not None
+PREDICTIONS = PredictionIds()
 
 
 def beside(name: str) -> ModuleType:
@@ -152,3 +166,115 @@ def laws():
 @pytest.fixture
 def load():
     return beside("load")
+
+
+# revisions and traffic as rows ------------------------------------------------------------------
+
+
+def states(workspace):
+    revisions = workspace.serving.endpoint("e").revisions
+    return {each.number: (each.state, each.traffic) for each in revisions}
+
+
+def process(workspace, name="s1"):
+    """A serving process that is only told of."""
+    with workspace.db.begin() as tx:
+        accounts.register(tx, name, "http://127.0.0.1:1")
+
+
+def loaded(workspace, revision, process="s1", error=""):
+    workspace.serving._rollouts.report(revision.id, process, error)
+
+
+@pytest.fixture
+def live(workspace, laws):
+    """An endpoint with a live revision, and a process that is only told of."""
+    workspace.endpoint()
+    process(workspace)
+    first = workspace.deploy(laws.matrix())
+    loaded(workspace, first)
+    return first
+
+
+def answered(workspace, revision, requests, **more):
+    account = Account()
+    for _ in range(requests):
+        account.add(0.001)
+    for name, value in more.items():
+        setattr(account, name, value)
+    with workspace.db.begin() as tx:
+        accounts.add_counts(tx, {("e", revision.id): account.snapshot()})
+
+
+def rewarded(workspace, revision, rewards, *, metric="reward", arm="live", unit=""):
+    """Rows of feedback on predictions of a revision, as the room keeps them."""
+    rows = [
+        {
+            "prediction": PREDICTIONS.next(), "row": 0, "name": "", "endpoint": "e",
+            "revision": revision.id, "model_version": revision.model_version,
+            "global_id": "g", "arm": arm, "propensity": 0.5, "label": None, "reward": None,
+            "correct": None, "error": None, "predicted_us": now_us() + 60_000_000,
+            "at_us": now_us(), "commit": "c", metric: float(reward),
+        }
+        for reward in rewards
+    ]  # fmt: skip
+    rows = [{**row, "unit": unit or row["prediction"]} for row in rows]
+    with workspace.db.begin() as tx:
+        tx.execute(tables.feedback.insert(), rows)
+
+
+# drawn examples, and a wire of ours --------------------------------------------------------------
+
+
+@pytest.fixture
+def loop():
+    with asyncio.Runner() as runner:
+        yield runner.get_loop()
+
+
+def fuzz(examples):
+    """So many examples, drawn from a fixed seed (or FUZZ_SEED)."""
+
+    def decorate(test):
+        drawn = settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        return seed(int(os.environ.get("FUZZ_SEED", "41")))(drawn(test))
+
+    return decorate
+
+
+class Wire(asyncio.Transport):
+    """What a connection of HTTP/2 writes, as frames: stream and payload."""
+
+    def __init__(self):
+        super().__init__()
+        self.written, self.closed = bytearray(), False
+
+    def write(self, data):
+        assert not self.closed
+        self.written += data
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+    abort = close
+
+    def can_write_eof(self):
+        return False
+
+    def frames(self, kind):
+        found, at, raw = [], 0, bytes(self.written)
+        while at < len(raw):
+            stop = at + 9 + int.from_bytes(raw[at : at + 3], "big")
+            if raw[at + 3] == kind:
+                found.append((int.from_bytes(raw[at + 5 : at + 9], "big"), raw[at + 9 : stop]))
+            at = stop
+        return found

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 
 @dataclass
@@ -166,3 +167,21 @@ if __name__ == "__main__":
                 f"p50 {report.quantile_ms(0.5):.3f} ms p99 {report.quantile_ms(0.99):.3f} ms "
                 f"max {max(report.latencies_s) * 1e3:.1f} ms {dict(report.statuses)}"
             )
+
+
+def under_load(process, scenario, body, *, concurrency=16):
+    """The report of clients of the endpoint ``e`` while ``scenario`` ran in a thread."""
+    place = urlsplit(process.url)
+    payload = request("/v2/models/e/infer", body)
+    clients = Load(place.hostname, place.port, payload, concurrency=concurrency)
+
+    async def run():
+        task = asyncio.create_task(clients.run())
+        await clients.started.wait()
+        try:
+            await asyncio.to_thread(scenario, clients.report)
+        finally:
+            clients.stop()
+        return await task
+
+    return asyncio.run(run())

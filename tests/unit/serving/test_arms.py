@@ -7,33 +7,11 @@ from sqlalchemy import select, update
 
 from clew.base.arms import shares_of
 from clew.base.errors import Invalid
-from clew.base.ids import PredictionIds, new_id
-from clew.serving import accounts, tables
-from clew.serving.accounts import now_us
+from clew.base.ids import new_id
+from clew.serving import tables
 from clew.serving.definitions import ab_test, bandit, shadow, split
-from clew.serving.stats import Account
 
-IDS = PredictionIds()
-
-
-def states(workspace):
-    revisions = workspace.serving.endpoint("e").revisions
-    return {each.number: (each.state, each.traffic) for each in revisions}
-
-
-def loaded(workspace, revision, error=""):
-    workspace.serving._rollouts.report(revision.id, "s1", error)
-
-
-@pytest.fixture
-def live(workspace, laws):
-    """An endpoint with a live revision, and a process that is only told of."""
-    workspace.endpoint()
-    with workspace.db.begin() as tx:
-        accounts.register(tx, "s1", "http://127.0.0.1:1")
-    first = workspace.deploy(laws.matrix())
-    loaded(workspace, first)
-    return first
+from .conftest import answered, loaded, rewarded, states
 
 
 def together(workspace, laws, *rollouts):
@@ -50,32 +28,6 @@ def running(workspace, laws, *rollouts):
     for each in found:
         loaded(workspace, each)
     return found
-
-
-def answered(workspace, revision, requests, errors=0, assigned=0):
-    account = Account()
-    for _ in range(requests):
-        account.add(0.001)
-    account.errors, account.assigned = errors, assigned
-    with workspace.db.begin() as tx:
-        accounts.add_counts(tx, {("e", revision.id): account.snapshot()})
-
-
-def rewarded(workspace, revision, rewards, arm="arm"):
-    """Rows of feedback on predictions of a revision, as the room keeps them."""
-    rows = [
-        {
-            "prediction": IDS.next(), "row": 0, "name": "", "endpoint": "e",
-            "revision": revision.id, "model_version": revision.model_version,
-            "global_id": "g", "arm": arm, "propensity": 0.5, "label": None,
-            "reward": float(reward), "correct": None, "error": None,
-            "predicted_us": now_us() + 60_000_000, "at_us": now_us(), "commit": "c",
-        }
-        for reward in rewards
-    ]  # fmt: skip
-    rows = [{**row, "unit": row["prediction"]} for row in rows]
-    with workspace.db.begin() as tx:
-        tx.execute(tables.feedback.insert(), rows)
 
 
 def look(workspace):
@@ -106,7 +58,7 @@ def test_one_that_cannot_be_loaded_does_not_hold_up_the_others(workspace, laws, 
     second, third, fourth = together(workspace, laws, *[ab_test(20)] * 3)
     loaded(workspace, second)
     loaded(workspace, third)
-    loaded(workspace, fourth, "OSError: no such file")
+    loaded(workspace, fourth, error="OSError: no such file")
     workspace.serving.tick()
     assert states(workspace) == {
         1: ("live", 60), 2: ("arm", 20), 3: ("arm", 20), 4: ("failed", 0),
@@ -115,9 +67,9 @@ def test_one_that_cannot_be_loaded_does_not_hold_up_the_others(workspace, laws, 
 
 def test_a_loser_leaves_and_the_others_keep_their_proportions(workspace, laws, live):
     second, third, _ = running(workspace, laws, ab_test(30), ab_test(20), ab_test(10))
-    rewarded(workspace, live, [1, 0] * 200, arm="live")
-    rewarded(workspace, second, [1, 0] * 200)
-    rewarded(workspace, third, [0] * 400)
+    rewarded(workspace, live, [1, 0] * 200)
+    rewarded(workspace, second, [1, 0] * 200, arm="arm")
+    rewarded(workspace, third, [0] * 400, arm="arm")
     seen = workspace.db.events.last()
     look(workspace)
     assert states(workspace) == {
@@ -125,7 +77,7 @@ def test_a_loser_leaves_and_the_others_keep_their_proportions(workspace, laws, l
     }  # fmt: skip
     left = workspace.db.events.after(seen, ["test.arm_left"])[0].data
     assert (left["arm"], left["evidence"]["worse"]) == (third.id, True)
-    rewarded(workspace, second, [1] * 600)
+    rewarded(workspace, second, [1] * 600, arm="arm")
     look(workspace)
     assert states(workspace)[2] == ("live", 100)
     decided = workspace.db.events.after(seen, ["test.decided"])[0].data
@@ -136,9 +88,9 @@ def test_a_loser_leaves_and_the_others_keep_their_proportions(workspace, laws, l
 
 def test_when_all_have_lost_the_live_one_has_won(workspace, laws, live):
     arms = running(workspace, laws, ab_test(25), ab_test(25), ab_test(25))
-    rewarded(workspace, live, [1, 1, 1, 0] * 100, arm="live")
+    rewarded(workspace, live, [1, 1, 1, 0] * 100)
     for each in arms:
-        rewarded(workspace, each, [1, 0, 0, 0] * 100)
+        rewarded(workspace, each, [1, 0, 0, 0] * 100, arm="arm")
     look(workspace)
     assert states(workspace)[1] == ("live", 100)
     with workspace.db.read() as tx:

@@ -22,42 +22,13 @@ from clew.serving.rest import Rest
 from clew.serving.sleeping import Wake, Wakes
 from clew.serving.streams import Stream
 
+from .conftest import Wire
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 HEAD, TAIL = ((b":status", b"200"),), ((b"grpc-status", b"0"),)
 ANSWER = HEAD, bytes(100), TAIL
 STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
-
-
-class Wire(asyncio.Transport):
-    """What a connection writes, as frames: kind, stream, payload."""
-
-    def __init__(self):
-        super().__init__()
-        self.written, self.closed = bytearray(), False
-
-    def write(self, data):
-        self.written += data
-
-    def is_closing(self):
-        return self.closed
-
-    def close(self):
-        self.closed = True
-
-    abort = close
-
-    def can_write_eof(self):
-        return False
-
-    def frames(self, kind):
-        found, at, raw = [], 0, bytes(self.written)
-        while at < len(raw):
-            stop = at + 9 + int.from_bytes(raw[at : at + 3], "big")
-            if raw[at + 3] == kind:
-                found.append((int.from_bytes(raw[at + 5 : at + 9], "big"), raw[at + 9 : stop]))
-            at = stop
-        return found
 
 
 class Client:
@@ -91,12 +62,6 @@ class Client:
 
     def code(self):
         return [said[7] for _, said in self.told(GOAWAY)]
-
-
-@pytest.fixture
-def loop():
-    with asyncio.Runner() as runner:
-        yield runner.get_loop()
 
 
 @pytest.fixture

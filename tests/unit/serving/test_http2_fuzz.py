@@ -10,7 +10,7 @@ import asyncio
 import os
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("google.protobuf", reason='not installed: pip install "clew[grpc]"')
@@ -20,7 +20,8 @@ import hpack
 from clew.serving.grpc_calls import GrpcApp, Messages, Method
 from clew.serving.http2 import Connection, Http2Server
 
-SEED = int(os.environ.get("FUZZ_SEED", "41"))
+from .conftest import Wire, fuzz
+
 QUICK, LONG = 200, int(os.environ.get("FUZZ_DRAWS", "20000"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -47,26 +48,7 @@ FRAMES = st.tuples(
     PAYLOADS,
 )
 CONVERSATIONS = st.lists(st.one_of(FRAMES, st.binary(min_size=1, max_size=12)), max_size=14)
-
-
-class Wire(asyncio.Transport):
-    def __init__(self):
-        super().__init__()
-        self.closed = False
-
-    def write(self, data):
-        assert not self.closed
-
-    def is_closing(self):
-        return self.closed
-
-    def close(self):
-        self.closed = True
-
-    abort = close
-
-    def can_write_eof(self):
-        return False
+CUTS = st.sampled_from([1, 7, 40, 100_000])
 
 
 def converse(loop, server, said, cut, caplog):
@@ -92,29 +74,6 @@ def converse(loop, server, said, cut, caplog):
     assert not caplog.records, caplog.records[0].getMessage()
 
 
-def fuzz(examples):
-    def decorate(test):
-        return seed(SEED)(
-            settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                phases=[Phase.explicit, Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )(
-                given(said=CONVERSATIONS, cut=st.sampled_from([1, 7, 40, 100_000]))(test),
-            )
-        )
-
-    return decorate
-
-
-@pytest.fixture
-def loop():
-    with asyncio.Runner() as runner:
-        yield runner.get_loop()
-
-
 @pytest.fixture
 def server(loop):
     methods = {
@@ -126,6 +85,7 @@ def server(loop):
 
 
 @fuzz(QUICK)
+@given(said=CONVERSATIONS, cut=CUTS)
 def test_no_frames_on_a_connection_are_the_servers_fault(loop, server, caplog, said, cut):
     converse(loop, server, said, cut, caplog)
 
@@ -133,5 +93,6 @@ def test_no_frames_on_a_connection_are_the_servers_fault(loop, server, caplog, s
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @fuzz(LONG)
+@given(said=CONVERSATIONS, cut=CUTS)
 def test_no_frames_drawn_for_long_are_the_servers_fault(loop, server, caplog, said, cut):
     converse(loop, server, said, cut, caplog)

@@ -39,24 +39,6 @@ def infer(process, name="e", **more):
     return post(f"{process.url}/v2/models/{name}/infer", **more)
 
 
-def under_load(load, process, scenario, *, concurrency=16, payload=None):
-    """The report of a load during which ``scenario`` ran in a thread."""
-    place = urlsplit(process.url)
-    payload = payload or load.request("/v2/models/e/infer", BODY)
-    clients = load.Load(place.hostname, place.port, payload, concurrency=concurrency)
-
-    async def run():
-        task = asyncio.create_task(clients.run())
-        await clients.started.wait()
-        try:
-            await asyncio.to_thread(scenario, clients.report)
-        finally:
-            clients.stop()
-        return await task
-
-    return asyncio.run(run())
-
-
 def test_every_answer_says_what_made_it_and_can_be_found_by_its_id(workspace, laws):
     workspace.endpoint()
     revision = workspace.deploy(laws.matrix(scale=2.0), version="7")
@@ -95,7 +77,7 @@ def test_swaps_under_load_lose_no_request(workspace, laws, load):
             made.append(revision.id)
             workspace.wait(lambda id=revision.id: report.revisions[id] > 20)
 
-    report = under_load(load, process, swap)
+    report = load.under_load(process, swap, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
     assert set(made) < set(report.revisions)
 
@@ -163,7 +145,7 @@ def test_a_rollback_under_load_is_in_force_at_once_and_loses_no_request(workspac
         workspace.wait(lambda: report.revisions[first.id] > before + 1000)
         assert report.revisions[second.id] - settled <= 16
 
-    report = under_load(load, process, back)
+    report = load.under_load(process, back, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
 
@@ -174,9 +156,8 @@ def test_a_canary_takes_over_under_load(workspace, laws, load):
     workspace.deploy(laws.matrix())
     process = workspace.serve()
     second = workspace.deploy(laws.matrix())
-    report = under_load(
-        load, process, lambda _: workspace.wait(lambda: workspace.state(second) == "live")
-    )
+    wait = lambda _: workspace.wait(lambda: workspace.state(second) == "live")  # noqa: E731
+    report = load.under_load(process, wait, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
 
@@ -185,9 +166,8 @@ def test_a_canary_that_fails_goes_back_under_load(workspace, laws, load):
     first = workspace.deploy(laws.matrix())
     process = workspace.serve()
     second = workspace.deploy(laws.matrix(fail_above=5))
-    report = under_load(
-        load, process, lambda _: workspace.wait(lambda: workspace.state(second) == "rolled_back")
-    )
+    wait = lambda _: workspace.wait(lambda: workspace.state(second) == "rolled_back")  # noqa: E731
+    report = load.under_load(process, wait, BODY)
     assert set(report.statuses) == {200, 500}
     assert report.statuses[500] == report.revisions[second.id]
     assert workspace.state(first) == "live"
@@ -246,7 +226,7 @@ def test_two_processes_share_a_socket_and_one_leaves_without_a_lost_request(work
         answered = report.answered
         workspace.wait(lambda: report.answered > answered + 500)
 
-    report = under_load(load, process, leave)
+    report = load.under_load(process, leave, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
     assert gone not in process.pids
     process.stop()
@@ -269,7 +249,7 @@ def test_a_slow_model_answers_many_at_once(workspace, laws, load):
     workspace.deploy(laws.matrix(sleep_s=0.02))
     process = workspace.serve()
     wait = lambda report: workspace.wait(lambda: report.answered > 300)  # noqa: E731
-    report = under_load(load, process, wait, concurrency=32)
+    report = load.under_load(process, wait, BODY, concurrency=32)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
 
@@ -278,7 +258,7 @@ def test_more_than_may_wait_is_answered_with_429(workspace, laws, load):
     workspace.deploy(laws.matrix(sleep_s=0.05))
     process = workspace.serve()
     wait = lambda report: workspace.wait(lambda: report.statuses[429] and report.statuses[200])  # noqa: E731
-    report = under_load(load, process, wait, concurrency=32)
+    report = load.under_load(process, wait, BODY, concurrency=32)
     assert (report.failures, set(report.statuses)) == ([], {200, 429})
 
 

@@ -15,14 +15,15 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from .conftest import fuzz
 
 grpc = pytest.importorskip("grpc", reason='gRPC is not installed: pip install "clew[grpc]"')
 pytest.importorskip("h2", reason='gRPC is not installed: pip install "clew[grpc]"')
 from clew.serving.messages import MESSAGES  # noqa: E402 - it needs what is looked for above
 
-SEED = int(os.environ.get("FUZZ_SEED", "41"))
 QUICK, LONG = 80, int(os.environ.get("FUZZ_DRAWS", "20000"))
 ASKED = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 3], "data": [1, 2, 3]}]}
 SEEDS = [
@@ -99,21 +100,6 @@ def _change(draw, value):
                 value[key] = draw(VALUES)
             return
         value = value[key]
-
-
-def fuzz(examples):
-    def decorate(test):
-        return seed(SEED)(
-            settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                phases=[Phase.explicit, Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )(test)
-        )
-
-    return decorate
 
 
 class Target:

@@ -7,8 +7,9 @@ from sqlalchemy import select, update
 
 from clew.base.errors import Conflict, NotFound
 from clew.base.records import Node
-from clew.serving import EndpointDefinition, accounts, canary, tables
-from clew.serving.stats import Account
+from clew.serving import EndpointDefinition, canary, tables
+
+from .conftest import answered, loaded, process, states
 
 
 def define(workspace, name="e", pipeline="p", **more):
@@ -16,30 +17,6 @@ def define(workspace, name="e", pipeline="p", **more):
         workspace.serving.define(
             tx, EndpointDefinition(name=name, pipeline=pipeline, model="p/model", **more)
         )
-
-
-def states(workspace):
-    revisions = workspace.serving.endpoint("e").revisions
-    return {each.number: (each.state, each.traffic) for each in revisions}
-
-
-def process(workspace, name="s1"):
-    with workspace.db.begin() as tx:
-        accounts.register(tx, name, "http://127.0.0.1:1")
-
-
-def loaded(workspace, revision, process="s1", error=""):
-    workspace.serving._rollouts.report(revision.id, process, error)
-
-
-def answered(workspace, revision, requests, **more):
-    account = Account()
-    for _ in range(requests):
-        account.add(0.001)
-    for name, value in more.items():
-        setattr(account, name, value)
-    with workspace.db.begin() as tx:
-        accounts.add_counts(tx, {("e", revision.id): account.snapshot()})
 
 
 def age(workspace, revision, seconds):

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
-from urllib.parse import urlsplit
 
 import pytest
 
 ROW = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}]}
-CONCURRENCY = 64
+BODY = json.dumps(ROW).encode()
 pytestmark = pytest.mark.slow
-
-
-def under_load(load, process, scenario):
-    """The report of 64 clients during whose requests ``scenario`` ran in a thread."""
-    place = urlsplit(process.url)
-    payload = load.request("/v2/models/e/infer", json.dumps(ROW).encode())
-    clients = load.Load(place.hostname, place.port, payload, concurrency=CONCURRENCY)
-
-    async def run():
-        task = asyncio.create_task(clients.run())
-        await clients.started.wait()
-        try:
-            await asyncio.to_thread(scenario, clients.report)
-        finally:
-            clients.stop()
-        return await task
-
-    return asyncio.run(run())
 
 
 @pytest.mark.timeout(900)
@@ -45,7 +25,7 @@ def test_200_hot_swaps_fail_no_request_and_every_answer_says_who_made_it(workspa
             revision = made[-1].id
             workspace.wait(lambda revision=revision: report.revisions[revision])
 
-    report = under_load(load, process, swap)
+    report = load.under_load(process, swap, BODY, concurrency=64)
     assert (report.failures, set(report.statuses)) == ([], {200})
     assert set(report.revisions) == {revision.id for revision in made}
     assert sum(report.revisions.values()) == report.answered
@@ -65,5 +45,5 @@ def test_one_of_two_processes_leaves_20_times_and_no_request_fails(workspace, la
             answered = report.answered
             workspace.wait(lambda answered=answered: report.answered > answered + 500)
 
-    report = under_load(load, process, leave)
+    report = load.under_load(process, leave, BODY, concurrency=64)
     assert (report.failures, set(report.statuses)) == ([], {200})

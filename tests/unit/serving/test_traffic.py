@@ -7,68 +7,18 @@ import pytest
 from sqlalchemy import select, update
 
 from clew.base.errors import Conflict, Invalid, NotFound
-from clew.base.ids import PredictionIds
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.serving import Serving, accounts, canary, rollout_from, tables
-from clew.serving.accounts import now_us
 from clew.serving.definitions import ab_test, bandit, shadow, split
-from clew.serving.stats import Account
 
-IDS = PredictionIds()
-
-
-def states(workspace):
-    revisions = workspace.serving.endpoint("e").revisions
-    return {each.number: (each.state, each.traffic) for each in revisions}
-
-
-def loaded(workspace, revision):
-    workspace.serving._rollouts.report(revision.id, "s1")
-
-
-@pytest.fixture
-def live(workspace, laws):
-    """An endpoint with a live revision, and a process that is only told of."""
-    workspace.endpoint()
-    with workspace.db.begin() as tx:
-        accounts.register(tx, "s1", "http://127.0.0.1:1")
-    first = workspace.deploy(laws.matrix())
-    loaded(workspace, first)
-    return first
+from .conftest import answered, loaded, rewarded, states
 
 
 def add(workspace, laws, rollout, **more):
     revision = workspace.deploy(laws.matrix(), rollout=rollout, **more)
     loaded(workspace, revision)
     return revision
-
-
-def answered(workspace, revision, requests, **more):
-    account = Account()
-    for _ in range(requests):
-        account.add(0.001)
-    for name, value in more.items():
-        setattr(account, name, value)
-    with workspace.db.begin() as tx:
-        accounts.add_counts(tx, {("e", revision.id): account.snapshot()})
-
-
-def rewarded(workspace, revision, rewards, *, metric="reward", arm="live", unit=""):
-    """Rows of feedback on predictions of a revision, as the room keeps them."""
-    rows = [
-        {
-            "prediction": IDS.next(), "row": 0, "name": "", "endpoint": "e",
-            "revision": revision.id, "model_version": revision.model_version,
-            "global_id": "g", "arm": arm, "propensity": 0.5, "label": None, "reward": None,
-            "correct": None, "error": None, "predicted_us": now_us() + 60_000_000,
-            "at_us": now_us(), "commit": "c", metric: float(reward),
-        }
-        for reward in rewards
-    ]  # fmt: skip
-    rows = [{**row, "unit": unit or row["prediction"]} for row in rows]
-    with workspace.db.begin() as tx:
-        tx.execute(tables.feedback.insert(), rows)
 
 
 def due(workspace):

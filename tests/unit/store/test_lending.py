@@ -17,11 +17,6 @@ def keep(store, files):
         return writer.tree(EMPTY_TREE, entries)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store")
-
-
 def read(store, tree, path):
     return store.read(store.get(tree, path).digest)
 

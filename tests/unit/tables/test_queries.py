@@ -16,11 +16,6 @@ from clew.tables import Query
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture
 def put(store):
     def put(path, content):
         with store.writer() as writer:

@@ -1,3 +1,5 @@
+"""What the tests of several rooms share: a database, a store and repos in the test's directory."""
+
 from __future__ import annotations
 
 import pytest
