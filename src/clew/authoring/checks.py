@@ -43,13 +43,32 @@ def check_parameters(parameters: Mapping[str, object]) -> None:
             ) from None
 
 
-def check_signature(function: Callable[..., Any], values: int, named: tuple[str, ...]) -> None:
+def trial_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Parameters that get the trial: those called ``trial``, and those annotated ``Trial``."""
+    return tuple(
+        name
+        for name, one in inspect.signature(function).parameters.items()
+        if name == "trial" or _class_name(one.annotation) == "Trial"
+    )
+
+
+def _class_name(annotation: object) -> str:
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return str(name).rpartition(".")[2]
+
+
+def check_signature(
+    function: Callable[..., Any], values: int, named: tuple[str, ...], apart: tuple[str, ...] = ()
+) -> None:
     """Every parameter of the function gets one value: inputs by position, ``named`` by name.
 
-    One annotated ``SparkSession`` gets the session.
+    One annotated ``SparkSession`` gets the session; those ``apart`` get what is theirs elsewhere.
     """
-    parameters = inspect.signature(function).parameters
-    signature = {n: one for n, one in parameters.items() if not Spark.is_asked_by(one.annotation)}
+    signature = {
+        name: one
+        for name, one in inspect.signature(function).parameters.items()
+        if name not in apart and not Spark.is_asked_by(one.annotation)
+    }
     loose = [
         str(one) for one in signature.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
@@ -60,9 +79,13 @@ def check_signature(function: Callable[..., Any], values: int, named: tuple[str,
     defaults = [one for one in list(signature.values())[values:] if one.name not in named]
     optional = sum(one.default is not one.empty for one in defaults)
     if not 0 <= len(signature) - values - len(named) <= optional:
+        without = [one.name for one in defaults if one.default is one.empty]
         raise invalid(
-            f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}",
-            "Give one input for each parameter, in the same order.",
+            f"{function.__name__} has {len(signature)} parameters and gets {values + len(named)}"
+            + (f": nothing gives {without[0]!r}" if without else ""),
+            "Give one input for each parameter, in the same order. Behind these there may be"
+            " parameters of the pipeline, by their names, and in a training step the trial:"
+            " `trial`, or any name annotated clew.Trial.",
         )
     unknown = [name for name in named if name not in list(signature)[values:]]
     if unknown:

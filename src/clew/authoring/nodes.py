@@ -19,6 +19,7 @@ from clew.authoring.checks import (
     check_parameters,
     check_signature,
     invalid,
+    trial_parameters,
 )
 from clew.authoring.closing import Closing
 from clew.authoring.declaring import Dependency, check_allow, check_depends
@@ -330,7 +331,9 @@ class Pipeline(Closing):
         allow: Sequence[str] = (),
         **how: Unpack[StepPolicy],
     ) -> Callable[[Function], Training]:
-        """Make a function a training step: it gets the training rows and a ``clew.Trial``.
+        """Make a function a training step: it gets the training rows, and a trial if it asks.
+
+        The trial is its parameter called ``trial``, or annotated ``clew.Trial``.
 
         Args:
             inputs: One node (or some of its files) with the rows to learn from.
@@ -353,8 +356,8 @@ class Pipeline(Closing):
             timeout_s: Seconds after which a trial is stopped.
             memory_bytes: Bytes of memory above which a trial is stopped.
             version: Stands for the code: training runs anew for code only when this changes.
-            parameters: Passed to the function by name, behind the rows and the trial, the same in
-                every trial; a change trains anew. What is searched stands in ``space``.
+            parameters: Passed to the function by name, behind the rows, the same in every trial; a
+                change trains anew. What is searched stands in ``space``.
             requirements: Packages of an environment of its own, as in :meth:`step`: its trials run
                 there, the model is packaged there (with MLflow, Polars and pandas beside what is
                 asked for), and where its ONNX form does not serve it is asked there, in a process
@@ -400,7 +403,8 @@ class Pipeline(Closing):
 
         def record(function: Function) -> Training:
             named = tuple(options.parameters)
-            found = self._inputs(function, inputs, "repo", named=named, extra=1)
+            apart = trial_parameters(function)
+            found = self._inputs(function, inputs, "repo", named=named, apart=apart)
             if len(found.inputs) != 1:
                 raise invalid(
                     f"The training step {function.__name__} has {len(found.inputs)} inputs",
@@ -451,11 +455,11 @@ class Pipeline(Closing):
         per: str,
         *,
         named: tuple[str, ...] = (),
-        extra: int = 0,
+        apart: tuple[str, ...] = (),
     ) -> Arranged:
         count = width(inputs)
-        check_signature(function, count + extra, named)
-        names = list(inspect.signature(function).parameters)[:count]
+        check_signature(function, count, named, apart)
+        names = [one for one in inspect.signature(function).parameters if one not in apart][:count]
         self._bind(inputs)
         return arrange(function.__name__, inputs, per, names)
 

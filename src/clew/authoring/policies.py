@@ -96,10 +96,10 @@ def policy_of(
     unknown = [word for word in how if word not in StepPolicy.__annotations__]
     if unknown:
         near = get_close_matches(unknown[0], list(StepPolicy.__annotations__), 1)
-        raise invalid(
-            f"{name} has no option {unknown[0]!r}",
-            f"Did you mean {near[0]}?" if near else "See the options in docs/reference.md.",
-        )
+        hint = f"Did you mean {near[0]}?" if near else "See the options in docs/reference.md."
+        if unknown[0] in ("cmd", "command"):
+            hint = "A program is a step by itself: p.cmd(name, command, *inputs)."
+        raise invalid(f"{name} has no option {unknown[0]!r}", hint)
     given = {**defaults, **how}
     check_positive(name, {key: given.get(key) for key in ("job_timeout_s", "parallel")})
     pauses = given.get("backoff", Backoff())

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from clew.authoring.checks import check_name, invalid
+from clew.authoring.checks import check_name, invalid, trial_parameters
 from clew.authoring.declaring import Dependency
 from clew.authoring.inputs import (
     Arranged,
@@ -233,16 +233,17 @@ class Pipeline(Plain):
         per: str,
         *,
         named: tuple[str, ...] = (),
-        extra: int = 0,
+        apart: tuple[str, ...] = (),
     ) -> Arranged:
-        behind = list(inspect.signature(function).parameters)[width(inputs) + extra :]
+        names = [one for one in inspect.signature(function).parameters if one not in apart]
+        behind = names[width(inputs) :]
         own = [one for one in behind if one in self.parameters and one not in named]
-        return super()._inputs(function, inputs, per, named=(*named, *own), extra=extra)
+        return super()._inputs(function, inputs, per, named=(*named, *own), apart=apart)
 
     def _own(self, step: Step) -> dict[str, object]:
         read = {one.parameter for one in step.inputs}
-        if isinstance(step, Training):  # behind its rows there is the trial
-            return self._bound(step.__wrapped__, len(read) + 1)
+        if isinstance(step, Training):
+            read.update(trial_parameters(step.__wrapped__))
         names = [one for one in inspect.signature(step.__wrapped__).parameters if one not in read]
         return {name: self.parameters[name] for name in names if name in self.parameters}
 

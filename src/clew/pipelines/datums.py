@@ -91,6 +91,17 @@ class Cut(Struct, frozen=True, dict=True):
         """How many datums there are."""
         return sum(1 for _ in self._side.elements(self.step.combined()))
 
+    def without(self) -> str:
+        """Why there is no datum, where there is none: one sentence."""
+        bare = {
+            f"{one.repo}:{one.glob}": None
+            for one in self.step.inputs
+            if _counts(one) and not any(True for _ in matching(self.store, one, self.tree(one)))
+        }
+        if bare:
+            return f"No datum: no file matches {' or '.join(bare)}."
+        return "No datum: the files of its inputs do not come together."
+
     def changed_units(self, old: Cut) -> tuple[list[Unit], list[Unit]]:
         """The datums that ``old`` has and this has not, and those that only this has.
 

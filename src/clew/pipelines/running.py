@@ -304,6 +304,8 @@ class _Datums:
 
     def _said(self, same_as: str) -> str:
         """What the job says at its end; '' where the reason that it ran for says it all."""
+        if not self._counts.total:
+            return f"{self._pinned.job.reason} {self._cut.without()}"
         if same_as:
             return f"Nothing to do: {unchanged_since(same_as)}."
         if number := self._counts.recovered:

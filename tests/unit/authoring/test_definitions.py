@@ -69,6 +69,39 @@ def test_a_function_names_each_of_its_parameters(pipeline, source):
     assert "has 2 parameters and gets 1" in refusal(lambda: pipeline.step(source)(both))
 
 
+def fit_rows(data):
+    return data
+
+
+def fit_trees(data, trees):
+    return data, trees
+
+
+def fit_in_any_order(data, trees, at: clew.Trial, depth=3):
+    return data, trees, at, depth
+
+
+def fit_for_nobody(data, run):
+    return data, run
+
+
+@pytest.mark.parametrize(
+    ("function", "bound"),
+    [(fit_rows, set()), (fit_trees, {"trees"}), (fit_in_any_order, {"trees", "depth"})],
+)
+def test_a_training_function_names_what_it_wants_behind_its_rows(pipeline, source, function, bound):
+    pipeline.parameter("trees", default=30)
+    pipeline.parameter("depth", default=2)
+    training = pipeline.train(source, target="y", test=clew.holdout(0.2))(function)
+    assert set(training.options.parameters) == bound
+    assert [one.parameter for one in training.inputs] == ["data"]
+
+
+def test_what_nothing_gives_a_training_function_is_told_where_it_is_defined(pipeline, source):
+    wrong = pipeline.train(source, target="y", test=clew.holdout(0.2))
+    assert "gets 1: nothing gives 'run'" in refusal(lambda: wrong(fit_for_nobody))
+
+
 @pytest.mark.parametrize("limit", [{"retries": -1}, {"timeout_s": 0}, {"memory_bytes": -5}])
 def test_limits_are_above_zero(pipeline, source, limit):
     assert "is no limit" in refusal(lambda: pipeline.step(source, **limit))

@@ -63,6 +63,19 @@ def test_a_file_that_goes_takes_its_output_with_it(lab: Lab) -> None:
     assert lab.last("up").done == 0
 
 
+def test_a_job_without_a_datum_names_the_input_that_nothing_matches(lab: Lab) -> None:
+    lab.code(UPPER)
+    lab.apply(lab.step("up", InputDefinition(parameter="raw", repo="p/raw", glob="/*.csv")))
+    lab.put({"/a.txt": "a", "/deep/b.csv": "b"})
+    lab.run()
+    job = lab.last("up")
+    assert (job.state, job.total) == ("done", 0)
+    assert job.reason.endswith(" No datum: no file matches p/raw:/*.csv.")
+    lab.put({"/a.csv": "a"})
+    lab.run()
+    assert "No datum" not in lab.last("up").reason
+
+
 def test_all_files_gone_is_an_empty_output(lab: Lab) -> None:
     lab.code(UPPER)
     lab.apply(lab.step("up", "raw/"), lab.step("join", "up"))

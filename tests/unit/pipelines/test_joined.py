@@ -137,6 +137,20 @@ def test_a_lazy_file_is_read_when_it_is_touched_and_not_before(lab, trees) -> No
     assert lab.output("told") == {"/long.txt": "long", "/short.txt": "short", "/empty.txt": ""}
 
 
+def test_a_join_whose_files_do_not_meet_says_so(lab, trees) -> None:
+    lab.code("def both(one: str, other: str) -> str:\n    return one + other\n")
+    pairs = clew.join(RAW.glob("/(*).txt"), UNITS.glob("/(*).txt"))
+    apply(lab, trees, "both", [pairs], "one other")
+    lab.put({"/a.txt": "a"})
+    lab.put({"/b.txt": "b"}, repo="p/units")
+    lab.run()
+    assert lab.last("both").reason.endswith(" the files of its inputs do not come together.")
+    lab.put({"/a.txt": "b"}, repo="p/units")
+    lab.run()
+    assert lab.last("both").done == 1
+    assert "come together" not in lab.last("both").reason
+
+
 def test_two_datums_of_a_cross_that_write_one_path_are_named_with_it(lab, trees) -> None:
     lab.code(
         """
