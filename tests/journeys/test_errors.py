@@ -94,6 +94,14 @@ def test_what_is_not_there_is_named_with_what_is_near(trained: Place) -> None:
         assert (error["code"], bool(error["hint"])) == (code, True), arguments
 
 
+def test_rows_that_are_the_name_of_a_file_are_asked_for_by_that_name(trained: Place) -> None:
+    trained.write("rows.json", "[{}]")
+    assert trained.refused("predict", "large", "rows.json", exits=2)["hint"].endswith(
+        "write @rows.json."
+    )
+    assert "@rows.json" in trained.refused("predict", "large", "x" * 300, exits=2)["hint"]
+
+
 def test_without_a_workspace_the_next_step_is_said(place: Place) -> None:
     missing = place.refused("status", exits=3)
     assert missing["code"] == "workspace.missing"

@@ -6,6 +6,7 @@ Knows the verbs; what is printed is made by ``render``.
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -67,6 +68,9 @@ def _columns(answer: PredictResult) -> Iterator[tuple[str, list[str]]]:
             )
 
 
+_LONGEST_NAME = 255  # bytes; what is longer is no name of a file
+
+
 def read_rows(text: str) -> list[dict[str, object]]:
     """Rows of JSON, of a file or of standard input. Raises as the commands that take them."""
     if text == "-":
@@ -81,11 +85,10 @@ def read_rows(text: str) -> list[dict[str, object]]:
     try:
         value = jsonlib.loads(text)
     except ValueError as error:
-        raise Invalid(
-            "predict.rows",
-            f"The rows are not JSON: {error}.",
-            hint='Write [{"column": value, …}], or @rows.json.',
-        ) from None
+        hint = 'Write [{"column": value, …}], or @rows.json.'
+        if len(os.fsencode(text)) <= _LONGEST_NAME and Path(text).is_file():
+            hint = f"There is a file of that name: write @{text}."
+        raise Invalid("predict.rows", f"The rows are not JSON: {error}.", hint=hint) from None
     rows = value if isinstance(value, list) else [value]
     for number, row in enumerate(rows):
         if not isinstance(row, dict | list):

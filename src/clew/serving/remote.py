@@ -139,7 +139,9 @@ class RemoteModel:
         if status == 400:
             return Invalid("predict.refused", said, hint="Give what `inputs` says.")
         return Unavailable(
-            "endpoint.unavailable", f"{self._at} answers {status}: {said}", hint="Retry."
+            "endpoint.unavailable",
+            f"{self._at} answers {status}: {said}",
+            hint="Unless it says what to do: ask again in a moment.",
         )
 
 

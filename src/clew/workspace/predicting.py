@@ -201,4 +201,8 @@ def _refused(url: str, error: HTTPError) -> ClewError:
         )
     if error.code == 400:
         return Invalid("predict.rows", said, hint=f"Its inputs are described at {url}.")
-    return Unavailable("endpoint.unavailable", f"{url} answers {error.code}: {said}", hint="Retry.")
+    return Unavailable(
+        "endpoint.unavailable",
+        f"{url} answers {error.code}: {said}",
+        hint="Unless it says what to do: ask again in a moment.",
+    )
