@@ -57,7 +57,7 @@ def _row(name: str, ours: float, unit: str, bar: float) -> Row:
 
 def _share(pool: ProcessPoolExecutor, trial: object, kind: str, size: float) -> float:
     jobs = [(kind, size, seed) for seed in range(TRIALS)]
-    return statistics.mean(pool.map(trial, jobs, chunksize=20))  # type: ignore[arg-type]
+    return statistics.mean(pool.map(trial, jobs, chunksize=20))
 
 
 def _back(job: tuple[str, float, int]) -> bool:
@@ -75,7 +75,7 @@ def _no_winner(job: tuple[str, float, int]) -> bool:
     kind, most, seed = job
     drawn = OUTCOMES[kind]
 
-    def outcome(draw, arm, count):  # noqa: ARG001
+    def outcome(draw, arm, count):  # noqa: ARG001 - drawn alike for both
         return drawn(draw, count)
 
     return run_test(ab_test(), outcome, batch=25, most=int(most), seed=seed)[0] == "go on"

@@ -84,7 +84,7 @@ _ROOMS = {
     "udf": "sdk.udfs",
 }
 
-__all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604  names are strings, kept in one place
+__all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604 - names are strings, kept in one place
 
 
 def __getattr__(name: str) -> Any:

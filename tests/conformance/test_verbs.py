@@ -377,7 +377,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, A
         bound.set()
 
     def run() -> None:
-        serve(near, port=0, ready=ready, stop=stop)  # type: ignore[arg-type]
+        serve(near, port=0, ready=ready, stop=stop)
 
     server = threading.Thread(target=run)
     try:

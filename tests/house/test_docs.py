@@ -268,7 +268,7 @@ def missing(words: object, *, code: bool = True) -> list[str]:
     inside = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", REFERENCE, re.S)) if code else REFERENCE
     return sorted(
         word
-        for word in set(words)  # type: ignore[call-overload]
+        for word in set(words)
         if not re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", inside)
     )
 
@@ -282,7 +282,7 @@ def section(title: str) -> str:
 
 def leaves(tree: object, above: str = "") -> Iterator[tuple[str, object]]:
     """Every command by its words, groups and what is in them."""
-    for name, command in tree.commands.items():  # type: ignore[attr-defined]
+    for name, command in tree.commands.items():
         yield f"{above}{name}", command
         if hasattr(command, "commands"):
             yield from leaves(command, f"{above}{name} ")
@@ -442,7 +442,7 @@ def test_every_state_is_in_the_reference() -> None:
 
 
 def test_every_route_is_in_the_reference() -> None:
-    app = create_app(None)  # type: ignore[arg-type]  # asked for its routes alone
+    app = create_app(None)  # asked for its routes alone
     described = app.inner.openapi()["paths"]
     routes = {
         f"{method.upper()} {path}" for path, methods in described.items() for method in methods
@@ -460,7 +460,7 @@ def test_every_open_inference_path_is_in_the_reference() -> None:
 
 
 def test_every_command_that_an_error_names_exists() -> None:
-    known = set(get_command(commands()).commands)  # type: ignore[attr-defined]
+    known = set(get_command(commands()).commands)
     wrong = set()
     for node in nodes_of_source():
         hints = [word.value for word in getattr(node, "keywords", []) if word.arg == "hint"]

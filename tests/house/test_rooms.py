@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -205,6 +206,21 @@ def test_every_file_says_what_it_is_for_and_what_it_does_not_know():
         path.relative_to(SOURCE).as_posix() for path in python_files() if not seen_in(path).says
     ]
     assert not silent
+
+
+def test_what_a_rule_does_not_hold_for_says_why():
+    """``# noqa: X - why`` and ``# type: ignore[x]  # why``; a rule that holds has no mark."""
+    mark = re.compile(r"# (?:ruff: )?(noqa|type: ignore|pragma: no)\b(.*)")
+    reason = re.compile(r"(: [A-Z0-9, ]+ - \S|\[[a-z, -]+\]  # \S)")
+    root = SOURCE.parents[1]
+    silent = [
+        f"{path.relative_to(root)}:{number}"
+        for folder in ("src", "tests", "benchmarks", "examples")
+        for path in sorted((root / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (found := mark.search(line)) and "``# noqa" not in line and not reason.match(found[2])
+    ]
+    assert not silent, "\n".join(silent)
 
 
 def test_below_the_workspace_nobody_reads_the_environment():

@@ -102,7 +102,7 @@ def served(shop: Path) -> Iterator[RemoteWorkspace]:
     thread.start()
     ready.wait()
     remote = RemoteWorkspace(urls[0], token="letmein")
-    remote.url = urls[0]  # type: ignore[attr-defined]
+    remote.url = urls[0]
     yield remote
     remote.close()
     stop.set()

@@ -225,7 +225,7 @@ class _Cluster(BaseHTTPRequestHandler):
         if "/namespaces/forbidden/" in place:
             self._say(403, {"kind": "Status", "message": "no rights in forbidden", "code": 403})
             return
-        self.server.seen.append((place, query, self.headers["Content-Type"], body))  # type: ignore[attr-defined]
+        self.server.seen.append((place, query, self.headers["Content-Type"], body))
         self._say(200, json.loads(body))
 
     def _say(self, status: int, value: object) -> None:
@@ -256,7 +256,7 @@ def test_applying_is_a_server_side_apply_and_a_refusal_is_told(
     python: Path, shop: Path, tmp_path: Path
 ) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Cluster)
-    server.seen = seen = []  # type: ignore[attr-defined]
+    server.seen = seen = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     config = {
         "apiVersion": "v1", "kind": "Config", "current-context": "here",

@@ -15,9 +15,9 @@ HERE = Path(__file__).parent
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["PYTHONPATH"] = str(HERE)
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.schedulers import ASHAScheduler  # noqa: E402
+import ray  # noqa: E402 - it reads the environment when it is imported
+from ray import tune  # noqa: E402 - it reads the environment when it is imported
+from ray.tune.schedulers import ASHAScheduler  # noqa: E402 - it reads the environment when it is imported
 
 
 def best(seed, trials, most, budget, place):

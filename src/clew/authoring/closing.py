@@ -110,6 +110,6 @@ class Closing(Outside, Served):
             raise invalid(f"{self.name} has two triggers named {name!r}", "Rename one.")
         self.triggers.append(trigger_of(self.name, name, when, do, cooldown, limit))
 
-    def _bound(self, function: Function, behind: int) -> dict[str, object]:  # noqa: ARG002
+    def _bound(self, function: Function, behind: int) -> dict[str, object]:  # noqa: ARG002 - for who inherits
         """What parameters of a function behind the first ones stand for; nothing here."""
         return {}

@@ -88,7 +88,7 @@ class Project(Struct, frozen=True, kw_only=True):
     file: str
 
 
-def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]:  # noqa: ARG001
+def describe(payload: dict[str, Any], context: object) -> list[dict[str, Any]]:  # noqa: ARG001 - as every call of a worker
     """Import a user's file and say what it defines; the entry of a worker call.
 
     Args:

@@ -32,9 +32,9 @@ def plain_rows(rows: Any) -> Plain:
 
 def _listed(rows: Any) -> Iterable[Any]:
     if hasattr(rows, "to_dicts"):  # Polars
-        return rows.to_dicts()  # type: ignore[no-any-return]
+        return rows.to_dicts()  # type: ignore[no-any-return]  # a frame of a library, not imported here
     if hasattr(rows, "iloc"):  # pandas
-        return rows.to_dict("records")  # type: ignore[no-any-return]
+        return rows.to_dict("records")  # type: ignore[no-any-return]  # a frame of a library, not imported here
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         raise _wrong(f"Rows are given one by one, not as a {type(rows).__name__}")
     return rows

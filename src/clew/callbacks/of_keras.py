@@ -30,7 +30,7 @@ def keras(trial: Trial, *, every_s: float = EVERY_S) -> Any:
     saving = Saving(trial, every_s)
     found = trial.restore()
 
-    class Watch(library.callbacks.Callback):  # type: ignore[misc]
+    class Watch(library.callbacks.Callback):  # type: ignore[misc]  # it has no types
         restored = library.saving.load_model(Path(found) / FILE) if found else None
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

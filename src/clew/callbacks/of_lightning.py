@@ -29,7 +29,7 @@ def lightning(trial: Trial, *, every_s: float = EVERY_S) -> Any:
     saving = Saving(trial, every_s)
     found = trial.restore()
 
-    class Watch(library.Callback):  # type: ignore[misc]
+    class Watch(library.Callback):  # type: ignore[misc]  # it has no types
         ckpt_path = str(Path(found) / FILE) if found else None
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

@@ -34,7 +34,7 @@ def transformers(trial: Trial, *, every_s: float = EVERY_S) -> Any:
     saving = Saving(trial, every_s)
     found = trial.restore()
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):  # type: ignore[misc]  # it has no types
         resume_from = str(Path(found) / FOLDER) if found else None
 
         def on_evaluate(

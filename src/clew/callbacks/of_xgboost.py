@@ -31,7 +31,7 @@ def xgboost(trial: Trial, *, every_s: float = EVERY_S) -> Any:
     saving = Saving(trial, every_s)
     found = trial.restore()
 
-    class Watch(library.callback.TrainingCallback):  # type: ignore[misc]
+    class Watch(library.callback.TrainingCallback):  # type: ignore[misc]  # it has no types
         booster = library.Booster(model_file=Path(found) / FILE) if found else None
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat, TypeGuard
 
 EVERY_S = 30.0
 """How much work a crash may cost, about."""
@@ -57,7 +57,7 @@ class Saving:
 
     def report(self, step: int, metrics: Mapping[str, object]) -> None:
         """Report what is a number."""
-        numbers = {name: float(v) for name, v in metrics.items() if _is_number(v)}  # type: ignore[arg-type]
+        numbers = {name: float(v) for name, v in metrics.items() if _is_number(v)}
         if numbers:
             self.trial.report(step, **numbers)
 
@@ -79,7 +79,7 @@ class Saving:
         return self.trial.should_stop
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[SupportsFloat]:
     """A number of Python, or a scalar of NumPy or of a library of tensors."""
     if isinstance(value, bool | str):
         return False

@@ -58,7 +58,7 @@ class Bar:
 
 
 def _begin(what: str) -> tuple[Progress, TaskID]:
-    from rich.progress import (  # noqa: PLC0415  help must not pay for it
+    from rich.progress import (  # noqa: PLC0415 - help must not pay for it
         BarColumn,
         DownloadColumn,
         Progress,

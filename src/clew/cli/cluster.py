@@ -27,9 +27,9 @@ def apply(manifests: Iterable[Mapping[str, Any]], context: str = "") -> Iterator
         ClewError: ``k8s.refused``, of the kind that fits the cluster's answer.
     """
     try:
-        from kubernetes import client, config, dynamic  # noqa: PLC0415  an extra, and heavy
-        from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+        from kubernetes import client, config, dynamic  # noqa: PLC0415 - an extra, and heavy
+        from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - as above
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - as above
     except ImportError as error:
         raise Unavailable(
             "k8s.missing",

@@ -120,7 +120,7 @@ def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
-    names = glob.glob(os.path.join(*parts[fixed:]), root_dir=root, recursive=True)  # noqa: PTH118, PTH207  # root_dir
+    names = glob.glob(os.path.join(*parts[fixed:]), root_dir=root, recursive=True)  # noqa: PTH118, PTH207 - root_dir
     files = [name for name in sorted(names) if (root / name).is_file()]
     if not files:
         raise _missing(pattern)

@@ -80,7 +80,7 @@ def corrupt(month: pl.DataFrame) -> pl.DataFrame:
 
 def _polars() -> Any:
     try:
-        import polars  # noqa: PLC0415  heavy, and needed by the demo alone
+        import polars  # noqa: PLC0415 - heavy, and needed by the demo alone
     except ModuleNotFoundError:
         raise _missing("polars") from None
     return polars

@@ -53,7 +53,7 @@ def workspace(*, working: bool = False) -> Iterator[Verbs]:
 
 def console(*, stderr: bool = False) -> Console:
     """A console for people; plain where the output is not a terminal."""
-    from rich.console import Console  # noqa: PLC0415  help must not pay for it
+    from rich.console import Console  # noqa: PLC0415 - help must not pay for it
 
     people = sys.stderr.isatty() if stderr else sys.stdout.isatty()
     width = None if people or "COLUMNS" in os.environ else PLAIN_WIDTH
@@ -67,13 +67,13 @@ def print_json(value: object) -> None:
 
 def json_line(value: object) -> str:
     """One JSON document on one line, for programs that read as it comes."""
-    import msgspec  # noqa: PLC0415  help must not pay for it
+    import msgspec  # noqa: PLC0415 - help must not pay for it
 
     return msgspec.json.encode(value).decode() + "\n"
 
 
 def _as_json(value: object) -> str:
-    import msgspec  # noqa: PLC0415  help must not pay for it
+    import msgspec  # noqa: PLC0415 - help must not pay for it
 
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 

@@ -16,7 +16,7 @@ class Sections(TyperGroup):
 
     def format_commands(
         self,
-        ctx: typer.Context,  # type: ignore[override]  # noqa: ARG002  Typer calls it so
+        ctx: typer.Context,  # type: ignore[override]  # noqa: ARG002 - Typer calls it so
         formatter: Any,
     ) -> None:
         """Write a section for each panel; the columns of all sections stand below each other."""

@@ -138,7 +138,7 @@ def _seekable(source: Source, held: ExitStack) -> Source:
     """A source that can be read twice: a stream from where it stands is written to disk."""
     if isinstance(source, bytes | Path):
         return source
-    copy = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
+    copy = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     shutil.copyfileobj(source, copy)
     return cast(BinaryIO, copy)
 

@@ -20,7 +20,7 @@ class _Seeds:
     """How often the shared generators of this process were seeded on purpose."""
 
     counts: dict[str, int] = {}  # noqa: RUF012 - one for the process, on purpose
-    arrived: dict[str, object] = {}  # noqa: RUF012
+    arrived: dict[str, object] = {}  # noqa: RUF012 - as above
     """How generators stood when their library was loaded."""
 
 
@@ -106,7 +106,7 @@ def _watch_seeds(note: Note) -> None:
             _Seeds.counts["random"] = _Seeds.counts.get("random", 0) + 1
         seed(self, a, version)
 
-    random.Random.seed = seeded  # type: ignore[method-assign]
+    random.Random.seed = seeded  # type: ignore[method-assign]  # it tells, and then does the same
     random.seed = shared.seed
 
 

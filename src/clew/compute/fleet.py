@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -76,10 +77,18 @@ class Terms(Struct, frozen=True, kw_only=True):
     pools: tuple[PoolSize, ...] = ()
 
 
+class _Relay(Protocol):
+    """What reads and writes the store for a lane."""
+
+    def answer(self, request: bytes, /) -> bytes: ...
+    def end(self) -> None: ...
+
+
 class _Lane(Struct, eq=False):
     number: int
     demand: Demand
     since: float
+    relay: _Relay
     ready: Hello | None = None
     call: Submitted | None = None
     begun: datetime = field(default_factory=now)
@@ -87,7 +96,6 @@ class _Lane(Struct, eq=False):
     snapshot: str | None = None
     affinity: str = ""
     used: int = 0
-    relay: object = None
 
 
 class _Trouble(Struct):
@@ -389,7 +397,7 @@ class Fleet:
     def _start(self, demand: Demand) -> None:
         assert self._bridge is not None
         store = self._open_store()
-        lane = _Lane(next(self._numbers), demand, time.monotonic(), relay=store.relay())
+        lane = _Lane(next(self._numbers), demand, time.monotonic(), store.relay())
         greeting = Greeting(
             version=__version__,
             python=platform.python_version(),
@@ -454,7 +462,7 @@ class Fleet:
         """What a lane needs of this machine; on a thread for that."""
         try:
             if wish.kind == "store":
-                body = lane.relay.answer(wish.body)  # type: ignore[attr-defined]
+                body = lane.relay.answer(wish.body)
             else:
                 body = self._code.of(wish.body.decode(), name_only=wish.kind == "name")
         except OSError:
@@ -532,7 +540,7 @@ class Fleet:
 
     def _forget(self, lane: _Lane) -> None:
         self._lanes.pop(lane.number, None)
-        self._wishes.submit(lane.relay.end)  # type: ignore[attr-defined]
+        self._wishes.submit(lane.relay.end)
 
     def _end_all(self) -> None:
         with self._lock:

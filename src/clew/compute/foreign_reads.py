@@ -91,7 +91,7 @@ class _Finder(MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None,  # noqa: ARG002 - found by the others
-        target: ModuleType | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002 - as above
     ) -> ModuleSpec | None:
         if fullname in self._asked or not (fullname in _READERS or fullname in _SEEDS):
             return None

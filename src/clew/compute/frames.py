@@ -63,7 +63,7 @@ from_worker = msgspec.msgpack.Decoder(FromWorker)
 def _plain(value: object) -> object:
     """NumPy's scalars are numbers to everyone but the encoder."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-        return value.item()  # type: ignore[attr-defined]
+        return value.item()  # type: ignore[attr-defined]  # as every scalar of NumPy
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not plain data")
 
 

@@ -111,7 +111,7 @@ class Bridge:
                 if body is None:
                     break
                 frame = to_bridge.decode(body)
-                self._acts.put(lambda frame=frame: self._obey(frame))  # type: ignore[misc]
+                self._acts.put(lambda frame=frame: self._obey(frame))  # type: ignore[misc]  # mypy takes no default of a lambda
         except OSError:
             pass
         self._acts.put(None)

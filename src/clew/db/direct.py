@@ -221,7 +221,7 @@ class _Plan:
     def _maker(self, cursor: Any) -> Callable[[Any], Any]:
         """What makes a row of a tuple; the names of its columns are known when it has run."""
         names = [one[0] for one in cursor.description]
-        row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+        row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # the names are of the query
         made: _Convert = row._make
         if len(names) != self._columns:
             raise RuntimeError(f"{len(names)} columns came of {self._columns}: {self._text}")
@@ -280,14 +280,14 @@ class Direct:
     ) -> Found | None:
         """Run a statement; None where that is for SQLAlchemy to do."""
         many = isinstance(parameters, Sequence)
-        first: Mapping[str, Any] = (parameters[0] if many else parameters) or {}  # type: ignore[assignment,index]
+        first: Mapping[str, Any] = (parameters[0] if many else parameters) or {}  # type: ignore[assignment,index]  # as ``many`` says
         plan = self._plan(statement, tuple(first), many=many and len(parameters or ()) > 1)
         if plan is None:
             return None
         raw = _raw(connection)
         try:
             if many and len(parameters or ()) > 1:
-                return plan.run_each(raw, parameters)  # type: ignore[arg-type]
+                return plan.run_each(raw, parameters)  # type: ignore[arg-type]  # as ``many`` says
             return plan.run(raw, first)
         except self._errors as error:
             raise self._told(error) from error

@@ -331,7 +331,7 @@ def _halves(key: int) -> tuple[int, int]:
     return key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF
 
 
-def backup(engine: Engine, name: str) -> str:  # noqa: ARG001 as SQLite has it
+def backup(engine: Engine, name: str) -> str:  # noqa: ARG001 - as SQLite has it
     """Nothing: who upgrades a server keeps a copy of it in their own way."""
     return ""
 
@@ -451,10 +451,10 @@ class _Integer(sa.BigInteger):
 
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 SQLAlchemy's signature
+    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         return lambda value: None if value is None else int(value)
 
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002 - as above
         return lambda value: int(value) if isinstance(value, Decimal) else value
 
 
@@ -463,7 +463,7 @@ class _Text(sa.Text):
 
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 SQLAlchemy's signature
+    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         return _without_nul
 
 
@@ -474,10 +474,10 @@ def _without_nul(value: str | None) -> str | None:
 class _Types(PGTypeCompiler):
     """All whole numbers are BIGINT; text compares and sorts by its bytes, as SQLite's does."""
 
-    def visit_INTEGER(self, type_: Any, **kw: Any) -> str:  # noqa: ARG002, N802 SQLAlchemy's name
+    def visit_INTEGER(self, type_: Any, **kw: Any) -> str:  # noqa: ARG002, N802 - SQLAlchemy's name
         return "BIGINT"
 
-    def visit_TEXT(self, type_: Any, **kw: Any) -> str:  # noqa: N802 SQLAlchemy's name
+    def visit_TEXT(self, type_: Any, **kw: Any) -> str:  # noqa: N802 - SQLAlchemy's name
         text: str = super().visit_TEXT(type_, **kw)
         column = isinstance(kw.get("type_expression"), sa.Column)
         return f'{text} COLLATE "C"' if column and not type_.collation else text
@@ -489,7 +489,7 @@ class Dialect(PGDialect_psycopg):
     driver = "clew"
     supports_statement_cache = True
     type_compiler_cls = _Types
-    colspecs = {  # noqa: RUF012 as SQLAlchemy declares it
+    colspecs = {  # noqa: RUF012 - as SQLAlchemy declares it
         **PGDialect_psycopg.colspecs,
         sa.Integer: _Integer,
         sa.BigInteger: _Integer,

@@ -33,8 +33,8 @@ def history(directory: Path) -> dict[int, Path]:
 def upgrade(connection: Connection, version: int, directory: Path) -> None:
     """Run, inside the caller's transaction, every migration after ``version`` in order."""
     # A fresh or current workspace, which is nearly every one, does not pay for these.
-    from alembic.migration import MigrationContext  # noqa: PLC0415
-    from alembic.operations import Operations  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - see above
+    from alembic.operations import Operations  # noqa: PLC0415 - see above
 
     operations = Operations(MigrationContext.configure(connection))
     for number, file in history(directory).items():

@@ -185,7 +185,7 @@ def names_of(tree: ast.Expression) -> set[str]:
     }
 
 
-def value_of(node: ast.AST, params: Mapping[str, object]) -> Any:  # noqa: PLR0911  one for a shape
+def value_of(node: ast.AST, params: Mapping[str, object]) -> Any:  # noqa: PLR0911 - one for a shape
     """What a part of a rule is worth with these values by name. Raises TypeError."""
     if isinstance(node, ast.Constant):
         return node.value

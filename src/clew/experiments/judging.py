@@ -44,7 +44,7 @@ def distance(answer: object, name: str = "") -> float:
         answer
     ]  # fmt: skip
     try:
-        found = [float(one) for one in numbers]  # type: ignore[arg-type]
+        found = [float(one) for one in numbers]  # type: ignore[arg-type]  # what is none is told below
     except (TypeError, ValueError):
         raise Invalid(
             "trial.infeasibility",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import msgspec
 
@@ -39,7 +40,7 @@ def reasons(found: Iterable[Candidate], keep: Keep, mode: str) -> Mapping[str, l
     sign = -1.0 if mode == "max" else 1.0
 
     def ranked(some: Iterable[Candidate]) -> list[Candidate]:
-        known = [(sign * one.value, -one.step, one) for one in some if _is_finite(one.value)]  # type: ignore[operator]
+        known = [(sign * one.value, -one.step, one) for one in some if _is_finite(one.value)]
         return [one for _, _, one in sorted(known, key=lambda item: item[:2])]
 
     for own in trials.values():
@@ -53,5 +54,5 @@ def reasons(found: Iterable[Candidate], keep: Keep, mode: str) -> Mapping[str, l
     return why
 
 
-def _is_finite(value: float | None) -> bool:
+def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -351,7 +351,7 @@ def _optuna(sampler: str) -> ModuleType:
     except ImportError as error:
         raise _missing(sampler, error) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna  # type: ignore[no-any-return,unused-ignore]
+    return optuna  # type: ignore[no-any-return,unused-ignore]  # not installed everywhere
 
 
 def _missing(sampler: str, error: ImportError) -> Unavailable:

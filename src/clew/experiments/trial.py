@@ -419,7 +419,7 @@ class Trial:
 
 def _number(name: str, value: object) -> float:
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]  # what is none is told below
     except (TypeError, ValueError):
         raise _bad_report(f"{name}={value!r} is not a number") from None
     if not math.isfinite(number):

@@ -118,12 +118,7 @@ class _Parser:
         for word, flags in (("like", 0), ("ilike", re.IGNORECASE)):
             if self._word(word):
                 pattern = _pattern(str(self._value()), flags)
-                return lambda one, p=pattern: (
-                    any(p.fullmatch(str(v)) for v in values(one))
-                    != (  # type: ignore[misc]
-                        negated
-                    )
-                )
+                return lambda one: any(pattern.fullmatch(str(v)) for v in values(one)) != negated
         kind, op = self._next("a comparison, such as >")
         if kind != "op" or op not in _COMPARE or negated:
             self._wrong(f"{op!r} does not compare; use {' '.join(_COMPARE)}, LIKE, ILIKE, IN or IS")

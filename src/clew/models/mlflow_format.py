@@ -288,7 +288,7 @@ def _wrapper(mlflow: Any, loaded: LoadedModel) -> Any:
     names = [column.name for column in loaded.signature.inputs]
     named = loaded.signature.frame != "numpy"
 
-    class Packaged(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
+    class Packaged(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]  # not installed everywhere
         def __init__(self) -> None:
             self.model: Any = None
 

@@ -92,7 +92,7 @@ def _slices(
     )]  # fmt: skip
     found = []
     for by, named in asked:
-        one = _tried(f"Slices by {by}", notes, lambda: _slice(bench, by, metric, named), None)  # noqa: B023
+        one = _tried(f"Slices by {by}", notes, lambda: _slice(bench, by, metric, named), None)  # noqa: B023 - called before the next turn
         if one is not None and one.groups:
             found.append(one)
         elif one is not None and named:

@@ -60,7 +60,7 @@ BACKGROUND_ROWS = 100
 _FRAMES = {"polars": "polars", "pandas": "pandas", "numpy": "numpy", "pyarrow": "pandas"}
 
 
-def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001 - as every call of a worker
     """Cut features into training rows and the frozen test rows.
 
     The payload: ``store``, ``tree``, ``paths`` (None: all), ``definition``, ``target`` and
@@ -80,7 +80,7 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     return {**trees, "train_rows": train.height, "test_rows": None if test is None else test.height}
 
 
-def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001 - as every call of a worker
     """That the rows to learn from and those to be judged on have the target.
 
     The payload: ``store``, ``train`` and ``test`` ({tree, paths}), ``target``. Only the columns
@@ -155,7 +155,7 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     return {"tree": tree, "signature": msgspec.to_builtins(loaded.signature)}
 
 
-def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001
+def judge(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001 - as every call of a worker
     """Run candidate and champion on the frozen test rows, then the user's gate.
 
     Both in the form that serves.

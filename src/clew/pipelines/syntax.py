@@ -176,10 +176,10 @@ class _Bindings(ast.NodeVisitor):
             self.names.add(node.rest)
         self.generic_visit(node)
 
-    visit_Import = visit_ImportFrom = _import  # noqa: N815 ast's own names
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition  # noqa: N815 ast's own names
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815 ast's own names
-    visit_MatchAs = visit_MatchStar = _pattern  # noqa: N815 ast's own names
+    visit_Import = visit_ImportFrom = _import  # noqa: N815 - ast's own names
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition  # noqa: N815 - ast's own names
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815 - ast's own names
+    visit_MatchAs = visit_MatchStar = _pattern  # noqa: N815 - ast's own names
 
 
 def bindings(statements: Iterable[ast.AST]) -> tuple[set[str], dict[str, Imported]]:
@@ -384,9 +384,9 @@ class _References(ast.NodeVisitor):
         self.generic_visit(node)
         self._scopes.pop()
 
-    visit_Import = visit_ImportFrom = _import  # noqa: N815 ast's own names
-    visit_FunctionDef = visit_AsyncFunctionDef = _function  # noqa: N815 ast's own names
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815 ast's own names
+    visit_Import = visit_ImportFrom = _import  # noqa: N815 - ast's own names
+    visit_FunctionDef = visit_AsyncFunctionDef = _function  # noqa: N815 - ast's own names
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815 - ast's own names
 
 
 def is_definition(node: ast.AST) -> bool:

@@ -147,7 +147,7 @@ class _Inside:
         return str(place)
 
     def variables(self) -> dict[str, str]:
-        return {"HOME": "/tmp", "TMPDIR": "/tmp", **_threads(self._runtime)}  # noqa: S108
+        return {"HOME": "/tmp", "TMPDIR": "/tmp", **_threads(self._runtime)}  # noqa: S108 - inside of the sandbox
 
     def wrap(self, arguments: Sequence[str], variables: Mapping[str, str]) -> list[str]:
         line = [bubblewrap(), "--die-with-parent", "--unshare-all", "--cap-drop", "ALL"]
@@ -162,7 +162,7 @@ class _Inside:
 
     def _places(self) -> Iterator[str]:
         layout = self._layout
-        yield from ("--bind", str(layout.tmp), "/tmp")  # noqa: S108
+        yield from ("--bind", str(layout.tmp), "/tmp")  # noqa: S108 - inside of the sandbox
         yield from ("--tmpfs", "/pfs")
         for name in sorted(layout.inputs.iterdir()) if layout.inputs.is_dir() else ():
             yield from ("--ro-bind", str(name), f"/pfs/{name.name}")

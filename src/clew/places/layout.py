@@ -159,7 +159,7 @@ def _looks(directory: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name in directories:
             yield os.path.join(place, name), ()  # noqa: PTH118 - strings are enough
         for name in names:
-            path = os.path.join(place, name)  # noqa: PTH118
+            path = os.path.join(place, name)  # noqa: PTH118 - as above
             look = os.lstat(path)
             yield path, (look.st_ino, look.st_size, look.st_mtime_ns, look.st_ctime_ns)
 

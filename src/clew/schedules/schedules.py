@@ -95,7 +95,7 @@ def schedule(text: str, zone: str = "UTC") -> Schedule:
 
 
 def _step(text: str, start: datetime, *, reverse: bool) -> datetime | None:
-    from cronsim import CronSim, CronSimError  # noqa: PLC0415  only who has a schedule pays for it
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - only who has a schedule pays for it
 
     try:
         found: datetime = next(CronSim(text, start, reverse=reverse))

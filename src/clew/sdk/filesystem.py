@@ -436,7 +436,7 @@ class _Writing(io.BufferedIOBase):
         self.path = place.named(place.path)
         self._fs = fs
         self._autocommit = autocommit
-        self._content = cast(BinaryIO, tempfile.TemporaryFile(prefix="clew-"))  # noqa: SIM115
+        self._content = cast(BinaryIO, tempfile.TemporaryFile(prefix="clew-"))  # noqa: SIM115 - closed with this file
         self._failed = False
 
     @property

@@ -214,5 +214,5 @@ def _cannot_listen(host: str, port: int, error: OSError) -> Unavailable:
 
 
 def _url(host: str, port: int) -> str:
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - shown, not bound
     return f"http://[{name}]:{port}" if ":" in name.strip("[]") else f"http://{name}:{port}"

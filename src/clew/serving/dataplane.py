@@ -318,7 +318,10 @@ class DataPlane:
             reply(not_there(route, version))
             return
         name, most = route.name, route.max_queue
-        fail = lambda why: reply(refusal(503, f"{name!r} cannot be loaded: {why}"))  # noqa: E731
+
+        def fail(why: str) -> None:
+            reply(refusal(503, f"{name!r} cannot be loaded: {why}"))
+
         if not self.parked.take(name, version, act, fail, most):
             reply(refusal(429, f"{most} requests wait for the model; retry later."))
 

@@ -189,7 +189,7 @@ class GraphRun:
                     return
                 found = before  # type: ignore[assignment]  # the next step goes on without it
             if at + 1 < len(step.steps):
-                go(at + 1, found)  # type: ignore[arg-type]
+                go(at + 1, found)  # type: ignore[arg-type]  # no Failed, by what is above
             else:
                 done(found)
 
@@ -341,7 +341,7 @@ class GraphRun:
 
         for at in list(places):
             default = step.default
-            ask(at, step.cases[at].step if at >= 0 else default)  # type: ignore[arg-type]
+            ask(at, step.cases[at].step if at >= 0 else default)  # type: ignore[arg-type]  # there is one where a place is -1
 
     # functions of the user ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -39,7 +40,7 @@ from clew.store import Store
 _FOLLOW_S = 0.05
 
 
-async def _serve(config: ProcessConfig, cluster: Cluster, ready: object) -> None:
+async def _serve(config: ProcessConfig, cluster: Cluster, ready: TextIO) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=until_orphaned, args=(loop, stop), daemon=True).start()
@@ -78,7 +79,7 @@ async def _serve(config: ProcessConfig, cluster: Cluster, ready: object) -> None
     await doors.open(server)
     if grpc is not None:
         await grpc.start(socket.socket(fileno=config.grpc_listener))
-    print("ready", file=ready, flush=True)  # type: ignore[call-overload]
+    print("ready", file=ready, flush=True)
     while not stop.is_set():
         if plane.routes is not deployer.routes:
             plane.follow(deployer.routes)

@@ -120,10 +120,10 @@ _BELOW: dict[tuple[str, ...], Callable[[tuple[str, ...]], Target | None]] = {
 class Clerk(Protocol):
     """Who knows what is no prediction (see ``desk``); each may wait, and raises a ClewError."""
 
-    def metrics(self) -> str: ...  # noqa: D102
-    def statistics(self, name: str, version: str, /) -> list[dict[str, object]]: ...  # noqa: D102
-    def load(self, name: str, /) -> None: ...  # noqa: D102
-    def unload(self, name: str, /) -> None: ...  # noqa: D102
+    def metrics(self) -> str: ...  # noqa: D102 - as it says
+    def statistics(self, name: str, version: str, /) -> list[dict[str, object]]: ...  # noqa: D102 - as it says
+    def load(self, name: str, /) -> None: ...  # noqa: D102 - as it says
+    def unload(self, name: str, /) -> None: ...  # noqa: D102 - as it says
 
 
 class Rest:

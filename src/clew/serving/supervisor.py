@@ -30,7 +30,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 """Threads inside one small prediction cost more than they give (gradient boosting of one row: 3 ms
 with two, 0.9 ms with one); processes and batches are what scales."""
 STOP_S = 35.0
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  told to clients, not bound
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told to clients, not bound
 """Where a client on this machine finds what listens on all addresses."""
 _log = logging.getLogger("clew.serving")
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -87,7 +88,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> None:
+async def _serve(config: ProcessConfig, load_model: Loader, ready: TextIO) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -95,7 +96,7 @@ async def _serve(config: ProcessConfig, load_model: Loader, ready: object) -> No
     db, store = Database.open(config.database_url), Store.attach(config.store_address)
     serving = _Serving(config, db, _loader(store, load_model, apart.command()), loop)
     await serving.start()
-    print("ready", file=ready, flush=True)  # type: ignore[call-overload]
+    print("ready", file=ready, flush=True)
     await stop.wait()
     await serving.stop()
     db.close()

@@ -33,7 +33,7 @@ class BucketReader:
     next listing.
     """
 
-    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002
+    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002 - as every source is made
         self._options = msgspec.convert(feed.options, _Options)
         self._limit = feed.batch_count
         self._glob = glob_match(self._options.glob)
@@ -78,7 +78,7 @@ class BucketReader:
             message=f"{len(fetched):,} objects" + (f", {len(gone):,} gone" if gone else ""),
         )
 
-    def committed(self, position: Position) -> None:  # noqa: ARG002
+    def committed(self, position: Position) -> None:  # noqa: ARG002 - all of it
         """See :meth:`Reader.committed`: what was fetched is let go of."""
         self._clean()
 

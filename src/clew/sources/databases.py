@@ -65,7 +65,7 @@ class DatabaseReader:
         self._limit = feed.batch_count
         self._around = around
 
-    def read(self, place: Place, stop: Callable[[], bool]) -> Increment | None:  # noqa: ARG002
+    def read(self, place: Place, stop: Callable[[], bool]) -> Increment | None:  # noqa: ARG002 - it is short
         """See :meth:`Reader.read`."""
         with connected(self._around.secret(self._options.url)) as connection:
             if self._options.watermark:
@@ -152,7 +152,7 @@ class DatabaseReader:
         inner = _plain(self._options.sql).text
         where = f"{column} >= :clew_low" if low is not None else f"{column} IS NOT NULL"
         text = sa.text(
-            f"SELECT * FROM ({inner}) AS clew_rows WHERE {where} ORDER BY {column}"  # noqa: S608  the query is the user's own
+            f"SELECT * FROM ({inner}) AS clew_rows WHERE {where} ORDER BY {column}"  # noqa: S608 - the query is the user's own
         )
         values = {} if low is None else {"clew_low": low}
         streaming = connection.execution_options(stream_results=True, max_row_buffer=_FETCH)
@@ -241,7 +241,7 @@ def _plain(sql: str) -> sa.TextClause:
     """A query, or all of a table; colons in it are not parameters."""
     text = sql.strip().rstrip(";").strip()
     if len(text.split()) == 1:
-        text = f"SELECT * FROM {text}"  # noqa: S608  the name is the user's own
+        text = f"SELECT * FROM {text}"  # noqa: S608 - the name is the user's own
     return sa.text(text.replace(":", "\\:"))
 
 
@@ -352,8 +352,8 @@ def parquet(names: list[str], rows: Sequence[Sequence[Any]], known: str) -> tupl
     Raises:
         Invalid: ``source.value`` for a value that Arrow has no type for.
     """
-    import pyarrow as pa  # noqa: PLC0415  heavy: for those alone who poll
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415 - heavy: for those alone who poll
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     before = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(known))) if known else None
     columns = []

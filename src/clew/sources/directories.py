@@ -41,7 +41,7 @@ class DirectoryReader:
     written longer ago than that. Whatever changes while it is read is left for the next time.
     """
 
-    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002
+    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002 - as every source is made
         self._options = msgspec.convert(feed.options, _Options)
         self._root = around.root / Path(self._options.path).expanduser()
         self._glob = glob_match(self._options.glob)
@@ -151,7 +151,7 @@ class DirectoryReader:
 def _state(path: str) -> str:
     """Size, times of change in nanoseconds, and inode; '' for what is no file (any more)."""
     try:
-        found = os.stat(path)  # noqa: PTH116  a Path for each file costs more than the call
+        found = os.stat(path)  # noqa: PTH116 - a Path for each file costs more than the call
     except OSError:
         return ""
     if not stat.S_ISREG(found.st_mode):
@@ -200,7 +200,7 @@ class _Watch:
             self._thread.join()
 
     def _begin(self, root: Path) -> None:
-        import watchfiles  # noqa: PLC0415  for those alone who watch
+        import watchfiles  # noqa: PLC0415 - for those alone who watch
 
         def follow() -> None:
             with suppress(OSError):  # the directory went: the reader says so

@@ -5,6 +5,7 @@ Knows the confluent-kafka library, and is the only file that does.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ class KafkaReader:
     whenever a batch begins.
     """
 
-    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002
+    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002 - as every source is made
         self._options = msgspec.convert(feed.options, _Options)
         self._feed = feed
         self._around = around
@@ -85,7 +86,7 @@ class KafkaReader:
         """See :meth:`Reader.committed`: tell the group."""
         if self._consumer is None or not position.get("offsets"):
             return
-        import confluent_kafka as kafka  # noqa: PLC0415
+        import confluent_kafka as kafka  # noqa: PLC0415 - an extra
 
         offsets = [
             kafka.TopicPartition(self._options.topic, int(partition), offset)
@@ -126,7 +127,7 @@ class KafkaReader:
 
     def _assign(self, position: Position) -> None:
         """Be at the position on every partition there is."""
-        import confluent_kafka as kafka  # noqa: PLC0415
+        import confluent_kafka as kafka  # noqa: PLC0415 - an extra
 
         if self._consumer is None:
             self._consumer = self._connect(kafka)
@@ -165,7 +166,7 @@ class KafkaReader:
         return int(low), int(high)
 
     def _stand(self, offsets: dict[int, int]) -> None:
-        import confluent_kafka as kafka  # noqa: PLC0415
+        import confluent_kafka as kafka  # noqa: PLC0415 - an extra
 
         high = {}
         for partition in offsets:
@@ -192,7 +193,7 @@ class KafkaReader:
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
-            import confluent_kafka as kafka  # noqa: PLC0415  an extra
+            import confluent_kafka as kafka  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
             raise extra_missing("A source on Kafka", error.name, '"clew[kafka]"') from None
         try:
@@ -212,9 +213,7 @@ class KafkaReader:
             ) from None
 
 
-def _silent() -> Any:
-    import logging  # noqa: PLC0415
-
+def _silent() -> logging.Logger:
     return logging.getLogger("clew.sources.kafka")
 
 

@@ -45,7 +45,7 @@ class RedisReader:
     workspace are one consumer: what one leaves pending the next takes up.
     """
 
-    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002
+    def __init__(self, name: str, feed: Feed, around: Surroundings) -> None:  # noqa: ARG002 - as every source is made
         self._options = msgspec.convert(feed.options, _Options)
         self._feed = feed
         self._around = around
@@ -130,7 +130,7 @@ class RedisReader:
 
     def _be_member(self, client: Any, position: Position) -> None:
         """Make the group where it is missing, behind what was committed."""
-        from redis.exceptions import ResponseError  # noqa: PLC0415
+        from redis.exceptions import ResponseError  # noqa: PLC0415 - an extra
 
         try:
             client.xgroup_create(
@@ -167,7 +167,7 @@ class RedisReader:
     @contextmanager
     def _told(self) -> Iterator[Any]:
         try:
-            import redis  # noqa: PLC0415  an extra
+            import redis  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
             raise extra_missing("A source on Redis", error.name, '"clew[redis]"') from None
         try:

@@ -125,7 +125,7 @@ class WebhookReader:
         self._around = around
         self._standing = Standing(lag=0)
 
-    def read(self, place: Place, stop: Callable[[], bool]) -> Increment | None:  # noqa: ARG002
+    def read(self, place: Place, stop: Callable[[], bool]) -> Increment | None:  # noqa: ARG002 - it is short
         """See :meth:`Reader.read`."""
         count = self._feed.batch_count
         with self._around.read() as tx:

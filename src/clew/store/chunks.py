@@ -93,7 +93,7 @@ class ChunkReader(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a part of what may be written to
         """Fill ``buffer`` from the chunk that holds the next byte; 0 at the end."""
         if self._at >= self._size:
             return 0

@@ -90,7 +90,7 @@ class _Scratch:
     """Memory for the sums of one thread: fresh pages for every stride would cost as much again."""
 
     def __init__(self) -> None:
-        import numpy as np  # noqa: PLC0415 (80 ms that only large files should cost)
+        import numpy as np  # noqa: PLC0415 - 80 ms that only large files should cost
 
         self._library = np
         words = _STRIDE // 2 + _WINDOW

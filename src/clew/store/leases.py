@@ -83,7 +83,7 @@ class LocalBoard:
     def renew(self, token: str) -> None:
         """Nothing to do: the operating system knows who lives."""
 
-    def lapsed(self, token: str) -> bool:  # noqa: ARG002  the protocol's signature
+    def lapsed(self, token: str) -> bool:  # noqa: ARG002 - the protocol's signature
         """Never: a process that lives holds its lock."""
         return False
 

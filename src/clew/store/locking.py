@@ -42,7 +42,7 @@ class Never:
     """Nobody is ever alone: for processes that only add to a store that others tend."""
 
     @contextmanager
-    def hold(self, name: str) -> Iterator[Hold]:  # noqa: ARG002  the protocol's signature
+    def hold(self, name: str) -> Iterator[Hold]:  # noqa: ARG002 - the protocol's signature
         """See :meth:`Exclusive.hold`: always false."""
         yield False
 

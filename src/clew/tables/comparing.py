@@ -3,7 +3,7 @@
 Knows DuckDB through `sql.session` alone, and files; nothing of commits.
 """
 
-# ruff: noqa: S608  the queries are made of our own words and of quoted names
+# ruff: noqa: S608 - the queries are made of our own words and of quoted names
 
 from __future__ import annotations
 

@@ -322,7 +322,7 @@ def _supply(connection: Any, number: int, supply: Supply) -> None:
     for at, table in enumerate(supply.tables):
         name = f"clew {number} {at}"
         connection.register(name, table)
-        parts.append(f"SELECT * FROM {quoted((name,))}")  # noqa: S608  our own name
+        parts.append(f"SELECT * FROM {quoted((name,))}")  # noqa: S608 - our own name
     body = " UNION ALL BY NAME ".join(parts)
     if supply.database:
         _supply_database(connection, supply.name, body)

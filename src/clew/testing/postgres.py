@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 VARIABLE = "CLEW_TEST_DB"
-PASSWORD = "not a secret: it's for tests"  # noqa: S105
+PASSWORD = "not a secret: it's for tests"  # noqa: S105 - of a database of a test
 START_S = 60.0
 _USER = "nobody"  # PostgreSQL refuses to run as root
 _SETTINGS = """
@@ -99,7 +99,7 @@ class PostgresServer:
 
     def execute(self, statement: str, *, database: str = "clew") -> list[tuple[object, ...]]:
         """Run one statement as the administrator."""
-        import psycopg  # noqa: PLC0415  not there for whoever tests on SQLite
+        import psycopg  # noqa: PLC0415 - not there for whoever tests on SQLite
 
         url = self.url.rpartition("/")[0] + f"/{database}"
         with psycopg.connect(url, autocommit=True) as connection:
@@ -111,7 +111,7 @@ class PostgresServer:
         return schema_url(self.url, name)
 
     def _answers(self) -> bool:
-        import psycopg  # noqa: PLC0415
+        import psycopg  # noqa: PLC0415 - as above
 
         try:
             self.execute("SELECT 1", database="postgres")
@@ -158,7 +158,7 @@ def database_url(home: Path) -> str:
 
 def schema_url(server: str, name: str) -> str:
     """The URL of a schema for ``name`` in a PostgreSQL database, made if missing."""
-    import psycopg  # noqa: PLC0415  not there for whoever tests on SQLite
+    import psycopg  # noqa: PLC0415 - not there for whoever tests on SQLite
 
     schema = "t" + hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     with psycopg.connect(server, autocommit=True) as connection:

@@ -112,7 +112,7 @@ def _body(db: Database, *, in_batches: bool) -> str:
     return "\n".join(lines).replace(", schema=None", "").replace(", unique=False", "")
 
 
-def _render(kind: str, value: Any, context: Any) -> str | Literal[False]:  # noqa: ARG001 alembic's signature
+def _render(kind: str, value: Any, context: Any) -> str | Literal[False]:  # noqa: ARG001 - alembic's signature
     """JSON is text to the database."""
     return "sa.Text()" if kind == "type" and isinstance(value, Json) else False
 
@@ -124,4 +124,4 @@ def _released() -> bool:
 
 if __name__ == "__main__":
     written = write_migration(" ".join(sys.argv[1:]) or "All tables of the first release")
-    print(written)  # noqa: T201 the answer
+    print(written)  # noqa: T201 - the answer

@@ -233,7 +233,7 @@ class _Telling:
             self._said = self._act()
         except ClewError as error:
             self._error = error
-        except Exception as error:  # noqa: BLE001  it is raised where the outcome is asked for
+        except Exception as error:  # noqa: BLE001 - it is raised where the outcome is asked for
             self._error = Conflict("trigger.notify", f"{type(error).__name__}: {error}")
 
 

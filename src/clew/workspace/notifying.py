@@ -71,10 +71,10 @@ def _post(url: str, body: bytes, firing: Firing, key: bytes) -> str:
     if key:
         signature = hmac.new(key, body, hashlib.sha256).hexdigest()
         headers["X-Hub-Signature-256"] = f"sha256={signature}"
-    request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310  the scheme was checked
+    request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310 - the scheme was checked
     host = request.host
     try:
-        with urllib.request.urlopen(request, timeout=_POST_S) as answer:  # noqa: S310  as above
+        with urllib.request.urlopen(request, timeout=_POST_S) as answer:  # noqa: S310 - as above
             return f"told {host} ({answer.status})"
     except urllib.error.HTTPError as error:
         with error:

@@ -176,9 +176,9 @@ def _call(url: str, body: bytes | None, token: str) -> tuple[dict[str, Any], Map
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = Request(url, data=body, headers=headers)  # noqa: S310  our own http URL
+    request = Request(url, data=body, headers=headers)  # noqa: S310 - our own http URL
     try:
-        with urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310  our own http URL
+        with urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 - our own http URL
             return json.load(reply), reply.headers
     except HTTPError as error:
         raise _refused(url, error) from None

@@ -191,7 +191,7 @@ def _spill(rooms: Rooms) -> Iterator[Path]:
 
 def read_file(file: Path) -> pa.Table:
     """An Arrow file as a table."""
-    import pyarrow as pa  # noqa: PLC0415  heavy, and only where a query was asked
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and only where a query was asked
 
     with pa.OSFile(str(file)) as source:
         return pa.ipc.open_file(source).read_all()

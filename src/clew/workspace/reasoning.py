@@ -62,7 +62,7 @@ def _by_itself(node: Node) -> bool:
 
 
 def _came(node: Node) -> Iterator[str]:
-    meta, repo = dict(node.detail["meta"]), node.detail.get("repo", "")  # type: ignore[call-overload]
+    meta, repo = dict(node.detail["meta"]), node.detail.get("repo", "")  # type: ignore[call-overload]  # its metadata are a mapping
     if _TICK in meta:
         at = datetime.fromisoformat(meta[_TICK])
         yield (

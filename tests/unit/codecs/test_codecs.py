@@ -190,7 +190,7 @@ def test_several_files_are_one_frame(two, kind):
     assert list(two(kind)["a"]) == [1.0, 2.5]
 
 
-@pytest.mark.parametrize("kind", [Optional[pl.DataFrame], pl.DataFrame | None])  # noqa: UP045 both
+@pytest.mark.parametrize("kind", [Optional[pl.DataFrame], pl.DataFrame | None])  # noqa: UP045 - both
 def test_an_optional_type_is_that_type(two, kind):
     assert two(kind).columns == ["a", "s"]
 
@@ -238,7 +238,7 @@ def test_how_json_arrives_follows_from_the_annotation_and_never_from_the_number_
 
 
 def test_nothing_to_load_is_an_empty_list_but_no_frame(store):
-    from clew.store import EMPTY_TREE  # noqa: PLC0415 this test alone needs it
+    from clew.store import EMPTY_TREE  # noqa: PLC0415 - this test alone needs it
 
     assert load_value(store, EMPTY_TREE, [], list[pl.DataFrame]) == []
     assert code_of(load_value, store, EMPTY_TREE, [], pl.DataFrame) == "input.empty"

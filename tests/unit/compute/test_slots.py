@@ -219,7 +219,7 @@ def test_parts_of_one_work_share_a_process_on_their_gpu_and_another_work_has_its
     plain = driver.submit(call("plain"))  # it begins: those before it are in the queue
     driver.wait_for(1)
     driver.let_go_all()
-    pids: list[Any] = [one.result().unwrap()[1] for one in (first, second, other, plain)]  # type: ignore[index]
+    pids: list[Any] = [one.result().unwrap()[1] for one in (first, second, other, plain)]
     assert pids[0] == pids[1]
     assert len(set(pids)) == 3
 

@@ -106,7 +106,7 @@ def steps_file(house: Any) -> Path:
 
 def look(house: Any) -> tuple[list[Any], dict[int, list[int]], str]:
     """Trials, reported steps of each, and the state of the experiment."""
-    door = Experiments(house.db, house.repos, house.store, house.lineage, None)  # type: ignore[arg-type]
+    door = Experiments(house.db, house.repos, house.store, house.lineage, None)
     [experiment] = door.list()
     detail = door.get(experiment.id)
     points = {t.number: [p.step for p in door.points(t.id)] for t in detail.trials}

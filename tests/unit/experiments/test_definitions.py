@@ -75,7 +75,7 @@ def test_definitions_and_spaces_survive_json(definition: SearchDefinition) -> No
         (lambda: uniform(1, 0), "space.invalid"),
         (lambda: uniform(0, math.inf), "space.invalid"),
         (lambda: loguniform(0, 1), "space.invalid"),
-        (lambda: randint(1.5, 3), "space.invalid"),  # type: ignore[arg-type]
+        (lambda: randint(1.5, 3), "space.invalid"),
         (lambda: choice(), "space.invalid"),
         (lambda: choice([object()]), "space.invalid"),
         (lambda: grid_size({"x": uniform(0, 1)}), "grid.continuous"),

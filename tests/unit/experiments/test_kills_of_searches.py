@@ -103,7 +103,7 @@ def run(house: Any, left: int) -> int:
 
 def check(house: Any) -> list[Any]:
     """What must hold of a search that has ended, however often it was killed."""
-    door = Experiments(house.db, house.repos, house.store, house.lineage, None)  # type: ignore[arg-type]
+    door = Experiments(house.db, house.repos, house.store, house.lineage, None)
     [experiment] = door.list()
     assert experiment.state == "done"
     detail = door.get(experiment.id)

@@ -110,7 +110,7 @@ def run(house: Any, fatal: str) -> int:
 
 
 def look(house: Any) -> tuple[str, list[Any], dict[int, list[int]]]:
-    door = Experiments(house.db, house.repos, house.store, house.lineage, None)  # type: ignore[arg-type]
+    door = Experiments(house.db, house.repos, house.store, house.lineage, None)
     [experiment] = door.list()
     trials = door.get(experiment.id).trials
     points = {one.number: [point.step for point in door.points(one.id)] for one in trials}

@@ -100,7 +100,7 @@ def run(house: Any, kind: str, *, step: int = 0, turn: int = 0) -> tuple[int, st
 
 def look(house: Any) -> tuple[list[Any], str | None, tuple[int, ...]]:
     """Trials, which is the best, and the front, by numbers."""
-    door = Experiments(house.db, house.repos, house.store, house.lineage, None)  # type: ignore[arg-type]
+    door = Experiments(house.db, house.repos, house.store, house.lineage, None)
     [experiment] = door.list()
     assert experiment.state == "done"
     detail = door.get(experiment.id)

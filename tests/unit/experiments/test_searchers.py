@@ -267,9 +267,9 @@ def test_any_interleaving_of_workers_follows_algorithm_2(
             if action.rung:
                 promoted.add((action.number, action.rung - 1))
         elif running:
-            ended = seed.choice(sorted(running))  # type: ignore[attr-defined]
+            ended = seed.choice(sorted(running))
             del running[ended]
-            losses[ended].append(seed.random())  # type: ignore[attr-defined]
+            losses[ended].append(seed.random())
         else:
             return
 

@@ -1,6 +1,6 @@
 """Small programs with an edit each: must the step `f` run again, or must it not?"""
 
-# ruff: noqa: E501, ERA001 (a program and its edit stand side by side; headings divide the table)
+# ruff: noqa: E501, ERA001 - a program and its edit stand side by side; headings divide the table
 
 from __future__ import annotations
 

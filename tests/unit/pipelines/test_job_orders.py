@@ -212,7 +212,7 @@ class Orders(RuleBasedStateMachine):
         self.lab = self.open()
 
     def open(self) -> Lab:
-        lab = Lab(self.home, self.pool, {})  # type: ignore[arg-type]  # another Compute
+        lab = Lab(self.home, self.pool, {})  # another Compute
         lab.sources = ("p/raw", "p/side")
         lab.pipelines._engine._max_jobs = 1
         return lab
@@ -403,10 +403,10 @@ class Orders(RuleBasedStateMachine):
                 raise Unavailable("db.unreachable", "The machine is gone.")
             return begin()
 
-        self.lab.db.begin = failing  # type: ignore[method-assign, assignment]
+        self.lab.db.begin = failing
         with suppress(Unavailable):
             self.lab.run()
-            self.lab.db.begin = begin  # type: ignore[method-assign]
+            self.lab.db.begin = begin
         with suppress(Unavailable):
             self.lab.pipelines.close()
         self.lab.db.close()

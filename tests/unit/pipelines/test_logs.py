@@ -25,7 +25,7 @@ def pages(directory: Path, job: str, **options: object) -> list[tuple[str, str]]
     """A whole log, read a page at a time."""
     found, at = list[tuple[str, str]](), 0
     while True:
-        entries, after = read_log(directory, job, after=at, limit=3, **options)  # type: ignore[arg-type]
+        entries, after = read_log(directory, job, after=at, limit=3, **options)
         if after == at:
             return found
         found += [(one.datum, one.text) for one in entries]

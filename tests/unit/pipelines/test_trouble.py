@@ -95,7 +95,7 @@ def test_a_result_that_breaks_an_expectation_is_refused_with_the_rows(lab: Lab) 
     assert job.state == "refused"
     assert lab.states("rows") == {"/a.csv": "done", "/b.csv": "refused"}
     evidence = lab.datums("rows")["/b.csv"].evidence
-    assert evidence["expectations"][0]["examples"] == [{"row": 1, "n": -3}]  # type: ignore[index]
+    assert evidence["expectations"][0]["examples"] == [{"row": 1, "n": -3}]
     assert lab.last("total").reason == f"rows was refused (job {job.id[:8]})."
     assert lab.repos.head("p/rows") is None
 
@@ -261,7 +261,7 @@ def test_two_changes_get_jobs_of_their_own_and_run_in_order(lab: Lab) -> None:
     )
     assert [job.state for job in (*one.values(), *two.values())] == ["done"] * 4
     tree = {change: lab.repos.resolve(f"p/join@{change}").tree for change in (first, second)}
-    texts = [lab.store.read(lab.store.get(t, "/join.txt").digest) for t in tree.values()]  # type: ignore[union-attr]
+    texts = [lab.store.read(lab.store.get(t, "/join.txt").digest) for t in tree.values()]
     assert texts == [b"A", b"A+B"]
     assert two["up"].skipped == 1
 

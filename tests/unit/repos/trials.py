@@ -228,8 +228,8 @@ class History:
 def content(repos: Repos, head: object) -> dict[str, str]:
     """Every path with the beginning and the size of its bytes, all of which are read."""
     found = {}
-    for info in repos.entries(head):  # type: ignore[arg-type]
-        data = repos.read(head, info.path)  # type: ignore[arg-type]
+    for info in repos.entries(head):
+        data = repos.read(head, info.path)
         found[info.path] = data[:40].decode("latin-1") + str(len(data))
     return found
 
@@ -326,10 +326,10 @@ def child(act: object, *arguments: object) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            act(*arguments)  # type: ignore[operator]
+            act(*arguments)
             os._exit(0)
         except BaseException as error:
-            sys.stdout.write(f"{act.__name__}: {type(error).__name__}: {error}\n")  # type: ignore[attr-defined]
+            sys.stdout.write(f"{act.__name__}: {type(error).__name__}: {error}\n")
             sys.stdout.flush()
             os._exit(1)
     _, status = os.waitpid(pid, 0)

@@ -156,7 +156,10 @@ def test_a_canary_takes_over_under_load(workspace, laws, load):
     workspace.deploy(laws.matrix())
     process = workspace.serve()
     second = workspace.deploy(laws.matrix())
-    wait = lambda _: workspace.wait(lambda: workspace.state(second) == "live")  # noqa: E731
+
+    def wait(_):
+        return workspace.wait(lambda: workspace.state(second) == "live")
+
     report = load.under_load(process, wait, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
@@ -166,7 +169,10 @@ def test_a_canary_that_fails_goes_back_under_load(workspace, laws, load):
     first = workspace.deploy(laws.matrix())
     process = workspace.serve()
     second = workspace.deploy(laws.matrix(fail_above=5))
-    wait = lambda _: workspace.wait(lambda: workspace.state(second) == "rolled_back")  # noqa: E731
+
+    def wait(_):
+        return workspace.wait(lambda: workspace.state(second) == "rolled_back")
+
     report = load.under_load(process, wait, BODY)
     assert set(report.statuses) == {200, 500}
     assert report.statuses[500] == report.revisions[second.id]
@@ -248,7 +254,10 @@ def test_a_slow_model_answers_many_at_once(workspace, laws, load):
     workspace.endpoint()
     workspace.deploy(laws.matrix(sleep_s=0.02))
     process = workspace.serve()
-    wait = lambda report: workspace.wait(lambda: report.answered > 300)  # noqa: E731
+
+    def wait(report):
+        return workspace.wait(lambda: report.answered > 300)
+
     report = load.under_load(process, wait, BODY, concurrency=32)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
@@ -257,7 +266,10 @@ def test_more_than_may_wait_is_answered_with_429(workspace, laws, load):
     workspace.endpoint(max_queue=4)
     workspace.deploy(laws.matrix(sleep_s=0.05))
     process = workspace.serve()
-    wait = lambda report: workspace.wait(lambda: report.statuses[429] and report.statuses[200])  # noqa: E731
+
+    def wait(report):
+        return workspace.wait(lambda: report.statuses[429] and report.statuses[200])
+
     report = load.under_load(process, wait, BODY, concurrency=32)
     assert (report.failures, set(report.statuses)) == ([], {200, 429})
 

@@ -114,7 +114,7 @@ def test_a_large_file_holds_a_few_packs_in_memory_at_most(
             return os.urandom(size)
 
     with writer:
-        digest, size = writer.put(Endless())  # type: ignore[arg-type]
+        digest, size = writer.put(Endless())
     assert size == 80 << 20
     assert most < 16 << 20
     assert len(list((tmp_path / "store" / "packs").iterdir())) >= 15

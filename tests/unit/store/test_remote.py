@@ -80,16 +80,16 @@ def test_conditions_that_are_kept_are_told_from_those_that_are_not(bucket: Count
     assert probe(bucket) == KEPT
 
     class Careless(MemoryStore):
-        def put(self, name: str, data: bytes, **options: Any) -> Any:  # type: ignore[override]
+        def put(self, name: str, data: bytes, **options: Any) -> Any:
             return super().put(name, data)
 
     class CreatesAlone(MemoryStore):
-        def put(self, name: str, data: bytes, **options: Any) -> Any:  # type: ignore[override]
+        def put(self, name: str, data: bytes, **options: Any) -> Any:
             mode = "create" if options.get("mode") == "create" else "overwrite"
             return super().put(name, data, mode=mode)
 
     class Refuses(MemoryStore):
-        def put(self, name: str, data: bytes, **options: Any) -> Any:  # type: ignore[override]
+        def put(self, name: str, data: bytes, **options: Any) -> Any:
             if options.get("mode") not in {None, "overwrite"}:
                 raise NotSupportedError("501 Not Implemented")
             return super().put(name, data)
@@ -129,7 +129,7 @@ def test_who_was_robbed_of_a_lock_neither_frees_nor_keeps_it(bucket: Counted) ->
 
 def test_an_answer_that_was_lost_is_told_by_what_stands_there(tmp_path: Path) -> None:
     class Forgetful(MemoryStore):
-        def put(self, name: str, data: bytes, **options: Any) -> Any:  # type: ignore[override]
+        def put(self, name: str, data: bytes, **options: Any) -> Any:
             result = super().put(name, data, **options)
             if options.get("mode") == "create" and not lost:
                 lost.append(name)

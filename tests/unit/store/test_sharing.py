@@ -87,7 +87,7 @@ def test_threads_read_while_others_write(store: Store) -> None:
 
     def guard(act: object, *arguments: object) -> None:
         try:
-            act(*arguments)  # type: ignore[operator]
+            act(*arguments)
         except BaseException as error:
             errors.append(error)
 
@@ -126,8 +126,8 @@ def test_a_store_that_was_open_before_a_merge_finds_what_was_merged(
     for number in range(_MERGE_AT):
         with apart.writer() as writer:
             writer.put(b"%d" % number)
-    apart._shelf._open.clear()  # type: ignore[attr-defined]
-    store._shelf._open.clear()  # type: ignore[attr-defined]
+    apart._shelf._open.clear()
+    store._shelf._open.clear()
     assert packs(home) < _MERGE_AT
     assert store.read(name) == b"first"
     assert store.read(digest("file", b"7")) == b"7"
@@ -162,7 +162,7 @@ def test_packs_that_repeat_one_another_merge_into_one(store: Store, home: Path) 
     for items in sets:
         writer = store.writer()
         writer._catalog = Store.open(home)._catalog
-        writer._catalog.contains = lambda key: False  # type: ignore[method-assign]
+        writer._catalog.contains = lambda key: False
         for item in items:
             writer.put(item)
         writer._builder.publish()

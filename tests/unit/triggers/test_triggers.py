@@ -67,7 +67,7 @@ def test_defining_again_changes_nothing_and_forgets_nothing(bench):
 
 def test_an_action_that_fails_is_noted_and_does_not_stop_the_others(bench, caplog):
     def trigger(name: str, kind: str) -> Trigger:
-        return Trigger(name=name, when=HAPPENED, do=(Action(kind=kind),))  # type: ignore[arg-type]
+        return Trigger(name=name, when=HAPPENED, do=(Action(kind=kind),))
 
     bench.define(trigger("a", "rollback"), trigger("b", "notify"), trigger("c", "run"))
 

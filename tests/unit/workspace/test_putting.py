@@ -56,7 +56,7 @@ def aged(clew, monkeypatch):
 @pytest.fixture
 def reads(monkeypatch):
     """The names of the files that are read, in order."""
-    from clew.store.writer import Writer  # noqa: PLC0415
+    from clew.store.writer import Writer  # noqa: PLC0415 - this test alone needs it
 
     seen, put_many = [], Writer.put_many
 

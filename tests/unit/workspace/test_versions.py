@@ -377,7 +377,10 @@ def test_a_log_can_be_asked_for_some_of_it(clew, repo):
     before = now()
     one = clew.put(repo, {"/a": b"1"}, meta={"run": "7", "ok": "yes"})
     two = clew.put(repo, {"/b": b"1"}, meta={"run": "8"})
-    ids = lambda **only: [c.id for c in clew.log(repo, **only)]  # noqa: E731
+
+    def ids(**only):
+        return [c.id for c in clew.log(repo, **only)]
+
     assert one.meta == {"run": "7", "ok": "yes"}
     assert clew.commit(one.id).meta == one.meta
     assert ids(meta={"run": "7"}) == [one.id]

@@ -49,7 +49,7 @@ def report(call: Asked, ref: str) -> Response:
 @router.get("/runs/compare", response_model=Comparison)
 def compare_runs(
     call: Asked,
-    run: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    run: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Runs side by side: parameters, metrics, data, code, packages; `run` once for each."""
     return call.reply(call.verbs.compare_runs(run))

@@ -70,7 +70,7 @@ def log(
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
     author: str = "",
-    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006
+    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Commits of a branch (or of any ref), newest first, refused and aborted ones included.
 
@@ -96,9 +96,9 @@ async def put(
     repo: str,
     branch: str = "main",
     message: str = "",
-    delete: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    delete: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
     replace: bool = False,
-    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006
+    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Commit the files of a tar archive on top of a branch, as one change.
 

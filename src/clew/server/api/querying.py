@@ -69,8 +69,8 @@ def compare(
     call: Asked,
     old: str,
     new: str,
-    paths: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
-    key: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    paths: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
+    key: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
     limit: Limit = 10,
     files: Limit = 100,
 ) -> Response:

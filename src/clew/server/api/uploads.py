@@ -49,7 +49,7 @@ async def commit(
     branch: str = "main",
     message: str = "",
     replace: bool = False,
-    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006
+    meta: Annotated[list[str], Query(description="key=value; repeatable.")] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Commit the files of an upload that has arrived whole, as one change.
 

@@ -133,7 +133,7 @@ async def put_many(
     request: Request,
     call: Asked,
     message: str = "",
-    meta: MetaTexts = [],  # noqa: B006  # FastAPI copies it
+    meta: MetaTexts = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Commit to several branches at once.
 
@@ -157,7 +157,7 @@ async def append(
     repo: str,
     branch: str = "main",
     message: str = "",
-    meta: MetaTexts = [],  # noqa: B006  # FastAPI copies it
+    meta: MetaTexts = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Commit the bytes of each file of a tar archive at the end of the file of its name."""
     check_type(request, MEDIA_TYPE)
@@ -192,7 +192,7 @@ async def put_into(
     call: Asked,
     commit_id: str,
     append: bool = False,
-    delete: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    delete: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Write the files of a tar archive into an open commit; with `append` at their ends."""
     check_type(request, MEDIA_TYPE)

@@ -7,7 +7,7 @@ framework is in the way: bodies go through threads piece by piece, and memory st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -275,7 +275,7 @@ class _Call:
         else:
             await self._end(b"" if self._head else body)
 
-    async def send_slowly(self, act: Callable[[], object]) -> None:
+    async def send_slowly(self, act: Callable[[], Awaitable[Answer]]) -> None:
         """What takes long: spaces until it is there, so that nobody gives up waiting.
 
         Then the status was sent already, and an error is told in the body, as S3 does.
@@ -285,7 +285,7 @@ class _Call:
 
         async def work() -> None:
             try:
-                done.append(await act())  # type: ignore[misc]
+                done.append(await act())
             except S3Error as error:
                 done.append(error)
             except ClewError as error:

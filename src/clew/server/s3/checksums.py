@@ -89,7 +89,7 @@ class _Lanes:
 
     def _joined(self, data: bytes) -> int:
         """The CRC from 0 of whole lanes."""
-        import numpy as np  # noqa: PLC0415 (only uploads with such a checksum need it)
+        import numpy as np  # noqa: PLC0415 - only uploads with such a checksum need it
 
         words = np.frombuffer(data, "<u2").reshape(-1, _LANE // 2).T.astype(np.uint64, order="C")
         table = _words_table(self._polynomial)
@@ -101,7 +101,7 @@ class _Lanes:
 
     def _folded(self, lanes: NDArray[np.uint64]) -> int:
         """One CRC of many, in order: pairs are joined until one is left."""
-        import numpy as np  # noqa: PLC0415 (as above)
+        import numpy as np  # noqa: PLC0415 - as above
 
         length = _LANE
         last: int | None = None  # what is behind an even number of lanes
@@ -140,7 +140,7 @@ def _bytes_table(polynomial: int) -> list[int]:
 @cache
 def _words_table(polynomial: int) -> NDArray[np.uint64]:
     """What two bytes do to a state."""
-    import numpy as np  # noqa: PLC0415 (as above)
+    import numpy as np  # noqa: PLC0415 - as above
 
     single = np.array(_bytes_table(polynomial), np.uint64)
     low = np.arange(1 << 16, dtype=np.uint64)
@@ -185,7 +185,7 @@ def _shift(polynomial: int, bits: int, state: int, length: int) -> int:
 @cache
 def _tables(polynomial: int, bits: int, length: int) -> Any:
     """:func:`_matrix`, as a table for each byte of a state."""
-    import numpy as np  # noqa: PLC0415 (as above)
+    import numpy as np  # noqa: PLC0415 - as above
 
     matrix = _matrix(polynomial, bits, length)
     tables = [[_times(matrix, value << 8 * at) for value in range(256)] for at in range(bits // 8)]
@@ -196,7 +196,7 @@ def _shifted(
     polynomial: int, bits: int, states: NDArray[np.uint64], length: int
 ) -> NDArray[np.uint64]:
     """Many states after ``length`` (a power of two) zero bytes."""
-    import numpy as np  # noqa: PLC0415 (as above)
+    import numpy as np  # noqa: PLC0415 - as above
 
     tables = _tables(polynomial, bits, length)
     found = np.zeros(len(states), np.uint64)

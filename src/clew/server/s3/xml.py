@@ -89,7 +89,7 @@ def parse(body: bytes, name: str) -> Element:
     try:
         if b"<!" in body:
             raise ElementTree.ParseError("a document type has no place here")
-        root = Element(ElementTree.fromstring(body))  # noqa: S314  # no DTD, so no entities
+        root = Element(ElementTree.fromstring(body))  # noqa: S314 - no DTD, so no entities
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise S3Error("MalformedXML", f"The body is not XML as S3 has it: {error}.") from None
     if root.name != name:

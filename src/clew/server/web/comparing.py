@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/compare")
 def compare(
     page: Shown,
-    run: Annotated[list[str], Query()] = [],  # noqa: B006  # FastAPI copies it
+    run: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
     same: bool = False,
 ) -> Response:
     """Runs side by side; with ``same``, also what does not differ."""

@@ -54,7 +54,7 @@ def preview(path: str, content: bytes) -> Preview:
 
 
 def _table(path: str, content: bytes) -> Preview:
-    import pyarrow  # noqa: PLC0415  # heavy, and needed by this page alone
+    import pyarrow  # noqa: PLC0415 - heavy, and needed by this page alone
 
     try:
         frame, rows = _read(path, content)
@@ -74,8 +74,8 @@ def _table(path: str, content: bytes) -> Preview:
 
 def _read(path: str, content: bytes) -> tuple[Any, int]:
     """The first rows as an Arrow table, and how many rows there are in all."""
-    import pyarrow  # noqa: PLC0415  # as above
-    from pyarrow import feather, parquet  # noqa: PLC0415  # as above
+    import pyarrow  # noqa: PLC0415 - as above
+    from pyarrow import feather, parquet  # noqa: PLC0415 - as above
 
     if not path.endswith(".parquet"):
         whole = feather.read_table(io.BytesIO(content))

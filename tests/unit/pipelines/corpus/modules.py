@@ -1,6 +1,6 @@
 """Small programs with an edit each: imports, packages, registries and what runs on import; read by ``test_fingerprint_corpus``."""
 
-# ruff: noqa: E501 (a program and its edit stand side by side)
+# ruff: noqa: E501 - a program and its edit stand side by side
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 ``test_fingerprint_corpus``.
 """
 
-# ruff: noqa: E501 (a program and its edit stand side by side)
+# ruff: noqa: E501 - a program and its edit stand side by side
 
 from __future__ import annotations
 

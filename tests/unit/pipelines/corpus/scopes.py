@@ -1,6 +1,6 @@
 """Small programs with an edit each: scopes, patterns of names, and the order of things; read by ``test_fingerprint_corpus``."""
 
-# ruff: noqa: E501 (a program and its edit stand side by side)
+# ruff: noqa: E501 - a program and its edit stand side by side
 
 from __future__ import annotations
 
