@@ -23,7 +23,6 @@ from clew.repos import File
 from clew.testing.codecs import CodecConformance
 
 ROWS = {"a": [1, 2, None], "text": ["x", "ü 数", None], "n": [0.5, -1.0, 3.25]}
-GARBAGE_CSV = (b"", b"a,b\n1,2\n1,2,3\n")
 
 
 class Polars(CodecConformance):

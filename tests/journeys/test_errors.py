@@ -14,7 +14,6 @@ import pytest
 if TYPE_CHECKING:
     from .conftest import Place
 
-Csv = Callable[..., str]
 PROJECTS = Path(__file__).parent / "projects"
 
 

@@ -21,7 +21,6 @@ import pytest
 
 import clew
 
-ROOT = Path(__file__).parents[2]
 INSTALL_S = 1200
 RUN_S = 300
 

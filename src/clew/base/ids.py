@@ -17,7 +17,6 @@ SHORT_LENGTH = 8
 PREDICTION_ID_LENGTH = 17
 
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
-_PREDICTION_TIME_BITS = 50
 _EPOCH_US = 1_577_836_800_000_000  # 2020-01-01T00:00:00Z; 50 bits of microseconds last until 2055
 
 
@@ -72,14 +71,6 @@ class PredictionIds:
             return (
                 self._start + _PAIRS[last_us >> 10 & 1023] + _PAIRS[last_us & 1023] + self._suffix
             )
-
-
-def prediction_time_s(prediction_id: str) -> float:
-    """Seconds since the Unix epoch at which the id was drawn."""
-    value = 0
-    for character in prediction_id[1:11]:
-        value = value << 5 | ALPHABET.index(character)
-    return (value + _EPOCH_US) / 1e6
 
 
 def _encode(value: int, *, pairs: int) -> str:

@@ -102,11 +102,6 @@ class Settings:
         return self.store or str(self.home / "store")
 
     @property
-    def store_path(self) -> Path:
-        """Where the bytes are."""
-        return Path(self.store) if self.store else self.home / "store"
-
-    @property
     def environments_path(self) -> Path:
         """Where environments of steps and models are built."""
         return Path(self.environments or self.home / "cache" / "environments").absolute()

@@ -12,7 +12,6 @@ from typing import Any
 from clew.base.records.trial_policy import Keep, LogRule, TrialPolicy
 from clew.determined.definitions import (
     INVALID_HP,
-    OPEN_END,
     Determined,
     Task,
     unsupported,
@@ -153,11 +152,6 @@ def determined_of(config: Mapping[str, Any]) -> Determined:
         priority=_USUAL_PRIORITY - _number(resources, "resources.priority", _USUAL_PRIORITY),
         notes=tuple(_notes(config, storage, searching.unknown)),
     )
-
-
-def length_of(search: SearchDefinition) -> int:
-    """Steps of the longest trial; 0 where only its program knows."""
-    return 0 if search.max_steps == OPEN_END else search.max_steps
 
 
 def _refuse(config: Mapping[str, Any]) -> None:

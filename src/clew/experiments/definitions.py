@@ -18,7 +18,6 @@ BRACKETED = ("hyperband", "hyperband-stopping")
 STOPPING = ("stopping", "hyperband-stopping")
 """Searchers by which a trial that is not good enough at a rung is stopped for good."""
 
-SEARCHERS = ("asha", "stopping", *BRACKETED, "random", "grid", "single", "sampled")
 SAMPLERS = ("tpe", "random", "qmc", "cmaes", "gp", "nsga2")
 HALVING = ("asha", "stopping", *BRACKETED)
 HALVING_SAMPLERS = ("tpe", "random", "qmc")

@@ -5,7 +5,6 @@ Knows nothing of trials or of Optuna; all draws are functions of a seed, a numbe
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -205,11 +204,6 @@ def grid_points(space: Space) -> Iterator[dict[str, object]]:
     """All points of the grid: the last parameter turns fastest."""
     for found in _walk(space, ordered(space), {}):
         yield {name: found[name] for name in space if name in found}
-
-
-def grid_point(space: Space, number: int) -> dict[str, object]:
-    """Point ``number`` of the grid."""
-    return next(itertools.islice(grid_points(space), number, None))
 
 
 def _walk(

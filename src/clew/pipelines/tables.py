@@ -321,11 +321,6 @@ OF_JOB: Rows = (
     .order_by(cast(datums.c.inputs, Text))
     .limit(bindparam("limit"))
 )
-COUNT_OF_JOB: Rows = (
-    select(datums.c.state, func.count().label("count"))
-    .where(datums.c.job == bindparam("job"))
-    .group_by(datums.c.state)
-)
 DATUMS_BY_RANGE: Rows = (
     select(datums)
     .where(datums.c.key >= bindparam("low"), datums.c.key <= bindparam("high"))

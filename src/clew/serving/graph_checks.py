@@ -30,7 +30,6 @@ from clew.serving.graph_arms import fitted
 
 Outputs: TypeAlias = dict[str, tuple[int, ...]]
 """Output → its shape behind the rows."""
-_MATRIX = "\x00matrix"
 _NUMBERS = ("int", "uint", "float", "double", "halffloat")
 
 

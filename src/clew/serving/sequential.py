@@ -121,17 +121,6 @@ class Sums(Struct, frozen=True, kw_only=True):
         return spread / (self.units - 1) / self.units
 
 
-def sums_of(values: Iterable[float]) -> Sums:
-    """Sums of single outcomes, each a unit of its own."""
-    listed = list(values)
-    return Sums(
-        units=len(listed),
-        outcomes=len(listed),
-        total=math.fsum(listed),
-        squares=math.fsum(value * value for value in listed),
-    )
-
-
 class Difference(Struct, frozen=True, kw_only=True):
     """A mean against the control's: ``low`` to ``high`` holds at all times with 1 - alpha.
 

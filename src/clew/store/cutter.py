@@ -9,7 +9,6 @@ does it at nearly three times the speed of a gear hash.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import blake3
@@ -42,28 +41,6 @@ def cut(data: _Bytes) -> int:
         if found:
             return found
     return end
-
-
-def cut_stream(read: Callable[[int], bytes], first: bytes = b"") -> Iterator[bytes]:
-    """The chunks of a stream: ``first``, then what ``read`` gives until it gives nothing."""
-    buffer = bytearray(first)
-    start = 0
-    ended = False
-    while True:
-        while not ended and len(buffer) - start < LARGEST:
-            block = read(LARGEST)
-            ended = not block
-            if start:
-                del buffer[:start]
-                start = 0
-            buffer += block
-        if start == len(buffer):
-            return
-        with memoryview(buffer) as view, view[start : start + LARGEST] as window:
-            size = cut(window)
-            chunk = bytes(window[:size])
-        yield chunk
-        start += size
 
 
 def _first_boundary(data: _Bytes, start: int, stop: int) -> int:

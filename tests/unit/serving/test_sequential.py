@@ -11,6 +11,7 @@ from clew.base.records.traffic import Rollout
 from clew.serving.closeness import distance, groups
 from clew.serving.definitions import ab_test, bandit
 from clew.serving.sequential import (
+    Sums,
     beyond,
     difference,
     elsewhere,
@@ -18,7 +19,6 @@ from clew.serving.sequential import (
     more_often,
     rejected,
     sample_ratio,
-    sums_of,
     together,
 )
 from clew.serving.sketches import sketch
@@ -26,6 +26,17 @@ from clew.serving.thompson import allocate
 
 ALPHA = 0.02
 TRIALS = 150
+
+
+def sums_of(values):
+    """Sums of single outcomes, each a unit of its own."""
+    listed = list(values)
+    return Sums(
+        units=len(listed),
+        outcomes=len(listed),
+        total=math.fsum(listed),
+        squares=math.fsum(value * value for value in listed),
+    )
 
 
 def crossings(walk) -> int:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clew.store.cutter import LARGEST, SMALLEST, cut, cut_stream
+from clew.store.cutter import LARGEST, SMALLEST, cut
+from clew.store.intake import views
 
 
 def noise(size: int, seed: bytes = b"noise") -> bytes:
@@ -18,7 +19,7 @@ def noise(size: int, seed: bytes = b"noise") -> bytes:
 
 
 def chunks(data: bytes) -> list[bytes]:
-    return list(cut_stream(io.BytesIO(data).read))
+    return [bytes(one) for one in views(io.BytesIO(data).read)]
 
 
 def test_the_places_of_format_1_never_change() -> None:
@@ -88,8 +89,8 @@ def test_how_a_stream_is_read_does_not_move_a_cut(sizes: Sequence[int], first: b
     data = first + noise(5 << 20)
     stream = io.BytesIO(data[len(first) :])
     steps = iter(sizes)
-    found = list(cut_stream(lambda size: stream.read(min(next(steps, size), size)), first))
-    assert found == chunks(data)
+    found = views(lambda size: stream.read(min(next(steps, size), size)), first)
+    assert [bytes(one) for one in found] == chunks(data)
 
 
 @settings(deadline=None, max_examples=10)

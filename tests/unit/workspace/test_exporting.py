@@ -120,7 +120,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def exported(workspace: Any, **wish: Any) -> dict[str, Any]:
-    store = wish.pop("store", str(workspace.rooms.settings.store_path))
+    store = wish.pop("store", workspace.rooms.settings.store_address)
     made = workspace.export_trainjob("shop/model", TrainJobWish(store=store, **wish))
     manifest: dict[str, Any] = made.manifest
     return manifest

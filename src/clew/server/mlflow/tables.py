@@ -79,7 +79,6 @@ model_versions = _table(
     },
 )
 model_version_tags = _table("model_version_tags", {**_OF_VERSION, "key": String}, _TEXT)
-registered_model_tags = _table("registered_model_tags", {**_OF_MODEL, "key": String}, _TEXT)
 aliases = _table("registered_model_aliases", {**_OF_MODEL, "alias": String}, {"version": Integer})
 
 # Which of some runs are there and not deleted: only those take what is logged.

@@ -5,7 +5,6 @@ import hashlib
 import httpx2
 import pytest
 
-SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/r/s3/aws4_request, "}
 PRESIGNED = "X-Amz-Algorithm=AWS4-HMAC-SHA256"
 BUCKET = "main.flights.late-flights"
 
