@@ -13,6 +13,7 @@ from urllib.parse import quote
 from clew.base.address import parse_address
 from clew.base.errors import Conflict
 from clew.base.records import Commit, FileInfo
+from clew.base.streams import SeekableRaw
 from clew.client.wire import Wire
 
 _BUFFER = 512 * 1024
@@ -40,35 +41,13 @@ def open_range_reader(wire: Wire, address: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(raw, _BUFFER))
 
 
-class RangeReader(io.RawIOBase):
+class RangeReader(SeekableRaw):
     """A file on a server as a raw stream. One thread at a time."""
 
     def __init__(self, wire: Wire, address: str, size_bytes: int) -> None:
-        super().__init__()
+        super().__init__(size_bytes)
         self._wire = wire
         self._address = address
-        self._size = size_bytes
-        self._at = 0
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place; beyond the end there is nothing to read."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         """Fill ``buffer`` with one request; 0 at the end."""

@@ -5,6 +5,8 @@ Knows nothing of what payloads mean or of when a frame is sent.
 
 from __future__ import annotations
 
+import socket
+
 import msgspec
 
 from clew.base.errors import Invalid
@@ -137,3 +139,31 @@ class Inbox:
         if at:
             del self._bytes[:at]
         return bodies
+
+
+class Outbox:
+    """Frames on their way out over a socket that does not block, which its owner closes."""
+
+    def __init__(self, connection: socket.socket, piece_bytes: int) -> None:
+        """``piece_bytes``: what is handed to the system at a time."""
+        self._connection = connection
+        self._piece_bytes = piece_bytes
+        self._bytes = bytearray()
+
+    def write(self, frame: ToWorker) -> bool:
+        """Send a frame, as far as the socket takes it; whether something is left to send."""
+        self._bytes += pack(frame)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what is left; whether there is still more. A closed socket swallows it."""
+        while self._bytes:
+            try:
+                sent = self._connection.send(memoryview(self._bytes)[: self._piece_bytes])
+            except BlockingIOError:
+                return True
+            except OSError:  # it died: reading says so
+                self._bytes.clear()
+                return False
+            del self._bytes[:sent]
+        return False

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from clew.compute.family import MARK, end_family, end_group
-from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
+from clew.compute.frames import FromWorker, Inbox, Outbox, from_worker
 from clew.compute.handles import Submitted
 from clew.compute.memory import MemoryGauge
 from clew.compute.running import take_tail
@@ -81,10 +81,11 @@ class Worker:
         self.gauge: MemoryGauge | None = None
         self.used = 0
         self._inbox = Inbox()
-        self._outbox = bytearray()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._log = os.open(log, flags, 0o600)
         self._socket, theirs = socket.socketpair()
+        outbox = Outbox(self._socket, 4 * _CHUNK)
+        self.write, self.flush = outbox.write, outbox.flush
         try:
             self._process = self._start(theirs.fileno(), environment, preload)
         except OSError:
@@ -145,24 +146,6 @@ class Worker:
         elapsed = 0.0 if self.started is None else time.monotonic() - self.started
         self.started = self.deadline = self.gauge = None
         return elapsed
-
-    def write(self, frame: ToWorker) -> bool:
-        """Send a frame, as far as the pipe takes it; whether something is left to send."""
-        self._outbox += pack(frame)
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Send what is left; whether there is still more. A closed pipe swallows it."""
-        while self._outbox:
-            try:
-                sent = self._socket.send(memoryview(self._outbox)[: 4 * _CHUNK])
-            except BlockingIOError:
-                return True
-            except OSError:  # it died: reading says so
-                self._outbox.clear()
-                return False
-            del self._outbox[:sent]
-        return False
 
     def read(self) -> tuple[list[FromWorker], bool]:
         """The frames that have come, and whether the pipe is still open (and sound)."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 import msgspec
 
 from clew.base.gpus import Gpu
-from clew.compute.frames import FromWorker, Inbox, ToWorker, from_worker, pack
+from clew.compute.frames import FromWorker, Inbox, Outbox, from_worker
 
 _CHUNK = 1 << 16
 _TAIL_LINES = 30
@@ -72,7 +72,8 @@ class Link:
         self.ended = False
         self._connection = connection
         self._inbox = Inbox()
-        self._outbox = bytearray()
+        outbox = Outbox(connection, 4 * _CHUNK)
+        self.write, self.flush = outbox.write, outbox.flush
         self._output = output
         self._line = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -88,24 +89,6 @@ class Link:
     def output(self) -> int:
         """The descriptor of what it prints, for a selector; -1 where that has ended."""
         return self._output
-
-    def write(self, frame: ToWorker) -> bool:
-        """Send a frame as far as it goes; whether something is left to send."""
-        self._outbox += pack(frame)
-        return self.flush()
-
-    def flush(self) -> bool:
-        """Send what is left; whether there is still more."""
-        while self._outbox:
-            try:
-                sent = self._connection.send(memoryview(self._outbox)[: 4 * _CHUNK])
-            except BlockingIOError:
-                return True
-            except OSError:  # it died: reading says so
-                self._outbox.clear()
-                return False
-            del self._outbox[:sent]
-        return False
 
     def read(self) -> tuple[list[FromWorker], bool]:
         """The frames that have come, and whether there may be more."""

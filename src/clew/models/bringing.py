@@ -5,8 +5,6 @@ Knows repos and workers; nothing of where files came from but what it is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +12,7 @@ from msgspec import Struct
 
 from clew.base.records import Commit, Signature
 from clew.base.records.environments import OwnEnvironment
+from clew.models.calling import Working
 from clew.models.records import Package, TrainingRun
 from clew.models.splitting import never
 
@@ -28,22 +27,10 @@ class Brought(Struct, frozen=True, kw_only=True):
     unsafe: bool
 
 
-class Bringing:
+class Bringing(Working):
     """The part of :class:`clew.models.Models` that takes models in."""
 
     def _test_rows(self, commit: Commit) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _work(
-        self,
-        entry: str,
-        payload: dict[str, Any],
-        label: str,
-        cancelled: Callable[[], bool],
-        snapshot_dir: str | Path = "",
-        timeout_s: float | None = None,
-        program: tuple[str, ...] = (),
-    ) -> dict[str, Any]:
         raise NotImplementedError
 
     def program_in(self, own: OwnEnvironment | None) -> tuple[str, ...]:

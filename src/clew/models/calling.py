@@ -6,12 +6,29 @@ Knows compute; nothing of what the call does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from clew.base.errors import NotReady
 from clew.compute import Call, Compute, Outcome
 
 _POLL_S = 0.5
+
+
+class Working:
+    """What the parts of :class:`clew.models.Models` that have work done build on."""
+
+    def _work(
+        self,
+        entry: str,
+        payload: dict[str, Any],
+        label: str,
+        cancelled: Callable[[], bool],
+        snapshot_dir: str | Path = "",
+        timeout_s: float | None = None,
+        program: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 def value_of(compute: Compute, call: Call, cancelled: Callable[[], bool]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Knows repos and workers; nothing of versions, verdicts or aliases.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from clew.base.errors import NotFound
 from clew.base.records import Commit
 from clew.db import Database
+from clew.models.calling import Working
 from clew.models.definitions import EvaluationDefinition
 from clew.models.records import Split
 from clew.repos import Repos
@@ -28,24 +28,12 @@ def never() -> bool:
     return False
 
 
-class Splitting:
+class Splitting(Working):
     """The part of :class:`clew.models.Models` that freezes test rows."""
 
     _db: Database
     _repos: Repos
     _store: Store
-
-    def _work(
-        self,
-        entry: str,
-        payload: dict[str, Any],
-        label: str,
-        cancelled: Callable[[], bool],
-        snapshot_dir: str | Path = "",
-        timeout_s: float | None = None,
-        program: tuple[str, ...] = (),
-    ) -> dict[str, Any]:
-        raise NotImplementedError
 
     def split(
         self,

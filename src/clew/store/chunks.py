@@ -5,7 +5,6 @@ Knows the canonical chunk list; knows nothing of how a file is cut or where chun
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -14,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from clew.base.errors import Corrupt
+from clew.base.streams import SeekableRaw
 from clew.store.digests import KEY_BYTES, canonical
 
 FILE = "file"
@@ -60,38 +60,16 @@ def decode_chunks(digest: str, payload: bytes) -> ChunkList:
     return ChunkList(keys=parts, sizes=tuple(sizes))
 
 
-class ChunkReader(io.RawIOBase):
+class ChunkReader(SeekableRaw):
     """A large file as a seekable raw stream. One thread at a time; keeps the last chunk."""
 
     def __init__(self, chunks: ChunkList, fetch: Callable[[bytes], bytes]) -> None:
-        super().__init__()
+        super().__init__(sum(chunks.sizes))
         self._chunks = chunks
         self._fetch = fetch
         self._ends = list(accumulate(chunks.sizes))
-        self._size = self._ends[-1] if self._ends else 0
-        self._at = 0
         self._number = -1
         self._chunk = b""
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The place of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place; beyond the end there is nothing to read."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a part of what may be written to
         """Fill ``buffer`` from the chunk that holds the next byte; 0 at the end."""
