@@ -163,14 +163,7 @@ def manifest_of(
             name=pipeline.name,
             snapshot=project.snapshot,
             file=project.file,
-            sources=(
-                *(
-                    _source(one)
-                    for one in pipeline.nodes.values()
-                    if isinstance(one, Source | Cron)
-                ),
-                *(SourceDefinition(name=repo.partition("/")[2], repo=repo) for repo in sets),
-            ),
+            sources=_sources(pipeline, sets),
             parameters=tuple(_parameter(one, values) for one in pipeline.parameters.values()),
             steps=tuple(steps),
             policy=pipeline.policy,
@@ -178,30 +171,47 @@ def manifest_of(
         ),
         endpoints=tuple(endpoints),
         packed=packed,
-        monitors=tuple(
-            MonitorDefinition(
-                pipeline=pipeline.name,
-                endpoint=one.endpoint,
-                model=pipeline.endpoints[one.endpoint].model.repo,
-                drift=one.drift,
-                retrain=one.retrain,
-            )
-            for one in pipeline.monitors
-        ),
-        feeds=tuple(
-            FeedDefinition(
-                name=f"{pipeline.name}/{node.name}",
-                pipeline=pipeline.name,
-                repo=node.repo,
-                branch=node.branch,
-                feed=node.feed,
-            )
-            for node in pipeline.nodes.values()
-            if isinstance(node, Source) and node.feed is not None
-        ),
+        monitors=_monitors(pipeline),
+        feeds=_feeds(pipeline),
         triggers=tuple(pipeline.triggers),
         description=pipeline.description,
         sets=sets,
+    )
+
+
+def _sources(pipeline: Pipeline, sets: Iterable[str]) -> tuple[SourceDefinition, ...]:
+    """What is committed to from outside, and the repos of sets of parameters."""
+    nodes = pipeline.nodes.values()
+    return (
+        *(_source(one) for one in nodes if isinstance(one, Source | Cron)),
+        *(SourceDefinition(name=repo.partition("/")[2], repo=repo) for repo in sets),
+    )
+
+
+def _monitors(pipeline: Pipeline) -> tuple[MonitorDefinition, ...]:
+    return tuple(
+        MonitorDefinition(
+            pipeline=pipeline.name,
+            endpoint=one.endpoint,
+            model=pipeline.endpoints[one.endpoint].model.repo,
+            drift=one.drift,
+            retrain=one.retrain,
+        )
+        for one in pipeline.monitors
+    )
+
+
+def _feeds(pipeline: Pipeline) -> tuple[FeedDefinition, ...]:
+    return tuple(
+        FeedDefinition(
+            name=f"{pipeline.name}/{node.name}",
+            pipeline=pipeline.name,
+            repo=node.repo,
+            branch=node.branch,
+            feed=node.feed,
+        )
+        for node in pipeline.nodes.values()
+        if isinstance(node, Source) and node.feed is not None
     )
 
 
