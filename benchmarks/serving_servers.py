@@ -51,7 +51,7 @@ def original(data: pl.DataFrame, trial: clew.Trial):
     return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
 
 p.endpoint("lr", lr)
-p.endpoint("original", original)
+p.endpoint("original", original, isolate=False)
 p.endpoint("forest", forest)
 """
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import math
 import socket
 import ssl
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from email.utils import formatdate
-from types import MappingProxyType
 from typing import cast
 
 import httptools
@@ -26,6 +23,15 @@ import httptools
 from clew.serving.codings import accepted, compress
 from clew.serving.config import LIMIT_BYTES
 from clew.serving.dataplane import Answer, refusal
+from clew.serving.heads import Heads
+from clew.serving.requests import (
+    WANTED,
+    Refused,
+    Request,
+    decompress,
+    read_head_length,
+    read_timeout_s,
+)
 
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden",
@@ -44,34 +50,6 @@ HANDSHAKE_S = 20.0
 ZIP_BYTES = 1 << 10
 """Shorter answers fit into a packet or two: compressing them costs more than it saves."""
 _log = logging.getLogger("clew.serving")
-
-_WANTED = {
-    b"content-length", b"content-encoding", b"inference-header-content-length", b"expect",
-    b"accept-encoding", b"authorization", b"clew-key", b"x-request-timeout-ms",
-    b"x-envoy-expected-rq-timeout-ms", b"traceparent", b"tracestate",
-}  # fmt: skip
-
-
-class Request:
-    """One whole request. ``head``: Inference-Header-Content-Length, -1 without it; ``key``: the
-    header Clew-Key; ``timeout_s``: how long the caller waits for the answer. ``headers``: those
-    that mean something here, by their name in small letters.
-    """
-
-    __slots__ = ("body", "head", "headers", "key", "method", "target", "timeout_s")
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        body: bytes,
-        head: int,
-        key: str = "",
-        timeout_s: float = math.inf,
-        headers: Mapping[bytes, bytes] = MappingProxyType({}),
-    ) -> None:
-        self.method, self.target, self.body, self.head, self.key = method, target, body, head, key
-        self.timeout_s, self.headers = timeout_s, headers
 
 
 App = Callable[[Request, Callable[[Answer], None]], None]
@@ -110,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._exchanges: deque[Exchange] = deque()
         self._open = False  # a request has begun and is not whole
         self._gone = False  # no more requests are read from here
+        self._shed = False  # the last request was refused as it came
         self._paused = False
         self._stalled = False
         self.since_s = time.monotonic()
@@ -131,6 +110,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._gone:
             return
+        heads, fresh = self._server.heads, not (self._open or self._exchanges)
+        if heads.known and fresh and not self._server.draining:
+            data = self._refuse_known(data)
+            if not data:
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -138,9 +122,19 @@ class Connection(asyncio.Protocol):
             self._close_when_done()
         except httptools.HttpParserError as error:
             self._break(refusal(400, f"This is not HTTP/1.1: {error}."))
+        if self._shed and fresh and self.idle:
+            heads.learn(data, self._target, self._headers.get(b"content-length", b""))
         if len(self._exchanges) >= PIPELINE and not self._paused and not self._gone:
             self._paused = True
             self._transport.pause_reading()
+
+    def _refuse_known(self, data: bytes) -> bytes:
+        """Refuse what is known to be refused; what is left of the data."""
+        count, stop = self._server.heads.refuse(data)
+        if count:
+            self.since_s = time.monotonic()
+            self._transport.write(self._server.too_many() * count)
+        return data[stop:]
 
     def eof_received(self) -> bool:
         self._gone = True
@@ -185,7 +179,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._server.limit_bytes:
             self._break(self._too_large())
-        elif self._server.full(self._target) and self._is_shed():
+        elif self._server.heads.full(self._target) and self._is_shed():
             self._shed = True  # its body is passed over
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._exchanges:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -219,7 +213,7 @@ class Connection(asyncio.Protocol):
             return
         self._open = False
         if self._shed:
-            self._server.refused(self._target)
+            self._server.heads.refused(self._target)
             if not self._transport.is_closing():
                 self._transport.write(self._server.too_many())
             return
@@ -243,9 +237,9 @@ class Connection(asyncio.Protocol):
         try:
             if b"content-encoding" in headers:
                 body = decompress(body, headers[b"content-encoding"], self._server.limit_bytes)
-            head = _head_length(headers)
-            timeout_s = _timeout_s(headers)
-        except _Refused as refused_by:
+            head = read_head_length(headers)
+            timeout_s = read_timeout_s(headers)
+        except Refused as refused_by:
             exchange.reply(refused_by.answer)
             return
         key = headers[b"clew-key"].decode("latin-1") if b"clew-key" in headers else ""
@@ -360,10 +354,10 @@ class HttpServer:
         full: Callable[[bytes], bool] = lambda _: False,
         refused: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        self.app, self.full, self.refused = app, full, refused
+        self.app, self.heads = app, Heads(full, refused)
         self.limit_bytes = limit_bytes
         self.connections: set[Connection] = set()
-        self.wanted = set(_WANTED)
+        self.wanted = set(WANTED)
         """Headers that are kept; graphs ask for more."""
         self.draining = False
         self._open = frozenset(open_paths)
@@ -491,98 +485,3 @@ class HttpServer:
             ).encode()
         logged = b"" if answer.logged else b"clew-logged: false\r\n"
         return head + logged + b"clew-prediction-id: %b\r\n" % answer.prediction_id.encode()
-
-
-class _Refused(Exception):
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-def _timeout_s(headers: dict[bytes, bytes]) -> float:
-    """What the caller says, or the proxy before it (Envoy's word for the same)."""
-    value = headers.get(b"x-request-timeout-ms", headers.get(b"x-envoy-expected-rq-timeout-ms"))
-    if value is None:
-        return math.inf
-    if not value.isdigit() or len(value) > 12:
-        said = "X-Request-Timeout-Ms must be a whole number of milliseconds."
-        raise _Refused(refusal(400, said))
-    return int(value) / 1e3 if int(value) else math.inf
-
-
-def _head_length(headers: dict[bytes, bytes]) -> int:
-    value = headers.get(b"inference-header-content-length")
-    if value is None:
-        return -1
-    if not value.isdigit() or len(value) > 18:
-        raise _Refused(refusal(400, "Inference-Header-Content-Length must be a whole number."))
-    return int(value)
-
-
-def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body without its content encoding: gzip, deflate or identity."""
-    encoding = encoding.strip().lower()
-    if encoding in {b"", b"identity"}:
-        return body
-    if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
-        raise _Refused(refusal(415, "Send the body plain, with gzip or with deflate."))
-    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # a gzip or a zlib header
-    try:
-        plain = unpack.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise _Refused(refusal(400, f"The body is not {encoding.decode()}: {error}.")) from None
-    if len(plain) > limit:
-        raise _Refused(refusal(413, f"A request body may have {limit} bytes."))
-    if not unpack.eof:
-        raise _Refused(refusal(400, f"The {encoding.decode()} body ends too early."))
-    return plain
-
-
-# for those who have another server in front ------------------------------------------------------
-
-
-def request_of(
-    method: str,
-    target: bytes,
-    headers: Mapping[bytes, bytes],
-    body: bytes,
-    limit: int,
-    more: Collection[bytes] = (),
-) -> Request | Answer:
-    """A request that another server has read, as this one would have it; or why it is refused.
-
-    ``headers``: by their names in small letters; ``more``: names of those that graphs ask for.
-    """
-    given = {k: value for k, value in headers.items() if k in _WANTED or k in more}
-    if len(body) > limit:
-        return refusal(413, f"A request body may have {limit} bytes.")
-    try:
-        if b"content-encoding" in given:
-            body = decompress(body, given[b"content-encoding"], limit)
-        head, timeout_s = _head_length(given), _timeout_s(given)
-    except _Refused as refused_by:
-        return refused_by.answer
-    key = given.get(b"clew-key", b"").decode("latin-1")
-    return Request(method, target, body, head, key, timeout_s, given)
-
-
-def answer_headers(answer: Answer) -> dict[str, str]:
-    """The headers of an answer but its length, for another server to write."""
-    found = {"content-type": answer.media if answer.head < 0 else "application/octet-stream"}
-    if answer.head >= 0:
-        found["inference-header-content-length"] = str(answer.head)
-    if answer.identity is not None:
-        found |= {
-            "clew-global-id": answer.identity.global_id,
-            "clew-revision": answer.identity.revision,
-            "clew-model-version": answer.identity.model_version,
-            "clew-prediction-id": answer.prediction_id,
-            **({} if answer.logged else {"clew-logged": "false"}),
-        }
-    if answer.status in {429, 503}:
-        found["retry-after"] = "1"
-    elif answer.status == 401:
-        found["www-authenticate"] = "Bearer"
-    elif answer.allow:
-        found["allow"] = answer.allow
-    return found

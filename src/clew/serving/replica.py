@@ -26,8 +26,8 @@ from clew.serving.dataplane import Answer, DataPlane, Route, refusal
 from clew.serving.explaining_there import ExplainingThere, files_of
 from clew.serving.graph_model import graph_in
 from clew.serving.graph_settling import headers_of, settle_graphs
-from clew.serving.http import answer_headers, request_of
 from clew.serving.plans import Contents, Held, Plan, PlannedArm, Report
+from clew.serving.requests import answer_headers, request_of
 from clew.serving.rest import Rest
 from clew.serving.router import Arm
 from clew.serving.runtime import Runtime

@@ -19,9 +19,9 @@ from msgspec import Struct
 from clew.base.errors import ClewError, Invalid
 from clew.serving import describing
 from clew.serving.dataplane import Answer, Call, DataPlane, Route, not_there, refusal, status_of
-from clew.serving.http import Request
 from clew.serving.protocol import V1, V2
 from clew.serving.questions import TOO_MANY, Questions
+from clew.serving.requests import Request
 from clew.serving.tensors import InputError
 
 HEALTH = (b"/v2/health/live", b"/v2/health/ready")

@@ -6,6 +6,8 @@ refusals: each is to cost as little as can be, so that what was taken is answere
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.rest import target_of
 
@@ -22,19 +24,29 @@ class Shedding:
         if plane.in_flight < plane.least_queue:  # nothing is full, which is the rule
             return False
         route = self._asked(raw)
-        if route is None or not route.router.arms:
+        if route is None:
+            return False
+        if route.only is not None:
+            return route.only.waiting >= route.max_queue
+        if not route.router.arms:
             return False
         return all(arm.value.waiting >= route.max_queue for arm in route.router.arms)
 
     def refused(self, raw: bytes) -> None:
         """Such a request was refused: it is counted, and no more."""
         route = self._asked(raw)
-        runtime = None if route is None else route.peek("")
+        runtime = None if route is None else route.only or route.peek("")
         if runtime is not None:
             runtime.account.overloads += 1
 
     def _asked(self, raw: bytes) -> Route | None:
-        target = target_of(raw)
-        if target is None or target.version or target.what not in {"infer", "v1_predict"}:
-            return None
-        return self._plane.routes.get(target.name)
+        return self._plane.routes.get(_endpoint_of(raw))
+
+
+@lru_cache(maxsize=1024)
+def _endpoint_of(raw: bytes) -> str:
+    """The endpoint that is asked for a prediction, of no version in particular; '' for all else."""
+    target = target_of(raw)
+    if target is None or target.version or target.what not in {"infer", "v1_predict"}:
+        return ""
+    return target.name

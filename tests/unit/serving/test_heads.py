@@ -1,0 +1,168 @@
+"""Who is refused by what is known of the head gets what a parser would have given."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clew.serving.dataplane import Answer
+from clew.serving.heads import MOST, Heads
+from clew.serving.http import Connection, HttpServer
+
+
+class Wire:
+    """A transport that keeps what was written."""
+
+    def __init__(self):
+        self.written, self.closed = b"", False
+
+    def get_extra_info(self, _):
+        return None
+
+    def write(self, data):
+        self.written += data
+
+    def is_closing(self):
+        return self.closed
+
+    def can_write_eof(self):
+        return False
+
+    def close(self):
+        self.closed = True
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+    @property
+    def statuses(self):
+        return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3})", self.written)]
+
+
+class Door:
+    """A connection to a server of which ``/full`` may be full; counts what was refused."""
+
+    def __init__(self, *, token=""):
+        self.full, self.refused, self.asked = True, 0, []
+        self.server = HttpServer(self.answer, token=token, full=self.is_full, refused=self.count)
+        self.wire, self.connection = Wire(), Connection(self.server)
+        self.connection.connection_made(self.wire)
+
+    def is_full(self, target):
+        return self.full and target == b"/full"
+
+    def count(self, target):
+        assert target == b"/full"
+        self.refused += 1
+
+    def answer(self, request, reply):
+        self.asked.append((request.method, request.target, request.body))
+        reply(Answer(200, b"{}"))
+
+    def take(self, data):
+        if not self.wire.closed:
+            self.connection.data_received(data)
+
+
+def post(body=b"12", headers=b"", target=b"/full"):
+    length = b"Content-Length: %d\r\n" % len(body)
+    return b"POST " + target + b" HTTP/1.1\r\nHost: x\r\n" + headers + length + b"\r\n" + body
+
+
+CHUNKED = b"POST /full HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+requests = st.sampled_from(
+    [
+        post(),
+        post(),
+        post(b"34"),
+        post(b"a longer body"),
+        post(b"\r\n\r\n"),
+        post(post()),
+        post(headers=b"X: y\r\n"),
+        post(headers=b"Expect: 100-continue\r\n"),
+        post(headers=b"Connection: close\r\n"),
+        post(target=b"/free"),
+        post(b""),
+        CHUNKED,
+        b"GET /full HTTP/1.1\r\n\r\n",
+        b"\r\n",
+        b"\r\nPOST /full HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+        b"nonsense\r\n\r\n",
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.lists(requests, max_size=4), st.booleans()), max_size=8), st.data())
+def test_however_requests_come_they_are_answered_as_if_each_was_parsed(rounds, data):
+    learning, parsing = Door(), Door()
+    rest = b""
+    for sent, full in rounds:
+        whole = rest + b"".join(sent)
+        cut = len(whole) - data.draw(st.sampled_from([0, 0, 0, 1, 3, len(whole)]))
+        rest = whole[max(cut, 0) :]
+        for door in (learning, parsing):
+            door.full = full
+            door.take(whole[: max(cut, 0)])
+        parsing.server.heads.known.clear()
+    assert learning.wire.statuses == parsing.wire.statuses
+    assert (learning.asked, learning.refused) == (parsing.asked, parsing.refused)
+    assert learning.wire.closed == parsing.wire.closed
+
+
+def test_the_second_of_a_kind_is_refused_without_being_parsed():
+    door = Door()
+    door.take(post())
+    door.connection._parser = None
+    door.take(post(b"34"))
+    door.take(post(b"56") * 3)
+    assert door.wire.statuses == [429] * 5
+    assert door.refused == 5
+
+
+def test_once_there_is_room_nothing_is_known_any_more():
+    door = Door()
+    door.take(post())
+    assert door.server.heads.known
+    door.full = False
+    door.take(post())
+    assert door.wire.statuses == [429, 200]
+    assert not door.server.heads.known
+
+
+def test_who_shows_another_token_is_not_taken_for_one_that_may_ask():
+    door = Door(token="secret")
+    door.take(post(headers=b"Authorization: Bearer secret\r\n"))
+    door.take(post(headers=b"Authorization: Bearer Secret\r\n"))
+    door.take(post())
+    assert door.wire.statuses == [429, 401, 401]
+
+
+def test_a_server_that_ends_says_so_with_the_next_answer():
+    door = Door()
+    door.take(post())
+    door.server.draining = True
+    door.take(post())
+    assert b"connection: close" in door.wire.written
+    assert door.wire.closed
+
+
+@pytest.mark.parametrize("length", [b"", b"x", b"3"])
+def test_what_is_not_one_whole_request_is_not_learned(length):
+    heads = Heads(lambda _: True, lambda _: None)
+    heads.learn(b"POST / HTTP/1.1\r\n\r\n12", b"/", length)
+    assert heads.known == {}
+
+
+def test_as_many_heads_are_known_as_there_is_room_for():
+    heads = Heads(lambda _: True, lambda _: None)
+    for at in range(3 * MOST):
+        heads.learn(b"POST /%d HTTP/1.1\r\n\r\n12" % at, b"/", b"2")
+        assert len(heads.known) <= MOST
+    heads.learn(b"POST / HTTP/1.1\r\n" + b"X" * 5000 + b"\r\n\r\n12", b"/", b"2")
+    assert all(len(head) < 100 for head in heads.known)
