@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from clew.base.clock import from_us, to_us
 from clew.base.errors import Invalid
 from clew.base.records import Prediction, Signature
-from clew.serving import protocol
+from clew.serving import answers, protocol
 from clew.serving.contract import Contract, MatrixContract, contract_of
 from clew.serving.protocol import read_outputs
 from clew.serving.spool import KEPT, MATRIX, Record
@@ -32,15 +32,15 @@ IN, OUT = "in.", "out."
 class Columns(Struct, dict=True):
     """Columns of one revision. ``at`` is in microseconds; missing values are None.
 
-    ``block``: the inputs of the last rows as a matrix, which ``values`` does not have: a column of
-    it for each input, or all of them the one input of a model that takes a matrix.
+    ``last``: of some columns the last rows, which ``values`` does not have, as an array: one value
+    a row, or one row of a matrix.
     """
 
     signature: Signature
     values: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in FIXED})
     rows: int = 0
     ids: list[str] = field(default_factory=list)
-    block: Array | None = None
+    last: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._contract = contract_of(self.signature)
@@ -49,21 +49,21 @@ class Columns(Struct, dict=True):
 
     def add_all(self, records: Sequence[Record]) -> None:
         """Append the rows of requests; once, since matrices are the last of them."""
-        plain = [record for record in records if record.kind == MATRIX]
         others = [record for record in records if record.kind != MATRIX]
         for record in others:
             inputs, rows = inputs_of(record, self._contract)
             self._extend({IN + name: values for name, values in inputs.items()}, rows)
             self._add_outputs(record, rows)
-        for record in plain:
+        plain = [record for record in records if record.kind == MATRIX]
+        failed = [record for record in plain if record.status != 200]
+        answered = [record for record in plain if record.status == 200]
+        for record in failed:
             self._add_outputs(record, record.request_head)
-        if plain:
-            whole = np.frombuffer(b"".join([record.request for record in plain]))
-            self.block = whole.reshape(sum([record.request_head for record in plain]), -1)
-        self._add_fixed([*others, *plain])
-        above = self.rows - (0 if self.block is None else len(self.block))
+        self._add_answers(answered)
+        self._add_matrices([*failed, *answered])
+        self._add_fixed([*others, *failed, *answered])
         for name, column in self.values.items():  # what a request did not have is missing
-            rows = above if name.startswith(IN) else self.rows
+            rows = self.rows - len(self.last.get(name, ()))
             if len(column) < rows:
                 column += [None] * (rows - len(column))
 
@@ -77,14 +77,30 @@ class Columns(Struct, dict=True):
             return 1, self._inputs.get(name, len(self._inputs))
         return 2, 0
 
-    def last(self) -> dict[str, Array]:
-        """The inputs of ``block`` by name: one value a row, or one row of a matrix."""
-        if self.block is None:
-            return {}
+    def _add_matrices(self, records: Sequence[Record]) -> None:
+        """The inputs of the last rows."""
+        if not records:
+            return
+        whole = np.frombuffer(b"".join([record.request for record in records]))
+        block = whole.reshape(sum([record.request_head for record in records]), -1)
         if isinstance(self._contract, MatrixContract):
-            return {IN + self._contract.name: self.block}
-        rules = self._contract.rules
-        return {IN + rule.name: self.block[:, at] for at, rule in enumerate(rules)}
+            self.last[IN + self._contract.name] = block
+        else:
+            rules = enumerate(self._contract.rules)
+            self.last |= {IN + rule.name: block[:, at] for at, rule in rules}
+
+    def _add_answers(self, records: Sequence[Record]) -> None:
+        """The outputs of the last rows: at once where they are numbers of one shape."""
+        known = {name for name, values in self.values.items() if values}
+        found = answers.columns_of(records) if records else None
+        if found is None or any(OUT + name in known for name in found):
+            for record in records:
+                self._add_outputs(record, record.request_head)
+            return
+        self.last |= {OUT + name: values for name, values in found.items()}
+        counts = [record.request_head for record in records]
+        self.rows += sum(counts)
+        self._counts += counts
 
     def _add_outputs(self, record: Record, rows: int) -> None:
         outputs = {OUT + name: values for name, values in outputs_of(record).items()}
@@ -110,7 +126,7 @@ class Columns(Struct, dict=True):
             "unit": [record.unit or None for record in records],
             "copy_of": [record.copy_of or None for record in records],
             "part_of": [record.part_of or None for record in records],
-            "parts": [" ".join(record.parts) or None for record in records],
+            "parts": [" ".join(record.parts) if record.parts else None for record in records],
         }
         self.values["row"] += chain.from_iterable(map(range, self._counts))
         for name, values in found.items():

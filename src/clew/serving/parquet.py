@@ -10,6 +10,8 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from clew.serving.columns import IN, OUT, Columns
 
 _GROUP_ROWS = 16_384
@@ -26,6 +28,9 @@ FEEDBACK = (
     "revision", "model_version", "global_id", "arm", "propensity", "unit", "log_commit",
 )  # fmt: skip
 """Columns of the repo of feedback. ``label`` is JSON; ``log_commit`` holds the prediction."""
+_UNLIKE = {"id", "at", "latency_ms"}
+"""Columns whose values are all different, or nearly."""
+_SAMPLE = 1024
 _SAME = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
@@ -35,7 +40,7 @@ def write(columns: Columns) -> bytes:
     import pyarrow.parquet as pq
 
     types = _types(columns, pa)
-    block = {name: _block(values, pa) for name, values in columns.last().items()}
+    block = {name: _block(values, pa) for name, values in columns.last.items()}
     arrays = {}
     for name in sorted([*columns.values, *(block.keys() - columns.values)], key=columns.place):
         last = block.get(name)
@@ -49,9 +54,28 @@ def write(columns: Columns) -> bytes:
             if above.type == last.type
             else _array(values + last.to_pylist(), None, pa)
         )
-    sink = io.BytesIO()
-    pq.write_table(pa.table(arrays), sink, compression="zstd", row_group_size=_GROUP_ROWS)
+    sink, table = io.BytesIO(), pa.table(arrays)
+    repeated = [_path(name, table, pa) for name in arrays if _repeats(name, columns)]
+    pq.write_table(
+        table, sink, compression="zstd", row_group_size=_GROUP_ROWS, use_dictionary=repeated
+    )
     return sink.getvalue()
+
+
+def _repeats(name: str, columns: Columns) -> bool:
+    """Whether a dictionary of its values pays: looking for one costs more than writing numbers that
+    are all different. A sample tells.
+    """
+    if name not in columns.last:
+        return name not in _UNLIKE
+    flat = columns.last[name].ravel()
+    sample = flat[:: max(1, len(flat) // _SAMPLE)]
+    return len(np.unique(sample)) <= 0.75 * len(sample)
+
+
+def _path(name: str, table: Any, pa: Any) -> str:
+    """What Parquet calls a column: that of a list is below it."""
+    return f"{name}.list.element" if pa.types.is_list(table.field(name).type) else name
 
 
 def _block(values: Any, pa: Any) -> Any:
@@ -80,8 +104,12 @@ def _types(columns: Columns, pa: Any) -> dict[str, Any]:
 
 
 def _array(values: list[object], kind: Any, pa: Any) -> Any:
-    if kind is None and all(value is None for value in values):
+    first = values[0] if values else None
+    alike = values.count(first) == len(values)
+    if kind is None and first is None and alike:
         kind = pa.string()
+    if alike and (first is None or (kind is None and isinstance(first, str))):
+        return pa.repeat(pa.scalar(first, kind or pa.string()), len(values))
     try:
         return pa.array(values, type=kind)
     except (pa.ArrowException, OverflowError):

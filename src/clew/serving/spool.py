@@ -93,17 +93,18 @@ def records(data: bytes, base: int = 0) -> Iterator[tuple[Record, int]]:
 
     Ends at the first frame that is torn or damaged. ``base`` is added to the offsets.
     """
-    at = 0
-    while at + _FRAME.size <= len(data):
-        size, checksum = _FRAME.unpack_from(data, at)
-        start, end = at + _FRAME.size, at + _FRAME.size + size
-        if size > _MAX_PAYLOAD or end > len(data):
+    view, whole, at = memoryview(data), len(data), 0
+    decode, checked, head, unpack = _decoder.decode, zlib.crc32, _FRAME.size, _FRAME.unpack_from
+    while at + head <= whole:
+        size, checksum = unpack(view, at)
+        start = at + head
+        at = start + size
+        if size > _MAX_PAYLOAD or at > whole:
             return
-        payload = memoryview(data)[start:end]
-        if zlib.crc32(payload) != checksum:
+        payload = view[start:at]
+        if checked(payload) != checksum:
             return
-        yield _decoder.decode(payload), base + end
-        at = end
+        yield decode(payload), base + at
 
 
 class Spool:
