@@ -20,7 +20,7 @@ AT_ONCE = 1024
 """Answers that are read in one step, which keeps the interpreter for itself meanwhile."""
 _OUTPUTS = b',"outputs":['
 _DATA = re.compile(rb'(?<="data":)\[[^][{}"]*\]')
-_NUMBERS = rb"\[([-+0-9.eE,]*)\]"
+_NUMBERS = rb"\[([-+0-9.eE,]+)\]"
 _KINDS = ({np.dtype(np.int64)}, {np.dtype(np.float64)})
 
 
@@ -36,16 +36,13 @@ def columns_of(records: Sequence[Record]) -> dict[str, Array] | None:
         return None
     found = _read([each.answer for each in records], first.answer[start:])
     outputs = orjson.loads(first.answer)["outputs"]
-    if found is None or len({each["name"] for each in outputs}) < len(outputs):
+    if found is None or len(found) != len(outputs):
         return None
-    columns = {}
+    columns: dict[str, Array] = {}
     for output, values in zip(outputs, found, strict=True):
         height, *width = output["shape"]
-        if (
-            height != rows
-            or len(width) > 1
-            or len(values) != len(records) * math.prod([rows, *width])
-        ):
+        size = len(records) * rows * math.prod(width)
+        if height != rows or len(width) > 1 or len(values) != size or output["name"] in columns:
             return None
         columns[output["name"]] = values.reshape(len(records) * rows, -1) if width else values
     return columns
@@ -63,6 +60,9 @@ def _read(answers: Sequence[bytes], like: bytes) -> list[Array] | None:
             return None
         columns = [told] if len(found) == 1 else zip(*told, strict=True)
         for arrays, texts in zip(found, columns, strict=True):
-            arrays.append(np.array(orjson.loads(b"[%b]" % b",".join(texts))))
+            numbers = orjson.loads(b"[%b]" % b",".join(texts))
+            if len(set(map(type, numbers))) > 1:  # 1 is not 1.0
+                return None
+            arrays.append(np.array(numbers))
     same = all({array.dtype for array in arrays} in _KINDS for arrays in found)
     return [np.concatenate(arrays) for arrays in found] if same else None

@@ -14,7 +14,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from email.utils import formatdate
 from typing import cast
 
@@ -23,7 +24,7 @@ import httptools
 from clew.serving.codings import accepted, compress
 from clew.serving.config import LIMIT_BYTES
 from clew.serving.dataplane import Answer, refusal
-from clew.serving.heads import Heads
+from clew.serving.heads import Head, Heads
 from clew.serving.requests import (
     WANTED,
     Refused,
@@ -54,6 +55,12 @@ _log = logging.getLogger("clew.serving")
 
 App = Callable[[Request, Callable[[Answer], None]], None]
 """Takes a request and calls back once with its answer, on the loop."""
+
+_OWN = {
+    b"expect", b"content-encoding", b"clew-key", b"traceparent", b"tracestate",
+    b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms",
+}  # fmt: skip
+"""Headers that belong to one request, or that change how it is read: heads with one are parsed."""
 
 
 class Exchange:
@@ -89,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._open = False  # a request has begun and is not whole
         self._gone = False  # no more requests are read from here
         self._shed = False  # the last request was refused as it came
+        self._target, self._headers = b"", dict[bytes, bytes]()
         self._paused = False
         self._stalled = False
         self.since_s = time.monotonic()
@@ -110,11 +118,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._gone:
             return
-        heads, fresh = self._server.heads, not (self._open or self._exchanges)
-        if heads.known and fresh and not self._server.draining:
-            data = self._refuse_known(data)
-            if not data:
+        if not self._open:
+            data = self._take_known(data)
+            if not data or self._gone:
+                self._pause_if_many()
                 return
+        fresh = not self._open
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -122,19 +131,64 @@ class Connection(asyncio.Protocol):
             self._close_when_done()
         except httptools.HttpParserError as error:
             self._break(refusal(400, f"This is not HTTP/1.1: {error}."))
-        if self._shed and fresh and self.idle:
-            heads.learn(data, self._target, self._headers.get(b"content-length", b""))
+        if fresh and not self._open and not self._gone:
+            self._learn(data)
+        self._pause_if_many()
+
+    def _pause_if_many(self) -> None:
         if len(self._exchanges) >= PIPELINE and not self._paused and not self._gone:
             self._paused = True
             self._transport.pause_reading()
 
-    def _refuse_known(self, data: bytes) -> bytes:
-        """Refuse what is known to be refused; what is left of the data."""
-        count, stop = self._server.heads.refuse(data)
-        if count:
-            self.since_s = time.monotonic()
-            self._transport.write(self._server.too_many() * count)
-        return data[stop:]
+    def _take_known(self, data: bytes) -> bytes:
+        """Take the whole requests at the beginning whose heads are known; what is left."""
+        heads, at = self._server.heads, 0
+        while (found := heads.find(data, at)) is not None and not self._gone:
+            head, stop = found
+            self._take(head, data[stop - head.length : stop])
+            at = stop
+        return data[at:] if at else data
+
+    def _take(self, head: Head, body: bytes) -> None:
+        server = self._server
+        self.since_s = time.monotonic()
+        if server.full(head.target) and not self._exchanges and not server.draining:
+            self._refuse(head.target)
+            return
+        exchange = Exchange(self, keep=True, old=False, bare=False, zipped=head.zipped)
+        self._exchanges.append(exchange)
+        self._ask(Request("POST", head.target, body, head.raw, headers=head.headers), exchange)
+
+    def _learn(self, data: bytes) -> None:
+        """Know the head of the request that ``data`` was, where the next may have the same."""
+        headers, length = self._headers, self._headers.get(b"content-length", b"")
+        usual = length.isdigit() and _OWN.isdisjoint(headers) and self._may_keep()
+        if not usual or self._server.check(self._target, headers) is not None:
+            return
+        with suppress(Refused):
+            head = Head(
+                target=self._target,
+                headers=headers,
+                length=int(length),
+                raw=read_head_length(headers),
+                zipped=_zipped(headers),
+            )
+            self._server.heads.learn(data, head)
+
+    def _may_keep(self) -> bool:
+        """Whether the request is a POST on a connection that is kept without a word of it."""
+        parser = self._parser
+        return (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+        )
+
+    def _refuse(self, target: bytes) -> None:
+        """Too much waits for what is asked: that is all that is said, and counted."""
+        self._server.refused(target)
+        if not self._transport.is_closing():
+            self._transport.write(self._server.too_many())
 
     def eof_received(self) -> bool:
         self._gone = True
@@ -158,7 +212,7 @@ class Connection(asyncio.Protocol):
         self._open = True
         self.since_s = time.monotonic()
         self._target = b""
-        self._headers: dict[bytes, bytes] = {}
+        self._headers = {}
         self._body: list[bytes] = []
         self._size = self._head_bytes = 0
         self._shed = False
@@ -179,7 +233,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._server.limit_bytes:
             self._break(self._too_large())
-        elif self._server.heads.full(self._target) and self._is_shed():
+        elif self._server.full(self._target) and self._is_shed():
             self._shed = True  # its body is passed over
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._exchanges:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -188,12 +242,10 @@ class Connection(asyncio.Protocol):
         """Whether a request to what is full is refused as it comes. Others, such as those behind
         one that is not answered yet, go the long way, which refuses them too.
         """
-        parser, headers = self._parser, self._headers
+        headers = self._headers
         return (
             not self._exchanges
-            and parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
+            and self._may_keep()
             and b"expect" not in headers
             and not self._server.draining
             and self._server.check(self._target, headers) is None
@@ -213,9 +265,7 @@ class Connection(asyncio.Protocol):
             return
         self._open = False
         if self._shed:
-            self._server.heads.refused(self._target)
-            if not self._transport.is_closing():
-                self._transport.write(self._server.too_many())
+            self._refuse(self._target)
             return
         self.since_s = time.monotonic()
         parser, headers = self._parser, self._headers
@@ -225,7 +275,7 @@ class Connection(asyncio.Protocol):
             keep=parser.should_keep_alive(),
             old=parser.get_http_version() == "1.0",
             bare=method == b"HEAD",
-            zipped=accepted(headers[b"accept-encoding"]) if b"accept-encoding" in headers else b"",
+            zipped=_zipped(headers),
         )
         self._exchanges.append(exchange)
         self._gone = not exchange.keep
@@ -336,6 +386,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+def _zipped(headers: Mapping[bytes, bytes]) -> bytes:
+    asked = headers.get(b"accept-encoding")
+    return b"" if asked is None else accepted(asked)
+
+
 class HttpServer:
     """Serves an app on listening sockets. ``token`` '': everybody may ask.
 
@@ -354,7 +409,8 @@ class HttpServer:
         full: Callable[[bytes], bool] = lambda _: False,
         refused: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        self.app, self.heads = app, Heads(full, refused)
+        self.app, self.full, self.refused = app, full, refused
+        self.heads = Heads()
         self.limit_bytes = limit_bytes
         self.connections: set[Connection] = set()
         self.wanted = set(WANTED)
@@ -409,6 +465,12 @@ class HttpServer:
             now_s = time.monotonic()
             for connection in list(self.connections):
                 connection.sweep(now_s)
+
+    def want(self, names: Collection[bytes]) -> None:
+        """Keep these headers too, from now on."""
+        if not self.wanted.issuperset(names):
+            self.wanted |= set(names)
+            self.heads.clear()
 
     def check(self, target: bytes, headers: dict[bytes, bytes]) -> Answer | None:
         """A refusal, where the caller may not ask; probes of ``open_paths`` need no token."""

@@ -83,7 +83,7 @@ async def _serve(config: ProcessConfig, cluster: Cluster, ready: TextIO) -> None
     while not stop.is_set():
         if plane.routes is not deployer.routes:
             plane.follow(deployer.routes)
-            server.wanted |= headers_of(plane.routes)
+            server.want(headers_of(plane.routes))
         await asyncio.sleep(_FOLLOW_S)
     desk.close()
     doors.close()

@@ -260,7 +260,7 @@ class _Serving:
         self._plane.follow(routes)
         if self._grpc is not None:
             self._grpc.follow()
-        self._http.wanted |= headers_of(routes)
+        self._http.want(headers_of(routes))
 
     def _redacts(self, endpoint: str) -> bool:
         route = self._plane.routes.get(endpoint)
