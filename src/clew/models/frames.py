@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from clew.base.errors import Invalid
 from clew.base.records import Column
+from clew.models.held import Held, as_held, is_so
 
 Array: TypeAlias = npt.NDArray[Any]
 Data: TypeAlias = Any
@@ -114,8 +115,9 @@ def to_polars(data: Data, columns: Sequence[Column]) -> Any:
         raise _wrong_type(str(error)) from error
 
 
-def to_pandas(data: Data, columns: Sequence[Column]) -> Any:
-    """A pandas frame of ``columns`` in their order; types as pandas has them after Polars.
+def to_pandas(data: Data, columns: Sequence[Column], held: Mapping[str, Held] | None = None) -> Any:
+    """A pandas frame of ``columns`` in their order, as ``held`` says; types as pandas has them
+    after Polars where nothing says it.
 
     Raises:
         Invalid: ``input.columns`` or ``input.type``.
@@ -124,13 +126,40 @@ def to_pandas(data: Data, columns: Sequence[Column]) -> Any:
 
     names = [column.name for column in columns]
     if isinstance(data, pd.DataFrame):
-        return data[list(_pick(data, names))]
+        picked = data[list(_pick(data, names))]
+        return _held_again(pd, picked, columns, held) if held else picked
     frame = to_polars(data, columns)
+    if held:
+        return pd.DataFrame({name: _as_held(frame[name], held[name]) for name in names})
     found = pd.DataFrame({name: _pandas_values(frame[name]) for name in names})
     moments = [column.name for column in columns if column.type.startswith(("date", "timestamp"))]
     for name in moments:
         found[name] = pd.to_datetime(found[name])
     return found
+
+
+def _held_again(pd: Any, frame: Any, columns: Sequence[Column], held: Mapping[str, Held]) -> Any:
+    """A caller's own frame, as the model learned from frames: what is so already stays."""
+    import polars as pl  # noqa: PLC0415 - heavy, and the door stays cheap
+
+    other = [one for one in columns if not is_so(frame[one.name], held[one.name])]
+    if not other:
+        return frame
+    try:
+        new = {one.name: _as_held(_series(pl, one, frame[one.name]), held[one.name])
+               for one in other}  # fmt: skip
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+        raise _wrong_type(str(error)) from error
+    whole = {name: new[name].set_axis(frame.index) if name in new else frame[name]
+             for name in frame.columns}  # fmt: skip
+    return pd.DataFrame(whole, index=frame.index)
+
+
+def _as_held(series: Any, held: Held) -> Any:
+    try:
+        return as_held(series, held)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _wrong_type(f"column {series.name}: {error}") from error
 
 
 def _pandas_values(series: Any) -> Any:

@@ -92,7 +92,15 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     content = dumped(model)
     modules = unpickle(content)[1]
     known = truth if truth is not None else pl.Series("target", [], pl.Float64)
-    loaded = probe(model, sample, known, frame=_frame(sample), task=task, pickled=content)
+    loaded = probe(
+        model,
+        sample,
+        known,
+        frame=_frame(sample),
+        task=task,
+        pickled=content,
+        train=sample if truth is not None else None,
+    )
     directory = context.scratch / "packaged"
     about = {
         **payload["training"],

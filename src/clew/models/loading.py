@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
 from clew.models.frames import Array, Data, plain_array, to_matrix, to_pandas, to_polars
+from clew.models.held import Held
 from clew.models.layout import RECIPE, SIGNATURE
 
 Outputs: TypeAlias = dict[str, Array]
@@ -33,7 +34,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
     alone says it all), proba_and_labels, labels, score (of the second class), scores (of all
     classes), or named (a mapping of outputs). ``bare``: feature names are taken off the object
     first, because it answers the same without and takes a matrix then. ``classes`` are the labels
-    as the model gives them, in the order of the signature's.
+    as the model gives them, in the order of the signature's. ``held``: how pandas has the columns
+    of what the model learned from; empty where it takes none, or where nobody looked.
     """
 
     takes: str
@@ -41,6 +43,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     gives: str
     bare: bool = False
     classes: tuple[bool | int | float | str, ...] = ()
+    held: dict[str, Held] = field(default_factory=dict)
 
 
 class Reads(Protocol):
@@ -85,7 +88,7 @@ class LoadedModel:
         if self.recipe.takes == "matrix":
             return to_matrix(data, self._names, self.signature.width)
         if self.recipe.takes == "pandas":
-            return to_pandas(data, self.signature.inputs)
+            return to_pandas(data, self.signature.inputs, self.recipe.held)
         return to_polars(data, self.signature.inputs)
 
     def ask(self, given: Any) -> Any:

@@ -236,7 +236,7 @@ def _example(loaded: LoadedModel, sample: Any) -> Any:
     rows = sample.head(EXAMPLE_ROWS)
     if loaded.signature.frame == "numpy":
         return loaded.input_of(rows)
-    return to_pandas(rows, loaded.signature.inputs)
+    return to_pandas(rows, loaded.signature.inputs, loaded.recipe.held)
 
 
 def _is_plain_estimator(original: Any, loaded: LoadedModel, example: Any, sample: Any) -> bool:

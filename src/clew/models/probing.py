@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec import Struct
 from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.base.records import Column, Signature
 from clew.models.frames import Array, columns_of, is_number, plain_array
+from clew.models.held import Held
 from clew.models.loading import LoadedModel, Outputs, Recipe, check_outputs
 from clew.models.targets import class_text, plain_value
+from clew.models.ways import Way, is_delicate, learned_from, telling, ways_of
 
 SAMPLE_ROWS = 200
 MATRIX_INPUT = "input"
 
 
 def probe(
-    model: Any, sample: pl.DataFrame, target: pl.Series, *, frame: str, task: str, pickled: bytes
+    model: Any,
+    sample: pl.DataFrame,
+    target: pl.Series,
+    *,
+    frame: str,
+    task: str,
+    pickled: bytes,
+    train: pl.DataFrame | None = None,
+    captured: Mapping[str, Held] | None = None,
 ) -> LoadedModel:
     """The model with the signature and the recipe that work on ``sample``.
 
@@ -38,6 +49,9 @@ def probe(
         frame: polars, pandas or numpy: what the training function worked with.
         task: auto, binary, multiclass or regression.
         pickled: The pickle of ``model``, to try things on a copy.
+        train: The rows of ``target`` without it, of which the model learned; where they have
+            missing values, they tell how those stood then.
+        captured: How the frame of pandas was held that the training function was given.
 
     Raises:
         Invalid: ``model.kind`` where it cannot be asked at all; ``model.features`` where it was
@@ -50,7 +64,7 @@ def probe(
             hint="Return an estimator, an object with predict(frame), or a function of a frame.",
         )
     found_task, classes = _task_and_classes(model, target, task)
-    inputs = _inputs(model, sample, frame)  # of all rows: a null may be rare
+    inputs = _inputs(model, sample, frame, train)  # of all rows: a null may be rare
     sample = sample.head(SAMPLE_ROWS)
     names = [column.name for column in inputs]
     signature = Signature(
@@ -62,43 +76,55 @@ def probe(
     )
     rows = sample.select(names) if frame != "numpy" else sample
     with _quiet():
-        loaded, outputs = _first_that_works(model, rows, signature, classes)
+        learned = (train if train is not None and train.height else sample).select(rows.columns)
+        places = telling(learned, SAMPLE_ROWS) if frame != "numpy" else [0]
+        truth = target.gather(places) if train is not None and train.height else None
+        told = Told(train=learned, places=places, truth=truth, captured=captured)
+        loaded, outputs = _that_works(model, rows, signature, classes, told)
         return _bare_if_equal(loaded, outputs, rows, pickled)
 
 
-def _first_that_works(
-    model: Any, rows: pl.DataFrame, signature: Signature, classes: tuple[Any, ...]
+class Told(Struct, frozen=True, kw_only=True):
+    """What tells how a model learned: rows, the places of those with missing values and their
+    target, and how its own frame was held.
+    """
+
+    train: pl.DataFrame
+    places: Sequence[int]
+    truth: pl.Series | None
+    captured: Mapping[str, Held] | None
+
+
+def _that_works(
+    model: Any, rows: pl.DataFrame, signature: Signature, classes: tuple[Any, ...], told: Told
 ) -> tuple[LoadedModel, Outputs]:
-    failures: list[str] = []
-    for takes in _ways(signature, model):
+    failures: dict[str, str] = {}
+    works: list[tuple[LoadedModel, Outputs]] = []
+    for way in ways_of(signature, model, told.train, told.places, told.captured):
         try:
-            recipe = _recipe(model, rows, signature, takes, classes)
+            recipe = _recipe(model, rows, signature, way, classes)
             loaded = LoadedModel(
-                signature=replace(signature, frame=_frame(signature, takes)),
+                signature=replace(signature, frame=_frame(signature, way.takes)),
                 recipe=recipe,
                 model=model,
             )
-            return loaded, check_outputs(loaded.predict(rows), rows.height)
+            works.append((loaded, check_outputs(loaded.predict(rows), rows.height)))
         except Exception as error:  # noqa: BLE001 - asking the user's model: anything may come
-            failures.append(f"as {takes}: {type(error).__name__}: {error}")
+            failures.setdefault(way.takes, f"as {way.takes}: {type(error).__name__}: {error}")
+            continue
+        if not is_delicate(signature.inputs):
+            break
+    if works:
+        asked = [loaded for loaded, _ in works]
+        rows, captured = told.train[told.places], told.captured is not None
+        return works[learned_from(asked, rows, told.truth, captured=captured)]
     raise Invalid(
         "model.signature",
         f"The model cannot predict on test rows with {', '.join(rows.columns)}; "
-        + "; ".join(failures),
+        + "; ".join(failures.values()),
         hint="Return a model whose predict takes the features without the target, such as a "
         "scikit-learn pipeline that picks its columns.",
     )
-
-
-def _ways(signature: Signature, model: Any) -> list[str]:
-    """How to try to ask, best first: an estimator that was fitted without names takes a matrix."""
-    if signature.frame == "numpy":
-        return ["matrix"]
-    other = "pandas" if signature.frame == "polars" else "polars"
-    matrix = ["matrix"] if all(is_number(column) for column in signature.inputs) else []
-    nameless = hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
-    frames = [signature.frame, other]
-    return [*matrix, *frames] if nameless else [*frames, *matrix]
 
 
 def _frame(signature: Signature, takes: str) -> str:
@@ -106,10 +132,11 @@ def _frame(signature: Signature, takes: str) -> str:
 
 
 def _recipe(
-    model: Any, rows: pl.DataFrame, signature: Signature, takes: str, classes: tuple[Any, ...]
+    model: Any, rows: pl.DataFrame, signature: Signature, way: Way, classes: tuple[Any, ...]
 ) -> Recipe:
     recipe = Recipe(
-        takes=takes,
+        takes=way.takes,
+        held=way.held,
         method="predict" if hasattr(model, "predict") else "call",
         gives="values",
         classes=classes,
@@ -179,7 +206,9 @@ def _equal(left: Array, right: Array) -> bool:
     return np.allclose(left, right, rtol=_LAST_BITS, atol=_LAST_BITS * size, equal_nan=True)
 
 
-def _inputs(model: Any, sample: pl.DataFrame, frame: str) -> tuple[Column, ...]:
+def _inputs(
+    model: Any, sample: pl.DataFrame, frame: str, train: pl.DataFrame | None
+) -> tuple[Column, ...]:
     if frame == "numpy":
         return (Column(name=MATRIX_INPUT, type="double", nullable=True),)
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
@@ -202,7 +231,14 @@ def _inputs(model: Any, sample: pl.DataFrame, frame: str) -> tuple[Column, ...]:
             hint="Fit on a frame (so that the model knows its columns by name), or drop the other "
             "columns in the step before.",
         )
-    return columns_of(sample.select(names or sample.columns))
+    found = columns_of(sample.select(names or sample.columns))
+    return tuple(one if train is None else _with_gaps(one, train) for one in found)
+
+
+def _with_gaps(column: Column, train: pl.DataFrame) -> Column:
+    """What was missing in training may be missing."""
+    gaps = column.name in train.columns and train[column.name].null_count() > 0
+    return replace(column, nullable=column.nullable or gaps)
 
 
 def _width(model: Any, sample: pl.DataFrame) -> int:

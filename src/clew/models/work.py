@@ -5,6 +5,7 @@ Knows no rows of the database: payloads come in, bytes go into the store, plain 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.flavours import adapted, dumped
 from clew.models.forms import load_model
+from clew.models.held import Held, held_by
 from clew.models.layout import (
     BACKGROUND,
     EXAMPLE,
@@ -109,7 +111,16 @@ def package(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     model, pickled, modules = _read_model(store, payload["artefact"], payload["snapshot_dir"])
     task = check_task(payload["task"])
     model, pickled, modules = _as_asked(model, pickled, modules, test, train_target, task)
-    loaded = probe(model, test, train_target, frame=frame, task=task, pickled=pickled)
+    loaded = probe(
+        model,
+        test,
+        train_target,
+        frame=frame,
+        task=task,
+        pickled=pickled,
+        train=train,
+        captured=_captured(store, payload["train"]) if frame == "pandas" else None,
+    )
     directory = context.scratch / "model"
     training = payload["training"]
     needed = mlflow_format.write(
@@ -332,6 +343,12 @@ def _features(
     rows = _frame(store, where["tree"], where["paths"])
     _check_target(rows.columns, target)
     return rows.drop(target), rows[target]
+
+
+def _captured(store: Store, where: Mapping[str, Any]) -> Mapping[str, Held]:
+    """How the frame of pandas is held that the training function was given."""
+    pandas: Any = importlib.import_module("pandas")
+    return held_by(load_value(store, where["tree"], where["paths"], pandas.DataFrame))
 
 
 def _check_target(columns: Sequence[str], target: str) -> None:
