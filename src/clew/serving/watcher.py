@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from clew.serving.rollouts import Rollouts
 from clew.serving.router import Arm
 from clew.serving.runtime import Identity, Load, Runtime
 from clew.serving.sleeping import RESTLESS, Holding, Wake, Wakes, sleepers
+from clew.serving.standing import StandIns
 
 KINDS = (
     "revision.created", "revision.changed", "traffic.changed", "pipeline.applied",
@@ -91,6 +93,7 @@ class Watcher:
         self._wanted: dict[str, Wanted] = {}
         self._loaded: dict[str, Runtime] = {}
         self._dropped: list[Runtime] = []
+        self._standing: StandIns[Runtime] = StandIns()
         self._asked: set[str] = set()
         self._queue: SimpleQueue[Wanted | threading.Event | None] = SimpleQueue()
         self._closed = threading.Event()
@@ -133,7 +136,7 @@ class Watcher:
         """
         with self._lock:
             dropped, self._dropped = self._dropped, []
-            return [*self._loaded.values(), *dropped]
+            return [*self._loaded.values(), *self._standing.values(), *dropped]
 
     def refresh(self) -> None:
         """Read the rows; publish what they say, and ask for what is not loaded."""
@@ -154,13 +157,22 @@ class Watcher:
                 row.id: _wanted(row, rollouts.get(row.endpoint), isolates.get(row.endpoint))
                 for row in rows
             }
-            gone = [each for id, each in self._loaded.items() if id not in self._wanted]
-            for runtime in gone:  # requests in flight hold it until they are answered
-                del self._loaded[runtime.identity.revision]
-            self._dropped += gone
+            gone = {id: each for id, each in self._loaded.items() if id not in self._wanted}
+            for id in gone:  # requests in flight hold it until they are answered
+                del self._loaded[id]
+            back = self._standing.back(self._wanted)
+            self._loaded |= back
+            self._asked |= back.keys()
             self._asked &= self._wanted.keys()
             self._wakes.keep(self._wanted)
             dozing = self._doze()
+            lacking = self._lacking()
+            named = {id: (each.identity.endpoint, each) for id, each in gone.items()}
+            self._standing.take(named, lacking)
+            let_go = {id: each for id, each in gone.items()
+                      if id not in self._standing.of(each.identity.endpoint)}  # fmt: skip
+            let_go |= self._standing.leave(lacking)
+            self._dropped += let_go.values()
             missing = [
                 each
                 for id, each in self._wanted.items()
@@ -175,11 +187,22 @@ class Watcher:
             self._publish(self._routes())
         for each in missing:
             self._queue.put(each)
-        for runtime in gone:
-            self._forget(runtime.identity.revision)
+        for revision in let_go:
+            self._forget(revision)
         for revision in again:
             self._rollouts.report(revision, self._process)
         self._tell_asleep(dozing)
+
+    def _lacking(self) -> set[str]:
+        """Endpoints with traffic of which nothing that should answer is in memory, or sleeps."""
+        asleep = self._asleep_by_endpoint()
+        wanted: dict[str, bool] = {}
+        for id, each in self._wanted.items():
+            if each.traffic > 0:
+                name = each.identity.endpoint
+                here = id in self._loaded or "" in asleep.get(name, ())
+                wanted[name] = wanted.get(name, False) or here
+        return {name for name, here in wanted.items() if not here}
 
     # what sleeps --------------------------------------------------------------------------------
 
@@ -293,6 +316,10 @@ class Watcher:
                 arms[endpoint].append(Arm(runtime, id, share, wanted.state))
         for name, of_name in arms.items():
             sharing = [arm.value for arm in of_name if arm.weight > 0]
+            if sharing:
+                self._standing.answered_by(name, (one.identity.revision for one in sharing))
+            else:
+                of_name += [Arm(one, id, 100) for id, one in self._standing.of(name).items()]
             compared = len(sharing) > 1 or name in shadows
             for arm in of_name:
                 _watch(arm.value, on=compared and arm.value in sharing)
@@ -389,8 +416,12 @@ class Watcher:
                     self._asked.add(revision)
                     self._asleep.pop(revision, None)
                     self._rising.discard(revision)
+                relieved = self._standing.leave(self._lacking())
+                self._dropped += relieved.values()
                 self._publish(self._routes())
                 error = self._turned_away(runtime)
+            for each in relieved:
+                self._insist(partial(self._forget, each))
         if revision in self._wanted:
             self._insist(lambda: self._rollouts.report(revision, self._process, error))
         else:

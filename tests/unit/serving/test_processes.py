@@ -149,6 +149,53 @@ def test_a_rollback_under_load_is_in_force_at_once_and_loses_no_request(workspac
     assert (report.failures, set(report.statuses)) == ([], {200})
 
 
+def test_rollbacks_one_after_the_other_lose_no_request(workspace, laws, load):
+    workspace.endpoint()
+    first = workspace.deploy(laws.matrix(load_s=1.0))
+    process = workspace.serve()
+    others = []
+
+    def back_twice(report):
+        for _ in range(3):
+            others.append(workspace.deploy(laws.matrix()).id)
+            workspace.wait(lambda: report.revisions[others[-1]] > 20)
+        for _ in others:
+            workspace.serving.rollback("e", "a test")
+        before = report.revisions[first.id]
+        workspace.wait(lambda: report.revisions[first.id] > before + 200)
+        settled = sum(report.revisions[one] for one in others)
+        workspace.wait(lambda: report.revisions[first.id] > before + 1000)
+        assert sum(report.revisions[one] for one in others) - settled <= 16
+
+    report = under_load(load, process, back_twice)
+    assert (report.failures, set(report.statuses)) == ([], {200})
+    workspace.serving.collect(force=True)
+    counted = {one.id: one.requests for one in workspace.serving.endpoints()[0].revisions}
+    assert all(counted[one] >= report.revisions[one] for one in others)
+
+
+def test_who_stands_in_and_is_deployed_again_answers_on(workspace, laws, load):
+    workspace.endpoint()
+    workspace.deploy(laws.matrix(load_s=2.0))
+    process = workspace.serve()
+    kept = {}
+
+    def there_and_back(report):
+        for _ in range(2):
+            kept["last"] = workspace.deploy(laws.matrix())
+            workspace.wait(lambda: report.revisions[kept["last"].id] > 20)
+        for _ in range(2):
+            workspace.serving.rollback("e", "a test")
+        last = kept["last"].id
+        workspace.serving.set_traffic("e", promote=last)
+        workspace.wait(lambda: workspace.state(kept["last"]) == "live")
+        before = report.revisions[last]
+        workspace.wait(lambda: report.revisions[last] > before + 200)
+
+    report = under_load(load, process, there_and_back)
+    assert (report.failures, set(report.statuses)) == ([], {200})
+
+
 def test_a_canary_takes_over_under_load(workspace, laws, load):
     workspace.endpoint(
         rollout=canary(steps=[20, 100], hold_s=0.3, min_requests=20, max_requests=60)
