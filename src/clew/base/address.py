@@ -42,6 +42,7 @@ def parse_address(text: str) -> Address:
     if not at and "^" in repo:
         repo, _, generations = repo.partition("^")
         at, ref = "@", f"{DEFAULT_BRANCH}^{generations}"
+    _check_no_path(repo, text)
     check_repo_name(repo)
     match = _REF.fullmatch(ref) if at else None
     if at and match is None:
@@ -58,6 +59,37 @@ def parse_address(text: str) -> Address:
         ancestors=0 if up is None else int(up or 1),
         path=normal_path(path) if colon else "/",
     )
+
+
+def _check_no_path(repo: str, text: str) -> None:
+    """A slash too many is a path that was meant."""
+    parts = [part for part in repo.split("/") if part]
+    if len(parts) > 2 and all(_NAME.fullmatch(part) for part in parts[:2]):
+        at = text.partition("@")[1:] if "@" in text else ("", "")
+        inner = "/".join(parts[2:])
+        raise Invalid(
+            "repo.name",
+            f"{repo!r} is not the name of a repo.",
+            hint=f"A path stands behind a colon: {parts[0]}/{parts[1]}{''.join(at)}:/{inner}",
+        )
+
+
+def with_path(address: str, path: str) -> str:
+    """The address of a path that was given beside it ('': the address itself).
+
+    Raises:
+        Invalid: ``address.twice`` where the address names one too.
+    """
+    if not path:
+        return address
+    place, colon, inner = address.partition(":")
+    if colon and inner.strip("/"):
+        raise Invalid(
+            "address.twice",
+            f"{address} names a path, and {path} is another.",
+            hint=f"Name one: {place}:/{path.lstrip('/')}",
+        )
+    return f"{place}:/{path.lstrip('/')}"
 
 
 def check_repo_name(name: str) -> str:

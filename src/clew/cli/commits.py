@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clew.base.address import parse_address
-from clew.base.errors import Invalid, NotFound
+from clew.base.address import Address, normal_path, parse_address
+from clew.base.errors import ClewError, Invalid, NotFound
 from clew.base.metadata import parse_meta
 from clew.cli import render
 from clew.cli.follow import exit_unless_done, follow
@@ -153,6 +153,13 @@ def append(
     Example: clew append p/data:/log.csv today.csv
     """
     place = parse_address(address)
+    if place.path == "/":
+        file = "name.csv" if source == "-" else Path(source).name
+        raise Invalid(
+            "append.no_path",
+            f"{address} names no file to append to.",
+            hint=f"clew append {place.repo}:/{file} {source}",
+        )
     content = sys.stdin.buffer.read() if source == "-" else existing(source)
     with workspace() as clew:
         done = clew.append(
@@ -178,13 +185,18 @@ def copy(
     Example: clew cp p/data@v1:/2013 p/archive:/2013
     """
     with workspace() as clew:
-        done = clew.copy(source, target, message=message, meta=parse_meta(meta or []))
+        try:
+            done = clew.copy(source, target, message=message, meta=parse_meta(meta or []))
+        except (Invalid, NotFound) as error:
+            if ":" in target or error.code not in {"repo.unknown", "repo.name"}:
+                raise
+            raise _no_target(error, source, target) from None
         conclude(clew, [done], wait=wait and done.state == "finished", json=json)
 
 
 def remove(
-    address: Annotated[str, typer.Argument(help="repo[@branch]:/path")],
-    more: Annotated[list[str] | None, typer.Argument(help="More paths of the same repo.")] = None,
+    address: Annotated[str, typer.Argument(help="repo[@branch][:/path]")],
+    more: Annotated[list[str] | None, typer.Argument(help="Paths, or more, of that repo.")] = None,
     message: Message = "",
     meta: Meta = None,
     wait: Wait = True,
@@ -192,21 +204,24 @@ def remove(
 ) -> None:
     """Commit that paths go (a directory goes whole). A repo goes with: clew delete REPO.
 
-    Example: clew rm p/data:/old.csv /older.csv
+    Example: clew rm p/data old.csv /older.csv
     """
     place = parse_address(address)
-    if place.path == "/":
+    named = [] if place.path == "/" and more else [place.path]
+    paths = named + [_in_same(one, place) for one in more or []]
+    if "/" in paths:
         raise Invalid(
             "rm.everything",
-            f"{address} names no path.",
-            hint=f"Name what goes, or forget the whole repo: clew delete {place.repo}",
+            f"{' '.join([address, *(more or [])])} names no path, or all there is.",
+            hint=f"Name what goes: clew rm {place.repo} PATH; or forget the whole repo: "
+            f"clew delete {place.repo}",
         )
     with workspace() as clew:
         done = clew.put(
             place.repo,
             {},
             branch=place.ref,
-            delete=[place.path, *(more or [])],
+            delete=paths,
             message=message,
             meta=parse_meta(meta or []),
         )
@@ -214,6 +229,34 @@ def remove(
 
 
 # ------------------------------------------------------------------------------------------------
+
+
+def _no_target(error: Invalid | NotFound, source: str, target: str) -> ClewError:
+    """A path without a repo, or of this machine, was given as where a copy goes."""
+    repo = source.partition(":")[0].partition("@")[0]
+    hint = (
+        f"In a repo: clew cp {source} {repo}:/{target.strip('/')}; to this machine: "
+        f"clew get {source} {target}"
+    )
+    return type(error)(error.code, error.message, hint=hint)
+
+
+def _in_same(text: str, place: Address) -> str:
+    """The path that one more word means: a path, or an address in the same branch."""
+    if ":" not in text:
+        return normal_path(text)
+    try:
+        other = parse_address(text)
+    except Invalid:  # a path may have a colon
+        return normal_path(text)
+    if (other.repo, other.ref, other.ancestors) != (place.repo, place.ref, place.ancestors):
+        raise Invalid(
+            "rm.elsewhere",
+            f"{text} is not in {place.repo}@{place.ref}.",
+            hint="A commit is of one branch: give the command once for each, or one change of "
+            "several repos: clew commit many",
+        )
+    return other.path
 
 
 def conclude(clew: Verbs, commits: Sequence[Commit], *, wait: bool, json: bool) -> None:

@@ -9,16 +9,19 @@ from typing import Annotated
 
 import typer
 
+from clew.base.address import with_path
 from clew.cli import render
 from clew.cli.frame import Json, console, print_json, workspace
 
 Address = Annotated[str, typer.Argument(help="repo[@branch|@id][^N][:/path]")]
+Inner = Annotated[str, typer.Argument(help="The path, where the address names none.")]
 Branch = Annotated[str, typer.Option("--branch", "-b", help="Branch to work on.")]
 Message = Annotated[str, typer.Option("--message", "-m", help="What this change is about.")]
 
 
 def ls(
     address: Annotated[str, typer.Argument(help="repo[@ref][:/path]; all repos without it.")] = "",
+    path: Inner = "",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="All files below.")] = False,
     json: Json = False,
 ) -> None:
@@ -27,7 +30,7 @@ def ls(
         repos(json=json)
         return
     with workspace() as clew:
-        files = clew.ls(address, recursive=recursive)
+        files = clew.ls(with_path(address, path), recursive=recursive)
     if json:
         print_json(files)
         return

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clew.base.address import normal_path
+from clew.base.address import DEFAULT_BRANCH, normal_path, parse_address
+from clew.base.address import Address as Place
 from clew.base.errors import Invalid, NotFound, NotReady
 from clew.base.metadata import parse_meta
 from clew.base.walking import expand
@@ -50,7 +51,9 @@ def put(
     json: Json = False,
 ) -> None:
     """Commit files; everything that depends on them follows."""
-    files = _sources(sources or [], path)
+    place = parse_address(repo) if {":", "@", "^"} & set(repo) else Place(repo=repo, ref=branch)
+    repo, branch, path = _where(place, branch, path)
+    files = _sources(sources or [], path, repo)
     alone = not any(isinstance(one, Path) and one.is_dir() for one in files.values())
     with workspace(working=wait and alone) as clew:  # to look at a directory takes every core
         before = _head(clew, repo, branch)
@@ -74,6 +77,27 @@ def put(
         exit_unless_done(ended)
 
 
+def _where(place: Place, branch: str, path: str) -> tuple[str, str, str]:
+    """Repo, branch and path to put to, where the repo may name all three."""
+    if place.ancestors or (place.ref != DEFAULT_BRANCH and branch not in {place.ref, "main"}):
+        raise Invalid(
+            "put.ref",
+            f"{place} is no branch to put to.",
+            hint=f"Name one branch: clew put {place.repo} FILES --branch NAME",
+        )
+    if place.path != "/" and path != "/":
+        raise Invalid(
+            "address.twice",
+            f"{place} names a path, and --path {path} is another.",
+            hint=f"Name one: clew put {place.repo} FILES --path {path}",
+        )
+    return (
+        place.repo,
+        branch if place.ref == DEFAULT_BRANCH else place.ref,
+        (path if place.path == "/" else place.path),
+    )
+
+
 def _head(clew: Verbs, repo: str, branch: str) -> Commit | None:
     try:
         return clew.commit(f"{repo}@{branch}")
@@ -89,7 +113,7 @@ def _print(repo: str, commit: Commit, *, changed: bool) -> None:
     )
 
 
-def _sources(sources: list[str], path: str) -> dict[str, Source]:
+def _sources(sources: list[str], path: str, repo: str) -> dict[str, Source]:
     """What goes where: files by their names, directories and globs by what lies below them."""
     found: dict[str, Source] = {}
     directory = normal_path(path)
@@ -110,6 +134,9 @@ def _sources(sources: list[str], path: str) -> dict[str, Source]:
             )
         elif glob.has_magic(source):
             found |= {normal_path(f"{directory}/{name}"): file for name, file in _matches(source)}
+        elif Path(repo).exists():
+            others = " ".join([repo, *(one for one in sources if one != source)])
+            raise _missing(source, f"The repo comes first: clew put {source} {others}")
         else:
             raise _missing(source)
     return found
@@ -128,12 +155,8 @@ def _matches(pattern: str) -> Iterator[tuple[str, Path]]:
         yield name, root / name
 
 
-def _missing(source: str) -> NotFound:
-    return NotFound(
-        "file.missing",
-        f"There is no file or directory {source!r}.",
-        hint="Check the path; nothing was committed.",
-    )
+def _missing(source: str, hint: str = "Check the path; nothing was committed.") -> NotFound:
+    return NotFound("file.missing", f"There is no file or directory {source!r}.", hint=hint)
 
 
 def _stdin_path(directory: str) -> str:
@@ -148,18 +171,57 @@ def _stdin_path(directory: str) -> str:
 
 def get(
     address: Address,
-    target: Annotated[Path, typer.Argument(help="File or directory to write; - prints.")] = Path(),
+    target: Annotated[str, typer.Argument(help="File or directory to write; - prints.")] = ".",
     json: Json = False,
 ) -> None:
     """Write a file, or all below a directory, to disk; files of the same names are replaced."""
     with workspace() as clew:
-        if str(target) == "-":
+        if target == "-":
             with clew.open_file(address) as stream:
                 shutil.copyfileobj(stream, sys.stdout.buffer, _COPY)
             return
+        _check_target(clew, address, target)
         with Bar("get", show=not json) as bar:
-            written = clew.get(address, target, progress=bar)
+            written = clew.get(address, Path(target), progress=bar)
     if json:
         print_json([str(path) for path in written])
     else:
         console().print(f"[green]✓[/] {render.amount(len(written), 'file')} → {target}")
+
+
+def _check_target(clew: Verbs, address: str, target: str) -> None:
+    """Refuse to write all of a repo into what its user meant as a path in it, or a directory onto
+    a file.
+
+    Raises:
+        Invalid: ``get.target``.
+    """
+    place = parse_address(address)
+    if place.path == "/" and Path(target).parts and not target.startswith((".", "/", "~")):
+        beside = f"{address.rstrip(':/')}:/{target.strip('/')}"
+        if _is_there(clew, beside):
+            raise Invalid(
+                "get.target",
+                f"{target} is a path in {place.repo}; as it stands, it would be where to write "
+                "all of it.",
+                hint=f"clew get {beside}; to write all below a directory of that name: "
+                f"clew get {address} ./{target}",
+            )
+    if Path(target).is_file() and (place.path == "/" or _is_directory(clew, place)):
+        raise Invalid(
+            "get.target",
+            f"{target} is a file here, and {address} is a directory.",
+            hint="Name another directory to write to, or one file: clew get REPO:/PATH FILE",
+        )
+
+
+def _is_there(clew: Verbs, address: str) -> bool:
+    try:
+        return bool(clew.ls(address))
+    except (NotFound, NotReady, Invalid):
+        return False
+
+
+def _is_directory(clew: Verbs, place: Place) -> bool:
+    found = clew.ls(str(place))
+    return len(found) != 1 or found[0].path != place.path or found[0].kind == "directory"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clew.base.address import parse_address
+from clew.base.address import parse_address, with_path
 from clew.base.errors import Invalid
 from clew.base.metadata import parse_meta
 from clew.cli import render
+from clew.cli.data import Inner
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.versions import meta_text, profile
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def log(
     address: Annotated[str, typer.Argument(help="repo[@ref][:/path], a directory or glob too.")],
+    path: Inner = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     since: Annotated[str, typer.Option("--since", help="Day or time, UTC: 2026-11-01.")] = "",
     until: Annotated[str, typer.Option("--until", help="Day (with all of it) or time.")] = "",
@@ -38,7 +40,7 @@ def log(
 
     Example: clew log "p/data:/2013/*.csv" --since 2026-11-01
     """
-    place, _, path = address.partition(":")
+    place, _, inner = with_path(address, path).partition(":")
     where = parse_address(place)
     ref = where.ref + (f"^{where.ancestors}" if where.ancestors else "")
     with workspace() as clew:
@@ -46,7 +48,7 @@ def log(
             where.repo,
             branch=ref,
             limit=limit,
-            path=path,
+            path=inner,
             since=_moment(since, "since") if since else None,
             until=_moment(until, "until", end=True) if until else None,
             author=author,

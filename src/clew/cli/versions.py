@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clew.base.address import with_path
 from clew.base.errors import Conflict
 from clew.base.metadata import parse_meta
 from clew.cli import render
 from clew.cli.commits import Message, Meta, Wait, conclude
+from clew.cli.data import Inner
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -328,6 +330,7 @@ def _show_removal(removal: Removal, *, json: bool) -> None:
 
 def find(
     address: Annotated[str, typer.Argument(help="repo[@ref]:/path; a directory or glob too.")],
+    path: Inner = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     json: Json = False,
 ) -> None:
@@ -336,7 +339,7 @@ def find(
     Example: clew find "p/data:/2013/*.csv"
     """
     with workspace() as clew:
-        found = clew.find(address, limit=limit)
+        found = clew.find(with_path(address, path), limit=limit)
     if json:
         print_json(found)
         return
@@ -407,18 +410,20 @@ def _branches(files: Iterable[FileInfo], above: int, depth: int) -> Iterator[str
 
 def cat(
     address: Annotated[str, typer.Argument(help="repo[@ref]:/path")],
+    path: Inner = "",
 ) -> None:
     """The bytes of a file on standard output.
 
     Example: clew cat p/data@v1:/readme.txt
     """
-    with workspace() as clew, clew.open_file(address) as stream:
+    with workspace() as clew, clew.open_file(with_path(address, path)) as stream:
         shutil.copyfileobj(stream, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
 
 def profile(
     address: Annotated[str, typer.Argument(help="repo[@ref]:/file.parquet (or .csv, .feather)")],
+    path: Inner = "",
     json: Json = False,
 ) -> None:
     """Columns of a table: types, nulls, bounds, distinct values. Found out once for each content.
@@ -426,7 +431,7 @@ def profile(
     Example: clew profile p/data:/2013/07.parquet
     """
     with workspace() as clew:
-        found = clew.profile(address)
+        found = clew.profile(with_path(address, path))
     if json:
         print_json(found)
         return
