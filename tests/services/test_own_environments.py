@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import polars as pl
@@ -20,7 +23,9 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from clew.base.errors import ClewError
+from clew.base.records.exports import TrainJobWish
 from clew.base.settings import Settings
+from clew.cli.images import write_context
 from clew.places import Environments
 from clew.sdk.versions import load_version
 from clew.serving import ServingProcess
@@ -258,3 +263,48 @@ mlflow.sklearn.save_model(model, {str(made)!r}, input_example=x[:3],
     with pytest.raises(ClewError) as refused:
         near.import_model(bare, name="bought/other", own_environment=True)
     assert refused.value.code == "import.environment"
+
+
+def test_an_image_of_an_original_has_its_environment_and_serves_from_it(place, tmp_path):
+    near, _ = place
+    context = tmp_path / "context"
+    write_context(near, near.export_image("slow"), context)
+    assert "/model --environment" in (context / "Containerfile").read_text()
+    asked = rows().drop("benign", "id").head(3).to_dicts()
+    right = near.predict("slow", asked).outputs
+    told = {"CLEW_ENVIRONMENTS": str(tmp_path / "environments"), "CLEW_PORT": "0"}
+    told |= {"CLEW_HOST": "127.0.0.1", "PYTHONPATH": str(context / "src")}
+    line = [sys.executable, "-P", "-m", "clew.serving.alone", str(context / "model")]
+    environ = {name: one for name, one in os.environ.items() if name != "CLEW_HOME"} | told
+    subprocess.run([*line, "--environment"], env=environ, cwd=tmp_path, check=True)
+    environ["PATH"] = ""  # there is no uv, and nothing is built any more
+    for one in (tmp_path / "environments").iterdir():
+        one.chmod(0o555)
+    with subprocess.Popen(
+        line, env=environ, cwd=tmp_path, text=True, stdout=subprocess.PIPE
+    ) as served:
+        try:
+            url = "http://" + served.stdout.readline().rsplit(" ", 1)[-1].strip()
+            body = json.dumps({"instances": asked}).encode()
+            request = Request(f"{url}/v1/models/slow:predict", data=body)
+            with urlopen(request, timeout=60) as reply:
+                found = json.load(reply)
+        finally:
+            served.terminate()
+    assert [one["label"] for one in found["predictions"]] == right["label"]
+
+
+def test_a_trainjob_brings_its_packages_along(place, tmp_path):
+    near, _ = place
+    wish = TrainJobWish(store=str(near.rooms.settings.store_path), nodes=1)
+    manifest: Any = near.export_trainjob("p/model", wish).manifest
+    env = {one["name"]: one["value"] for one in manifest["spec"]["trainer"]["env"]}
+    told = {"CLEW_TRAINING": env["CLEW_TRAINING"].replace("$$", "$")}
+    told |= {"CLEW_ENVIRONMENTS": str(tmp_path / "there"), "CLEW_OUTPUT": str(tmp_path / "out")}
+    assert OTHER not in told["CLEW_TRAINING"], "the lock is read from the store: it may be long"
+    subprocess.run(
+        [sys.executable, "-m", "clew.experiments.alone"], env={**os.environ, **told}, check=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (tmp_path / "out" / "model.pkl").is_file()
+    assert len(list((tmp_path / "there").glob("env-*/bin/python"))) == 1

@@ -51,6 +51,7 @@ class ExportVerbs(Protocol):
         ``subject``: an endpoint (its live revision), or a blessed model version
         (``pipeline/step@champion``). The same subject gives the same context. Raises NotFound
         ``endpoint.unknown``, ``model.unknown``; Denied ``model.not_blessed``; NotReady
-        ``endpoint.empty``; Invalid ``export.name``, ``export.port``, ``export.graph``.
+        ``endpoint.empty``; Invalid ``export.name``, ``export.port``, ``export.graph``,
+        ``export.environment``.
         """
         ...

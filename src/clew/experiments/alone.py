@@ -3,7 +3,9 @@
 Knows what ``torchrun`` and its kin set (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) and where the
 bytes are; there is no search to ask and no parent to tell: rank 0 prints what it reports, a JSON
 object a line. Started as ``python -m clew.experiments.alone`` with ``CLEW_TRAINING``: the payload
-of :func:`clew.experiments.worker.run_trial` with the tree of the project as ``snapshot``.
+of :func:`clew.experiments.worker.run_trial` with the tree of the project as ``snapshot``, and the
+digest of the file of its ``environment`` where the training has one of its own: it is built here
+first, once for all ranks of a machine, and this process goes on in it.
 
 ``CLEW_CHECKPOINTS``, where set, is a directory that all ranks see and that outlives them: rank 0
 notes its latest checkpoint there, and who is started again goes on from it. ``CLEW_OUTPUT`` is a
@@ -21,15 +23,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from clew.base.errors import Invalid
+from clew.base.records.environments import OwnEnvironment
 from clew.experiments.members import FollowerPort
 from clew.experiments.trial import Checkpoint, Trial
 from clew.experiments.worker import WorkerPort, train
+from clew.places import Environments
 from clew.store import Store
 
 TRAINING, CHECKPOINTS, OUTPUT = "CLEW_TRAINING", "CLEW_CHECKPOINTS", "CLEW_OUTPUT"
 Message = dict[str, Any]
+MODULE = "clew.experiments.alone"
 _NOTE = "latest.json"
+_NOT_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 
 
 class Lines:
@@ -105,6 +113,26 @@ def run(environ: Mapping[str, str]) -> dict[str, object]:
     return found
 
 
+def enter(environ: Mapping[str, str]) -> None:
+    """Go on in the environment that the training has of its own, where it has one.
+
+    Raises:
+        Invalid: ``environment.python`` where this machine has not its Python.
+        Unavailable: ``environment.build``.
+    """
+    told: dict[str, Any] = json.loads(environ[TRAINING])
+    digest = told.pop("environment", "")
+    if not digest:
+        return
+    content = Store.attach(told["store"]).read(digest)
+    own = msgspec.json.decode(content, type=OwnEnvironment)
+    environments = Environments.at_hand()
+    environments.bake(own.lock, own.python)
+    command = environments.worker(own.lock, own.python, MODULE)
+    variables = {name: one for name, one in environ.items() if name not in _NOT_OURS}
+    os.execve(command[0], command, {**variables, TRAINING: json.dumps(told)})  # noqa: S606
+
+
 def _go_on(payload: dict[str, Any], notes: Path | None) -> None:
     """Begin with the checkpoint that an earlier start has noted."""
     if notes is None or not (notes / _NOTE).exists():
@@ -131,4 +159,5 @@ def _write(file: Path, values: Mapping[str, object]) -> None:
 
 
 if __name__ == "__main__":
+    enter(os.environ)
     run(os.environ)

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from clew.base.errors import Invalid
 from clew.base.ids import new_id
+from clew.places.pip import make_by_pip
 from clew.places.uv import Interpreter, compile_lock, find_python, install_apart, make_environment
 from clew.store import digest_of
 
@@ -70,8 +71,10 @@ class Environments:
     def at_hand(cls) -> Environments:
         """Those of the workspace that started this process, else those of the user."""
         given = os.environ.get(VARIABLE)
+        if given:  # first: a user without a home has no caches
+            return cls(Path(given))
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return cls(Path(given) if given else Path(caches, "clew", "environments"))
+        return cls(Path(caches, "clew", "environments"))
 
     def resolve(self, requirements: Sequence[str], python: str, project: Path) -> Resolved:
         """Exact versions for requirements, as the index has them now.
@@ -110,6 +113,17 @@ class Environments:
         own = str(place / "bin" / "python")
         return (own, "-P", "-s", "-X", "faulthandler", start, str(lean), module)
 
+    def bake(self, lock: str, python: str) -> Path:
+        """Build the environment of a lock by pip, for those who may not write here later.
+
+        Raises:
+            Invalid: ``environment.python``.
+            Unavailable: ``environment.build``.
+        """
+        interpreter = find_python(python)
+        self._lean(interpreter)
+        return self._built(lock, interpreter, make_by_pip)
+
     def programs(self, lock: str, python: str) -> Path:
         """The directory of the programs of an environment; built where it is not there."""
         return self._built(lock, find_python(python)) / "bin"
@@ -143,14 +157,20 @@ class Environments:
                 if held and time.time() - left.stat().st_mtime >= keep_s:
                     shutil.rmtree(left, ignore_errors=True)
 
-    def _built(self, lock: str, interpreter: Interpreter) -> Path:
+    def _built(
+        self,
+        lock: str,
+        interpreter: Interpreter,
+        make: Callable[[Path, str, Interpreter], None] = make_environment,
+    ) -> Path:
         name = self._name(lock, interpreter)
         place = self._directory / name
         if not place.is_dir():
             with self._making(name) as making:
                 if making is not None:
-                    make_environment(making, lock, interpreter)
-        os.utime(place)
+                    make(making, lock, interpreter)
+        with suppress(PermissionError):  # of an image: nothing is swept there
+            os.utime(place)
         return place
 
     def _lean(self, interpreter: Interpreter) -> Path:

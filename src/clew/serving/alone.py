@@ -3,7 +3,7 @@
 Knows the manifest beside the model's files; no rows, no rollouts and no log. Asked and answered as
 the endpoint is: the same checks, batches and answers.
 
-``python -m clew.serving.alone DIRECTORY [--check | --probe]``
+``python -m clew.serving.alone DIRECTORY [--environment | --check | --probe]``
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from typing import Any, cast
 import msgspec
 
 from clew.base.errors import ClewError, Denied, Invalid, NotFound
+from clew.base.records.environments import OwnEnvironment
 from clew.base.records.exports import ImageManifest
 from clew.models import load_model
+from clew.places import Environments
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.files import CheckedFiles
 from clew.serving.http import HttpServer
@@ -34,7 +36,7 @@ from clew.serving.reports import Arm, statistics
 from clew.serving.rest import HEALTH, Rest
 from clew.serving.runtime import Identity, Runtime
 from clew.serving.shedding import Shedding
-from clew.serving.worker import new_loop, open_model
+from clew.serving.worker import ENVIRONMENT, new_loop, open_model
 
 MANIFEST = "image.json"
 FILES = "files"
@@ -144,6 +146,16 @@ def opened(directory: Path) -> tuple[ImageManifest, Runtime]:
     return told, runtime
 
 
+def bake(files: CheckedFiles) -> None:
+    """Build the environment of the model, where it has one. Raises Invalid ``environment.python``;
+    Unavailable ``environment.build``.
+    """
+    if files.get("", ENVIRONMENT) is not None:
+        own = msgspec.json.decode(files.read(ENVIRONMENT), type=OwnEnvironment)
+        place = Environments.at_hand().bake(own.lock, own.python)
+        _say(f"{len(own.packages)} packages of the model are in {place}")
+
+
 async def serve(directory: Path, listener: socket.socket, *, token: str) -> None:
     """Serve until SIGTERM or SIGINT; then answer what was asked, and return."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -184,21 +196,24 @@ def probe(port: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve, check or probe; the exit status. A container is told by its environment:
-    ``CLEW_PORT``, ``CLEW_HOST``, ``CLEW_TOKEN`` and ``CLEW_LOGS``.
+    """Serve, check, probe, or build what the model runs in; the exit status. A container is told by
+    its environment: ``CLEW_PORT``, ``CLEW_HOST``, ``CLEW_TOKEN`` and ``CLEW_LOGS``.
     """
     flags = {one for one in arguments if one.startswith("--")}
     places = [one for one in arguments if not one.startswith("--")]
     try:
-        if flags - {"--check", "--probe"} or len(places) != 1:
+        if flags - {"--environment", "--check", "--probe"} or len(places) != 1:
             raise Invalid(
                 "image.arguments",
                 f"{' '.join(arguments) or 'Nothing'} is not what this takes.",
-                hint="python -m clew.serving.alone DIRECTORY [--check | --probe]",
+                hint="python -m clew.serving.alone DIRECTORY [--environment | --check | --probe]",
             )
         directory, port = Path(places[0]), int(os.environ.get("CLEW_PORT", PORT))
         if "--probe" in flags:
             return 0 if probe(port) else 1
+        if "--environment" in flags:
+            bake(files_in(directory, manifest_in(directory)))
+            return 0
         if "--check" in flags:
             count = files_in(directory, told := manifest_in(directory)).check()
             _say(f"{told.model}@{told.version}: {count} files are as they were committed")

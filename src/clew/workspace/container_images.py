@@ -16,9 +16,11 @@ import msgspec
 
 from clew.base.errors import Invalid, NotReady
 from clew.base.records import ModelVersion, Revision
+from clew.base.records.environments import OwnEnvironment
 from clew.base.records.exports import ImageContext, ImageFile, ImageManifest, ImageWish
 from clew.base.records.parity import Parity
 from clew.workspace.inference_services import blessed
+from clew.workspace.own_environments import check_elsewhere
 from clew.workspace.rooms import Rooms
 
 REQUIREMENTS = "/requirements.txt"
@@ -60,7 +62,7 @@ def image_context(rooms: Rooms, subject: str, wish: ImageWish) -> ImageContext:
     lock, remarks = _lock(_needed(contents))
     clew = importlib.metadata.version("clew")
     texts = {
-        "Containerfile": _recipe(name, version, manifest, wish),
+        "Containerfile": _recipe(name, version, manifest, wish, _own_python(contents)),
         "requirements.lock": _lock_text(lock, remarks, version),
         "model/image.json": msgspec.json.format(msgspec.json.encode(manifest)).decode() + "\n",
         f"src/clew-{clew}.dist-info/METADATA": (
@@ -147,21 +149,28 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
 
 
 def _of_form(contents: dict[str, bytes]) -> dict[str, str]:
-    """What the ONNX form of a model needs whose original has an environment of its own.
+    """What serves a model whose original has an environment of its own: beside that, or by ONNX."""
+    known = {"pandas", "polars"} | ({"onnxruntime"} if _is_onnx(contents) else set())
+    return {name: version for name in sorted(known) if (version := _installed(name))}
+
+
+def _is_onnx(contents: dict[str, bytes]) -> bool:
+    """Whether the ONNX form serves."""
+    report = msgspec.json.decode(contents[PARITY], type=Parity) if PARITY in contents else None
+    return report is not None and report.serves == "onnx"
+
+
+def _own_python(contents: dict[str, bytes]) -> str:
+    """The Python (``3.12``) that an image must have whose model serves from an environment of its
+    own; '' for any other model.
 
     Raises:
-        Invalid: ``export.environment`` where it has no such form that serves.
+        Invalid: ``export.environment`` where such an image cannot be made.
     """
-    report = msgspec.json.decode(contents[PARITY], type=Parity) if PARITY in contents else None
-    if report is None or report.serves != "onnx":
-        raise Invalid(
-            "export.environment",
-            "The model has an environment of its own and no ONNX form that serves: an image holds "
-            "one environment.",
-            hint="Serve it here, or export it for KServe: clew export inference-service",
-        )
-    known = {"onnxruntime", "pandas", "polars"}
-    return {name: version for name in sorted(known) if (version := _installed(name))}
+    if ENVIRONMENT not in contents or _is_onnx(contents):
+        return ""
+    own = msgspec.json.decode(contents[ENVIRONMENT], type=OwnEnvironment)
+    return check_elsewhere(own).packages["python"]
 
 
 def _lock(needed: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -230,11 +239,22 @@ def _lock_text(lock: dict[str, str], remarks: list[str], version: ModelVersion) 
     return "\n".join(lines) + "\n"
 
 
+_OWN = """\
+# What the model itself runs in, with the versions and hashes that it was trained with.
+ENV CLEW_ENVIRONMENTS=/environments
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \\
+    python3 -m clew.serving.alone /model --environment
+"""
+
+
 # the recipe -------------------------------------------------------------------------------------
 
 
-def _recipe(name: str, version: ModelVersion, manifest: ImageManifest, wish: ImageWish) -> str:
-    base = wish.base or f"docker.io/library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+def _recipe(
+    name: str, version: ModelVersion, manifest: ImageManifest, wish: ImageWish, own_python: str
+) -> str:
+    python = own_python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    base = wish.base or f"docker.io/library/python:{python}-slim"
     labels = {
         "org.opencontainers.image.title": name,
         "org.opencontainers.image.version": manifest.version,
@@ -259,7 +279,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \\
     python3 -m pip install --no-cache-dir --no-deps --requirement /app/requirements.lock
 COPY src /app/src
 COPY model /model
-RUN python3 -m clew.serving.alone /model --check
+{_OWN if own_python else ""}RUN python3 -m clew.serving.alone /model --check
 USER {USER}
 EXPOSE {wish.port}
 STOPSIGNAL SIGTERM

@@ -25,8 +25,9 @@ from clew.base.records.exports import (
     TrainJobWish,
 )
 from clew.pipelines import StepDefinition
-from clew.workspace.container_images import image_context
+from clew.workspace.container_images import ENVIRONMENT, image_context
 from clew.workspace.inference_services import inference_services
+from clew.workspace.own_environments import check_elsewhere, own_environment_of
 from clew.workspace.repeating import payload_of, split_of, trial_of
 from clew.workspace.rooms import Rooms
 
@@ -75,6 +76,11 @@ def trainjob(rooms: Rooms, model: str, wish: TrainJobWish) -> dict[str, object]:
             repo, split.train_tree, message=f"rows of {name}", provenance=(version.commit,)
         )
     told: dict[str, Any] = {**payload, "store": store, "snapshot": step.function.snapshot}
+    if (own := own_environment_of(step)) is not None:
+        check_elsewhere(own)
+        kept = rooms.store.get(rooms.repos.commit_by_id(version.commit).tree, ENVIRONMENT)
+        assert kept is not None, "it was packaged with its model"
+        told["environment"] = kept.digest
     told["trial"] |= {"params": params, "max_steps": told["trial"]["target"]}
     del told["snapshot_dir"]
     trained = ""

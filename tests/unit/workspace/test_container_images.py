@@ -19,7 +19,7 @@ from clew.base.errors import ClewError
 from clew.base.records.exports import ImageWish
 from clew.cli.app import tree
 from clew.cli.images import write_context
-from clew.workspace.container_images import _lock, _needed
+from clew.workspace.container_images import _lock, _needed, _own_python
 
 ASKED = [{"x": 60}, {"x": 100}]
 
@@ -161,10 +161,24 @@ def test_the_versions_of_the_model_come_before_those_that_are_installed() -> Non
 
 def test_an_image_holds_the_form_alone_of_a_model_with_an_environment_of_its_own():
     own = {"/clew/environment.json": b"{}", "/requirements.txt": b"scikit-learn==0.1\n"}
-    with pytest.raises(ClewError) as refused:
-        _needed(own)
-    assert refused.value.code == "export.environment"
     parity = {"serves": "onnx", "why": "", "made_with": {"onnxruntime": "1.0"}}
-    needed = _needed({**own, "/clew/formats/onnx/parity.json": json.dumps(parity).encode()})
+    contents = {**own, "/clew/formats/onnx/parity.json": json.dumps(parity).encode()}
+    needed = _needed(contents)
     assert needed["onnxruntime"]
     assert "scikit-learn" not in needed
+    assert _own_python(contents) == ""
+
+
+def with_environment(**more: Any) -> dict[str, bytes]:
+    told = {"lock": "a==1 --hash=sha256:0\n", "packages": {"a": "1", "python": "3.12"}, **more}
+    return {"/clew/environment.json": json.dumps(told).encode()}
+
+
+def test_an_image_has_the_environment_and_the_python_of_an_original_that_serves():
+    assert _own_python(with_environment()) == "3.12"
+    assert "onnxruntime" not in _needed(with_environment())
+    wrong = [{"python": "/usr/bin/python3.12"}, {"lock": "a @ file:///home/me/a.whl\n"}]
+    for more in (*wrong, {"lock": "./a.whl\n"}):
+        with pytest.raises(ClewError) as refused:
+            _own_python(with_environment(**more))
+        assert refused.value.code == "export.environment", more
