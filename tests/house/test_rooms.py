@@ -254,6 +254,7 @@ ENVIRONMENT_OF_A_CHILD = {
     "places/running.py",  # hands its own environment on to a program
     "places/enclosures.py",  # hands some of it on to a sandbox
     "places/uv.py",  # hands its own environment on to uv
+    "places/pip.py",  # hands its own environment on to pip
     "places/environments.py",  # is told, in a child, where environments are
     "models/isolated.py",  # hands its own environment on to the process of a model
 }

@@ -39,7 +39,22 @@ class _Window(Struct, frozen=True, kw_only=True):
 
     model_version: str
     commits: tuple[str, ...]
-    rows: int
+    counts: tuple[int, ...]
+    """Rows in each commit."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(self.counts)
+
+    def behind(self, most: int) -> tuple[str, ...]:
+        """Commits before the newest ones that have ``most`` rows together: nothing reads them."""
+        kept = 0
+        for at in reversed(range(len(self.commits))):
+            if kept >= most:
+                return self.commits[: at + 1]
+            kept += self.counts[at]
+        return ()
 
 
 class Monitoring:
@@ -78,7 +93,8 @@ class Monitoring:
 
         Each commit of a log is counted once, whenever the process dies. Rows wait, by model
         version, until there are ``min_rows`` of them. ``reference`` may raise NotFound for a
-        version that it does not know: then its rows wait.
+        version that it does not know: then its rows wait, of which the newest are kept. Answers of
+        graphs have no version and are not counted: their nodes' are, at endpoints of their own.
         """
         with self._db.read() as tx:
             found = _monitors(tx)
@@ -181,6 +197,7 @@ class Monitoring:
                         "report": "",
                     }
                     for version, frame in by_version.items()
+                    if version
                 ]
                 if rows:
                     tx.execute(tables.windows.insert(), rows)
@@ -201,11 +218,16 @@ class Monitoring:
 
     def _report(self, definition: MonitorDefinition, reference: Reference) -> Iterator[DriftReport]:
         for window in self._waiting(definition.endpoint):
+            if not window.model_version:  # a graph's, counted before they were left out
+                self._let_go(definition.endpoint, window, window.commits)
+                continue
             if window.rows < definition.drift.min_rows:
                 continue
             try:
                 profiles = reference(window.model_version)
             except NotFound:
+                most = definition.drift.window_rows
+                self._let_go(definition.endpoint, window, window.behind(most))
                 continue
             report = self.observe(
                 definition.endpoint,
@@ -217,17 +239,28 @@ class Monitoring:
             if report is not None:
                 yield report
 
+    def _let_go(self, endpoint: str, window: _Window, commits: Sequence[str]) -> None:
+        """Count the rows of these commits no more."""
+        if not commits:
+            return
+        with self._db.begin() as tx:
+            for commit in commits:
+                key = {"endpoint_": endpoint, "version_": window.model_version, "commit_": commit}
+                tx.execute(tables.LET_GO, key)
+
     def _waiting(self, endpoint: str) -> Sequence[_Window]:
         with self._db.read() as tx:
             rows = tx.execute(tables.WAITING, {"endpoint": endpoint}).all()
-        versions = dict.fromkeys(row.model_version for row in rows)
+        by_version: dict[str, list[Any]] = {}
+        for row in rows:
+            by_version.setdefault(row.model_version, []).append(row)
         return [
             _Window(
                 model_version=version,
-                commits=tuple(row.commit for row in rows if row.model_version == version),
-                rows=sum(row.rows for row in rows if row.model_version == version),
+                commits=tuple(row.commit for row in mine),
+                counts=tuple(row.rows for row in mine),
             )
-            for version in versions
+            for version, mine in by_version.items()
         ]
 
     def _rows(self, window: _Window, drift: DriftDefinition) -> Any:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Delete,
     Index,
     Integer,
     Select,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Text,
     Update,
     bindparam,
+    delete,
     select,
     update,
 )
@@ -88,6 +90,14 @@ TAKEN: Update = (
         windows.c.report == "",
     )
     .values(report=bindparam("report_"))
+)
+
+# Rows that no report will take in: only those that are still waiting.
+LET_GO: Delete = delete(windows).where(
+    windows.c.endpoint == bindparam("endpoint_"),
+    windows.c.model_version == bindparam("version_"),
+    windows.c.commit == bindparam("commit_"),
+    windows.c.report == "",
 )
 
 # The cursor moves only from where it was seen.

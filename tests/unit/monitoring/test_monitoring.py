@@ -22,6 +22,7 @@ from clew.base.ids import new_id
 from clew.db import Database
 from clew.lineage import Lineage
 from clew.monitoring import MonitorDefinition, Monitoring, drift
+from clew.monitoring.tables import windows
 from clew.quality import profile
 from clew.repos import Repos
 from clew.store import Store
@@ -210,6 +211,35 @@ def test_rows_of_a_version_that_nobody_knows_wait(house):
     house.log(live(400), version="unknown")
     assert house.room.tick(reference) == []
     assert house.room.reports() == []
+
+
+def waiting(house) -> list[tuple[str, int]]:
+    with house.db.read() as tx:
+        rows = tx.execute(windows.select().where(windows.c.report == "").order_by(windows.c.seq))
+        return [(row.model_version, row.rows) for row in rows]
+
+
+def test_the_newest_rows_of_a_version_that_nobody_knows_are_kept(house):
+    for _ in range(5):
+        house.log(live(400), version="unknown")
+        house.room.tick(reference)
+    assert waiting(house) == [("unknown", 400)] * 3, "1000 rows are compared"
+    (report,) = house.room.tick(lambda _: REFERENCE)
+    assert (report.rows, waiting(house)) == (1000, [])
+
+
+def test_answers_of_graphs_are_not_counted(house):
+    for _ in range(3):
+        house.log(live(400), version="")
+        house.log(live(100), version="v1")
+        house.room.tick(reference)
+    assert [row for row in waiting(house) if not row[0]] == []
+    with house.db.begin() as tx:  # as it was counted before
+        row = {"endpoint": "late", "model_version": "", "rows": 9, "report": ""}
+        tx.execute(windows.insert(), [{**row, "commit": new_id()} for _ in range(3)])
+    house.log(live(10), version="v1")
+    house.room.tick(reference)
+    assert [row for row in waiting(house) if not row[0]] == []
 
 
 def test_a_column_that_is_no_longer_sent_is_drift(house):

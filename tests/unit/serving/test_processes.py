@@ -167,7 +167,7 @@ def test_rollbacks_one_after_the_other_lose_no_request(workspace, laws, load):
         workspace.wait(lambda: report.revisions[first.id] > before + 1000)
         assert sum(report.revisions[one] for one in others) - settled <= 16
 
-    report = under_load(load, process, back_twice)
+    report = load.under_load(process, back_twice, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
     workspace.serving.collect(force=True)
     counted = {one.id: one.requests for one in workspace.serving.endpoints()[0].revisions}
@@ -192,7 +192,7 @@ def test_who_stands_in_and_is_deployed_again_answers_on(workspace, laws, load):
         before = report.revisions[last]
         workspace.wait(lambda: report.revisions[last] > before + 200)
 
-    report = under_load(load, process, there_and_back)
+    report = load.under_load(process, there_and_back, BODY)
     assert (report.failures, set(report.statuses)) == ([], {200})
 
 
