@@ -57,7 +57,12 @@ class Line:
 
 def send(connection: socket.socket, body: bytes) -> None:
     """Send one frame."""
-    connection.sendall(LENGTH.pack(len(body)) + body)
+    head = LENGTH.pack(len(body))
+    if len(body) > _PIECE_BYTES:  # a second call costs less than a copy
+        connection.sendall(head)
+        connection.sendall(body)
+    else:
+        connection.sendall(head + body)
 
 
 def receive(connection: socket.socket) -> bytes | None:

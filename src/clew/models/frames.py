@@ -100,6 +100,17 @@ def to_matrix(data: Data, names: Sequence[str], width: int) -> npt.NDArray[np.fl
     return to_matrix(matrix, (), width)
 
 
+def to_own_matrix(data: Data, names: Sequence[str], width: int) -> npt.NDArray[np.float64]:
+    """As :func:`to_matrix`, for code that may write into it: no memory of ``data``'s.
+
+    Raises:
+        Invalid: ``input.columns`` or ``input.type``.
+    """
+    found = to_matrix(data, names, width)
+    shared = isinstance(data, np.ndarray) and np.may_share_memory(found, data)
+    return found.copy() if shared else found
+
+
 def to_polars(data: Data, columns: Sequence[Column]) -> Any:
     """A Polars frame of ``columns`` in their order and with their types.
 

@@ -51,6 +51,31 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
 
 
+class Packed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An array on its way: its dtype, shape and bytes, or its objects."""
+
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    content: memoryview | None = None
+    objects: list[Any] | None = None
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model is asked: a matrix, or columns by name."""
+
+    matrix: Packed | None = None
+    columns: dict[str, Packed] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a process says. ``kind``: ready, outputs, or of an error: clew, value or error."""
+
+    kind: str
+    outputs: dict[str, Packed] | None = None
+    said: str = ""
+    error: dict[str, str] | None = None
+
+
 class Isolated(LoadedModel):
     """Answers as :class:`LoadedModel` does there. Thread-safe; one batch at a time.
 
@@ -99,8 +124,8 @@ class Isolated(LoadedModel):
         asked = msgspec.msgpack.encode(packed(data))
         with self._lock:
             answer = self._told(self._child.reached(self._start), asked)
-        if answer["kind"] == "outputs":
-            return {name: unpacked(one) for name, one in answer["outputs"].items()}
+        if answer.outputs is not None:
+            return {name: unpacked(one) for name, one in answer.outputs.items()}
         raise _raised(answer)
 
     def input_of(self, data: Data) -> Any:
@@ -115,7 +140,7 @@ class Isolated(LoadedModel):
             hint="Use predict().",
         )
 
-    def _told(self, connection: socket.socket, body: bytes) -> dict[str, Any]:
+    def _told(self, connection: socket.socket, body: bytes) -> Answer:
         try:
             lines.send(connection, body)
             said = lines.receive(connection)
@@ -123,8 +148,7 @@ class Isolated(LoadedModel):
             said = None
         if said is None:
             raise self._child.lost()
-        found: dict[str, Any] = msgspec.msgpack.decode(said)
-        return found
+        return _decode(said)
 
     def _start(self) -> None:
         mine = self._child.start(
@@ -152,8 +176,8 @@ class Isolated(LoadedModel):
                 f"The process of the model {why} while it loaded it.",
                 hint="Look at what it wrote last in the log, and at the memory of the machine.",
             )
-        answer = msgspec.msgpack.decode(said)
-        if answer["kind"] != "ready":
+        answer = _decode(said)
+        if answer.kind != "ready":
             self._child.end()
             raise _raised(answer)
 
@@ -193,27 +217,27 @@ def environment_in(store: Reads, tree: str) -> OwnEnvironment | None:
     return msgspec.json.decode(store.read(entry.digest), type=OwnEnvironment)
 
 
-def packed(data: Data) -> dict[str, Any]:
-    """What a model is asked, as plain values."""
+def packed(data: Data) -> Question:
+    """What a model is asked, as it goes over. Its arrays are not to change before it has gone."""
     if isinstance(data, np.ndarray):
-        return {"matrix": packed_array(data)}
+        return Question(matrix=packed_array(data))
     names = list(data if isinstance(data, Mapping) else data.columns)
-    return {"columns": {str(name): packed_array(_column(data[name])) for name in names}}
+    return Question(columns={str(name): packed_array(_column(data[name])) for name in names})
 
 
-def packed_array(values: Array) -> dict[str, Any]:
-    """An array as plain values: its bytes, or its objects."""
+def packed_array(values: Array) -> Packed:
+    """An array as it goes over. Nothing is copied that is in one piece."""
     if values.dtype.kind not in _PLAIN:
-        return {"objects": _plain(values.tolist())}
-    about = {"dtype": values.dtype.str, "shape": list(values.shape)}
-    return {**about, "bytes": np.ascontiguousarray(values).tobytes()}
+        return Packed(objects=_plain(values.tolist()))
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return Packed(dtype=values.dtype.str, shape=values.shape, content=flat.data)
 
 
-def unpacked(told: Mapping[str, Any]) -> Array:
-    """The array again."""
-    if "objects" in told:
-        return np.array(told["objects"])
-    return np.frombuffer(told["bytes"], dtype=told["dtype"]).reshape(told["shape"])
+def unpacked(told: Packed) -> Array:
+    """The array again; not to be written into."""
+    if told.content is None:
+        return np.array(told.objects)
+    return np.frombuffer(told.content, dtype=told.dtype).reshape(told.shape)
 
 
 def _column(values: Any) -> Array:
@@ -239,16 +263,24 @@ def _plain(values: Any) -> Any:
     return values.item() if isinstance(values, np.generic) else values
 
 
-def _raised(answer: Mapping[str, Any]) -> Exception:
-    if answer["kind"] == "clew":
-        return from_wire(answer["error"])
-    return ValueError(answer["said"]) if answer["kind"] == "value" else ModelError(answer["said"])
+def _raised(answer: Answer) -> Exception:
+    if answer.error is not None:
+        return from_wire(answer.error)
+    return ValueError(answer.said) if answer.kind == "value" else ModelError(answer.said)
 
 
-def failure(error: Exception) -> dict[str, Any]:
+def failure(error: Exception) -> Answer:
     """What a process says of an error: the opposite of what a caller raises."""
     if isinstance(error, ClewError):
-        return {"kind": "clew", "error": error.to_wire()}
+        return Answer(kind="clew", error=error.to_wire())
     if isinstance(error, ValueError):
-        return {"kind": "value", "said": str(error)}
-    return {"kind": "error", "said": f"{type(error).__name__}: {error}"}
+        return Answer(kind="value", said=_text_of(error))
+    return Answer(kind="error", said=f"{type(error).__name__}: {_text_of(error)}")
+
+
+def _text_of(error: Exception) -> str:
+    """What it says; what is no text (half of a pair) is replaced."""
+    return str(error).encode(errors="replace").decode()
+
+
+_decode = msgspec.msgpack.Decoder(Answer).decode

@@ -19,9 +19,10 @@ import msgspec
 
 from clew.base import lines
 from clew.base.children import until_orphaned
-from clew.models.isolated import About, failure, packed_array, unpacked
+from clew.models.isolated import About, Answer, Packed, Question, failure, packed_array, unpacked
 from clew.models.loading import LoadedModel, unpickle
 
+_decode = msgspec.msgpack.Decoder(Question).decode
 USED_EVERY_S = 3600.0
 """So often it says that its environment is in use, which is kept as long as it is."""
 
@@ -37,10 +38,10 @@ def main(descriptor: int) -> None:
         except Exception as error:  # noqa: BLE001 - a pickle runs anything; told to who asked
             lines.send(connection, msgspec.msgpack.encode(failure(error)))
             return
-        lines.send(connection, msgspec.msgpack.encode({"kind": "ready"}))
+        lines.send(connection, msgspec.msgpack.encode(Answer(kind="ready")))
         with suppress(OSError):
             while (asked := lines.receive(connection)) is not None:
-                lines.send(connection, msgspec.msgpack.encode(_answer(model, asked)))
+                lines.send(connection, _answer(model, asked))
 
 
 def _read(connection: socket.socket) -> LoadedModel:
@@ -53,20 +54,19 @@ def _read(connection: socket.socket) -> LoadedModel:
     return LoadedModel(signature=about.signature, recipe=about.recipe, model=model)
 
 
-def _answer(model: LoadedModel, asked: bytes) -> dict[str, Any]:
+def _answer(model: LoadedModel, asked: bytes) -> bytes:
     try:
-        told: Mapping[str, Any] = msgspec.msgpack.decode(asked)
-        matrix = told.get("matrix")
-        data = unpacked(matrix) if matrix is not None else _columns(told["columns"])
+        told = _decode(asked)
+        data = _columns(told.columns or {}) if told.matrix is None else unpacked(told.matrix)
         outputs = {name: packed_array(one) for name, one in model.predict(data).items()}
+        return msgspec.msgpack.encode(Answer(kind="outputs", outputs=outputs))
     except Exception as error:  # noqa: BLE001 - the model is the user's code
-        return failure(error)
-    return {"kind": "outputs", "outputs": outputs}
+        return msgspec.msgpack.encode(failure(error))
 
 
-def _columns(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _columns(told: Mapping[str, Packed]) -> dict[str, Any]:
     return {
-        name: one["objects"] if "objects" in one else unpacked(one) for name, one in told.items()
+        name: unpacked(one) if one.objects is None else one.objects for name, one in told.items()
     }
 
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from clew.base.errors import ClewError, Corrupt, Invalid, NotFound, Unavailable
 from clew.base.records import Signature
-from clew.models.frames import Array, Data, plain_array, to_matrix, to_pandas, to_polars
+from clew.models.frames import Array, Data, plain_array, to_own_matrix, to_pandas, to_polars
 from clew.models.held import Held
 from clew.models.layout import RECIPE, SIGNATURE
 
@@ -84,9 +84,9 @@ class LoadedModel:
         return self._outputs(self.input_of(data))
 
     def input_of(self, data: Data) -> Any:
-        """``data`` as the model takes it."""
+        """``data`` as the model takes it; its own, since the user's code may write into it."""
         if self.recipe.takes == "matrix":
-            return to_matrix(data, self._names, self.signature.width)
+            return to_own_matrix(data, self._names, self.signature.width)
         if self.recipe.takes == "pandas":
             return to_pandas(data, self.signature.inputs, self.recipe.held)
         return to_polars(data, self.signature.inputs)

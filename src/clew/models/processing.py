@@ -15,7 +15,7 @@ import numpy as np
 from clew.base.errors import Invalid
 from clew.base.pickled import read_function
 from clew.base.records.processing import POSTPROCESS, PREPROCESS, PROCESSING, Processing
-from clew.models.frames import Data, plain_array, rows_of, to_matrix, to_pandas, to_polars
+from clew.models.frames import Data, plain_array, rows_of, to_own_matrix, to_pandas, to_polars
 from clew.models.loading import LoadedModel, Outputs, Reads
 
 Function = Callable[..., Any]
@@ -80,7 +80,7 @@ class Processed(LoadedModel):
             return data
         takes = self._about.takes or self.signature.frame
         if takes == "numpy" or not self._names:
-            return to_matrix(data, self._names, self.signature.width)
+            return to_own_matrix(data, self._names, self.signature.width)
         return (to_pandas if takes == "pandas" else to_polars)(data, self.signature.inputs)
 
     def _prepared(self, given: Any, rows: int) -> Any:
@@ -159,8 +159,8 @@ def _check_rows(name: str, found: int, rows: int) -> None:
 
 
 def _as_got(outputs: Outputs, gets: str) -> Any:
-    if not gets:
-        return dict(outputs)
+    if not gets:  # it may write into them, also where the model still has them
+        return {name: one if one.flags.writeable else one.copy() for name, one in outputs.items()}
     columns = {name: list(one) if one.ndim > 1 else one for name, one in outputs.items()}
     if gets == "pandas":
         import pandas as pd  # noqa: PLC0415 - heavy, and only where a function wants it

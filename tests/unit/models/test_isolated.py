@@ -20,7 +20,14 @@ import pytest
 from clew.base.errors import ClewError, Ended, Invalid, ModelError, Unavailable
 from clew.base.records import Column, Signature
 from clew.models import isolated, isolating
-from clew.models.isolated import MODULE, Isolated, packed, packed_array, unpacked
+from clew.models.isolated import (
+    MODULE,
+    Isolated,
+    Packed,
+    packed,
+    packed_array,
+    unpacked,
+)
 from clew.models.isolated_process import main
 from clew.models.loading import LoadedModel, Recipe
 from clew.models.models import Models
@@ -46,6 +53,8 @@ class Rule:
             os.kill(os.getpid(), signal.SIGKILL)
         if len(values) == 5:
             raise Invalid("input.type", "five are of the wrong type", hint="Give six.")
+        if len(values) == 7:
+            raise ValueError("half of a pair: \ud800")
         return values
 
 
@@ -124,14 +133,43 @@ def test_columns_of_all_kinds_arrive_as_they_would_here():
     there._child.end()
 
 
+class Clips:
+    """Writes into its rows, as people do who mean a copy of their own."""
+
+    def predict(self, rows):
+        if hasattr(rows, "columns"):
+            rows.loc[rows["x"] < 0, "x"] = 0.0
+            return {"sum": rows["x"] + rows["y"]}
+        rows[rows < 0] = 0.0
+        return {"sum": rows.sum(axis=1)}
+
+
+@pytest.mark.parametrize("takes", ["matrix", "pandas"])
+def test_a_model_may_write_into_its_rows_and_nobody_elses(takes):
+    frame = "numpy" if takes == "matrix" else takes
+    asked = {"signature": signature(frame, ("x", "double"), ("y", "double"))}
+    recipe = Recipe(takes=takes, method="predict", gives="named")
+    here = LoadedModel(**asked, recipe=recipe, model=Clips())
+    there = Isolated(**asked, recipe=recipe, content=lambda: content(Clips()), command=COMMAND)
+    own = np.array([[-1.0, 2.0], [3.0, 4.0]])
+    fixed = np.frombuffer(own.tobytes()).reshape(2, 2)  # as it came over a network
+    for rows in (own, fixed):
+        data = rows if takes == "matrix" else {"x": rows[:, 0], "y": rows[:, 1]}
+        for model in (here, there):
+            found = model.predict(data)
+            assert found["sum"].tolist() == [2.0, 7.0]
+    assert own.tolist() == [[-1.0, 2.0], [3.0, 4.0]]
+    there._child.end()
+
+
 def test_pandas_and_matrices_arrive_too(rule):
     here, there = both("pandas", "pandas", ("a", "double"), ("b", "string"))
     frame = pd.DataFrame({"a": [1.5, np.nan], "b": ["x", "y"]})
     for data in (frame, pl.from_pandas(frame), {"a": np.array([1.5, 2.5]), "b": ["x", "y"]}):
         assert same(here.predict(data), there.predict(data)), data
     there._child.end()
-    matrix = np.arange(6, dtype=np.float32).reshape(6, 1)[::-1]
-    assert rule.predict(matrix)["prediction"].tolist() == [5, 4, 3, 2, 1, 0]
+    matrix = np.arange(8, dtype=np.float32).reshape(8, 1)[::-1]
+    assert rule.predict(matrix)["prediction"].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
     assert rule.predict(np.empty((0, 1)))["prediction"].tolist() == []
     with pytest.raises(Invalid) as wrong:
         rule.predict(np.ones((6, 3)))
@@ -148,17 +186,42 @@ def test_pandas_and_matrices_arrive_too(rule):
     ],
 )  # fmt: skip
 def test_arrays_come_back_from_their_frame_as_they_were(values):
-    told = msgspec.msgpack.decode(msgspec.msgpack.encode(packed_array(values)))
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode(packed_array(values)), type=Packed)
     again = unpacked(told)
     assert again.shape == values.shape
     assert again.astype(str).tolist() == values.astype(str).tolist()
 
 
 def test_what_a_model_raises_is_raised_here_and_it_goes_on(rule):
-    for rows, error in ((2, ValueError), (3, ModelError), (5, Invalid)):
+    before = rule.pid
+    kinds = {2: ValueError, 3: ModelError, 5: Invalid, 7: ValueError}
+    for rows, error in kinds.items():
         with pytest.raises(error):
             rule.predict(np.ones((rows, 1)))
+    assert rule.pid == before, "none of them ends the process"
     assert rule.predict(np.ones((1, 1)))["prediction"].tolist() == [1.0]
+
+
+class Odd:
+    """Gives what no client could be told."""
+
+    def predict(self, rows):
+        return {"odd": [object()] * len(rows)}
+
+
+def test_outputs_that_cannot_be_told_are_the_fault_of_one_question():
+    there = Isolated(
+        signature=signature("numpy", ("x", "double")),
+        recipe=Recipe(takes="matrix", method="predict", gives="named"),
+        content=lambda: content(Odd()),
+        command=COMMAND,
+    )
+    before = there.pid
+    for _ in range(2):
+        with pytest.raises(ModelError, match="object"):
+            there.predict(np.ones((1, 1)))
+    assert there.pid == before
+    there._child.end()
 
 
 def test_a_process_that_dies_costs_what_it_computed_and_nothing_else(rule):
@@ -213,7 +276,7 @@ def test_a_large_pickle_goes_over_in_pieces(monkeypatch):
 
 def test_columns_that_are_no_input_still_travel():
     told = packed({"x": [1, 2], "lists": [[1], [2, 3]]})
-    assert told["columns"]["lists"] == {"objects": [[1], [2, 3]]}
+    assert told.columns["lists"] == Packed(objects=[[1], [2, 3]])
 
 
 # what such an environment holds -----------------------------------------------------------------

@@ -95,3 +95,34 @@ def test_an_example_warms_and_tells_the_outputs(model):
     runtime = runtime_of(model)
     runtime.warm(json.dumps(request([(1.0, "UA")])).encode())
     assert [output["name"] for output in runtime.outputs] == ["label", "probability"]
+
+
+class Clips:
+    """Writes into its rows, as people do who mean a copy of their own."""
+
+    def predict(self, rows):
+        rows[rows < 0] = 0.0
+        return rows.sum(axis=1)
+
+
+def test_a_model_that_writes_into_its_rows_answers_binary_requests_as_any_other():
+    takes = Signature(frame="numpy", inputs=(), width=3, task="regression")
+    recipe = Recipe(takes="matrix", method="predict", gives="values")
+    model = LoadedModel(signature=takes, recipe=recipe, model=Clips())
+    rows = np.array([[-1.0, 2.0, 3.0]])
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1, 3]}
+    size = {"parameters": {"binary_data_size": rows.nbytes}}
+    head = json.dumps({"inputs": [tensor | size]}).encode()
+    plain = json.dumps({"inputs": [tensor | {"data": [-1, 2, 3]}]}).encode()
+
+    async def run():
+        plane = DataPlane(asyncio.get_running_loop(), None)
+        plane.routes = {"e": Route("e", [(runtime_of(model), 100)])}
+        by_itself = await plane.infer("e", head + rows.tobytes(), head=len(head))
+        answers = [by_itself, await plane.infer("e", plain)]
+        plane.close()
+        return answers
+
+    for answer in asyncio.run(run()):
+        assert answer.status == 200, answer.body
+        assert json.loads(answer.body)["outputs"][0]["data"] == [5.0]

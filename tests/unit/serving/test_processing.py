@@ -97,6 +97,23 @@ def test_rows_of_several_requests_are_one_batch_and_each_gets_its_own_answer():
     assert [one["name"] for one in described] == ["hours", "note"], "what is asked of a client"
 
 
+def test_a_function_may_write_into_outputs_that_the_model_gives_read_only(monkeypatch):
+    answer = Model.predict
+
+    def kept(self, data):
+        found = answer(self, data)
+        found["prediction"].flags.writeable = False  # as of pandas, or of another process
+        return found
+
+    def after(outputs):
+        outputs["prediction"][outputs["prediction"] > 1000] = 1000.0
+        return outputs
+
+    monkeypatch.setattr(Model, "predict", kept)
+    (found,), _ = answers(minutes, after, [[(1.0, "near"), (2.0, "far")]])
+    assert (found[0], values(found[1])) == (200, [60.0, 1000.0])
+
+
 def test_outputs_are_told_as_the_function_gives_them_and_it_sees_the_rows_if_it_asks():
     def after(outputs, rows):
         price = outputs["prediction"] * 2
