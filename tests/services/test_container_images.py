@@ -32,6 +32,7 @@ pytestmark = [
 PORT = 18_080
 FILE = """
 import clew
+import polars as pl
 from sklearn.linear_model import LogisticRegression
 
 p = clew.Pipeline("shop")
@@ -41,10 +42,20 @@ rows = p.source("rows")
 def model(data, trial):
     return LogisticRegression().fit(data.select("a", "b"), data["y"])
 
+def half(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(a=pl.col("twice") // 2, b=pl.col("b"))
+
+def named(outputs):
+    return {**outputs, "word": ["late" if one else "in time" for one in outputs["label"]]}
+
 p.endpoint("late", model)
+p.endpoint("half", model, preprocess=half, postprocess=named, inputs={"twice": int, "b": int})
 """
 ROWS = "a,b,y\n" + "".join(f"{n},{n % 7},{int(n > 60)}\n" for n in range(120))
-ASKED = [{"a": 60, "b": 3}, {"a": 100, "b": 0}]
+ASKED = {
+    "late": [{"a": 60, "b": 3}, {"a": 100, "b": 0}],
+    "half": [{"twice": 121, "b": 3}, {"twice": 200, "b": 0}],
+}
 
 
 def tool(*line: str) -> str:
@@ -53,17 +64,19 @@ def tool(*line: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def storage(tmp_path, monkeypatch):
-    """Storage of its own for buildah, so that nothing of the machine is touched."""
-    (tmp_path / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n'
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The image below, in storage of its own for buildah: nothing of the machine is touched."""
+    place = tmp_path_factory.mktemp("storage")
+    (place / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
     )
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
-    yield
-    subprocess.run(["buildah", "rm", "--all"], check=False, capture_output=True)
-    subprocess.run(["buildah", "rmi", "--all", "--force"], check=False, capture_output=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CONTAINERS_STORAGE_CONF", str(place / "storage.conf"))
+        patched.setenv("BUILDAH_ISOLATION", "chroot")
+        yield base_image(place)
+        subprocess.run(["buildah", "rm", "--all"], check=False, capture_output=True)
+        subprocess.run(["buildah", "rmi", "--all", "--force"], check=False, capture_output=True)
 
 
 def base_image(directory: Path) -> str:
@@ -137,30 +150,38 @@ def pip_options(directory: Path) -> list[str]:
     return [*dict.fromkeys(mounts), f"--buildah=--secret=id=pip.conf,src={conf}"]
 
 
-def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, storage, monkeypatch):
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A workspace whose model serves on two endpoints, and what each answers."""
+    home = tmp_path_factory.mktemp("home")
     workspace = open_workspace(Settings(home=home / ".clew", workers=2), create=True)
     try:
         workspace.apply_files({"shop.py": FILE.encode()}, "shop.py")
         workspace.put("shop/rows", {"/rows.csv": ROWS.encode()})
         workspace.wait()
-        live = workspace.predict("late", ASKED)
+        return home, {name: workspace.predict(name, rows) for name, rows in ASKED.items()}
     finally:
         workspace.close()
+
+
+@pytest.mark.parametrize("endpoint", ASKED)
+def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, base, shop, endpoint):
+    home, (live, tag) = shop[0], (shop[1][endpoint], f"{endpoint}:1")
     line = [
-        sys.executable, "-P", "-m", "clew.cli", "image", "late", "--build", "--tag", "late:1",
-        "--base", base_image(tmp_path), "--port", str(PORT), "--json", *pip_options(tmp_path),
+        sys.executable, "-P", "-m", "clew.cli", "image", endpoint, "--build", "--tag", tag,
+        "--base", base, "--port", str(PORT), "--json", "--buildah=--layers",
+        *pip_options(tmp_path),
     ]  # fmt: skip
     built = subprocess.run(line, cwd=home, check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     told = json.loads(built.stdout)
-    about = json.loads(tool("buildah", "inspect", "--type", "image", "late:1"))
+    about = json.loads(tool("buildah", "inspect", "--type", "image", tag))
     config = about["Docker"]["config"]
     assert config["User"] == "10001:10001"
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert config["Labels"]["clew.model"] == "shop/model"
     assert told["image"].removeprefix("sha256:") == about["FromImageID"].removeprefix("sha256:")
-    root = Path(tool("buildah", "mount", tool("buildah", "from", "--pull-never", "late:1")))
+    root = Path(tool("buildah", "mount", tool("buildah", "from", "--pull-never", tag)))
     assert not (root / "etc" / "pip.conf").exists() or not (root / "etc/pip.conf").read_text()
     environ = dict(one.split("=", 1) for one in config["Env"])
     served = subprocess.Popen(
@@ -168,13 +189,14 @@ def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, stor
         env=environ | {"CLEW_HOST": "127.0.0.1"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert "late (shop/model@1) answers" in served.stdout.readline()
+        assert f"{endpoint} (shop/model@1) answers" in served.stdout.readline()
+        rows = ASKED[endpoint]
         inputs = [
-            {"name": name, "datatype": "INT64", "shape": [2], "data": [row[name] for row in ASKED]}
-            for name in ("a", "b")
+            {"name": name, "datatype": "INT64", "shape": [2], "data": [row[name] for row in rows]}
+            for name in rows[0]
         ]
         request = Request(
-            f"http://127.0.0.1:{PORT}/v2/models/late/infer",
+            f"http://127.0.0.1:{PORT}/v2/models/{endpoint}/infer",
             data=json.dumps({"inputs": inputs}).encode(),
         )
         with urlopen(request, timeout=60) as reply:

@@ -73,6 +73,7 @@ def processing_of(
     codes: dict[str, list[object]] = {}
     files: dict[str, bytes] = {}
     places: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for what, path in (("preprocess", PREPROCESS), ("postprocess", POSTPROCESS)):
         function = getattr(around, what)
         if function is None:
@@ -80,6 +81,7 @@ def processing_of(
         found = stands(function)
         codes[what] = [found["fingerprint"], found["environment"]]
         places[what] = f"{found['function'].file}:{found['function'].name}"
+        packages |= found["packages"]
         files[path] = packed(function, directory)
     takes = _frame(around.preprocess, 0)
     rows = msgspec.to_builtins(around.example, enc_hook=str)
@@ -90,7 +92,8 @@ def processing_of(
         "with_rows": _takes_two(around.postprocess),
     }
     about = msgspec.convert(
-        {**told, **places, "code": digest_of("code", [codes, told, rows])}, Processing
+        {**told, **places, "packages": packages, "code": digest_of("code", [codes, told, rows])},
+        Processing,
     )
     files[PROCESSING] = msgspec.json.encode(about)
     if rows:

@@ -19,6 +19,7 @@ from clew.base.records import ModelVersion, Revision
 from clew.base.records.environments import OwnEnvironment
 from clew.base.records.exports import ImageContext, ImageFile, ImageManifest, ImageWish
 from clew.base.records.parity import Parity
+from clew.base.records.processing import PROCESSING, Processing
 from clew.workspace.inference_services import blessed
 from clew.workspace.own_environments import check_elsewhere
 from clew.workspace.rooms import Rooms
@@ -32,6 +33,8 @@ USER = "10001:10001"
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?([^;]*)(?:;(.*))?")
 _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)")
+_BELOW = frozenset({"python", "clew"})
+"""What an image has anyway."""
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
@@ -133,8 +136,9 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
 
     MLflow reads models of its own kind alone; ours are loaded without it.
     """
+    around = _around(contents)
     if ENVIRONMENT in contents:
-        return _of_form(contents)
+        return {**around, **_of_form(contents)}
     text = contents.get(REQUIREMENTS, b"").decode()
     found = {_plain(name): version for name, version in _PINNED.findall(text)}
     training = msgspec.json.decode(contents.get(TRAINING, b"{}"))
@@ -145,7 +149,21 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
         report = msgspec.json.decode(contents[PARITY], type=Parity)
         if report.serves == "onnx" and "onnxruntime" in report.made_with:
             found["onnxruntime"] = report.made_with["onnxruntime"]
-    return found
+    return {**around, **found}
+
+
+def _around(contents: dict[str, bytes]) -> dict[str, str]:
+    """What functions around the model need: what they import, and the frames that they are given.
+
+    Rows reach them, and the model behind them, through Polars.
+    """
+    if PROCESSING not in contents:
+        return {}
+    about = msgspec.json.decode(contents[PROCESSING], type=Processing)
+    given = {"polars", *(one for one in (about.takes, about.gets) if one == "pandas")}
+    frames = {name: version for name in sorted(given) if (version := _installed(name))}
+    named = {_plain(name): version for name, version in about.packages.items()}
+    return {**frames, **{name: one for name, one in named.items() if name not in _BELOW}}
 
 
 def _of_form(contents: dict[str, bytes]) -> dict[str, str]:

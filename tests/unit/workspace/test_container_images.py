@@ -159,6 +159,19 @@ def test_the_versions_of_the_model_come_before_those_that_are_installed() -> Non
     assert "no-such-thing 3: none is installed here" in remarks
 
 
+def test_an_image_holds_what_the_functions_around_a_model_need():
+    packages = {"Rich": "14.0", "scikit-learn": "9", "python": "3.11"}
+    about = {"code": "c", "gets": "pandas", "packages": packages}
+    contents = {
+        "/requirements.txt": b"scikit-learn==0.1\n",
+        "/clew/processing.json": json.dumps(about).encode(),
+    }
+    needed = _needed(contents)
+    assert needed["scikit-learn"] == "0.1", "the model's own version comes first"
+    assert needed["rich"] == "14.0"
+    assert set(needed) == {"rich", "scikit-learn", "polars", "pandas"}
+
+
 def test_an_image_holds_the_form_alone_of_a_model_with_an_environment_of_its_own():
     own = {"/clew/environment.json": b"{}", "/requirements.txt": b"scikit-learn==0.1\n"}
     parity = {"serves": "onnx", "why": "", "made_with": {"onnxruntime": "1.0"}}

@@ -23,8 +23,8 @@ class Processing(Struct, frozen=True, kw_only=True):
     ``inputs``: what a client sends; nothing: what the model takes. ``preprocess`` and
     ``postprocess`` are ``file:name`` ('': none). ``takes``: what ``preprocess`` is given (polars,
     pandas, numpy; '': as the model). ``gets``: what ``postprocess`` is given ('': a mapping of
-    arrays), and ``with_rows``: the rows besides. ``tree``: where all of it lies, and ``place``: the
-    commit that has it.
+    arrays), and ``with_rows``: the rows besides. ``packages``: distribution → version of what the
+    functions import. ``tree``: where all of it lies, and ``place``: the commit that has it.
     """
 
     code: str
@@ -34,6 +34,7 @@ class Processing(Struct, frozen=True, kw_only=True):
     takes: str = ""
     gets: str = ""
     with_rows: bool = False
+    packages: dict[str, str] = {}
     tree: str = ""
     place: str = ""
 
