@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import os
 import shutil
@@ -20,55 +18,22 @@ import pytest
 
 pytest.importorskip("cryptography", reason="it makes the certificates of these tests")
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 
 import clew
 from clew.base.errors import ClewError
 from clew.base.tls import ServerTls
 from clew.client import RemoteWorkspace
-
-DAY = datetime.timedelta(days=1)
-
-
-def made(place, name, *, signer=None, days=(-1, 30)):
-    """A certificate for this machine and its key, as files; signed by ``signer`` or itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    issuer, signing = (signer[0].subject, signer[1]) if signer else (subject, key)
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + days[0] * DAY)
-        .not_valid_after(now + days[1] * DAY)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
-        .sign(signing, hashes.SHA256())
-    )
-    pem, private = place / f"{name}.pem", place / f"{name}.key"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate, key, pem, private
+from clew.testing.certificates import make_certificate
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """An authority, and what it has signed: ``one`` and ``other`` hold, ``old`` held."""
     place = tmp_path_factory.mktemp("certificates")
-    authority = made(place, "authority")
+    authority = make_certificate(place, "authority")
     for name, days in {"one": (-1, 30), "other": (-1, 30), "old": (-9, -2)}.items():
-        made(place, name, signer=authority, days=days)
+        make_certificate(place, name, signer=authority, days=days)
     return place
 
 
