@@ -1,11 +1,12 @@
 """Overload: what is still answered where once, twice and three times the capacity is asked for.
 
-A forest of 600 trees that is served by scikit-learn itself (`convert=False`): a model that costs
-something, so that the load on the other core can really offer three times of it (where it cannot,
-the row fails: what was offered is a row of its own). The capacity is measured first, by closed
-loops on 1,000 connections, which just do not fill the queue; then requests come at a rate, whether
-they are answered or not (`open_load.py`), on enough connections to fill the queue (`max_queue`,
-1,024) and more.
+A forest of 600 trees that is served by scikit-learn itself (`convert=False`) in the serving process
+(`isolate=False`: a busy machine would find it heavy and give it a process of its own, which is
+another thing to measure): a model that costs something, so that the load on the other core can
+really offer three times of it (where it cannot, the row fails: what was offered is a row of its
+own). The capacity is measured first, by closed loops on 1,000 connections, which just do not fill
+the queue; then requests come at a rate, whether they are answered or not (`open_load.py`), on
+enough connections to fill the queue (`max_queue`, 1,024) and more.
 Goodput counts answers 200; a refusal is a 429, and its time counts from when it was due.
 
 `overload_3x` is by the clock, `overload_3x_cpu` by the time that the serving process computed: that
