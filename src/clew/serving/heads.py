@@ -1,8 +1,8 @@
 """Heads of requests by their bytes: one that was parsed once is not parsed again.
 
 Knows no sockets, no paths and no parser. A client sends the same head again and again, and what a
-parser has made of bytes it makes of the same bytes. That is a third of the work on a usual request,
-and nearly all of it on one that is refused since too much waits.
+parser has made of bytes it makes of the same bytes. That is much of HTTP's part of a usual
+request, and most of one that is refused since too much waits.
 """
 
 from __future__ import annotations
