@@ -48,7 +48,7 @@ def _column(one: Mapping[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
         raise Invalid(
             "predict.rows",
             f"Row {missing[0]} has no {one['name']}.",
-            hint="Give every input of the model; null stands for a missing number.",
+            hint="Give every input of the model; null stands for a missing value.",
         )
     return {**one, "shape": [len(rows)], "data": [row[one["name"]] for row in rows]}
 

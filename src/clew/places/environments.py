@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
@@ -122,7 +122,7 @@ class Environments:
         """
         interpreter = find_python(python)
         self._lean(interpreter)
-        return self._built(lock, interpreter, make_by_pip)
+        return self._built(lock, interpreter, by_pip=True)
 
     def programs(self, lock: str, python: str) -> Path:
         """The directory of the programs of an environment; built where it is not there."""
@@ -157,17 +157,13 @@ class Environments:
                 if held and time.time() - left.stat().st_mtime >= keep_s:
                     shutil.rmtree(left, ignore_errors=True)
 
-    def _built(
-        self,
-        lock: str,
-        interpreter: Interpreter,
-        make: Callable[[Path, str, Interpreter], None] = make_environment,
-    ) -> Path:
+    def _built(self, lock: str, interpreter: Interpreter, *, by_pip: bool = False) -> Path:
         name = self._name(lock, interpreter)
         place = self._directory / name
         if not place.is_dir():
             with self._making(name) as making:
                 if making is not None:
+                    make = make_by_pip if by_pip else make_environment
                     make(making, lock, interpreter)
         with suppress(PermissionError):  # of an image: nothing is swept there
             os.utime(place)

@@ -200,7 +200,8 @@ def _refused(url: str, error: HTTPError) -> ClewError:
             hint="Give it a share of the requests and ask again: clew traffic ENDPOINT REVISION=1",
         )
     if error.code == 400:
-        return Invalid("predict.rows", said, hint=f"Its inputs are described at {url}.")
+        model = url.rpartition("/")[0]  # of the same version, where one is named
+        return Invalid("predict.rows", said, hint=f"Its inputs are described at {model}")
     return Unavailable(
         "endpoint.unavailable",
         f"{url} answers {error.code}: {said}",
