@@ -24,7 +24,7 @@ from clew.experiments import (
     uniform,
 )
 from clew.experiments.samplers import suggest
-from clew.experiments.spaces import draw, grid_point, grid_size, trial_seed
+from clew.experiments.spaces import draw, grid_points, grid_size, trial_seed
 from clew.experiments.studies import Told
 
 SPACE = {
@@ -106,12 +106,12 @@ def test_random_parameters_depend_on_seed_number_and_name_alone() -> None:
 
 def test_a_grid_has_every_combination_once_and_turns_the_last_fastest() -> None:
     space = {"a": choice("x", "y"), "b": randint(1, 3), "c": uniform(0, 1, step=0.5)}
-    points = [grid_point(space, number) for number in range(grid_size(space))]
-    assert len(points) == 18
+    points = list(grid_points(space))
+    assert len(points) == grid_size(space) == 18
     assert points[:3] == [{"a": "x", "b": 1, "c": c} for c in (0.0, 0.5, 1.0)]
     assert len({tuple(point.values()) for point in points}) == 18
     assert grid_size({}) == 1
-    assert grid_point({}, 0) == {}
+    assert list(grid_points({})) == [{}]
 
 
 def told(number: int, state: str, loss: float | None) -> Told:

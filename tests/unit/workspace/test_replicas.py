@@ -115,7 +115,7 @@ def test_a_replica_follows_its_plan_logs_and_counts(hall: Hall, tmp_path: Path) 
         assert (await ask(seat))[1]["clew-revision"] == "two"
         held = hall.reports[-1].held
         assert (held["one"].error, held["two"].error) == ("", "")
-        assert "other bytes" in held["bad"].error
+        assert "its bytes are others" in held["bad"].error
         await asyncio.to_thread(seat.close)
 
     asyncio.run(run())
