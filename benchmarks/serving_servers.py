@@ -50,7 +50,13 @@ def original(data: pl.DataFrame, trial: clew.Trial):
     model = RandomForestClassifier(n_estimators=600, random_state=0)
     return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
 
+@p.train(rows, target="y", test=clew.holdout(0.2), convert=False)
+def heavy(data: pl.DataFrame, trial: clew.Trial):
+    model = RandomForestClassifier(n_estimators=2400, random_state=0)
+    return model.fit(data.drop("y").to_numpy(), data["y"].to_numpy())
+
 p.endpoint("lr", lr)
+p.endpoint("heavy", heavy, isolate=False)
 p.endpoint("original", original, isolate=False)
 p.endpoint("forest", forest)
 """
