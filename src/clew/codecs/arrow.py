@@ -28,7 +28,7 @@ from clew.codecs.formats import (
     suffix_in,
 )
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, read_each, same_columns, stack
+from clew.codecs.tables import Readers, is_level, read_each, same_columns, stack
 from clew.repos import File
 
 _ROW_GROUP = 262_144
@@ -42,12 +42,18 @@ _DATASETS = {".parquet": "parquet", ".csv": "csv", **dict.fromkeys(ARROW, "ipc")
 
 
 def read_table(files: Sequence[File], asked: str = "", place: Place | None = None) -> Any:  # noqa: ARG001 - a codec's form
-    """An Arrow table of all files, one below the other."""
-    tables = read_each(files, asked, readers())
+    """An Arrow table of all files, one below the other; without where rows stood in pandas."""
+    tables = [_without_places(table) for table in read_each(files, asked, readers())]
     if len(tables) == 1:
         return tables[0]
     same_columns(files, [table.column_names for table in tables])
     return stack(files, lambda: need("pyarrow").concat_tables(tables, promote_options="permissive"))
+
+
+def _without_places(table: Any) -> Any:
+    whole = need("pyarrow").types.is_integer
+    gone = [one.name for one in table.schema if is_level(one.name) and whole(one.type)]
+    return table.drop_columns(gone) if gone else table
 
 
 def readers() -> Readers:

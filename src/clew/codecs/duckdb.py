@@ -11,6 +11,7 @@ from typing import Any
 from clew.codecs.arrow import WRITTEN, read_table, write_table
 from clew.codecs.formats import explained, need, suffix_in
 from clew.codecs.kinds import Kind, Place
+from clew.codecs.tables import is_level
 from clew.repos import File
 
 SCANNED_BYTES = 64 << 20
@@ -23,7 +24,15 @@ def _read(files: Sequence[File], asked: str, place: Place) -> Any:
     if not large or {suffix_in(file, asked) for file in files} != {".parquet"}:
         return connection.from_arrow(read_table(files, asked))
     with explained(files[0], ".parquet"):
-        return connection.read_parquet([str(path) for path in place.export(files)])
+        relation = connection.read_parquet([str(path) for path in place.export(files)])
+    kept = [
+        name
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+        if not (is_level(name) and "INT" in str(kind))
+    ]
+    if kept == relation.columns:
+        return relation
+    return relation.project(", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in kept))
 
 
 def _write(relation: Any, suffix: str) -> bytes:

@@ -18,7 +18,11 @@ from clew.repos import File
 
 
 def read_frame(files: Sequence[File], asked: str = "", place: Place | None = None) -> Any:  # noqa: ARG001 - a codec's form
-    """A pandas DataFrame of all files; the index runs on over several."""
+    """A pandas DataFrame of all files, one below the other.
+
+    An index that only says where a row stood runs on over several; any other is kept. Categories
+    are those of all files together.
+    """
     pandas = need("pandas")
     readers = {suffix: _to_pandas(read) for suffix, read in arrow.readers().items()} | {
         ".csv": lambda data: pandas.read_csv(BytesIO(data)),
@@ -27,18 +31,65 @@ def read_frame(files: Sequence[File], asked: str = "", place: Place | None = Non
     frames = read_each(files, asked, readers)
     if len(frames) == 1:
         return frames[0]
-    same_columns(files, [list(frame.columns) for frame in frames])
-    return stack(files, lambda: pandas.concat(frames, ignore_index=True))
+    same_columns(files, [[*_kept_levels(frame.index), *frame.columns] for frame in frames])
+    places = all(_is_place(frame.index) for frame in frames)
+    together = _with_all_categories(pandas, frames)
+    return stack(files, lambda: pandas.concat(together, ignore_index=places))
 
 
 def _to_pandas(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return lambda data: read(data).to_pandas()
 
 
+def _is_place(index: Any) -> bool:
+    """Whether an index only says where a row stood, here or before rows were left out: whole
+    numbers without a name.
+    """
+    integers = need("pandas").api.types.is_integer_dtype
+    return index.nlevels == 1 and index.name is None and bool(integers(index.dtype))
+
+
+def _kept_levels(index: Any) -> list[str]:
+    """How the levels of an index are called; none of one that only says where rows stood."""
+    return [] if _is_place(index) else [f"the index {name}" for name in index.names]
+
+
+def _with_all_categories(pandas: Any, frames: list[Any]) -> list[Any]:
+    """The frames, their own to write into, with one set of categories a column.
+
+    Else a column whose categories differ from file to file would come as text.
+    """
+    if not frames[0].columns.is_unique:
+        return frames
+    for name in frames[0].columns:
+        kinds = [frame[name].dtype for frame in frames]
+        if len(set(kinds)) > 1 and all(_is_unordered(pandas, kind) for kind in kinds):
+            known = _all_categories([kind.categories for kind in kinds])
+            for frame in frames:
+                frame[name] = frame[name].cat.set_categories(known)
+    return frames
+
+
+def _is_unordered(pandas: Any, kind: Any) -> bool:
+    return isinstance(kind, pandas.CategoricalDtype) and not kind.ordered
+
+
+def _all_categories(each: Sequence[Any]) -> Any:
+    """Each category once: sorted where they are in each file, else as they come."""
+    known = each[0].append(list(each[1:])).unique()
+    ordered = all(one.is_monotonic_increasing and one.dtype == each[0].dtype for one in each)
+    return known.sort_values() if ordered else known
+
+
 def _write_frame(frame: Any, suffix: str) -> bytes:
-    """A DataFrame; in Parquet and Arrow with its index, unless that only counts rows."""
+    """A DataFrame with its index: in Parquet and Arrow as such, unless that only counts rows; in
+    other formats as columns, unless it only says where rows stood.
+    """
     pyarrow = need("pyarrow")
-    with_index = None if suffix in {".parquet", *ARROW} else False
+    with_index = None
+    if suffix not in {".parquet", *ARROW}:
+        with_index = False
+        frame = _with_index_as_columns(frame)
     try:
         table = pyarrow.Table.from_pandas(frame, preserve_index=with_index)
     except (
@@ -52,6 +103,11 @@ def _write_frame(frame: Any, suffix: str) -> bytes:
             hint="Give each column one type before you return the frame.",
         ) from None
     return arrow.write_table(table, suffix)
+
+
+def _with_index_as_columns(frame: Any) -> Any:
+    levels = [at for at, name in enumerate(frame.index.names) if name not in frame.columns]
+    return frame if _is_place(frame.index) or not levels else frame.reset_index(level=levels)
 
 
 def _read_series(files: Sequence[File], asked: str, place: Place) -> Any:

@@ -13,7 +13,7 @@ from clew.base.errors import Invalid
 from clew.codecs.arrow import WRITTEN, arrow_file, write_table
 from clew.codecs.formats import ARROW, LINES, explained, need, suffix_in
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, read_each, stack
+from clew.codecs.tables import Readers, is_level, read_each, stack
 from clew.repos import File
 
 SCANNED_BYTES = 64 << 20
@@ -21,9 +21,10 @@ SCANNED_BYTES = 64 << 20
 
 
 def read_frame(files: Sequence[File], asked: str = "", place: Place | None = None) -> Any:  # noqa: ARG001 - a codec's form
-    """A polars DataFrame of all files, one below the other."""
+    """A polars DataFrame of all files, one below the other; without where rows stood in pandas."""
     polars = need("polars")
-    frames = read_each(files, asked, _readers(polars))
+    read = read_each(files, asked, _readers(polars))
+    frames = [frame.drop(_places(frame.schema)) for frame in read]
     if len(frames) == 1:
         return frames[0]
     return stack(files, lambda: polars.concat(frames, how="vertical_relaxed", rechunk=True))
@@ -36,8 +37,12 @@ def _read_lazy(files: Sequence[File], asked: str, place: Place) -> Any:
         return read_frame(files, asked).lazy()
     frame = need("polars").scan_parquet(place.export(files))
     with explained(files[0], ".parquet"):
-        frame.collect_schema()
-    return frame
+        places = _places(frame.collect_schema())
+    return frame.drop(places)
+
+
+def _places(schema: Any) -> list[str]:
+    return [name for name, kind in schema.items() if is_level(name) and kind.is_integer()]
 
 
 def _readers(polars: Any) -> Readers:

@@ -5,6 +5,7 @@ Knows no library: each gives its readers and its way to put frames below one ano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from clew.repos import File
 
 Readers = Mapping[str, Callable[[bytes], Any]]
 """Suffix → how content of that format is read."""
+
+_LEVEL = re.compile(r"__index_level_\d+__")
 
 
 def read_each(files: Sequence[File], asked: str, readers: Readers) -> list[Any]:
@@ -30,6 +33,15 @@ def read_each(files: Sequence[File], asked: str, readers: Readers) -> list[Any]:
             hint="Check the glob of the input, or annotate with Optional or list[...].",
         )
     return [_read(file, asked, readers) for file in files]
+
+
+def is_level(name: str) -> bool:
+    """Whether a column is a level of an index of pandas that had no name, as Arrow writes it.
+
+    One of whole numbers says where rows stood before some were left out. No other library has an
+    index: to them, and to a model, it would be a column like any other.
+    """
+    return _LEVEL.fullmatch(name) is not None
 
 
 def stack(files: Sequence[File], act: Callable[[], Any]) -> Any:

@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from clew.base.errors import Invalid
 from clew.base.records import CodeRef
+from clew.codecs import load_value
 from clew.models import EvaluationDefinition, TrainingRun, holdout, load_model
 
 NUMBERS = ["distance", "hour"]
@@ -232,3 +233,15 @@ def test_the_annotation_of_the_training_function_says_the_frame(house, flights):
     )
     assert package.signature.frame == "pandas"
     assert package.run == run
+
+
+def test_where_rows_stood_in_pandas_is_no_feature(house, flights):
+    """A frame that rows were dropped from has them in its index, which no client could send."""
+    whole = flights().to_pandas()
+    split = house.split(whole[whole.index % 3 > 0])
+    train = load_value(house.store, split.train_tree, split.paths, pl.DataFrame)
+    assert train.columns == list(whole.columns)
+    model = LogisticRegression().fit(
+        train.drop("late", "day", "carrier").to_pandas(), train["late"]
+    )
+    assert [column.name for column in house.package(model, split).signature.inputs] == NUMBERS
