@@ -6,6 +6,7 @@ pays for neither. Runs where user code runs.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
@@ -26,6 +27,13 @@ LIBRARIES = frozenset(
 """What MLflow logs the training of."""
 
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
+_ASKED = {
+    "log_models": False,
+    "log_datasets": False,
+    "log_input_examples": False,
+    "log_model_signatures": False,
+    "silent": True,
+}
 
 
 class _Finder:
@@ -93,14 +101,28 @@ def _set_off() -> None:
     """Models, inputs and data sets stay with Clew, which keeps them as commits: they are dear."""
     mlflow: Any = importlib.import_module("mlflow")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    mlflow.autolog(
-        log_models=False,
-        log_datasets=False,
-        log_input_examples=False,
-        log_model_signatures=False,
-        log_traces=False,
-        silent=True,
-    )
+    hooks: Any = importlib.import_module("mlflow.utils.import_hooks")
+    hooks.register_post_import_hook(_leave_out_pictures, "mlflow.sklearn.utils")
+    mlflow.autolog(**_ASKED, log_traces=False)
+
+
+def _leave_out_pictures(utils: Any) -> None:
+    """MLflow draws a classifier's confusion matrix and curves on its training data at each fit,
+    which takes seconds, and has no setting for it. They are drawn where user code asks for
+    autologging itself; Clew's evaluation reports have those of the test data.
+    """
+    draw = getattr(utils, "_get_classifier_artifacts", None)
+    if draw is None:
+        return
+    asked_of: Any = importlib.import_module("mlflow.utils.autologging_utils")
+
+    @functools.wraps(draw)
+    def pictures(*args: Any, **kwargs: Any) -> Any:
+        config = asked_of.get_autologging_config
+        ours = all(config("sklearn", name) == value for name, value in _ASKED.items())
+        return [] if ours else draw(*args, **kwargs)
+
+    utils._get_classifier_artifacts = pictures
 
 
 def _leave(experiment: str | None, failed: bool) -> None:
