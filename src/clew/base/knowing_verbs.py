@@ -26,9 +26,10 @@ class KnowingVerbs(Protocol):
         ...
 
     def reproduce(self, ref: str) -> Reproduction:
-        """Repeat a job (or the one that made a commit) from the code, data and settings of then.
+        """Repeat a job (or the one that made a commit or a model version) by the code of then.
 
-        In a scratch place: nothing is changed. Raises NotFound ``job.unknown``, Invalid
+        With the data and the settings of then, in a scratch place: nothing is changed. ``ref`` may
+        be ``model@3`` or ``model@champion``. Raises NotFound ``job.unknown``, Invalid
         ``reproduce.source``, ``reproduce.broken``, Conflict ``reproduce.state``,
         ``reproduce.gone``.
         """

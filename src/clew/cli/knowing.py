@@ -62,7 +62,9 @@ def verify(
 
 
 def reproduce(
-    ref: Annotated[str, typer.Argument(help="A job, or a commit that a step made.")],
+    ref: Annotated[
+        str, typer.Argument(help="A job, a commit that a step made, or a model version.")
+    ],
     json: Json = False,
 ) -> None:
     """Repeat a job by the code, data and settings of then; exit 1 where it gives another result.

@@ -31,7 +31,7 @@ def costs_of(
     """What each step would do; of those whose inputs are not known yet, a guess.
 
     A step that is cut by the files of one above runs about as many datums as that one; another one
-    runs all that it had.
+    runs all that it had. A training or a gate runs once, whatever its job counted.
     """
     counts = Counter((one.step, one.action) for one in planned)
     running, found = dict[str, int](), list[StepCost]()
@@ -40,7 +40,7 @@ def costs_of(
         sure = step.name not in set(unknown)
         run, skip = counts[step.name, "run"], counts[step.name, "skip"]
         if not sure:
-            total = jobs[0].total if jobs else 1
+            total = jobs[0].total if jobs and step.kind == "step" else 1
             run = min(_above(step, running, total), max(total, 1))
             skip = max(total - run, 0)
         if run:

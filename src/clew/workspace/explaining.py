@@ -276,11 +276,28 @@ def _known(rooms: Rooms, identifier: str) -> Node:
 
 def _add_datums(rooms: Rooms, thread: Thread) -> None:
     for job in thread.of_kind("job"):
-        if rooms.pipelines.job(job.id).kind != "step":
+        known = rooms.pipelines.job(job.id)
+        if known.kind != "step":
             continue
-        for datum in rooms.pipelines.datums(job.id, limit=DATUMS_SHOWN):
+        shown = rooms.pipelines.datums(job.id, limit=DATUMS_SHOWN)
+        for datum in shown:
             _add_datum(thread, datum, job.global_id)
             thread.tie(datum.id, job.id, "reused" if datum.state == "skipped" else "ran")
+        if known.total > len(shown):
+            rest = _more(job, "datums", known.total - len(shown), "more datums")
+            thread.add(rest)
+            thread.tie(rest.id, job.id, "ran")
+
+
+def _more(of: Node, kind: str, count: int, noun: str) -> Node:
+    """What stands for so many that are not shown."""
+    return Node(
+        kind=kind,
+        id=f"{of.id}:more",
+        title=f"and {count:,} {noun}",
+        global_id=of.global_id,
+        detail={"count": count},
+    )
 
 
 def _add_datum(thread: Thread, datum: Datum, global_id: str) -> None:
@@ -308,7 +325,7 @@ def _datum_node(datum: Datum, global_id: str) -> Node:
 def _file_node(repo: str, file: FileInfo, global_id: str) -> Node:
     return Node(
         kind="file",
-        id=file.digest.partition(":")[2] or f"{repo}:{file.path}",
+        id=f"{file.digest.partition(':')[2]}/{repo}{file.path}",
         title=f"{repo}:{file.path}",
         global_id=global_id,
         detail={"digest": file.digest},
@@ -338,13 +355,7 @@ def _add_predictions(rooms: Rooms, thread: Thread) -> None:
             _add_whole(rooms, thread, one)
         more = count - len(latest)
         if more > 0:
-            rest = Node(
-                kind="predictions",
-                id=f"{revision.id}:more",
-                title=f"and {more:,} earlier predictions",
-                global_id=revision.global_id,
-                detail={"count": more},
-            )
+            rest = _more(revision, "predictions", more, "earlier predictions")
             thread.add(rest)
             thread.tie(revision.id, rest.id, "answered")
 
@@ -382,7 +393,9 @@ def _sentences_up(start: Node, thread: Thread) -> Iterable[str]:
     if files:
         shown = ", ".join(sorted(files)[:6])
         more = f" and {len(files) - 6} more" if len(files) > 6 else ""
-        yield f"It goes back to {len(files)} raw file{'s' * (len(files) != 1)}: {shown}{more}."
+        hidden = _hidden(thread, "datums")
+        rest = f", and to those of {_count(hidden, 'datum')} that are not shown" if hidden else ""
+        yield f"It goes back to {_count(len(files), 'raw file')}: {shown}{more}{rest}."
 
 
 def _raw_files(thread: Thread) -> list[Node]:
@@ -400,15 +413,18 @@ def _raw_files(thread: Thread) -> list[Node]:
 
 def _sentences_down(thread: Thread) -> Iterable[str]:
     versions, revisions = thread.of_kind("model_version"), thread.of_kind("revision")
-    answered = len(thread.of_kind("prediction")) + sum(
-        int(str(node.detail.get("count", 0))) for node in thread.of_kind("predictions")
-    )
+    answered = len(thread.of_kind("prediction")) + _hidden(thread, "predictions")
     counts = (
         _count(len(thread.of_kind("commit")), "commit"),
         _count(len(versions), "model version"),
         _count(len(revisions), "revision"),
     )
     yield f"It touched {', '.join(counts)} and {_count(answered, 'prediction')}."
+
+
+def _hidden(thread: Thread, kind: str) -> int:
+    """How many are told of by their number alone."""
+    return sum(int(str(node.detail.get("count", 0))) for node in thread.of_kind(kind))
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from clew.base.errors import Invalid
+from clew.base.errors import Invalid, NotFound
 from clew.base.limits import check_limit
 from clew.base.records import Commit, Job, UndeclaredRead
 from clew.base.records.knowing import DatumCheck, FileCheck, Reproduction, Verification
@@ -79,7 +79,7 @@ class Knowing:
     def reproduce(self, ref: str) -> Reproduction:
         """Repeat a job, and compare."""
         rooms = self.rooms
-        row = rooms.pipelines.knowing.job(ref, partial(commit_at, rooms))
+        row = rooms.pipelines.knowing.job(ref, partial(_commit_of, rooms))
         commit = rooms.repos.commit_by_id(row.output)
         if row.kind == "step":
             found = _repeated(rooms, row, commit)
@@ -95,6 +95,14 @@ class Knowing:
             data = {"verdict": found.verdict, "expected": found.expected, "found": found.found}
             rooms.pipelines.knowing.say(tx, "job.reproduced", row.id, row, data)
         return found
+
+
+def _commit_of(rooms: Rooms, ref: str) -> Commit:
+    """The commit of ``repo@ref`` or of an id, also of a version as models name it."""
+    try:
+        return rooms.repos.commit_by_id(rooms.models.get(ref).commit)
+    except NotFound:
+        return commit_at(rooms, ref)
 
 
 def _repeated(rooms: Rooms, row: Any, commit: Commit) -> Reproduction:

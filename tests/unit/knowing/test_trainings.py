@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clew.base.errors import Invalid
+from clew.base.errors import Invalid, NotFound
 
 FLOW = """
 import os
@@ -161,6 +161,32 @@ def test_a_training_is_repeated_on_the_test_set_of_then_and_freezes_none(shop):
     assert (found.verdict, found.found) == ("identical", found.expected)
     assert found.test_commit == frozen.id
     assert shop.clew.commit("drawn/model.test@main").id == later.id
+
+
+def test_a_training_is_repeated_by_the_name_of_its_version_too(shop):
+    shop.apply(DRAWN)
+    shop.clew.put("drawn/rows", {"/rows.csv": ROWS.encode()})
+    shop.clew.wait()
+    version = shop.clew.model("drawn/model@champion")
+    for ref in ("drawn/model@1", "drawn/model@champion", version.id):
+        found = shop.clew.reproduce(ref)
+        assert (found.job, found.verdict) == (shop.last("model").id, "identical")
+    with pytest.raises(NotFound) as unknown:
+        shop.clew.reproduce("drawn/model@9")
+    assert unknown.value.code == "ref.unknown"
+
+
+def test_a_plan_takes_a_training_whose_rows_are_not_known_yet_for_one_run(shop):
+    """However many steps its search may take: what it took before is the time of all of them."""
+    clean = "@p.step(rows)\ndef clean(rows):\n    return rows\n\n@p.train(clean,"
+    shop.apply(DRAWN.replace("@p.train(rows,", clean))
+    shop.clew.put("drawn/rows", {"/rows.csv": ROWS.encode()})
+    shop.clew.wait()
+    other = clean.replace("return rows", "return rows.head(39)")
+    (plan,) = shop.clew.plan(shop.write(DRAWN.replace("@p.train(rows,", other)))
+    cost = {one.step: one for one in plan.costs}["model"]
+    assert (cost.sure, cost.run, cost.skip) == (False, 1, 0)
+    assert cost.total_s == cost.each_s
 
 
 def test_where_a_training_differs_it_is_said_from_where_on_and_by_how_much_on_the_test_rows(shop):

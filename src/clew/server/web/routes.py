@@ -35,7 +35,7 @@ from clew.server.web.graph import BOX_HEIGHT, BOX_WIDTH, draw
 from clew.server.web.preview import Preview, can_show, preview
 from clew.server.web.searching import bars, contour, history, pareto
 from clew.server.web.show import Page, Shown, icon
-from clew.server.web.words import href
+from clew.server.web.words import href, link_of
 
 router = APIRouter(include_in_schema=False)
 router.include_router(forms.router)
@@ -382,8 +382,8 @@ def _search_things(page: Page, wanted: str) -> Response:
         subject = page.verbs.why(wanted).subject
     except ClewError as error:
         return page.show("search.html", code=404, wanted=wanted, said=error)
-    if "/" in wanted and subject.kind == "file":
-        return RedirectResponse(f"/why/{wanted}", 303)
+    if subject.kind == "file":
+        return RedirectResponse(f"/why/{wanted}" if "/" in wanted else link_of(subject), 303)
     return RedirectResponse(href(subject.kind, subject.id), 303)
 
 

@@ -62,7 +62,7 @@ _PAGES = {
     "trigger": "/triggers/",
     "source": "/sources/",
 }
-_NOWHERE = frozenset({"predictions", "thing"})
+_NOWHERE = frozenset({"datums", "predictions", "thing"})
 _SUBJECTS = {
     "commit": "commit",
     "job": "job",
