@@ -308,3 +308,57 @@ def test_a_trainjob_brings_its_packages_along(place, tmp_path):
     )  # fmt: skip
     assert (tmp_path / "out" / "model.pkl").is_file()
     assert len(list((tmp_path / "there").glob("env-*/bin/python"))) == 1
+
+
+TEAM = """
+from importlib.util import find_spec
+
+import sklearn
+from sklearn.dummy import DummyClassifier
+
+class Usual(DummyClassifier):
+    def predict(self, rows):
+        assert (sklearn.__version__, find_spec("of_server")) == ("OTHER", None)
+        return super().predict(rows)
+""".replace("OTHER", OTHER)
+OF_TEAM = """
+import clew
+
+p = clew.Pipeline("team")
+rows = p.source("rows")
+
+@p.train(rows, target="benign", test=clew.holdout(0.3, by="id"), convert=False,
+         requirements=["scikit-learn==OTHER"])
+def model(data, trial):
+    from usual_of_team import Usual
+
+    return Usual().fit(data.drop("benign", "id").to_pandas(), data["benign"].to_numpy())
+""".replace("OTHER", OTHER)
+
+
+def test_own_code_beside_the_project_is_there_too_and_the_servers_packages_are_not(
+    place, tmp_path, monkeypatch
+):
+    code, installed = tmp_path / "code", tmp_path / "site-packages"
+    code.mkdir()
+    installed.mkdir()
+    (code / "usual_of_team.py").write_text(TEAM)
+    (installed / "of_server.py").touch()
+    paths = [os.environ.get("PYTHONPATH", ""), str(code), str(installed)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    (tmp_path / "project").mkdir()
+    file = tmp_path / "project" / "team.py"
+    file.write_text(OF_TEAM)
+    near = open_in(tmp_path / "project")
+    try:
+        near.apply(file)
+        near.put("team/rows", {"/rows.csv": rows().write_csv().encode()})
+        near.wait()
+        failed = [(job.step, job.reason, job.error) for job in near.jobs() if job.state != "done"]
+        assert not failed
+        (code / "usual_of_team.py").unlink()
+        _, original = load_version(near, "team/model@champion")
+        assert original.apart
+        assert len(original.predict(rows().drop("benign", "id").head(3))["label"]) == 3
+    finally:
+        near.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from clew.base.own_code import for_another_python
 from clew.compute.family import MARK, end_family, end_group
 from clew.compute.frames import FromWorker, Inbox, Outbox, from_worker
 from clew.compute.handles import Submitted
@@ -27,8 +28,6 @@ _MOST_CHUNKS = 16
 
 _LOG_LIMIT_BYTES = 32 * 1024 * 1024
 _PROGRAM = ("-P", "-X", "faulthandler", "-m", "clew.compute.worker")
-_OWN_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
-"""What of this interpreter's environment means nothing to another."""
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -104,7 +103,7 @@ class Worker:
         # The system ends it with the thread that started it, so that is the pool's own thread.
         arguments = [str(descriptor), str(os.getpid()), str(self.scratch), *preload]
         if self.program:
-            environment = {k: v for k, v in environment.items() if k not in _OWN_PYTHON}
+            environment = for_another_python(environment)
         return subprocess.Popen(
             [*(self.program or (sys.executable, *_PROGRAM)), *arguments],
             stdin=subprocess.DEVNULL,

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from clew.base.errors import Invalid
+from clew.base.own_code import for_another_python
 from clew.base.records.environments import OwnEnvironment
 from clew.experiments.members import FollowerPort
 from clew.experiments.trial import Checkpoint, Trial
@@ -37,7 +38,6 @@ TRAINING, CHECKPOINTS, OUTPUT = "CLEW_TRAINING", "CLEW_CHECKPOINTS", "CLEW_OUTPU
 Message = dict[str, Any]
 MODULE = "clew.experiments.alone"
 _NOTE = "latest.json"
-_NOT_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 
 
 class Lines:
@@ -129,8 +129,7 @@ def enter(environ: Mapping[str, str]) -> None:
     environments = Environments.at_hand()
     environments.bake(own.lock, own.python)
     command = environments.worker(own.lock, own.python, MODULE)
-    variables = {name: one for name, one in environ.items() if name not in _NOT_OURS}
-    os.execve(command[0], command, {**variables, TRAINING: json.dumps(told)})  # noqa: S606 - no shell, and the line is ours
+    os.execve(command[0], command, {**for_another_python(environ), TRAINING: json.dumps(told)})  # noqa: S606 - no shell, and the line is ours
 
 
 def _go_on(payload: dict[str, Any], notes: Path | None) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from clew.base.errors import Invalid
-from clew.base.pickled import by_value
+from clew.base.pickled import dumped_whole
 from clew.codecs import annotations_of, load_value
 from clew.compute import CallContext, Witness, load_function
 from clew.experiments.judging import Judge
@@ -174,8 +174,7 @@ class WorkerPort:
         """A pickle of the model that brings the user's classes along: read without the code."""
         if model is None or is_checkpoint:
             return None
-        with by_value(self._payload["snapshot_dir"]):
-            return self.copy(model)
+        return dumped_whole(model, self._payload["snapshot_dir"])
 
     def meta(self) -> dict[str, object]:
         """Of the tree that this run begins with; empty where there is none."""

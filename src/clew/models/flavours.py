@@ -19,6 +19,8 @@ import cloudpickle
 import numpy as np
 import numpy.typing as npt
 
+from clew.base.pickled import dumped_whole
+
 Array: TypeAlias = npt.NDArray[Any]
 Frame: TypeAlias = Any
 """A Polars frame."""
@@ -407,11 +409,10 @@ def _columns_for(names: tuple[str, ...], columns: Any) -> tuple[str, ...]:
 
 
 def dumped(model: Any) -> bytes:
-    """A pickle of a model that holds the code of this file, if it needs any."""
+    """A pickle of a model that holds the code of this file and of the user's, if it needs any."""
     here = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(here)
     try:
-        content: bytes = cloudpickle.dumps(model)
-        return content
+        return dumped_whole(model, "")
     finally:
         cloudpickle.unregister_pickle_by_value(here)

@@ -21,6 +21,7 @@ import numpy as np
 from clew.base import lines
 from clew.base.children import Child
 from clew.base.errors import ClewError, ModelError, Unavailable, from_wire
+from clew.base.own_code import for_another_python
 from clew.base.records import Signature
 from clew.base.records.environments import OwnEnvironment
 from clew.models.frames import Array, Data
@@ -41,7 +42,6 @@ PIECE_BYTES = 64 << 20
 """A pickle goes over in pieces of this size."""
 
 _PLAIN = frozenset("biufcMmUS?")
-_NOT_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +154,7 @@ class Isolated(LoadedModel):
         mine = self._child.start(
             self._command,
             output=2,
-            environment={n: one for n, one in os.environ.items() if n not in _NOT_OURS},
+            environment=for_another_python(os.environ),
         )
         try:
             about = About(signature=self.signature, recipe=self.recipe)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import msgspec
 import numpy as np
 import polars as pl
 
 from clew.base.errors import Invalid, NotFound
-from clew.base.pickled import by_value, own_modules
+from clew.base.pickled import along, dumped_whole
 from clew.base.records import Signature
 from clew.base.records.cards import Trained
 from clew.codecs import dump_value, load_value
@@ -297,10 +296,9 @@ def _read_model(store: Store, artefact: str, snapshot_dir: str) -> tuple[Any, by
         )
     content = store.read(entry.digest)
     model, modules = unpickle(content)
-    if modules.isdisjoint(one.__name__ for one in own_modules(snapshot_dir)):
+    if modules.isdisjoint(along(snapshot_dir)):
         return model, content, modules
-    with by_value(snapshot_dir):
-        content = cloudpickle.dumps(model)
+    content = dumped_whole(model, snapshot_dir)
     return model, content, unpickle(content)[1]
 
 

@@ -262,6 +262,29 @@ def test_a_process_that_ends_before_it_answers_is_said():
     assert (refused.value.code, "code 3" in refused.value.message) == ("model.apart", True)
 
 
+def test_the_users_own_code_on_pythonpath_is_there_and_what_is_installed_here_is_not(
+    tmp_path, monkeypatch
+):
+    team, installed = tmp_path / "team", tmp_path / "site-packages"
+    for place, name in ((team, "of_team"), (installed, "of_server")):
+        place.mkdir()
+        (place / f"{name}.py").write_text(
+            "class Doubles:\n    def predict(self, rows):\n        return 2 * rows[:, 0]\n"
+        )
+    monkeypatch.setenv("PYTHONPATH", f"{installed}{os.pathsep}{team}")
+    asked = {
+        "signature": signature("numpy", ("x", "double")),
+        "recipe": Recipe(takes="matrix", method="predict", gives="values"),
+        "command": COMMAND,
+    }
+    there = Isolated(**asked, content=lambda: b"cof_team\nDoubles\n)\x81.")
+    assert there.predict(np.array([[1.5], [4.0]]))["prediction"].tolist() == [3.0, 8.0]
+    there._child.end()
+    with pytest.raises(Unavailable, match="of_server") as refused:
+        Isolated(**asked, content=lambda: b"cof_server\nDoubles\n)\x81.")
+    assert refused.value.code == "model.distribution"
+
+
 def test_a_large_pickle_goes_over_in_pieces(monkeypatch):
     monkeypatch.setattr(isolated, "PIECE_BYTES", 10)
     found = Isolated(
