@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from clew.base.records import ChangeStatus, Explanation, Node, Status
 
 
+SHOWN = 12
+"""Jobs of one kind at a glance."""
+
+
 def status(
     global_id: Annotated[str | None, typer.Argument(help="All that this change caused.")] = None,
     json: Json = False,
 ) -> None:
-    """What runs, what waits, what was refused; or all that one change caused."""
+    """What runs, what waits, what is broken now; or all that one change caused."""
     with workspace() as clew:
         caused = clew.change(global_id) if global_id else None
         glance = None if caused else clew.status()
@@ -44,12 +48,14 @@ def _print_status(answer: Status) -> None:
     for title, jobs in (
         ("running", answer.running),
         ("waiting", answer.waiting),
-        ("refused or failed", answer.refused),
+        ("broken now", answer.refused),
         ("recent", answer.recent),
     ):
         if jobs:
             out.print(f"\n[dim]{title}[/]")
-            print_jobs(list(jobs[:12]))
+            print_jobs(list(jobs[:SHOWN]))
+        if title == "broken now":
+            _print_next(answer)
     if answer.endpoints:
         out.print("\n[dim]endpoints[/]")
         render.table(
@@ -72,6 +78,19 @@ def _print_status(answer: Status) -> None:
         )
     if not (answer.recent or answer.running or answer.waiting):
         out.print("[dim]Nothing has run yet. Try: clew apply FILE.py, then clew put REPO FILES[/]")
+
+
+def _print_next(answer: Status) -> None:
+    """What to do about what is broken, and where the rest is."""
+    out = console()
+    if answer.refused:
+        first = short(answer.refused[0].id)
+        out.print(f"[dim]Look: clew job {first} --log. Again: clew retry {first}[/]")
+    if left := answer.refused_before + len(answer.refused[SHOWN:]):
+        out.print(
+            f"[dim]{left:,} more failed, were refused or blocked before (tried again since, or of "
+            "steps that are gone): clew jobs --state failed|refused|blocked[/]"
+        )
 
 
 def print_change(answer: ChangeStatus) -> None:

@@ -36,6 +36,7 @@ from clew.lineage import Lineage
 from clew.pipelines import registry, tables
 from clew.pipelines.accepting import carried
 from clew.pipelines.branching import on_branch
+from clew.pipelines.broken import broken_now
 from clew.pipelines.causes import causes_of
 from clew.pipelines.controlling import Control
 from clew.pipelines.datums import key_range
@@ -370,6 +371,11 @@ class Pipelines:
                 query = query.where(tables.jobs.c[name] == value)
         with self._db.read() as tx:
             return [job_of(row) for row in tx.execute(query)]
+
+    def broken(self) -> tuple[JobList, int]:
+        """What is broken now, a job for each such step, and how many bad jobs there are besides."""
+        with self._db.read() as tx:
+            return broken_now(tx, self._registry.graph(tx))
 
     def counts(self) -> Sequence[JobCount]:
         """How many jobs each step has had in each state, by pipeline and step; counted in SQL."""

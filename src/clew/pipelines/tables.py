@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     func,
     select,
 )
@@ -262,6 +263,29 @@ UNENDED: Rows = (
     .where(jobs.c.state.in_(["waiting", "running", "paused"]))
     .distinct()
 )
+
+# The newest job of each step that failed, was refused or blocked, where none was good after it; the
+# newest first.
+BAD = ("failed", "refused", "blocked")
+_later = jobs.alias("later")
+BROKEN: Rows = (
+    select(jobs)
+    .where(
+        jobs.c.number.in_(
+            select(func.max(jobs.c.number))
+            .where(jobs.c.state.in_(BAD))
+            .group_by(jobs.c.pipeline, jobs.c.step)
+        ),
+        ~exists().where(
+            _later.c.pipeline == jobs.c.pipeline,
+            _later.c.step == jobs.c.step,
+            _later.c.number > jobs.c.number,
+            _later.c.state == "done",
+        ),
+    )
+    .order_by(jobs.c.number.desc())
+)
+BAD_JOBS: Rows = select(func.count()).select_from(jobs).where(jobs.c.state.in_(BAD))
 
 # The last job of a step that ended well.
 LAST_DONE: Rows = (

@@ -9,7 +9,6 @@ from clew.base.records import ChangeStatus, Commit, Endpoint, Job, Status
 from clew.workspace.rooms import Rooms
 
 RECENT = 20
-BAD = frozenset({"failed", "refused", "blocked"})
 
 
 def commit_at(rooms: Rooms, ref: str) -> Commit:
@@ -26,12 +25,14 @@ def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:
     def in_state(*states: str) -> tuple[Job, ...]:
         return tuple(job for job in jobs if job.state in states)[:RECENT]
 
+    broken, before = rooms.pipelines.broken()
     return Status(
         workspace=str(rooms.settings.home),
         running=in_state("running"),
         waiting=in_state("waiting"),
         recent=in_state("done"),
-        refused=tuple(job for job in jobs if job.state in BAD)[:RECENT],
+        refused=tuple(broken[:RECENT]),
+        refused_before=before + len(broken[RECENT:]),
         endpoints=tuple(endpoints),
         drift=tuple(rooms.monitoring.reports(limit=5)),
         global_ids=tuple(rooms.lineage.latest_changes(RECENT)),

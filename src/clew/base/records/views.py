@@ -64,7 +64,12 @@ class ChangeStatus(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The workspace at a glance: what ran, what waits, what was refused."""
+    """The workspace at a glance: what ran, what waits, what is broken.
+
+    ``refused``: of each step that is broken now its newest job that failed, was refused or blocked;
+    causes first. ``refused_before``: how many such jobs there are besides, of steps that were good
+    since, of earlier tries, or of steps that are gone.
+    """
 
     workspace: str
     running: tuple[Job, ...]
@@ -75,6 +80,7 @@ class Status(Struct, frozen=True, kw_only=True):
     drift: tuple[DriftReport, ...]
     global_ids: tuple[str, ...]
     """Of the latest changes, newest first."""
+    refused_before: int = 0
 
 
 class Applied(Struct, frozen=True, kw_only=True):
