@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from clew.base.errors import Invalid
+from clew.base.iso import iso_text
 from clew.base.rows import Plain
 
 
@@ -39,7 +41,14 @@ def request_of(inputs: Sequence[Mapping[str, Any]], rows: Plain) -> bytes:
             "This model takes rows with names.",
             hint='Write [{"column": value, …}].',
         )
-    return json.dumps({"inputs": tensors}, default=str).encode()
+    return json.dumps({"inputs": tensors}, default=_plain).encode()
+
+
+def _plain(value: object) -> str | None:
+    """What JSON has no form for, as text; None for what stands in pandas for a missing value."""
+    if type(value).__name__ in {"NaTType", "NAType"}:
+        return None
+    return iso_text(value) if isinstance(value, timedelta) else str(value)
 
 
 def _column(one: Mapping[str, Any], rows: Sequence[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from clew.base.records import Column, Signature
 
-_NUMBERS = ("int", "uint", "float", "double", "halffloat")
+_NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
 
 Shapes = Mapping[str, str]
 """What a model gives: the name of each output and what it holds, such as ``float64[rows, 3]``."""

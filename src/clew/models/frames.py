@@ -7,12 +7,14 @@ frame libraries are imported on first use.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from clew.base.errors import Invalid
+from clew.base.iso import iso_of
 from clew.base.records import Column
 from clew.models.held import Held, as_held, is_so
 
@@ -24,11 +26,14 @@ _ARROW = {
     "Boolean": "bool", "Int8": "int8", "Int16": "int16", "Int32": "int32", "Int64": "int64",
     "UInt8": "uint8", "UInt16": "uint16", "UInt32": "uint32", "UInt64": "uint64",
     "Float32": "float", "Float64": "double", "String": "string", "Date": "date32[day]",
+    "Time": "time64[ns]",
     "Categorical": "dictionary<values=string, indices=uint32>",
     "Enum": "dictionary<values=string, indices=uint32>", "Binary": "binary", "Null": "string",
 }  # fmt: skip
 _POLARS = {arrow: polars for polars, arrow in _ARROW.items() if polars not in {"Enum", "Null"}}
-_NUMBERS = ("int", "uint", "float", "double", "halffloat", "bool")
+_NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal", "bool")
+_BY_VALUE = ("decimal", "time64", "duration")
+_DIGITS = Context(prec=76)
 
 
 class Frame(Protocol):
@@ -58,6 +63,11 @@ def columns_of(frame: Any) -> tuple[Column, ...]:
         )
         for name, kind in frame.schema.items()
     )
+
+
+def can_be_told(kind: Any) -> bool:
+    """Whether values of a Polars type can be told in a request, as anything but their text."""
+    return _arrow_type(kind) != "string" or type(kind).__name__ in {"String", "Null"}
 
 
 def is_number(column: Column) -> bool:
@@ -221,28 +231,60 @@ def _series(pl: Any, column: Column, values: Any) -> Any:
         series = pl.from_pandas(values).alias(column.name)
     else:
         series = _from_list(pl, column, list(values))
-    kind = _polars_type(pl, column)
+    kind = polars_type(column)
     if series.dtype == pl.String and column.type.startswith(("date", "timestamp")):
         return series.str.to_datetime(time_unit="us").cast(kind)
+    if series.dtype != kind and column.type.startswith(_BY_VALUE):
+        return _from_list(pl, column, series.to_list())
     if column.nullable and series.dtype.is_float():
         series = series.fill_nan(None)
     return series if series.dtype == kind else series.cast(kind)
 
 
 def _from_list(pl: Any, column: Column, values: list[Any]) -> Any:
+    if column.type.startswith("decimal"):
+        values = [_decimal(value, decimal_places(column.type)[1]) for value in values]
     texts = any(isinstance(value, str) for value in values)
+    if texts and column.type.startswith(("time64", "duration")):
+        iso = iso_of(column.type)
+        assert iso is not None, "both are written in ISO 8601"
+        values = [iso.read(value) if isinstance(value, str) else value for value in values]
     if texts and column.type.startswith(("date", "timestamp")):
         return pl.Series(column.name, values, dtype=pl.String)
-    return pl.Series(column.name, values, dtype=_polars_type(pl, column))
+    return pl.Series(column.name, values, dtype=polars_type(column))
 
 
-def _polars_type(pl: Any, column: Column) -> Any:
+def polars_type(column: Column) -> Any:
+    """The type of a column in a frame of Polars."""
+    import polars as pl  # noqa: PLC0415 - heavy, and the door stays cheap
+
     if column.type.startswith("timestamp"):
         unit, _, zone = column.type.removeprefix("timestamp[").rstrip("]").partition(", tz=")
         return pl.Datetime(cast(Any, unit), zone or None)
     if column.type.startswith("dictionary"):
         return pl.Categorical()
+    if column.type.startswith("duration"):
+        return pl.Duration(cast(Any, column.type.removeprefix("duration[").rstrip("]")))
+    if column.type.startswith("decimal"):
+        return pl.Decimal(*decimal_places(column.type))
     return getattr(pl, _POLARS.get(column.type, "String"))()
+
+
+def decimal_places(kind: str) -> tuple[int, int]:
+    """Digits of ``decimal128(10, 2)``, and those of them behind the point."""
+    digits, behind = kind.partition("(")[2].rstrip(")").split(",")
+    return int(digits), int(behind)
+
+
+def _decimal(value: Any, behind: int) -> Decimal | None:
+    """A number as the nearest decimal of so many places; None where it is missing."""
+    if value is None or value != value:
+        return None
+    plain = value if isinstance(value, Decimal | str | int) else repr(float(value))
+    try:
+        return Decimal(plain).quantize(Decimal(1).scaleb(-behind), context=_DIGITS)
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is no decimal with {behind} places") from None
 
 
 def _arrow_type(kind: Any) -> str:
@@ -250,6 +292,10 @@ def _arrow_type(kind: Any) -> str:
     if name == "Datetime":
         zone = f", tz={kind.time_zone}" if kind.time_zone else ""
         return f"timestamp[{kind.time_unit}{zone}]"
+    if name == "Duration":
+        return f"duration[{kind.time_unit}]"
+    if name == "Decimal":
+        return f"decimal128({kind.precision or 38}, {kind.scale})"
     return _ARROW.get(name, "string")
 
 

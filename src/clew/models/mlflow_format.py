@@ -22,11 +22,15 @@ import cloudpickle
 import numpy as np
 
 from clew.base.errors import Unavailable
-from clew.models.frames import to_pandas
+from clew.models.frames import decimal_places, polars_type, to_pandas
 from clew.models.loading import LoadedModel
 
 EXAMPLE_ROWS = 5
 _MODEL = "model.pkl"
+_UNTOLD = ("duration", "time64")
+"""What MLflow's signatures and examples have no type for; a decimal is a double there."""
+_OTHERWISE = ("duration", "decimal")
+"""What a frame of pandas has in another unit, or as another type."""
 
 
 def write(
@@ -66,9 +70,10 @@ def write(
         metadata=dict(metadata),
     )
     with _silent():
+        told = all(not one.type.startswith(_UNTOLD) for one in loaded.signature.inputs)
         common = {
             "mlflow_model": about,
-            "input_example": example,
+            "input_example": example if told else None,
             "pip_requirements": [f"{name}=={version}" for name, version in needed.items()],
         }
         original = cloudpickle.loads(pickled)  # with the feature names that it was fitted with
@@ -77,7 +82,9 @@ def write(
                 original,
                 str(directory),
                 serialization_format="cloudpickle",
-                signature=mlflow.models.infer_signature(example, original.predict(example)),
+                signature=mlflow.models.infer_signature(example, original.predict(example))
+                if told
+                else None,
                 **common,
             )
         else:
@@ -236,7 +243,9 @@ def _example(loaded: LoadedModel, sample: Any) -> Any:
     rows = sample.head(EXAMPLE_ROWS)
     if loaded.signature.frame == "numpy":
         return loaded.input_of(rows)
-    return to_pandas(rows, loaded.signature.inputs, loaded.recipe.held)
+    found = to_pandas(rows, loaded.signature.inputs, loaded.recipe.held)
+    decimals = [one.name for one in loaded.signature.inputs if one.type.startswith("decimal")]
+    return found.astype(dict.fromkeys(decimals, "float64"))
 
 
 def _is_plain_estimator(original: Any, loaded: LoadedModel, example: Any, sample: Any) -> bool:
@@ -274,7 +283,9 @@ def _write_function(
         str(directory),
         python_model=wrapper,
         artifacts={"model": str(content)},
-        signature=mlflow.models.infer_signature(example, answer),
+        signature=mlflow.models.infer_signature(example, answer)
+        if common["input_example"] is not None
+        else None,
         **common,
     )
 
@@ -287,6 +298,9 @@ def _wrapper(mlflow: Any, loaded: LoadedModel) -> Any:
     takes, method = loaded.recipe.takes, loaded.recipe.method
     names = [column.name for column in loaded.signature.inputs]
     named = loaded.signature.frame != "numpy"
+    inputs = loaded.signature.inputs if takes == "polars" and named else ()
+    kinds = {one.name: polars_type(one) for one in inputs if one.type.startswith(_OTHERWISE)}
+    places = {one.name: decimal_places(one.type)[1] for one in inputs if "decimal" in one.type}
 
     class Packaged(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]  # not installed everywhere
         def __init__(self) -> None:
@@ -305,6 +319,10 @@ def _wrapper(mlflow: Any, loaded: LoadedModel) -> Any:
                 import polars  # noqa: PLC0415 - travels with the pickle
 
                 model_input = polars.from_pandas(model_input)
+                for name, kind in kinds.items():
+                    column = polars.col(name)
+                    column = column.round(places[name]) if name in places else column
+                    model_input = model_input.with_columns(column.cast(kind))
             elif takes == "matrix" and hasattr(model_input, "to_numpy"):
                 model_input = model_input.to_numpy(dtype="float64")
             asked = self.model if method == "call" else self.model.predict

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from clew.base.errors import Invalid
 from clew.base.records import Column, Signature
-from clew.models.frames import Array, columns_of, is_number, plain_array
+from clew.models.frames import Array, can_be_told, columns_of, is_number, plain_array
 from clew.models.held import Held
 from clew.models.loading import LoadedModel, Outputs, Recipe, check_outputs
 from clew.models.targets import class_text, plain_value
@@ -118,12 +118,21 @@ def _that_works(
         asked = [loaded for loaded, _ in works]
         rows, captured = told.train[told.places], told.captured is not None
         return works[learned_from(asked, rows, told.truth, captured=captured)]
+    untold = [f"{name} ({kind})" for name, kind in rows.schema.items() if not can_be_told(kind)]
+    hint = (
+        "Return a model whose predict takes the features without the target, such as a "
+        "scikit-learn pipeline that picks its columns."
+    )
+    if untold and signature.frame != "numpy":
+        hint = (
+            f"No request can hold {', '.join(untold)}: such columns are text in a signature. Make "
+            "numbers or text of them in the step before the training, or leave them out."
+        )
     raise Invalid(
         "model.signature",
         f"The model cannot predict on test rows with {', '.join(rows.columns)}; "
         + "; ".join(failures.values()),
-        hint="Return a model whose predict takes the features without the target, such as a "
-        "scikit-learn pipeline that picks its columns.",
+        hint=hint,
     )
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from msgspec import Struct
 
 from clew.base.errors import ClewError
-from clew.base.records import Signature
+from clew.base.records import Column, Signature
 from clew.models.evaluation import Recorded
 from clew.models.frames import Array
 from clew.models.loading import LoadedModel
@@ -48,7 +48,7 @@ def request_of(signature: Signature, rows: pl.DataFrame) -> dict[str, Any]:
         shape = [rows.height, signature.width]
         tensor = {"name": signature.inputs[0].name, "datatype": "FP64", "shape": shape}
         return {"inputs": [{**tensor, "data": values}]}
-    columns = {column.name: rows[column.name].to_list() for column in signature.inputs}
+    columns = {column.name: _told(column, rows[column.name]) for column in signature.inputs}
     return request_of_columns(signature, columns)
 
 
@@ -58,13 +58,25 @@ def request_of_columns(signature: Signature, columns: Mapping[str, list[Any]]) -
         "inputs": [
             {
                 "name": column.name,
-                "datatype": _DATATYPES.get(column.type, "BYTES"),
+                "datatype": _datatype(column),
                 "shape": [len(columns[column.name])],
                 "data": columns[column.name],
             }
             for column in signature.inputs
         ]
     }
+
+
+def _told(column: Column, values: pl.Series) -> list[Any]:
+    """Values as JSON has them; a duration or a time is a text then, a decimal a number."""
+    if column.type.startswith("decimal"):
+        return values.cast(pl.Float64).to_list()
+    return values.to_list()
+
+
+def _datatype(column: Column) -> str:
+    decimal = column.type.startswith("decimal")
+    return "FP64" if decimal else _DATATYPES.get(column.type, "BYTES")
 
 
 def replay_rows(
@@ -238,6 +250,6 @@ def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
     elif kinds <= {int} and kinds:
         datatype = "INT64"
     else:
-        datatype = "BYTES" if str in kinds else "FP64"
+        datatype = "FP64" if kinds <= {int, float} else "BYTES"
     shape = [len(values), len(values[0])] if nested else [len(values)]
     return {"name": name, "datatype": datatype, "shape": shape, "data": values}

@@ -121,7 +121,7 @@ def real(frame: pl.DataFrame, columns: Sequence[Column], *, matrix: bool, named:
 def _kind(column: Column) -> str:
     if column.type.startswith(("int", "uint")):
         return "whole"
-    if column.type in {"double", "float", "halffloat"}:
+    if column.type in {"double", "float", "halffloat"} or column.type.startswith("decimal"):
         return "float"
     if column.type == "bool":
         return "truth"

@@ -21,7 +21,7 @@ _SQL = {
     "bool": "BOOLEAN", "float": "FLOAT", "double": "DOUBLE", "string": "VARCHAR",
     "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
     "uint8": "UTINYINT", "uint16": "USMALLINT", "uint32": "UINTEGER", "uint64": "UBIGINT",
-    "date32[day]": "DATE",
+    "date32[day]": "DATE", "time64[ns]": "TIME",
 }  # fmt: skip
 _MAIN = {"regression": "prediction", "binary": "probability"}
 
@@ -227,4 +227,6 @@ def _of_carried(told: Carried) -> Function:
 
 
 def _sql(kind: str) -> str:
+    if kind.startswith("decimal"):
+        return "DOUBLE"
     return "TIMESTAMP" if kind.startswith("timestamp") else _SQL.get(kind, "VARCHAR")

@@ -7,16 +7,16 @@ expected.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from math import prod
+from math import isfinite, prod
 from typing import cast
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from clew.base.iso import iso_of
 from clew.base.records import Column, Signature
 from clew.serving.tensors import (
     DATATYPES,
@@ -120,23 +120,27 @@ def read_tensor(value: object) -> Tensor:
 class ColumnRule:
     """What one column takes."""
 
-    __slots__ = ("allowed", "datatype", "dtype", "moment", "name", "nullable")
+    __slots__ = ("allowed", "datatype", "decimal", "dtype", "iso", "name", "nullable")
 
     def __init__(self, column: Column) -> None:
         self.name = column.name
         self.datatype = of_arrow(column.type)
         self.nullable = column.nullable
-        self.moment = column.type.startswith(("timestamp", "date"))
-        types = _TYPES[self.datatype]
+        self.iso = iso_of(column.type)
+        self.decimal = column.type.startswith("decimal")
+        types = _TYPES[self.datatype] | (_TYPES["BYTES"] if self.decimal else set())
         self.allowed = types | {_NONE} if column.nullable else types
         self.dtype = None if self.datatype == "BYTES" else _dtype(self.datatype)
 
     def take(self, tensor: Tensor) -> list[object] | Array:
         """The values of a tensor, checked against this column."""
-        if tensor.datatype != self.datatype and not _fits(tensor.datatype, self.datatype):
+        if tensor.datatype != self.datatype and not self._takes(tensor.datatype):
             raise self._refuse(f"got {tensor.datatype}")
         values = tensor.flat()
         return self.check(values) if isinstance(values, list) else self._check_array(values)
+
+    def _takes(self, datatype: str) -> bool:
+        return _fits(datatype, self.datatype) or (self.decimal and datatype == "BYTES")
 
     def check(self, values: list[object]) -> list[object]:
         """The values of a JSON list, checked."""
@@ -147,15 +151,23 @@ class ColumnRule:
             if float in seen:
                 values = self._whole(values)
             self._check_range(values)
-        elif self.datatype in FLOATS and int in seen:
+        elif self.datatype in FLOATS and (int in seen or str in seen):
             return self._floats(values)
-        return _moments(self.name, values) if self.moment else values
+        return values if self.iso is None else self._read(values, self.iso.read)
 
     def _floats(self, values: list[object]) -> list[object]:
         try:
-            return [None if value is None else float(cast(float, value)) for value in values]
+            return [None if value is None else _float(value) for value in values]
         except OverflowError:
             raise self._refuse("a number is out of its range") from None
+        except ValueError as error:
+            raise self._refuse(str(error)) from None
+
+    def _read(self, values: list[object], read: Callable[[str], object]) -> list[object]:
+        try:
+            return [None if text is None else read(str(text)) for text in values]
+        except ValueError as error:
+            raise InputError(f"Input {self.name!r} expects {self}: {error}.") from None
 
     def _whole(self, values: list[object]) -> list[object]:
         """Integers for numbers such as 1.0: JSON does not tell them from 1."""
@@ -187,7 +199,7 @@ class ColumnRule:
     def made_up(self) -> object:
         """Some value of this column."""
         if self.datatype == "BYTES":
-            return "2000-01-01T00:00:00" if self.moment else ""
+            return "" if self.iso is None else self.iso.example
         return False if self.datatype == "BOOL" else 0
 
     def _wrong_type(self, wrong: set[type]) -> InputError:
@@ -200,9 +212,8 @@ class ColumnRule:
 
     def __str__(self) -> str:
         what = _WORDS.get(self.datatype, "numbers")
-        return f"{self.datatype} ({'a time in ISO 8601' if self.moment else what})" + (
-            " or null" if self.nullable else ""
-        )
+        what = what if self.iso is None else self.iso.words
+        return f"{self.datatype} ({what}){' or null' if self.nullable else ''}"
 
 
 class ColumnsContract:
@@ -543,11 +554,11 @@ def _listed(values: list[object] | Array) -> list[object]:
     return values if isinstance(values, list) else cast(list[object], values.tolist())
 
 
-def _moments(name: str, values: list[object]) -> list[object]:
-    try:
-        return [None if text is None else datetime.fromisoformat(str(text)) for text in values]
-    except ValueError as error:
-        raise InputError(f"Input {name!r} expects a time in ISO 8601: {error}.") from None
+def _float(value: object) -> float:
+    found = float(cast(float, value))
+    if isinstance(value, str) and not isfinite(found):
+        raise ValueError(f"no number: {value!r}")
+    return found
 
 
 def _kinds(kinds: Iterable[type]) -> str:

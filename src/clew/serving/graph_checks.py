@@ -30,7 +30,7 @@ from clew.serving.graph_arms import fitted
 
 Outputs: TypeAlias = dict[str, tuple[int, ...]]
 """Output → its shape behind the rows."""
-_NUMBERS = ("int", "uint", "float", "double", "halffloat")
+_NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
 
 
 class Known(Struct, frozen=True, kw_only=True):

@@ -6,11 +6,14 @@ Knows no files. What is left out here is never written, not even to the spool.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
 import orjson
+
+from clew.base.iso import iso_text
 
 UNSAID = "What was said of it is not kept: columns of this endpoint are redacted."
 
@@ -32,7 +35,11 @@ def kept(columns: dict[str, Any], rows: int, redacted: Collection[str]) -> bytes
         for name, values in columns.items()
         if name not in redacted
     }
-    return orjson.dumps({"columns": told, "rows": rows}, default=str)
+    return orjson.dumps({"columns": told, "rows": rows}, default=_text)
+
+
+def _text(value: object) -> str:
+    return iso_text(value) if isinstance(value, timedelta) else str(value)
 
 
 def _plain(values: Any) -> list[object]:

@@ -50,8 +50,8 @@ class InputError(Invalid):
 
 
 def of_arrow(name: str) -> str:
-    """The datatype for an Arrow type name; BYTES (text) for all that has no number."""
-    return _ARROW.get(name, "BYTES")
+    """The datatype for an Arrow type name; BYTES (text) for all that is no number."""
+    return "FP64" if name.startswith("decimal") else _ARROW.get(name, "BYTES")
 
 
 def of_numpy(array: Array) -> str:

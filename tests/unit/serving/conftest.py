@@ -148,6 +148,7 @@ def served(tmp_path_factory):
             "wide": fake.matrix(wide=True),
             "text": fake.text(),
             "half": fake.half(),
+            "moments": fake.moments(),
         }.items():
             workspace.endpoint(name)
             workspace.deploy(law, name, version="3")

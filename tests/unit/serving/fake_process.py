@@ -42,6 +42,12 @@ class FakeModel:
         if law.get("echo"):  # text in, its length and itself out
             words = [str(word) for word in data["word"]]
             return {"length": np.array([len(each) for each in words]), "word": np.array(words)}
+        if law.get("moments"):  # as a frame is made of them: minutes, and what it cost
+            from clew.models.frames import to_polars  # noqa: PLC0415 - few need Polars here
+
+            frame = to_polars(data, self.signature.inputs)
+            return {"minutes": frame["lasted"].dt.total_minutes().fill_null(0).to_numpy(),
+                    "price": frame["price"].to_numpy().astype(float)}  # fmt: skip
         matrix = self._matrix(data)
         if law.get("half"):
             return {"half": matrix.sum(axis=1).astype(np.float16)}
@@ -97,13 +103,41 @@ def text(**law) -> dict:
     return {"signature": msgspec.to_builtins(signature), "echo": True, **law}
 
 
+def moments(**law) -> dict:
+    inputs = (
+        Column(name="lasted", type="duration[us]", nullable=True),
+        Column(name="at", type="time64[ns]"),
+        Column(name="day", type="date32[day]"),
+        Column(name="price", type="decimal128(12, 2)"),
+    )
+    signature = Signature(frame="polars", inputs=inputs, width=4, task="regression")
+    return {"signature": msgspec.to_builtins(signature), "moments": True, **law}
+
+
 def half(**law) -> dict:
     inputs = (Column(name="x", type="halffloat"),)
     signature = Signature(frame="numpy", inputs=inputs, width=2, task="regression")
     return {"signature": msgspec.to_builtins(signature), "half": True, **law}
 
 
+class FakeExplainer(FakeModel):
+    """Each input did as much as it is; ``why`` in the law is that of its questions alone."""
+
+    def __init__(self, law: dict) -> None:
+        super().__init__({**law, **law.get("why", {})})
+
+    def predict(self, data):
+        values = super().predict(data)["prediction"]
+        matrix = self._matrix(data)
+        told = {"features": [f"x{at}" for at in range(matrix.shape[1])], "method": ["fake"]}
+        told |= {"link": ["identity"], "output": ["prediction"]}
+        found = {"attributions": matrix, "base_values": values * 0, "values": values}
+        return found | {name: np.array(words) for name, words in told.items()}
+
+
 def load_model(store, tree: str) -> FakeModel:
+    if tree.startswith("explain:"):
+        return FakeExplainer(json.loads(store.read(store.get(tree[8:], "/fake.json").digest)))
     law = json.loads(store.read(store.get(tree, "/fake.json").digest))
     if law.get("load_s"):
         time.sleep(law["load_s"])

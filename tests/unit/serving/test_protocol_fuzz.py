@@ -37,6 +37,12 @@ SEEDS = [
     ("text", {"id": "7", "inputs": [
         {"name": "word", "datatype": "BYTES", "shape": [2], "data": ["a", "é"]}
     ], "parameters": {"binary_data_output": True, "clew-key": "k"}}),
+    ("moments", {"inputs": [
+        {"name": "lasted", "datatype": "BYTES", "shape": [2], "data": ["PT1H30M", None]},
+        {"name": "at", "datatype": "BYTES", "shape": [2], "data": ["23:59:59.999999", "00:00"]},
+        {"name": "day", "datatype": "BYTES", "shape": [2], "data": ["0001-01-01", "9999-12-31"]},
+        {"name": "price", "datatype": "FP64", "shape": [2], "data": [9.99, "-0.01"]},
+    ]}),
     ("half", {"inputs": [
         {"name": "x", "datatype": "FP16", "shape": [1, 2], "parameters": {"binary_data_size": 4}}
     ]}),
@@ -50,6 +56,23 @@ VALUES = st.one_of(
     st.floats(),
     st.text(max_size=6),
     st.sampled_from(["FP64", "BYTES", "BF16", "x", "word", "label", "\x00", "\ud800"]),
+    st.sampled_from(
+        [
+            "P999999999D",
+            "-P999999999DT86399.999999S",
+            "PT",
+            "P1Y",
+            "24:00",
+            "1e400",
+            "23:59+23:59",
+            "-0",
+            "sNaN",
+            "1_0",
+            "１",
+            "10000-01-01",
+            "99999999999.99",
+        ]
+    ),
     st.just([]),
     st.just({}),
     st.lists(st.integers(-2, 3), max_size=4),
