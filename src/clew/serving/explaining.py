@@ -11,7 +11,9 @@ import asyncio
 import json
 import logging
 import math
+import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -58,7 +60,7 @@ class Explaining:
     ) -> None:
         self._loop, self._plane, self._spool = loop, plane, spool
         self._command, self._store = command, store_address
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="explain")
+        self._threads = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="explain")
         self._ids = PredictionIds()
         self._waiting = 0
 
@@ -94,7 +96,11 @@ class Explaining:
             reply(refusal(429, f"{self._waiting} questions wait already; retry later."))
             return
         self._waiting += 1
-        future = self._threads.submit(self._explain, asked)
+        runtime = asked.runtime
+        if runtime.explainer is None:
+            runtime.explainer = Explainer(partial(self.started, runtime.tree))
+        asked.explainer = runtime.explainer
+        future = self._threads.submit(asked.explainer.explain, asked)
         expiry = self._loop.call_later(min(asked.timeout_s, LIMIT_S), self._expire, asked, reply)
         future.add_done_callback(
             lambda done: self._loop.call_soon_threadsafe(self._done, asked, done, expiry, reply)
@@ -106,14 +112,6 @@ class Explaining:
 
     # in a thread --------------------------------------------------------------------------------
 
-    def _explain(self, asked: _Asked) -> dict[str, Array]:
-        runtime = asked.runtime
-        if asked.expired:
-            raise Ended("nobody waits for it any more")
-        if runtime.explainer is None:
-            runtime.explainer = self.started(runtime.tree)
-        return dict(runtime.explainer.predict(asked.values))
-
     def started(self, tree: str) -> ModelApart:
         """A process that explains answers of the model in a tree."""
         return ModelApart(self._command, self._store, EXPLAIN + tree)
@@ -123,8 +121,8 @@ class Explaining:
     def _expire(self, asked: _Asked, reply: Reply) -> None:
         """Nobody waits any more: the answer says so, and the process stops computing."""
         asked.expired = True
-        if asked.runtime.explainer is not None:
-            asked.runtime.explainer.kill()
+        if asked.explainer is not None:
+            asked.explainer.give_up(asked)
         reply(refusal(504, "The explanation took longer than the request may wait."))
 
     def _done(
@@ -136,8 +134,8 @@ class Explaining:
     ) -> None:
         self._waiting -= 1
         expiry.cancel()
-        asked.runtime.explained_s = time.monotonic()
-        self._loop.call_later(IDLE_S, self._rest, asked.runtime)
+        if asked.explainer is not None:  # not held here: it ends with its revision
+            self._loop.call_later(IDLE_S, self._rest, weakref.ref(asked.explainer))
         if asked.expired:
             return
         id = self._ids.next()
@@ -150,10 +148,9 @@ class Explaining:
         self._note(asked, answer, said)
         reply(answer)
 
-    def _rest(self, runtime: Runtime) -> None:
-        if runtime.explainer is not None and time.monotonic() - runtime.explained_s >= IDLE_S:
-            explainer, runtime.explainer = runtime.explainer, None
-            self._threads.submit(explainer.kill)
+    def _rest(self, known: weakref.ref[Explainer]) -> None:
+        if (explainer := known()) is not None:
+            self._threads.submit(explainer.rest)
 
     def _answer(self, asked: _Asked, found: dict[str, Array], id: str) -> Answer:
         about = {name: found.pop(name).tolist() for name in _TOLD}
@@ -219,6 +216,57 @@ class Explaining:
             _log.error("an explanation cannot be logged: %s", error)
 
 
+class Explainer:
+    """The process that explains the answers of one revision, started when it is first asked.
+
+    Thread-safe; one question at a time. The process ends with this object.
+    """
+
+    def __init__(self, start: Callable[[], ModelApart]) -> None:
+        self._start = start
+        self._turn = threading.Lock()
+        self._changing = threading.Lock()
+        self._model: ModelApart | None = None
+        self._asked: _Asked | None = None
+        self._used_s = time.monotonic()
+
+    def explain(self, asked: _Asked) -> dict[str, Array]:
+        """What each input did. Raises Ended where nobody waits any more, and what asking does."""
+        with self._turn:
+            try:
+                return dict(self._begun(asked).predict(asked.values))
+            finally:
+                with self._changing:
+                    self._asked, self._used_s = None, time.monotonic()
+
+    def give_up(self, asked: _Asked) -> None:
+        """End what is computed, where it is for this question; others keep their turn."""
+        with self._changing:
+            if self._asked is asked:
+                self._let_go()
+
+    def rest(self) -> None:
+        """End the process where it has not been used for long."""
+        with self._changing:
+            if self._asked is None and time.monotonic() - self._used_s >= IDLE_S:
+                self._let_go()
+
+    def _begun(self, asked: _Asked) -> ModelApart:
+        while not asked.expired:
+            if self._model is None:
+                self._model = self._start()
+            with self._changing:
+                if self._model is not None and not asked.expired:
+                    self._asked = asked
+                    return self._model
+        raise Ended("nobody waits for it any more")
+
+    def _let_go(self) -> None:
+        model, self._model = self._model, None
+        if model is not None:
+            model.kill()
+
+
 class _Asked:
     """A question that was read and checked."""
 
@@ -229,6 +277,7 @@ class _Asked:
         self.kind, self.route, self.runtime = kind, route, arm.value
         self.begun_s, self.expired = time.perf_counter(), False
         self.found: dict[str, Array] = {}
+        self.explainer: Explainer | None = None
         if self.runtime.graph is not None:
             names = ", ".join(self.runtime.graph.graph.endpoints)
             raise InputError(f"{route.name!r} is a graph; ask for explanations of {names}.")

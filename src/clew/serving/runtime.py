@@ -16,7 +16,6 @@ from msgspec import Struct, field
 
 from clew.base.errors import Invalid
 from clew.base.records import Signature
-from clew.serving.apart import ModelApart
 from clew.serving.contract import Values, contract_of
 from clew.serving.protocol import Outputs, check, classes_of, parse
 from clew.serving.stats import Account
@@ -92,9 +91,8 @@ class Runtime(Struct, eq=False, dict=True):
         """Why a graph cannot be asked now; and where that does not pass by itself."""
         self.tree = ""
         """What it was loaded from, where that is known."""
-        self.explainer: ModelApart | None = None
-        """The process that explains its answers, where somebody asked for that."""
-        self.explained_s = 0.0
+        self.explainer: Any = None
+        """What explains its answers (``explaining.Explainer``), where somebody asked for that."""
         self.took_s = 0.0
         """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)
