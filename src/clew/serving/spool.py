@@ -99,7 +99,7 @@ def records(data: bytes, base: int = 0) -> Iterator[tuple[Record, int]]:
         size, checksum = unpack(view, at)
         start = at + head
         at = start + size
-        if size > _MAX_PAYLOAD or at > whole:
+        if not 0 < size <= _MAX_PAYLOAD or at > whole:  # zeros: a file that grew before its bytes
             return
         payload = view[start:at]
         if checked(payload) != checksum:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from clew.serving.spool import Record, Spool, frame, records, segments
 
+from .conftest import fuzz
+
 
 def record(id="p1", **changes) -> Record:
     values = {
@@ -43,6 +45,58 @@ def test_a_damaged_record_and_what_follows_is_not_read():
     first, second = frame(record("p1")), bytearray(frame(record("p2")))
     second[-1] ^= 1
     assert [one.id for one, _ in records(first + bytes(second) + first)] == ["p1"]
+
+
+@pytest.mark.parametrize("size", [1, 8, 64, 4096])
+def test_a_tail_of_zeros_is_no_record(size):
+    """What a file system leaves behind when power fails: longer, and nothing written there."""
+    first = frame(record("p1"))
+    assert [(one.id, after) for one, after in records(first + bytes(size))] == [("p1", len(first))]
+
+
+BYTES = st.one_of(
+    st.binary(max_size=40), st.just(bytes(16)), st.just(b"\xff" * 9),
+    st.just(frame(record("pX"))[:-1]), st.just(frame(record("pX"))[8:]),
+)  # fmt: skip
+DAMAGE = st.lists(
+    st.tuples(st.sampled_from(["flip", "cut", "put"]), st.integers(0, 2000), BYTES), max_size=5
+)
+
+
+def is_read_as_far_as_it_is_whole(count, damage):
+    """Every record that is read is one that was written, in its order, up to the first damage."""
+    frames = [frame(record(f"p{at}", request=bytes([at]) * at)) for at in range(count)]
+    data, first = bytearray(b"".join(frames)), len(b"".join(frames))
+    for act, at, more in damage:
+        at = at % (len(data) + 1)
+        first = min(first, at)
+        if act == "flip" and data:
+            at = min(at, len(data) - 1)
+            first = min(first, at)
+            data[at] ^= 1 << (len(more) % 8)
+        elif act == "cut":
+            del data[at : at + len(more)]
+        else:
+            data[at:at] = more
+    found = list(records(bytes(data), 7))
+    sure = sum(sum(map(len, frames[: at + 1])) <= first for at in range(count))
+    assert [one.id for one, _ in found[:sure]] == [f"p{at}" for at in range(sure)]
+    assert {one.id for one, _ in found} <= {*(f"p{at}" for at in range(count)), "pX"}
+    assert [after for _, after in found] == sorted(after for _, after in found)
+    assert all(7 < after <= 7 + len(data) for _, after in found)
+
+
+@fuzz(300)
+@given(st.integers(0, 6), DAMAGE)
+def test_whatever_happens_to_a_file_what_is_whole_before_it_is_read(count, damage):
+    is_read_as_far_as_it_is_whole(count, damage)
+
+
+@pytest.mark.slow
+@fuzz(int(os.environ.get("FUZZ_DRAWS", "20000")))
+@given(st.integers(0, 6), DAMAGE)
+def test_whatever_happens_for_long_what_is_whole_is_read(count, damage):
+    is_read_as_far_as_it_is_whole(count, damage)
 
 
 def test_a_live_file_is_read_while_it_is_written(tmp_path):
