@@ -291,10 +291,24 @@ def test_a_disk_that_fills_up_while_a_step_writes_loses_nothing(
     job = place.json("put", "trouble/orders", "order.txt", exits=1)["jobs"][0]
     assert job["state"] == "failed"
     assert "is full" in job["error"]
+    assert "Nothing has run yet" not in place.clew("status").out
     ballast.unlink()
     assert place.json("put", "trouble/orders", "order.txt")["jobs"] == []  # it is there already
     assert place.json("run", "trouble")["jobs"][0]["state"] == "done"
     assert len(place.json("ls", "trouble/work")) == 1
+
+
+def test_a_disk_without_a_byte_left_is_called_full_by_every_command(
+    small_disk: Path, trouble_once: Path, place_at: Callable[..., Place]
+) -> None:
+    """SQLite cannot make what readers share then, and speaks of a disk that fails."""
+    shutil.copytree(trouble_once, small_disk / "here")
+    place = place_at(small_disk / "here")
+    ballast = fill(small_disk, 0)
+    for command in ("status", "jobs", "repos"):
+        assert place.refused(command, exits=7)["code"] == "disk.full"
+    ballast.unlink()
+    place.clew("status")
 
 
 def test_a_server_outlives_a_full_disk(

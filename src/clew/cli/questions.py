@@ -76,7 +76,7 @@ def _print_status(answer: Status) -> None:
                 for e in answer.endpoints
             ],
         )
-    if not (answer.recent or answer.running or answer.waiting):
+    if not (answer.recent or answer.running or answer.waiting or answer.refused):
         out.print("[dim]Nothing has run yet. Try: clew apply FILE.py, then clew put REPO FILES[/]")
 
 

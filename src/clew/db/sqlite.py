@@ -225,6 +225,8 @@ def _told(engine: Engine | None, original: Exception) -> ClewError | None:
     code = getattr(original, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_CANTOPEN and _is_read_only(engine):
         code = sqlite3.SQLITE_READONLY
+    if code == sqlite3.SQLITE_IOERR and _is_full(engine):
+        code = sqlite3.SQLITE_FULL
     return _error(code, str(original))
 
 
@@ -238,12 +240,26 @@ def _is_read_only(engine: Engine | None) -> bool:
     return file is not None and file.exists() and not os.access(file.parent, os.W_OK)
 
 
+def _is_full(engine: Engine | None) -> bool:
+    """Whether there is no room beside the file for the memory that readers share."""
+    if engine is None:
+        return False
+    try:
+        disk = os.statvfs(_file(engine).parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _SHARED_BYTES
+
+
 def _error(code: int, text: str) -> ClewError | None:
     if code not in _ERRORS:
         return None
     kind, name, message, hint = _ERRORS[code]
     return kind(name, f"{message} (SQLite: {text}).", hint=hint)
 
+
+_SHARED_BYTES = 32 << 10
+"""What a reader in WAL mode has SQLite make; where it cannot, that is an I/O error."""
 
 _BUSY = (
     Unavailable,

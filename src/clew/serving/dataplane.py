@@ -583,4 +583,5 @@ def not_there(route: Route, version: str) -> Answer:
     if version and route.ready:
         known = ", ".join(route.versions)
         return refusal(404, f"{route.name!r} serves version {known}, not {version!r}.")
-    return refusal(503, f"The endpoint {route.name!r} has no revision loaded yet; retry.")
+    said = f"The endpoint {route.name!r} has no revision loaded yet; retry. Why: clew endpoints."
+    return refusal(503, said)

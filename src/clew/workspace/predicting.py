@@ -31,7 +31,8 @@ def predict(
     Raises:
         NotFound: ``endpoint.unknown``.
         NotReady: ``endpoint.empty`` where no model is on it yet.
-        Invalid: ``predict.rows`` with what the endpoint says of them.
+        Invalid: ``predict.rows`` with what the endpoint says of them; ``endpoint.load`` where no
+            revision of it can be loaded.
         Unavailable: ``endpoint.unreachable``.
     """
     body, headers = _asked(serving, settings, endpoint, rows, "infer")
@@ -147,11 +148,18 @@ def _asked(
     serving: Serving, settings: ServingSettings, endpoint: str, rows: Rows, what: str
 ) -> tuple[dict[str, Any], Mapping[str, str]]:
     plain = plain_rows(rows)
-    if serving.live(endpoint) is None:
+    live = serving.live(endpoint)
+    if live is None:
         raise NotReady(
             "endpoint.empty",
             f"No model is on {endpoint} yet.",
             hint="`clew status` says what is missing: data, training, or a blessing.",
+        )
+    if live.state == "failed":
+        raise Invalid(
+            "endpoint.load",
+            f"{endpoint} has no revision that can be loaded. Revision {live.number}: {live.reason}",
+            hint="Mend that, and apply the file again. `clew endpoints` shows all revisions.",
         )
     with _served(serving, settings) as url:
         place = f"{url}/v2/models/{endpoint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from importlib.util import find_spec
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -182,6 +183,25 @@ def test_functions_that_fail_for_their_example_are_not_let_in(project, served):
     until(workspace, lambda: workspace.rooms.serving.revision(newest.id).state == "failed")
     assert workspace.rooms.serving.live("tens").id == before.id
     assert asked(served, "tens", [3.0])[0] == 200
+
+
+def test_whoever_asks_an_endpoint_of_which_nothing_can_be_loaded_is_told_why(tmp_path):
+    text = FILE.replace('outputs["probability"]', "outputs['nothing']")
+    (tmp_path / "p.py").write_text(text)
+    (tmp_path / "helping.py").write_text(HELP)
+    settings = Settings(home=tmp_path / ".clew", workers=2)
+    with closing(open_workspace(settings, create=True)) as workspace:
+        workspace.apply(tmp_path / "p.py")
+        workspace.put("p/rows", {"/rows.csv": ROWS})
+        workspace.wait()
+        process = ServingProcess.start(serving_settings(workspace.rooms.settings))
+        try:
+            until(workspace, lambda: workspace.endpoint("tens").revisions[0].state == "failed")
+            with pytest.raises(Invalid, match="after raised KeyError: 'nothing'") as caught:
+                workspace.predict("tens", [{"tens": 1.0}])
+        finally:
+            process.stop()
+    assert caught.value.code == "endpoint.load"
 
 
 @pytest.mark.slow
