@@ -161,6 +161,111 @@ print(json.dumps({
 }))
 """
 
+MANY = """
+import clew
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+p = clew.Pipeline("p")
+rows = p.source("rows")
+
+@p.train(rows, target="y", test=clew.holdout(0.5))
+def trees(data, trial):
+    found = RandomForestClassifier(10, random_state=0)
+    return found.fit(data.select("x").to_pandas(), data["y"].to_numpy())
+
+@p.train(rows, target="y", test=clew.holdout(0.5))
+def words(data: pd.DataFrame, trial):
+    columns = ColumnTransformer([
+        ("n", StandardScaler(), ["x"]),
+        ("w", OneHotEncoder(handle_unknown="ignore"), ["who", "kind"]),
+    ])
+    return make_pipeline(columns, LogisticRegression()).fit(data, data.pop("y"))
+
+p.endpoint("apart", trees, isolate=True)
+p.endpoint("words", words, isolate=True)
+p.graph("both", clew.ensemble("apart", "words"))
+"""
+ASKED = """
+import io, json, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+import numpy as np, polars as pl
+from clew.base.settings import Settings
+from clew.serving import ServingProcess
+from clew.workspace import open_workspace, serving_settings
+
+home = Path(sys.argv[1])
+draw = np.random.default_rng(0)
+who = draw.choice(["UA", "AA", "DL"], 200).tolist()
+frame = pl.DataFrame({
+    "x": draw.normal(size=200),
+    "who": [None if at % 17 == 0 else one for at, one in enumerate(who)],
+    "kind": pl.Series(draw.choice(["a", "b"], 200).tolist()).cast(pl.Categorical),
+})
+frame = frame.with_columns(y=((pl.col("x") > 0) | (pl.col("who") == "AA")).fill_null(False)
+                           .cast(pl.Int64))
+sink = io.BytesIO()
+frame.write_parquet(sink)
+workspace = open_workspace(Settings(home=home / ".clew", workers=2), create=True)
+workspace.apply(home / "p.py")
+workspace.put("p/rows", {"/rows.parquet": sink.getvalue()})
+workspace.wait()
+process = ServingProcess.start(serving_settings(workspace.rooms.settings))
+
+def ask(name, verb, rows):
+    body = json.dumps({"instances": rows}).encode()
+    try:
+        with urlopen(Request(f"{process.url}/v1/models/{name}:{verb}", body), timeout=90) as reply:
+            return reply.status, json.load(reply)
+    except HTTPError as refused:
+        return refused.code, json.load(refused)["error"]
+
+def off(name, rows):
+    _, said = ask(name, "predict", rows)
+    _, why = ask(name, "explain", rows)
+    return max(abs(sum(one["attributions"].values()) + one["base_value"] - right["probability"])
+               for one, right in zip(why["explanations"], said["predictions"], strict=True))
+
+row, word = {"x": 0.4}, {"x": 0.4, "who": "UA", "kind": "b"}
+told = {}
+try:
+    told["apart"] = off("apart", [row])
+    told["words"] = off("words", [word, {**word, "who": None}, {**word, "kind": "never"}])
+    told["graph"] = ask("both", "explain", [word])
+    told["wrong"] = [ask("words", "explain", rows)[0]
+                     for rows in ([], "no", [row], [{**word, "x": "a"}], [word] * 101)]
+    with ThreadPoolExecutor(16) as pool:
+        many = list(pool.map(lambda _: ask("words", "explain", [word]), range(48)))
+    told["many"] = sorted({json.dumps([status, said["explanations"]]) for status, said in many})
+    file = home / "p.py"
+    file.write_text(file.read_text().replace("Classifier(10", "Classifier(11"))
+    over, seen = threading.Event(), []
+    def go_on():
+        while not over.is_set():
+            seen.append(ask("apart", "explain", [row])[0])
+    asker = threading.Thread(target=go_on)
+    asker.start()
+    workspace.apply(home / "p.py")
+    workspace.wait()
+    version = workspace.model("p/trees@champion").id
+    while ask("apart", "predict", [row])[1]["parameters"]["clew-model-version"] != version:
+        pass
+    over.set()
+    asker.join()
+    told["swap"] = [sorted(set(seen)), off("apart", [row])]
+finally:
+    process.stop()
+    workspace.close()
+print(json.dumps(told))
+"""
+
 
 @pytest.fixture(scope="module")
 def python(homes: Any) -> Path:
@@ -208,3 +313,20 @@ def test_an_endpoint_explains_its_answers_in_a_process_beside(python: Path, tmp_
     assert told["same"], "by the revision that made it"
     assert (told["arm"], told["inputs"]) == ("explain", {"x": [70, 20], "z": [3, 1]})
     assert told["logged"] == pytest.approx(told["values"])
+
+
+@pytest.mark.timeout(INSTALL_S + 300)
+def test_whatever_the_model_and_however_it_is_asked(python: Path, tmp_path: Path) -> None:
+    """Apart, of text and categories, in a graph, wrongly, many at once, and over a swap."""
+    (tmp_path / "p.py").write_text(MANY)
+    told = said(python, ASKED, tmp_path)
+    assert told["apart"] < 1e-6
+    assert told["words"] < 1e-6
+    status, why = told["graph"]
+    assert (status, "is a graph; ask for explanations of apart, words" in why) == (400, True)
+    assert told["wrong"] == [400] * 5
+    assert len(told["many"]) == 1
+    assert told["many"][0].startswith("[200,"), told["many"]
+    statuses, apart = told["swap"]
+    assert statuses == [200]
+    assert apart < 1e-6, "the new model is explained"
