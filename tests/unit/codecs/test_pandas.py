@@ -115,10 +115,10 @@ def test_formats_without_an_index_have_it_as_columns(keep, suffix):
     ):
         back = keep(*several(frame, kind=kind))(pd.DataFrame)
         names = [name for name in frame.index.names if name not in frame.columns]
-        pd.testing.assert_frame_equal(
-            back,
-            frame.reset_index(level=names) if names else frame.reset_index(drop=True),
-            check_dtype=False,
+        right = frame.reset_index(level=names) if names else frame.reset_index(drop=True)
+        assert (back.isna() == right.isna()).all(axis=None)
+        pd.testing.assert_frame_equal(  # pandas 2 has NaN or None for missing text, by the format
+            back.where(back.notna(), np.nan), right.where(right.notna(), np.nan), check_dtype=False
         )
     plain = keep(*several(FEWER, kind=kind))(pd.DataFrame)
     assert list(plain.columns) == ["carrier", "delay"]

@@ -228,7 +228,7 @@ def test_statistics_over_grpc_are_those_of_rest(client, served):
     assert [each.batch_size for each in told.batch_stats] == [
         each["batch_size"] for each in other["batch_stats"]
     ]
-    assert len(client.ask("ModelStatistics").model_stats) == 5
+    assert len(client.ask("ModelStatistics").model_stats) == 6
     assert client.refused("ModelStatistics", name="nobody")[0] == "NOT_FOUND"
     assert client.refused("ModelMetadata", name="wide", version="9")[0] == "NOT_FOUND"
 

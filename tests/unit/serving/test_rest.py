@@ -397,7 +397,8 @@ def test_statistics_count_requests_rows_executions_and_their_time(client):
     }.get(3, 0)
     assert stats(client, "/v2/models/wide/versions/3/stats")["version"] == "3"
     every = client.get("/v2/models/stats")[1]["model_stats"]
-    assert {each["name"] for each in every} == {"matrix", "columns", "wide", "text", "half"}
+    names = {"matrix", "columns", "wide", "text", "moments", "half"}
+    assert {each["name"] for each in every} == names
     assert client.get("/v2/models/wide/versions/4/stats")[0] == 404
     assert client.get("/v2/models/nobody/stats")[0] == 404
 
@@ -434,7 +435,7 @@ def test_metrics_have_their_types_labels_and_base_units(client):
         assert total > 0
     (loaded,) = found["clew_revisions_loaded"].samples
     (processes,) = found["clew_serving_processes"].samples
-    assert (loaded.value, processes.value) == (5, 1)
+    assert (loaded.value, processes.value) == (6, 1)
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are_and_its_panels_fit_the_grid(client):
