@@ -337,19 +337,20 @@ def _serve_champions(rooms: Rooms, manifest: Manifest, global_id: str) -> None:
 def _renew(rooms: Rooms, endpoint: EndpointDefinition, global_id: str) -> None:
     """Where the newest revision has other functions than those of the endpoint, another comes.
 
-    What was rolled back since, or failed, is not tried again by itself: `clew deploy` does.
+    It has the live version; where none ever came to serve, that which failed last. What was rolled
+    back since, or failed, is not tried again by itself: `clew deploy` does.
     """
     served = rooms.serving.endpoint(endpoint.name).revisions
     revisions = [one for one in served if one.model_version]  # a graph that stands here has its own
     open_ones = [one for one in revisions if one.state in OPEN_STATES]
     live = next((one for one in open_ones if one.state == "live"), None)
-    if live is None:
+    newest = max(open_ones or revisions, key=lambda one: one.number, default=None)
+    if newest is None or (live is None and newest.state != "failed"):
         return
-    tried = {one.processing for one in revisions if one.number > live.number}
-    newest = max(open_ones, key=lambda one: one.number)
+    tried = {one.processing for one in revisions if live is None or one.number > live.number}
     if newest.processing == endpoint.code or endpoint.code in tried:
         return
-    version = rooms.models.get(live.model_version)
+    version = rooms.models.get((live or newest).model_version)
     deploy_version(
         rooms.serving,
         rooms.repos,

@@ -185,7 +185,7 @@ def test_functions_that_fail_for_their_example_are_not_let_in(project, served):
     assert asked(served, "tens", [3.0])[0] == 200
 
 
-def test_whoever_asks_an_endpoint_of_which_nothing_can_be_loaded_is_told_why(tmp_path):
+def test_of_an_endpoint_whose_function_fails_it_is_said_why_until_it_is_mended(tmp_path):
     text = FILE.replace('outputs["probability"]', "outputs['nothing']")
     (tmp_path / "p.py").write_text(text)
     (tmp_path / "helping.py").write_text(HELP)
@@ -199,6 +199,12 @@ def test_whoever_asks_an_endpoint_of_which_nothing_can_be_loaded_is_told_why(tmp
             until(workspace, lambda: workspace.endpoint("tens").revisions[0].state == "failed")
             with pytest.raises(Invalid, match="after raised KeyError: 'nothing'") as caught:
                 workspace.predict("tens", [{"tens": 1.0}])
+            (tmp_path / "p.py").write_text(FILE)
+            workspace.apply(tmp_path / "p.py")
+            until(workspace, lambda: workspace.endpoint("tens").revisions[0].state == "live")
+            assert set(workspace.predict("tens", [{"tens": 1.0}]).outputs) == {"risk", "of"}
+            workspace.apply(tmp_path / "p.py")
+            assert len(workspace.endpoint("tens").revisions) == 2
         finally:
             process.stop()
     assert caught.value.code == "endpoint.load"
