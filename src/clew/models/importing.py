@@ -91,16 +91,7 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
     model = adapted(read.model, sample, classes, task)
     content = dumped(model)
     modules = unpickle(content)[1]
-    known = truth if truth is not None else pl.Series("target", [], pl.Float64)
-    loaded = probe(
-        model,
-        sample,
-        known,
-        frame=_frame(sample),
-        task=task,
-        pickled=content,
-        train=sample if truth is not None else None,
-    )
+    loaded = _probed(model, sample, truth, task, content)
     directory = context.scratch / "packaged"
     about = {
         **payload["training"],
@@ -129,6 +120,36 @@ def bring(payload: dict[str, Any], context: CallContext) -> dict[str, object]:
         "flavour": read.flavour,
         "unsafe": read.unsafe,
     }
+
+
+def _probed(
+    model: Any, sample: pl.DataFrame, truth: pl.Series | None, task: str, content: bytes
+) -> LoadedModel:
+    """How the model is asked; what answers in classes is told from the truth, where it knows none.
+
+    Raises:
+        Invalid: ``model.signature``, and what :func:`clew.models.probing.probe` raises besides.
+    """
+    try:
+        return probe(
+            model,
+            sample,
+            truth if truth is not None else pl.Series("target", [], pl.Float64),
+            frame=_frame(sample),
+            task=task,
+            pickled=content,
+            train=sample if truth is not None else None,
+        )
+    except Invalid as error:
+        if error.code != "model.signature" or truth is not None:
+            raise
+        raise Invalid(
+            error.code,
+            error.message,
+            hint="Where it answers with classes of which it knows nothing itself, give rows with "
+            "their truth: --test REPO --target COLUMN. Else give rows that it takes: --example "
+            "FILE.",
+        ) from error
 
 
 def _exported(store: Store, tree: str, scratch: Path) -> Path:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import joblib
 import mlflow
 import numpy as np
@@ -289,3 +290,26 @@ def test_what_is_imported_serves_in_onnx_where_it_answers_the_same(house, flight
     assert theirs["probability"] == pytest.approx(mine["probability"], abs=1e-6)
     report = json.loads(house.store.read(house.store.get(found.package.tree, PARITY).digest))
     assert {"test", "random", "extreme", "edges"} <= {one["name"] for one in report["sets"]}
+
+
+def test_what_answers_with_classes_that_it_does_not_know_wants_the_truth(house, flights, brought):
+    class Words:
+        def predict(self, rows):
+            return np.where(np.asarray(rows["distance"]) > 0, "far", "near")
+
+    frame = flights(60).select("distance", "hour")
+    files = {
+        "/model/m.pkl": cloudpickle.dumps(Words()),
+        "/example/rows.csv": frame.write_csv().encode(),
+    }
+    with pytest.raises(Invalid) as caught:
+        brought(files, trust=True)
+    assert caught.value.code == "model.signature"
+    assert "--test REPO --target COLUMN" in caught.value.hint
+    truth = frame.with_columns(kind=pl.Series(Words().predict(frame)))
+    house.repos.create("bought/rows", kind="source", exist_ok=True)
+    test = house.repos.commit("bought/rows", {"/rows.csv": truth.write_csv().encode()})
+    del files["/example/rows.csv"]
+    found, loaded = brought(files, trust=True, test=test, target="kind")
+    assert found.package.signature.classes == ("far", "near")
+    assert loaded.predict(frame)["label"].tolist() == truth["kind"].to_list()
