@@ -77,7 +77,7 @@ def _rule(table: pl.DataFrame, expectation: Expectation) -> _Ruling:
         else:
             ruling.breaks, ruling.counts = rules.expressions(table.schema, expectation)
     except rules.cannot_be_checked() as error:
-        ruling.verdict = _unchecked(error)
+        ruling.verdict = _unchecked(table, expectation, error)
     return ruling
 
 
@@ -101,7 +101,7 @@ def _one_by_one(table: pl.DataFrame, rulings: list[_Ruling]) -> dict[str, pl.Ser
         try:
             masks[str(index)] = table.select(ruling.breaks.alias("broken"))["broken"]
         except rules.cannot_be_checked() as error:
-            ruling.verdict = _unchecked(error)
+            ruling.verdict = _unchecked(table, ruling.expectation, error)
     return masks
 
 
@@ -169,5 +169,9 @@ def _missing(name: str, columns: list[str]) -> str:
     return f"There is no column {name!r}; there is {', '.join(map(repr, near)) or 'none at all'}."
 
 
-def _unchecked(error: Exception) -> str:
-    return f"It cannot be checked: {' '.join(str(error).split())[:300]}"
+def _unchecked(table: pl.DataFrame, expectation: Expectation, error: Exception) -> str:
+    """What was to be checked, of what kind its columns are, and why that does not go."""
+    own = [name for name in expectation.columns if name in table.schema]
+    kinds = "".join(f", {name} is {table.schema[name]}" for name in own)
+    why = str(error).strip().split("\n")[0][:300]
+    return f"{rules.describe(expectation)}. It cannot be checked{kinds}: {why}"

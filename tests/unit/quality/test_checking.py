@@ -173,8 +173,18 @@ def test_what_cannot_be_checked_is_not_met_and_hides_no_other_result(say):
 
     first, second = judge(FRAME, both).results
     assert not first.passed
-    assert first.message.startswith("It cannot be checked: ")
+    assert ". It cannot be checked" in first.message
     assert (second.failed_rows, second.total) == (2, 4)
+
+
+def test_what_cannot_be_checked_is_named_with_the_kind_of_its_column():
+    """One file with NA where numbers are makes text of a whole column."""
+    frame = pl.DataFrame({"bill": ["39.1", "NA"]})
+    (only,) = judge(frame, lambda t: t.column("bill").between(25, 70)).results
+    assert only.message.startswith(
+        "bill should be between 25 and 70. It cannot be checked, bill is String: "
+    )
+    assert "\n" not in only.message
 
 
 @pytest.mark.parametrize(
