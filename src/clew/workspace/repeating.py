@@ -101,6 +101,8 @@ def _run(rooms: Rooms, step: StepDefinition, trial: Any, split: Split, told: Tol
     def listen(message: dict[str, Any]) -> dict[str, object] | None:
         if message.get("kind") == "report":
             told[int(message["step"])] = dict(message["metrics"])
+        if message.get("kind") == "pulse":  # of a step that takes over a second; nobody pauses it
+            return {"pause": False}
         return {"target": 0} if message.get("kind") == "rung" else None
 
     return rooms.compute.submit(call, listen).result()

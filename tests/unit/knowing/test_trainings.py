@@ -176,6 +176,16 @@ def test_a_training_is_repeated_by_the_name_of_its_version_too(shop):
     assert unknown.value.code == "ref.unknown"
 
 
+def test_a_training_whose_steps_take_over_a_second_is_repeated_as_well(shop):
+    """It asks now and then whether to pause, which nobody answered."""
+    slow = DRAWN.replace("import os\n", "import os\nimport time\n")
+    shop.apply(slow.replace("    for step in", "    time.sleep(1.1)\n    for step in"))
+    shop.clew.put("drawn/rows", {"/rows.csv": ROWS.encode()})
+    shop.clew.wait()
+    found = shop.clew.reproduce(shop.last("model").id)
+    assert (found.verdict, found.error) == ("identical", "")
+
+
 def test_a_plan_takes_a_training_whose_rows_are_not_known_yet_for_one_run(shop):
     """However many steps its search may take: what it took before is the time of all of them."""
     clean = "@p.step(rows)\ndef clean(rows):\n    return rows\n\n@p.train(clean,"
