@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.address import Address, parse_address
 from clew.base.errors import Invalid, NotFound
@@ -305,8 +306,7 @@ def _add_datum(thread: Thread, datum: Datum, global_id: str) -> None:
     for place, digest in datum.inputs:
         repo, _, path = place.partition(":")
         file = FileInfo(path=path, kind="file", digest=digest, size_bytes=0)
-        node = _file_node(repo, file, global_id)
-        thread.add(node)
+        node = _add_file(thread, repo, file, global_id)
         thread.tie(node.id, datum.id, "read")
 
 
@@ -322,10 +322,20 @@ def _datum_node(datum: Datum, global_id: str) -> Node:
     )
 
 
+def _add_file(thread: Thread, repo: str, file: FileInfo, global_id: str) -> Node:
+    """A file is known by its bytes; another one with the same bytes by its place too."""
+    node = _file_node(repo, file, global_id)
+    known = thread.nodes.get(node.id)
+    if known is not None and known.title != node.title:
+        node = replace(node, id=f"{node.id}/{repo}{file.path}")
+    thread.add(node)
+    return node
+
+
 def _file_node(repo: str, file: FileInfo, global_id: str) -> Node:
     return Node(
         kind="file",
-        id=f"{file.digest.partition(':')[2]}/{repo}{file.path}",
+        id=file.digest.partition(":")[2] or f"{repo}:{file.path}",
         title=f"{repo}:{file.path}",
         global_id=global_id,
         detail={"digest": file.digest},
