@@ -185,6 +185,13 @@ def test_functions_that_fail_for_their_example_are_not_let_in(project, served):
     assert asked(served, "tens", [3.0])[0] == 200
 
 
+def answers(workspace):
+    try:
+        return workspace.predict("tens", [{"tens": 1.0}])
+    except Unavailable:
+        return None
+
+
 def test_of_an_endpoint_whose_function_fails_it_is_said_why_until_it_is_mended(tmp_path):
     text = FILE.replace('outputs["probability"]', "outputs['nothing']")
     (tmp_path / "p.py").write_text(text)
@@ -202,6 +209,7 @@ def test_of_an_endpoint_whose_function_fails_it_is_said_why_until_it_is_mended(t
             (tmp_path / "p.py").write_text(FILE)
             workspace.apply(tmp_path / "p.py")
             until(workspace, lambda: workspace.endpoint("tens").revisions[0].state == "live")
+            until(workspace, lambda: answers(workspace))  # it is live a moment before it is loaded
             assert set(workspace.predict("tens", [{"tens": 1.0}]).outputs) == {"risk", "of"}
             workspace.apply(tmp_path / "p.py")
             assert len(workspace.endpoint("tens").revisions) == 2
