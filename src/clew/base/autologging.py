@@ -34,6 +34,7 @@ _ASKED = {
     "log_model_signatures": False,
     "silent": True,
 }
+"""How MLflow is asked to log by itself; user code that asks for it asks otherwise."""
 
 
 class _Finder:
@@ -114,12 +115,12 @@ def _leave_out_pictures(utils: Any) -> None:
     draw = getattr(utils, "_get_classifier_artifacts", None)
     if draw is None:
         return
-    asked_of: Any = importlib.import_module("mlflow.utils.autologging_utils")
+    settings: Any = importlib.import_module("mlflow.utils.autologging_utils")
 
     @functools.wraps(draw)
     def pictures(*args: Any, **kwargs: Any) -> Any:
-        config = asked_of.get_autologging_config
-        ours = all(config("sklearn", name) == value for name, value in _ASKED.items())
+        setting = settings.get_autologging_config
+        ours = all(setting("sklearn", name) == value for name, value in _ASKED.items())
         return [] if ours else draw(*args, **kwargs)
 
     utils._get_classifier_artifacts = pictures

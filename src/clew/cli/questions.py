@@ -89,7 +89,7 @@ def _print_next(answer: Status) -> None:
     if left := answer.refused_before + len(answer.refused[SHOWN:]):
         out.print(
             f"[dim]{left:,} more failed, were refused or blocked before (tried again since, or of "
-            "steps that are gone): clew jobs --state failed|refused|blocked[/]"
+            "steps that are gone): clew jobs --state failed (refused, blocked)[/]"
         )
 
 

@@ -323,11 +323,11 @@ def _datum_node(datum: Datum, global_id: str) -> Node:
 
 
 def _add_file(thread: Thread, repo: str, file: FileInfo, global_id: str) -> Node:
-    """A file is known by its bytes; another one with the same bytes by its place too."""
+    """A file is known by its bytes; another one with the same bytes by its address."""
     node = _file_node(repo, file, global_id)
     known = thread.nodes.get(node.id)
     if known is not None and known.title != node.title:
-        node = replace(node, id=f"{node.id}/{repo}{file.path}")
+        node = replace(node, id=node.title)
     thread.add(node)
     return node
 

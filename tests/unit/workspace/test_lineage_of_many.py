@@ -54,3 +54,5 @@ def test_files_with_the_same_bytes_keep_their_names(made):
     why = made.why("p/counted@main:/counted.json")
     (said,) = [one for one in why.sentences if "raw file" in one]
     assert "2 raw files: p/raw:/000.txt, p/raw:/001.txt." in said
+    files = [node for node in why.nodes if node.kind == "file"]
+    assert {made.why(node.id).subject.kind for node in files} == {"file"}
