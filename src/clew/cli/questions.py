@@ -216,7 +216,9 @@ TELLING = ("state", "value", "reason", "files", "traffic", "params", "outputs")
 
 def _node(node: Node, label: str) -> Text:
     told = {name: node.detail[name] for name in TELLING if node.detail.get(name) not in (None, "")}
-    identifier = node.id.partition(":")[2] if node.kind == "code" else node.id
+    identifier = str(node.detail["digest"]) if node.kind == "file" else node.id
+    if node.kind in {"code", "file"}:
+        identifier = identifier.partition(":")[2] or node.id
     return Text.assemble(
         (f"{label} " if label else "", "dim"),
         (node.kind.replace("_", " "), "bold"),
