@@ -42,6 +42,10 @@ LEAST_REQUESTS = 20
 """An arm that fails is taken off after so many requests at the earliest."""
 _MOVED = 0.005
 """A bandit's shares change from so much on: each change is an event."""
+_NOT_BINARY = (
+    "The shares stay as they are: outcomes ({}) are not all from 0 to 1, and a Beta posterior "
+    "knows no others. Deploy with reward='gaussian'."
+)
 
 
 def begin(tx: Tx, rows: Sequence[Any], live: Any, rollout: Rollout, reason: str) -> None:
@@ -278,7 +282,11 @@ def _give_to(tx: Tx, test: Any, winner: str, reason: str, evidence: Mapping[str,
 
 def _look_at_bandit(tx: Tx, test: Any) -> None:
     rollout, arms = _rollout(test), _arms(test)
-    found = late.allocate(rollout, list(arms), _sums(tx, test, rollout, list(arms)))
+    known = _sums(tx, test, rollout, list(arms))
+    if rollout.reward == "binary" and not all(one.binary for one in known.values()):
+        _write(tx, test, reason=_NOT_BINARY.format(rollout.metric))
+        return
+    found = late.allocate(rollout, list(arms), known)
     weights = percents(found.shares)
     evidence: dict[str, object] = {
         "method": "Thompson sampling by the chance of being the best",

@@ -5,11 +5,12 @@ Knows nothing of rows, processes or requests: these are values that travel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clew.base.arms import MOST_SHADOWS
 from clew.base.errors import Invalid
@@ -21,6 +22,9 @@ KINDS = ("immediate", "canary", "shadow", "split", "ab_test", "bandit")
 METRICS = ("reward", "correct", "error", "errors")
 """``reward``: of the feedback; ``correct``, ``error``: its label against the answer; ``errors``:
 requests that the model failed at."""
+_FEW = ("error", "errors")
+ANSWERS = ("label", "prediction", "predictions")
+"""Outputs that a label is compared with, the first that there is."""
 
 
 def canary(
@@ -56,11 +60,10 @@ def canary(
         Invalid: ``rollout.steps`` where the percentages do not rise from above 0 to 100;
             ``rollout.definition`` where a bound is impossible.
     """
-    whole = tuple(steps) if steps and steps[-1] == 100 else (*steps, 100)
     return checked(
         Rollout(
             kind="canary",
-            steps=whole,
+            steps=tuple(steps),
             hold_s=hold_s,
             min_requests=min_requests,
             max_requests=max_requests,
@@ -139,7 +142,7 @@ def ab_test(
             kind="ab_test",
             weight=weight,
             metric=metric,
-            goal="min" if metric in {"error", "errors"} else goal,
+            goal=goal,
             alpha=alpha,
             min_samples=min_samples,
             max_samples=max_samples,
@@ -173,7 +176,7 @@ def bandit(
             kind="bandit",
             metric=metric,
             reward=reward,
-            goal="min" if metric == "error" else goal,
+            goal=goal,
             floor=floor,
             every_s=every_s,
         )
@@ -205,11 +208,12 @@ def rollout_from(value: Mapping[str, object]) -> Rollout:
 
 
 def checked(rollout: Rollout) -> Rollout:
-    """The rollout, if it makes sense.
+    """The rollout, if it makes sense: errors are to be few, and a canary ends with all requests.
 
     Raises:
         Invalid: ``rollout.steps``, ``rollout.definition``.
     """
+    rollout = _whole(rollout)
     rising = all(low < high for low, high in pairwise(rollout.steps))
     if not rollout.steps or not rising or not 0 < rollout.steps[0] <= rollout.steps[-1] == 100:
         raise Invalid(
@@ -220,6 +224,34 @@ def checked(rollout: Rollout) -> Rollout:
     for name, holds, must in _RULES:
         if not holds(rollout):
             raise _wrong(f"{name}={getattr(rollout, name)!r} of a {rollout.kind}", must)
+    return rollout
+
+
+def check_outcomes(endpoint: str, rollout: Rollout, *, log: float, redact: Collection[str]) -> None:
+    """That feedback can be joined to what an endpoint keeps, where a rollout decides by feedback.
+
+    Raises:
+        Invalid: ``rollout.definition``.
+    """
+    if rollout.kind not in ("ab_test", "bandit") or rollout.metric == "errors":
+        return
+    hidden = [name for name in ANSWERS if name in redact]
+    why, then = "", 'Log a share of them, or decide by metric="errors" (an A/B test).'
+    if not log:
+        why = "the endpoint logs no prediction that feedback could be joined to"
+    elif hidden and rollout.metric != "reward":
+        why = f"the endpoint never writes down {hidden[0]!r}, which a label is compared with"
+        then = 'Give rewards (metric="reward"), or take it out of redact=.'
+    if why:
+        raise _wrong(f"{endpoint} cannot decide by {rollout.metric}: {why}", then)
+
+
+def _whole(rollout: Rollout) -> Rollout:
+    """What holds for a kind and a metric, however the rollout was said."""
+    if rollout.metric in _FEW:
+        rollout = replace(rollout, goal="min")
+    if rollout.kind == "canary" and rollout.steps[-1:] != (100,):
+        rollout = replace(rollout, steps=(*rollout.steps, 100))
     return rollout
 
 

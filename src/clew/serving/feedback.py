@@ -24,6 +24,7 @@ from clew.repos import Repos
 from clew.serving import parquet, tables
 from clew.serving.accounts import now_us
 from clew.serving.columns import Answered
+from clew.serving.definitions import ANSWERS
 from clew.serving.keeping import is_sampled
 from clew.serving.log import PredictionLog
 from clew.serving.revisions import definition_of
@@ -31,9 +32,10 @@ from clew.store import EMPTY_TREE, Entry, Store
 
 MOST = 10_000
 """Items of one call, and rows of one commit."""
-_ANSWERS = ("label", "prediction", "predictions")
-"""Outputs that a label is compared with, the first that there is."""
+_CHANCES = {"probability", "probabilities"}
+"""Never an answer by themselves: what was said may be left out of the log."""
 _KEY = ("prediction", "row", "name")
+_SAID = ("label", "reward", "correct", "error")
 
 
 class FeedbackLog:
@@ -45,8 +47,9 @@ class FeedbackLog:
     def take(self, items: Sequence[Feedback], endpoint: str = "") -> FeedbackResult:
         """Keep feedback; what became of each item.
 
-        The same again changes nothing; another value for the same prediction, row and name takes
-        the place of the first. All or nothing where one is invalid.
+        The same again changes nothing; another label (or reward) for the same prediction, row and
+        name takes the place of the first, and what an item leaves open stays as it was said. All
+        or nothing where one is invalid.
 
         Raises:
             Invalid: ``feedback.value``, ``feedback.row``, ``feedback.many``.
@@ -273,8 +276,8 @@ def compared(label: object, outputs: Mapping[str, object]) -> tuple[int | None, 
     """Whether a label is the answer (1 or 0), and how far it is from it; None where that cannot be
     said.
     """
-    name = next((name for name in _ANSWERS if name in outputs), None)
-    if name is None and len(outputs) == 1:
+    name = next((name for name in ANSWERS if name in outputs), None)
+    if name is None and len(outputs) == 1 and not _CHANCES & outputs.keys():
         name = next(iter(outputs))
     if label is None or name is None:
         return None, None
@@ -296,15 +299,29 @@ def _number(value: object) -> float | None:
 
 
 def _news(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that are new or say something else than what is there; of several for one, the last."""
+    """Rows that say something else than what is there; of several for one, all that they say."""
     table = tables.feedback
-    last = {tuple(row[name] for name in _KEY): row for row in rows}
     ids = sorted({row["prediction"] for row in rows})
-    known = {}
+    known: dict[tuple[object, ...], dict[str, Any]] = {}
     for part in _parts(ids):
         for row in tx.execute(select(table).where(table.c.prediction.in_(part))):
-            known[row.prediction, row.row, row.name] = row.label, row.reward
-    return [row for key, row in last.items() if known.get(key) != (row["label"], row["reward"])]
+            known[row.prediction, row.row, row.name] = {name: getattr(row, name) for name in _SAID}
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in _KEY)
+        found[key] = row | _unsaid(row, found.get(key) or known.get(key) or {})
+    return [row for key, row in found.items() if _told_of(row) != _told_of(known.get(key, {}))]
+
+
+def _unsaid(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said before and is left open now: the label with what follows, the reward."""
+    left: tuple[str, ...] = ("label", "correct", "error") if row["label"] is None else ()
+    left += ("reward",) if row["reward"] is None else ()
+    return {name: before[name] for name in left if name in before}
+
+
+def _told_of(row: Mapping[str, Any]) -> tuple[object, object]:
+    return row.get("label"), row.get("reward")
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -49,6 +49,8 @@ def sums(tx: Tx, endpoint: str, metric: str, arms: Sequence[str], begun_us: int)
             func.sum(units.c.outcomes).label("outcomes"),
             func.sum(units.c.mean).label("total"),
             func.sum(units.c.mean * units.c.mean).label("squares"),
+            func.min(units.c.mean).label("low"),
+            func.max(units.c.mean).label("high"),
         ).group_by(units.c.revision)
     )
     return {
@@ -57,6 +59,8 @@ def sums(tx: Tx, endpoint: str, metric: str, arms: Sequence[str], begun_us: int)
             outcomes=int(row.outcomes),
             total=float(row.total),
             squares=float(row.squares),
+            low=float(row.low),
+            high=float(row.high),
         )
         for row in rows
     }

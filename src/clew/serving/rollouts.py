@@ -26,7 +26,7 @@ from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.serving import accounts, arm_tests, steps, tables
 from clew.serving.accounts import now_us
-from clew.serving.definitions import EndpointDefinition, shadow, split
+from clew.serving.definitions import EndpointDefinition, check_outcomes, shadow, split
 from clew.serving.loading import turn
 from clew.serving.revisions import (
     COMING,
@@ -60,7 +60,11 @@ class Rollouts:
 
         Raises:
             Conflict: ``endpoint.taken`` where another pipeline has this name.
+            Invalid: ``rollout.definition`` where its rollout could never decide.
         """
+        check_outcomes(
+            definition.name, definition.rollout, log=definition.log, redact=definition.redact
+        )
         row = tx.execute(
             select(tables.endpoints).where(tables.endpoints.c.name == definition.name)
         ).first()
@@ -105,8 +109,11 @@ class Rollouts:
 
         Raises:
             NotFound: ``endpoint.unknown``.
+            Invalid: ``rollout.definition``.
         """
         definition = definition_of(tx, endpoint)
+        if rollout is not None:
+            check_outcomes(endpoint, rollout, log=definition.log, redact=definition.redact)
         known = None
         if beside is None:
             known = _same(tx, endpoint, model_version, cause, processing)

@@ -99,18 +99,26 @@ class Sums(Struct, frozen=True, kw_only=True):
     """Outcomes of one arm. A unit is a prediction, or all predictions of one key: its outcome is
     their mean, so that a key counts once however often it asks.
 
-    ``outcomes``: single ones; ``total`` and ``squares``: of the units' outcomes.
+    ``outcomes``: single ones; ``total`` and ``squares``: of the units' outcomes, which lie from
+    ``low`` to ``high``.
     """
 
     units: int = 0
     outcomes: int = 0
     total: float = 0.0
     squares: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
 
     @property
     def mean(self) -> float:
         """The mean outcome of a unit."""
         return self.total / self.units if self.units else 0.0
+
+    @property
+    def binary(self) -> bool:
+        """Whether the outcomes of all units are from 0 to 1."""
+        return self.low >= 0 and self.high <= 1
 
     @property
     def variance(self) -> float:

@@ -108,6 +108,20 @@ def test_a_correction_takes_the_place_of_what_was_said(workspace, revision):
     assert [row["reward"] for row in committed(workspace)[1]] == [0.0, 1.0]
 
 
+def test_a_label_leaves_the_reward_that_came_before_it_and_the_other_way_round(workspace, revision):
+    id = predicted(workspace, revision, 3.5)
+    workspace.serving.feedback([Feedback(id=id, reward=0.25)])
+    workspace.serving.collect(force=True)
+    assert workspace.serving.feedback([Feedback(id=id, label=3.0)]).kept == (id,)
+    assert [(row.label, row.reward, row.error) for row in rows(workspace)] == [(3.0, 0.25, 0.5)]
+    assert workspace.serving.feedback([Feedback(id=id, reward=0.25)]).known == (id,)
+    said = [Feedback(id=id, reward=1.0), Feedback(id=id, label=3.5)]
+    assert workspace.serving.feedback(said).kept == (id,)
+    assert [(row.label, row.reward, row.correct) for row in rows(workspace)] == [(3.5, 1.0, 1)]
+    workspace.serving.collect(force=True)
+    assert [row["label"] for row in committed(workspace)[1]] == [None, "3.5"]
+
+
 def test_unknown_ids_are_told_and_the_others_kept(workspace, revision):
     id = predicted(workspace, revision, 1.0)
     nobody = IDS.next()
@@ -159,6 +173,9 @@ def test_feedback_that_says_nothing_is_refused(workspace, revision, wrong):
         ("AA", {"label": "UA"}, (0, None)),
         (3.0, {"prediction": 3.5}, (0, 0.5)),
         (3.0, {"a": 1.0, "b": 2.0}, (None, None)),
+        (1, {"answer": 1}, (1, 0.0)),
+        (True, {"probability": 0.9}, (None, None)),
+        ("UA", {"probabilities": [0.1, 0.9]}, (None, None)),
         (None, {"label": 1}, (None, None)),
     ],
 )

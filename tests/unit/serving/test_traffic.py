@@ -244,6 +244,22 @@ def test_a_bandit_gives_more_to_what_is_rewarded_more(workspace, laws, live):
     assert (arm.best > 0.99, arm.low < arm.mean < arm.high) == (True, True)
 
 
+@pytest.mark.parametrize("odd", [12.5, -0.5])
+def test_a_bandit_of_binary_rewards_decides_nothing_by_others_and_says_so(
+    workspace, laws, live, odd
+):
+    second = add(workspace, laws, bandit(floor=0.1))
+    rewarded(workspace, live, [0, 0, 0, 1] * 20)
+    rewarded(workspace, second, [0.5] * 400 + [odd], arm="arm")
+    due(workspace)
+    workspace.serving.tick()
+    assert states(workspace) == {1: ("live", 50), 2: ("arm", 50)}
+    with workspace.db.read() as tx:
+        said = tx.execute(select(tables.traffic_tests.c.reason)).scalar_one()
+    assert "outcomes (reward) are not all from 0 to 1" in said
+    assert workspace.serving.traffic("e").evidence["reason"] == said
+
+
 def test_the_posterior_comes_from_the_rows_alone(workspace, laws, live):
     second = add(workspace, laws, bandit(floor=0.0))
     rewarded(workspace, live, [0, 1] * 15)
@@ -305,3 +321,38 @@ def test_a_rollout_travels_as_json():
     assert rollout_from({"kind": "ab_test", "weight": 10}) == ab_test(10)
     assert rollout_from({"kind": "shadow", "share": 5}) == shadow(5)
     assert rollout_from({"kind": "canary", "steps": [5, 100]}) == canary([5])
+
+
+@pytest.mark.parametrize("kind", ["ab_test", "bandit"])
+@pytest.mark.parametrize("goal", [{}, {"goal": "max"}])
+def test_errors_are_to_be_few_also_where_a_rollout_is_said_as_json(kind, goal):
+    made = {"ab_test": ab_test, "bandit": bandit}[kind]
+    assert rollout_from({"kind": kind, "metric": "error", **goal}) == made(metric="error")
+    assert made(metric="error").goal == "min"
+    assert rollout_from({"kind": "ab_test", "metric": "errors", **goal}).goal == "min"
+
+
+def test_a_canary_said_as_json_ends_with_all_requests():
+    assert rollout_from({"kind": "canary", "steps": [10, 50]}) == canary([10, 50])
+
+
+@pytest.mark.parametrize(
+    ("more", "rollout", "why"),
+    [
+        ({"log": 0.0}, ab_test(), "logs no prediction"),
+        ({"log": 0.0}, bandit(metric="correct"), "logs no prediction"),
+        ({"redact": ("label",)}, ab_test(metric="correct"), "never writes down 'label'"),
+        ({"redact": ("prediction",)}, bandit(metric="error"), "never writes down 'prediction'"),
+    ],
+)
+def test_what_could_never_decide_is_refused_when_it_is_said(workspace, laws, more, rollout, why):
+    with pytest.raises(Invalid, match=why):
+        workspace.endpoint(rollout=rollout, **more)
+    workspace.endpoint(**more)
+    with pytest.raises(Invalid, match=why):
+        workspace.deploy(laws.matrix(), rollout=rollout)
+
+
+def test_a_test_that_needs_no_log_may_be_without(workspace, laws):
+    workspace.endpoint(rollout=ab_test(metric="errors"), log=0.0, redact=("prediction",))
+    workspace.deploy(laws.matrix(), rollout=ab_test(metric="errors"))
