@@ -293,6 +293,11 @@ CALLS = [
         lambda w, _: w.feedback([Feedback(id=NOBODY, reward=1)], endpoint="none"),
     ),
     wrong("feedback", "invalid", "feedback.value", lambda w, _: w.feedback([Feedback(id=NOBODY)])),
+    wrong("feedback", "invalid", "feedback.value", lambda w, _: w.feedback([{"id": 1}])),
+    wrong(
+        "feedback", "invalid", "feedback.value",
+        lambda w, _: w.feedback([{"id": NOBODY, "reward": float("nan")}]),
+    ),
     wrong(
         "feedback", "invalid", "feedback.many",
         lambda w, _: w.feedback([Feedback(id=NOBODY, reward=1)] * 10_001),

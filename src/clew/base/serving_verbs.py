@@ -40,10 +40,13 @@ class ServingVerbs(Protocol):
         """
         ...
 
-    def feedback(self, items: Sequence[Feedback], *, endpoint: str = "") -> FeedbackResult:
+    def feedback(
+        self, items: Sequence[Feedback | Mapping[str, object]], *, endpoint: str = ""
+    ) -> FeedbackResult:
         """Say what became of predictions, by their ids; which were kept, known or not found.
 
-        Idempotent: the same again changes nothing, another value takes the place of the first.
+        Items are records, or mappings with the same names. Idempotent: the same again changes
+        nothing, another label or reward takes the place of the first.
         With ``endpoint`` only its predictions count. Raises Invalid ``feedback.value``,
         ``feedback.row``, ``feedback.many``, NotFound ``endpoint.unknown``.
         """

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from clew.base.feedback import feedback_items
 from clew.base.records import ExplainResult, Prediction
 from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
 from clew.client.wire import Wire
@@ -42,9 +43,11 @@ class RemoteServing:
         }
         return self._wire.post(f"/endpoints/{quote(endpoint, safe='')}/traffic", Traffic, body)
 
-    def feedback(self, items: Sequence[Feedback], *, endpoint: str = "") -> FeedbackResult:
+    def feedback(
+        self, items: Sequence[Feedback | Mapping[str, object]], *, endpoint: str = ""
+    ) -> FeedbackResult:
         """Say what became of predictions."""
-        body = {"items": [msgspec.to_builtins(item) for item in items], "endpoint": endpoint}
+        body = {"items": msgspec.to_builtins(feedback_items(items)), "endpoint": endpoint}
         return self._wire.post("/feedback", FeedbackResult, body)
 
     def outcome(self, prediction_id: str) -> Outcome:

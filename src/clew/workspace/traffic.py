@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clew.base.feedback import feedback_items
 from clew.base.records import ExplainResult, Prediction
 from clew.base.records.traffic import Feedback, FeedbackResult, Outcome, Traffic
 from clew.workspace.predicting import explain_logged, logged
@@ -36,9 +37,11 @@ class EndpointTraffic:
             endpoint, weights=weights, shadow=shadow, promote=promote, reason=reason
         )
 
-    def feedback(self, items: Sequence[Feedback], *, endpoint: str = "") -> FeedbackResult:
+    def feedback(
+        self, items: Sequence[Feedback | Mapping[str, object]], *, endpoint: str = ""
+    ) -> FeedbackResult:
         """Say what became of predictions."""
-        return self.rooms.serving.feedback(items, endpoint=endpoint)
+        return self.rooms.serving.feedback(feedback_items(items), endpoint=endpoint)
 
     def outcome(self, prediction_id: str) -> Outcome:
         """What is known of a prediction's outcome."""
