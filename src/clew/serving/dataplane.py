@@ -448,7 +448,7 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
             self._fail(call, runtime, error)
         else:
-            if call.part_of or call.wire.top:
+            if call.part_of or call.wire.outputs:
                 call.found = outputs, at, stop
             self.keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
             if call.route.shadows:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from msgspec.structs import replace
+
 from clew.serving import protocol
 from clew.serving.bodies import body_of
 from clew.serving.keeping import UNSAID, is_sampled, kept, unit_of
@@ -27,6 +29,8 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     if call.redact or call.parts is not None or _is_classified(call, answer):
         kind, request, body, head, answer_head = KEPT, *_without(call, arm.value, answer), -1, -1
         error = UNSAID if error and call.redact else error
+    elif answer.status == 200 and call.wire.outputs:
+        body, answer_head = _whole(call, answer)
     elif call.matrix:  # a third of the bytes, and nobody need read the JSON a second time
         kind, request, head = MATRIX, call.matrix, call.rows
     return frame(
@@ -55,6 +59,15 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     )
 
 
+def _whole(call: Any, answer: Any) -> tuple[bytes, int]:
+    """An answer with all outputs: what drift and feedback are held against is there, whichever of
+    them the client has asked for.
+    """
+    outputs, at, stop = call.found
+    wire = replace(call.wire, outputs=(), binary=None)
+    return body_of(wire, call.arm.value, answer.prediction_id, outputs, at, stop)
+
+
 def _is_classified(call: Any, answer: Any) -> bool:
     """Whether the answer has classes as text, where the log is to have the values."""
     return not call.matrix and answer.status == 200 and bool(call.wire.top)
@@ -66,9 +79,9 @@ def _without(call: Any, runtime: Runtime, answer: Any) -> tuple[bytes, bytes]:
         return b"", b""
     redact = call.redact
     inputs = call.told or kept(runtime.contract.columns(call.values), call.rows, redact)
-    if call.wire.top:
+    if call.wire.outputs:
         outputs, at, stop = call.found
-        found = outputs.cut(at, stop, call.wire.outputs)
+        found = outputs.cut(at, stop)
     else:
         found = protocol.read_outputs(answer.body, None if answer.head < 0 else answer.head)
     return inputs, kept(found, call.rows, redact)
@@ -86,10 +99,12 @@ def record_of_copy(
     by_column = bool(redact or call.wire.top or runtime.graph is not None)
     if outputs is not None:
         try:
+            outputs.chosen(call.wire.outputs)
             if by_column:
-                body = kept(outputs.cut(at, stop, call.wire.outputs), copy.rows, redact)
+                body = kept(outputs.cut(at, stop), copy.rows, redact)
             else:
-                body, answer_head = body_of(call.wire, runtime, id, outputs, at, stop)
+                wire = replace(call.wire, outputs=()) if call.wire.outputs else call.wire
+                body, answer_head = body_of(wire, runtime, id, outputs, at, stop)
         except InputError as lacking:  # it was asked for an output that this revision does not have
             outputs, error = None, lacking.message
     if redact or (by_column and outputs is not None):

@@ -42,6 +42,7 @@ class Flowers:
 
 
 ROWS = [[0.1, 0.7, 0.2], [0.6, 0.15, 0.25]]
+SCORES = [[10, 70, 20], [60, 15, 25]]
 
 
 def asked(*, outputs, rows=ROWS, spool=None, binary=None, **route):
@@ -157,8 +158,21 @@ def test_the_log_keeps_the_values_that_the_classes_stand_for(tmp_path, redact):
     asked(outputs=[wanted(1), {"name": "label"}], spool=spool, redact=redact)
     spool.close()
     (one,) = [one for each in segments(tmp_path) for one, _ in records(each.read(0, 1 << 20))]
-    found = {"label": ["good", "bad"]} | ({} if redact else {"probabilities": ROWS})
-    assert outputs_of(one) == found
+    found = {"label": ["good", "bad"], "scores": SCORES, "probabilities": ROWS}
+    assert outputs_of(one) == {name: each for name, each in found.items() if name not in redact}
+
+
+@pytest.mark.parametrize("redact", [frozenset(), frozenset({"scores"})])
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_log_keeps_all_outputs_whichever_are_asked_for(tmp_path, redact, binary):
+    spool = Spool(tmp_path)
+    answer = asked(outputs=[{"name": "label"}], binary=binary, spool=spool, redact=redact)
+    head = None if answer.head < 0 else answer.head
+    assert read_outputs(answer.body, head) == {"label": ["good", "bad"]}
+    spool.close()
+    (one,) = [one for each in segments(tmp_path) for one, _ in records(each.read(0, 1 << 20))]
+    found = {"label": ["good", "bad"], "scores": SCORES, "probabilities": ROWS}
+    assert outputs_of(one) == {name: each for name, each in found.items() if name not in redact}
 
 
 def test_the_server_says_that_it_has_the_extension():
