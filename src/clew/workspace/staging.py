@@ -47,10 +47,11 @@ def _change(repos: Repos, store: Store, repo: str, branch: str) -> RepoChange | 
     staged = repos.head(repo, STAGING) if STAGING in repos.branches(repo) else None
     if staged is None or staged.branch != STAGING:
         return None
-    head, base = repos.head(repo, branch), _base(repos, staged)
+    head = repos.head(repo, branch)
+    base, since = _base(repos, staged, head)
     theirs = list(repos.diff(base, staged))
     current = head.tree if head else EMPTY_TREE
-    _check(repo, theirs, _paths_changed(repos, base, head))
+    _check(repo, theirs, _paths_changed(repos, since, head))
     entries = [
         Entry(path=c.new.path, digest=c.new.digest, size_bytes=c.new.size_bytes)
         for c in theirs
@@ -64,14 +65,25 @@ def _change(repos: Repos, store: Store, repo: str, branch: str) -> RepoChange | 
     return RepoChange(repo=repo, branch=branch, tree=tree, provenance=(staged.id,))
 
 
-def _base(repos: Repos, staged: Commit) -> Commit | None:
-    """The commit that the branch staging left from; None where it began empty."""
-    commit = staged
-    while commit.parent is not None:
-        commit = repos.commit_by_id(commit.parent)
-        if commit.branch != STAGING:
-            return commit
-    return None
+def _base(repos: Repos, staged: Commit, head: Commit | None) -> tuple[Commit | None, Commit | None]:
+    """What both branches had in common last: a commit of staging, and one of the branch. That is
+    what was taken in (or merged) last; before that where staging left; None where it began empty.
+    """
+    waiting: dict[str, Commit] = {}
+    commit: Commit | None = staged
+    while commit is not None and commit.branch == STAGING:
+        waiting[commit.id] = commit
+        commit = _parent(repos, commit)
+    left, at = commit, head
+    while at is not None and (left is None or at.id != left.id):
+        if taken := next((waiting[id] for id in at.provenance if id in waiting), None):
+            return taken, at
+        at = _parent(repos, at)
+    return left, left
+
+
+def _parent(repos: Repos, commit: Commit) -> Commit | None:
+    return repos.commit_by_id(commit.parent) if commit.parent else None
 
 
 def _paths_changed(repos: Repos, base: Commit | None, head: Commit | None) -> dict[str, str]:
