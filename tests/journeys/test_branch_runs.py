@@ -159,3 +159,13 @@ def test_a_model_tried_on_a_branch_moves_no_alias_and_no_endpoint(trained):
     said = trained.json("apply", "numbers.py")
     work = {job["step"]: job["done"] for job in said["jobs"]}
     assert (work["clean"], work["model"]) == (0, 0), "data and model of the branch are known"
+
+
+def test_triggers_are_those_of_main(loop):
+    text = PIPELINE + '\np.trigger("again", when=clew.on_commit(raw), do=clew.run(times))\n'
+    loop.apply(text, "try")
+    assert loop.work.triggers() == []
+    loop.apply(text)
+    loop.apply(text.replace("do=clew.run(times)", "do=clew.notify()"), "try")
+    (again,) = loop.work.triggers()
+    assert (again.pipeline, again.action) == ("p", "run p.times")

@@ -37,7 +37,7 @@ def trigger_of(
     count, span_s = _limit(name, limit)
     return Trigger(
         name=name,
-        when=when,
+        when=when.placed(pipeline),
         do=tuple(_own(pipeline, one) for one in actions),
         cooldown_s=seconds(cooldown, "cooldown="),
         limit_count=count,

@@ -21,6 +21,8 @@ Span: TypeAlias = str | float | timedelta
 Kind = Literal["all", "any", "event", "amount", "schedule", "query", "reading"]
 AMOUNTS = ("rows", "bytes", "files", "commits")
 READINGS = ("requests", "errors", "error_rate", "p50_ms", "p99_ms")
+_NAMES = {"source.committed": "subject", "hook.received": "source"}
+"""Which value of an event is the name of a source."""
 
 
 class Condition(Struct, frozen=True, kw_only=True):
@@ -55,6 +57,15 @@ class Condition(Struct, frozen=True, kw_only=True):
         else:
             yield self
 
+    def placed(self, pipeline: str) -> Condition:
+        """The same, where a name of a source without a pipeline is of this one."""
+        match = dict(self.options.get("match", {}))
+        named = _NAMES.get(str(self.options.get("event", "")), "")
+        if named in match and "/" not in str(match[named]):
+            match[named] = f"{pipeline}/{match[named]}"
+            return replace(self, options={**self.options, "match": match})
+        return replace(self, parts=tuple(part.placed(pipeline) for part in self.parts))
+
     def words(self) -> str:
         """The condition for people."""
         if self.kind in ("all", "any"):
@@ -87,14 +98,26 @@ def on_event(kind: str, **match: object) -> Condition:
     return Condition(kind="event", options={"event": kind, "match": match})
 
 
-def on_source(name: str) -> Condition:
-    """A source that commits by itself (``pipeline/source``) has committed: a queue, say."""
-    return on_event("source.committed", subject=name)
+def on_source(source: object) -> Condition:
+    """A source that commits by itself has committed: a queue, say.
+
+    The source, or its name: ``pipeline/source``, or ``source`` of the trigger's own pipeline.
+
+    Raises Invalid ``trigger.condition``.
+    """
+    return on_event("source.committed", subject=_fed(source))
 
 
-def on_webhook(name: str, **match: object) -> Condition:
-    """A webhook (``pipeline/source``) was posted to; ``match`` is of the top of its JSON."""
-    return on_event("hook.received", source=name, **match)
+def on_webhook(webhook: object, **match: object) -> Condition:
+    """A webhook was posted to; ``match`` is of the top of its JSON.
+
+    The source, or its name, as in :func:`on_source`.
+
+    Raises Invalid ``trigger.condition``.
+    """
+    if "source" in match:
+        raise _wrong("The webhook says what its source is", "Match other fields of the JSON.")
+    return on_event("hook.received", source=_fed(webhook), **match)
 
 
 def on_drift(endpoint: str, *, above: float | None = None) -> Condition:
@@ -224,6 +247,17 @@ def _repo(node: object) -> str:
     if not isinstance(found, str) or not found:
         raise _wrong(f"{node!r} names no repo", 'Give a source, a step, or "project/repo".')
     return found
+
+
+def _fed(source: object) -> str:
+    """The name of a source, by itself or as a node of a pipeline."""
+    if isinstance(source, str) and source:
+        return source
+    pipeline = getattr(getattr(source, "pipeline", None), "name", "")
+    name = getattr(source, "name", "")
+    if not isinstance(pipeline, str) or not isinstance(name, str) or not pipeline or not name:
+        raise _wrong(f"{source!r} is no source", 'Give it, or its name: "pipeline/source".')
+    return f"{pipeline}/{name}"
 
 
 def _every(span: Span) -> float:

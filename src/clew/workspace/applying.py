@@ -29,6 +29,7 @@ from clew.workspace.graphs import check_all, follow_aliases, serve_graphs
 from clew.workspace.leaving import left_out, removed_monitors
 from clew.workspace.packing import with_code
 from clew.workspace.placing import placed
+from clew.workspace.pointing import point_nowhere
 from clew.workspace.pools import check_pools
 from clew.workspace.rooms import Rooms
 from clew.workspace.supposing import Supposed, supposed_trees, with_environments
@@ -163,7 +164,7 @@ def _plan(
         for step in manifest.pipeline.steps
         if step.kind == "train"
     )
-    return replace(plan, notes=(*plan.notes, *left_out(rooms, manifest)), searches=searches)
+    return replace(plan, notes=(*plan.notes, *_told(rooms, manifest)), searches=searches)
 
 
 def _registered(rooms: Rooms, pipeline: str, parameters: Mapping[str, Any]) -> Manifest:
@@ -212,11 +213,11 @@ def _manifests(
 
 
 def _on_branch(rooms: Rooms, manifest: Manifest, wanted: Wanted) -> Manifest:
-    """On a branch there are steps alone: endpoints, monitors and feeds are those of ``main``."""
+    """On a branch there are steps alone: endpoints, monitors, feeds and triggers are ``main``'s."""
     if wanted.branch in {"", DEFAULT_BRANCH}:
         return manifest
     pipeline = rooms.pipelines.on_branch(manifest.pipeline, wanted.branch)
-    return replace(manifest, pipeline=pipeline, endpoints=(), monitors=(), feeds=())
+    return replace(manifest, pipeline=pipeline, endpoints=(), monitors=(), feeds=(), triggers=())
 
 
 def _import_error(entry: str, error: CallError) -> Exception:
@@ -235,7 +236,7 @@ def _register(
     pipeline = manifest.pipeline
     global_id = global_id or new_id()
     manifest = with_code(rooms, manifest, author=author, global_id=global_id)
-    notes = left_out(rooms, manifest)
+    notes = _told(rooms, manifest)
     with rooms.db.begin() as tx:
         info, changed = rooms.pipelines.register(
             pipeline, global_id=global_id, author=author, tx=tx
@@ -272,6 +273,11 @@ def _register(
         global_id=global_id if started else None,
         notes=(*pipeline.notes, *notes),
     )
+
+
+def _told(rooms: Rooms, manifest: Manifest) -> list[str]:
+    """What people should know of a file, whether it is applied or only planned."""
+    return [*left_out(rooms, manifest), *point_nowhere(rooms, manifest)]
 
 
 def _commit_sets(rooms: Rooms, manifest: Manifest, *, global_id: str, author: str) -> None:

@@ -284,11 +284,26 @@ def test_webhooks_and_queues_are_causes(bench):
     assert len(bench.tick()) == 2
 
 
+def test_a_source_is_named_as_it_is_or_by_its_name_in_the_pipeline(bench):
+    shop = clew.Pipeline("shop")
+    hook = shop.source("hook", clew.webhook())
+    shop.trigger("node", when=clew.on_webhook(hook) | clew.on_source(hook), do=clew.notify())
+    shop.trigger("name", when=clew.on_webhook("hook") | clew.on_source("hook"), do=clew.notify())
+    whole = clew.on_webhook("shop/hook") | clew.on_source("shop/hook")
+    shop.trigger("whole", when=whole, do=clew.notify())
+    assert [one.when for one in shop.triggers] == [whole] * 3
+    shop.trigger("other", when=clew.on_source("mine/hook"), do=clew.notify())
+    assert shop.triggers[-1].when == clew.on_source("mine/hook")
+
+
 @pytest.mark.parametrize(
     "write",
     [
         lambda: clew.on_event("trigger.fired"),
         lambda: clew.on_event("nonsense"),
+        lambda: clew.on_source(""),
+        lambda: clew.on_source(5),
+        lambda: clew.on_webhook("hook", source="x"),
         lambda: clew.amount("a/b"),
         lambda: clew.amount("a/b", rows=-1),
         lambda: clew.schedule("every day"),

@@ -75,6 +75,36 @@ def test_a_monitor_that_left_the_file_goes_and_an_endpoint_stays_and_both_are_to
     assert workspace.endpoint("third").revisions[0].state == "live"
 
 
+LOST = """
+hook = p.source("hook", clew.webhook())
+p.monitor("first")
+p.trigger("fine", when=clew.on_drift("first") | clew.on_commit(rows) | clew.on_webhook(hook)
+          | clew.on_commit("p/first.predictions")
+          | clew.on_metric("errors", endpoint="first", above=1),
+          do=clew.rollback("first"))
+p.trigger("lost", when=clew.on_drift("frist") | clew.on_source("hok") | clew.on_commit("p/row")
+          | clew.on_metric("errors", endpoint="nobody", above=1),
+          do=[clew.rollback("frist"), clew.notify()])
+"""
+
+
+def test_what_a_trigger_would_wait_for_in_vain_is_told(project):
+    workspace, file = project
+    text = file.read_text()
+    file.write_text(text + LOST)
+    planned, (applied,) = workspace.plan(file)[0].notes, workspace.apply(file)
+    assert planned == applied.notes
+    assert tuple(one for one in planned if "trigger" in one) == (
+        "The trigger lost waits for drift of frist, and there is no monitor of it. Is first meant?",
+        "The trigger lost waits for p/hok, and there is no such source. Is p/hook meant?",
+        "The trigger lost waits for commits on p/row, and there is no such repo. Is p/rows meant?",
+        "The trigger lost looks at nobody, and there is no such endpoint.",
+        "The trigger lost rolls back frist, and there is no such endpoint. Is first meant?",
+    )
+    file.write_text(text)
+    workspace.apply(file)
+
+
 def test_a_champion_is_made_by_hand_only_with_a_name_and_a_reason(project):
     workspace, _ = project
     champion = workspace.model("p/model@champion")
