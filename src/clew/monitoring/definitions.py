@@ -22,6 +22,19 @@ class DriftDefinition(Struct, frozen=True, kw_only=True):
     min_rows: int = 200
 
 
+class Around(Struct, frozen=True, kw_only=True):
+    """What stands around the model of an endpoint, so that the log is not what the model saw.
+
+    ``hidden``: inputs and outputs that are not logged (of all of the log, or of a part). ``apart``:
+    ``inputs`` where a function makes what the model takes of what a client sends, ``outputs`` where
+    one makes another answer; ``code``: the digest of those functions.
+    """
+
+    hidden: frozenset[str] = frozenset()
+    apart: tuple[str, ...] = ()
+    code: str = ""
+
+
 class MonitorDefinition(Struct, frozen=True, kw_only=True):
     """A watch over the prediction log of an endpoint. ``retrain``: train anew when it drifts."""
 

@@ -5,7 +5,7 @@ Knows no endpoint's insides and starts no training; triggers read what it says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,17 +19,21 @@ from clew.base.records import ColumnDrift, Commit, DriftReport, Node
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.monitoring import tables
-from clew.monitoring.definitions import DriftDefinition, MonitorDefinition
-from clew.monitoring.windows import distances, join, rows_of_commit
+from clew.monitoring.definitions import Around, DriftDefinition, MonitorDefinition
+from clew.monitoring.windows import distances, join, profiles_of, rows_of_commit
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
 
 Reference = Callable[[str], Mapping[str, Any]]
 """A model version's id → ``{"inputs": profile, "outputs": profile or None}``."""
 
+Surroundings = Callable[[str], Around]
+"""An endpoint → what stands around its model."""
+
 DRIFT_SUFFIX = ".drift"
 LOG_SUFFIX = ".predictions"
 REPORT_PATH = "/report.json"
+BEGINNING_PATH = "/beginning.json"
 _SOURCES = 100
 """At most so many commits of the log are named as the source of a report, the newest."""
 
@@ -88,20 +92,24 @@ class Monitoring:
         with self._db.read() as tx:
             return [definition for definition, _ in _monitors(tx)]
 
-    def tick(self, reference: Reference) -> Sequence[DriftReport]:
+    def tick(
+        self, reference: Reference, around: Surroundings = lambda _: Around()
+    ) -> Sequence[DriftReport]:
         """Look at what the logs have gained since the last time; the reports that came of it.
 
         Each commit of a log is counted once, whenever the process dies. Rows wait, by model
         version, until there are ``min_rows`` of them. ``reference`` may raise NotFound for a
         version that it does not know: then its rows wait, of which the newest are kept. Answers of
         graphs have no version and are not counted: their nodes' are, at endpoints of their own.
+        What ``around`` says cannot be held against what the model learned from is held against the
+        first report on the version, or left out.
         """
         with self._db.read() as tx:
             found = _monitors(tx)
         reports: list[DriftReport] = []
         for definition, cursor in found:
             self._look(definition, cursor)
-            reports += self._report(definition, reference)
+            reports += self._report(definition, reference, around)
         return reports
 
     def observe(
@@ -113,12 +121,18 @@ class Monitoring:
         reference: Mapping[str, Any],
         commits: Sequence[str],
         global_id: str | None = None,
+        hidden: Collection[str] = (),
+        beginning: Mapping[str, Any] | None = None,
+        again: Collection[str] = (),
     ) -> DriftReport | None:
         """Report on rows of a log (a Polars frame with ``in.`` and ``out.`` columns).
 
         Row, commit, event and lineage appear in one transaction. ``drift.seen`` is emitted for a
         version once, and again only after a report that was clear; ``drift.clear`` with every
-        report that is. The report begins a change of its own unless ``global_id`` is given.
+        report that is. Columns that are ``hidden`` are left out; ``beginning`` is kept, for later
+        reports to be held against; ``again``: columns in which another version, that learned from
+        the same rows, was last seen to have drifted. The report begins a change of its own unless
+        ``global_id`` is given.
         None where the commits were reported on already.
 
         Raises:
@@ -126,7 +140,7 @@ class Monitoring:
         """
         definition = self._definition(endpoint)
         threshold = definition.drift.threshold
-        found = distances(reference, rows)
+        found = distances(reference, rows, hidden)
         columns = tuple(
             ColumnDrift(
                 column=one.column,
@@ -150,7 +164,7 @@ class Monitoring:
             action="",
             created_at=clock.now(),
         )
-        return self._keep(definition, report, commits)
+        return self._keep(definition, report, commits, beginning, again=again)
 
     def reports(self, endpoint: str | None = None, *, limit: int = 20) -> Sequence[DriftReport]:
         """Reports, newest first, on one endpoint or all."""
@@ -193,10 +207,10 @@ class Monitoring:
                         "endpoint": definition.endpoint,
                         "commit": commit.id,
                         "model_version": version,
-                        "rows": len(frame),
+                        "rows": sum(map(len, parts)),
                         "report": "",
                     }
-                    for version, frame in by_version.items()
+                    for version, parts in by_version.items()
                     if version
                 ]
                 if rows:
@@ -216,7 +230,9 @@ class Monitoring:
             commit = self._repos.commit_by_id(commit.parent) if commit.parent else None
         return found[::-1]
 
-    def _report(self, definition: MonitorDefinition, reference: Reference) -> Iterator[DriftReport]:
+    def _report(
+        self, definition: MonitorDefinition, reference: Reference, around: Surroundings
+    ) -> Iterator[DriftReport]:
         for window in self._waiting(definition.endpoint):
             if not window.model_version:  # a graph's, counted before they were left out
                 self._let_go(definition.endpoint, window, window.commits)
@@ -229,12 +245,18 @@ class Monitoring:
                 most = definition.drift.window_rows
                 self._let_go(definition.endpoint, window, window.behind(most))
                 continue
+            rows, partly = self._rows(window, definition.drift)
+            stands = around(definition.endpoint)
+            known, begins = self._known(definition.endpoint, window.model_version, stands)
             report = self.observe(
                 definition.endpoint,
                 model_version=window.model_version,
-                rows=self._rows(window, definition.drift),
-                reference=profiles,
+                rows=rows,
+                reference={**profiles, **known},
                 commits=window.commits,
+                hidden={*stands.hidden, *partly},
+                beginning=profiles_of(rows, stands) if begins else None,
+                again=self._told_of_another(definition.endpoint, window, profiles, reference),
             )
             if report is not None:
                 yield report
@@ -263,21 +285,65 @@ class Monitoring:
             for version, mine in by_version.items()
         ]
 
-    def _rows(self, window: _Window, drift: DriftDefinition) -> Any:
-        """The newest rows of a window, oldest first; no more commits are read than needed."""
+    def _known(self, endpoint: str, version: str, around: Around) -> tuple[dict[str, Any], bool]:
+        """What takes the place of profiles that functions around the model make useless, and
+        whether that is to begin: with the first report on the version that has those functions.
+        """
+        if not around.apart:
+            return {}, False
+        key = {"endpoint": endpoint, "model_version": version}
+        with self._db.read() as tx:
+            commits = [row.commit for row in tx.execute(tables.OF_VERSION, key)]
+        for commit in filter(None, commits):
+            tree = self._repos.commit_by_id(commit).tree
+            entry = self._store.get(tree, BEGINNING_PATH)
+            kept = msgspec.json.decode(self._store.read(entry.digest)) if entry else {}
+            if kept.get("code") == around.code:
+                return {name: kept[name] for name in around.apart}, False
+        return dict.fromkeys(around.apart), True
+
+    def _told_of_another(
+        self, endpoint: str, window: _Window, profiles: Mapping[str, Any], reference: Reference
+    ) -> Sequence[str]:
+        """Drifted columns of the last report on the endpoint, if it was on another version that had
+        learned from the same rows: a training that had nothing new to learn ends no alarm.
+        """
+        last = next(iter(self.reports(endpoint, limit=1)), None)
+        if last is None or last.model_version == window.model_version or not last.drifted:
+            return ()
+        try:
+            before = reference(last.model_version)
+        except NotFound:
+            return ()
+        inputs = profiles.get("inputs")
+        if inputs is None or before.get("inputs") != inputs:
+            return ()
+        return [one.column for one in last.columns if one.drifted]
+
+    def _rows(self, window: _Window, drift: DriftDefinition) -> tuple[Any, set[str]]:
+        """The newest rows of a window, oldest first, and columns that some of them lack; no more
+        commits are read than needed.
+        """
         parts: list[Any] = []
         for commit_id in reversed(window.commits):
             commit = self._repos.commit_by_id(commit_id)
             by_version = rows_of_commit(self._repos, self._store, commit)
-            parts.insert(0, by_version[window.model_version])
+            parts = [*by_version[window.model_version], *parts]
             if sum(map(len, parts)) >= drift.window_rows:
                 break
-        return join(parts).tail(drift.window_rows)
+        rows, partly = join(parts)
+        return rows.tail(drift.window_rows), partly
 
     def _keep(
-        self, definition: MonitorDefinition, report: DriftReport, commits: Sequence[str]
+        self,
+        definition: MonitorDefinition,
+        report: DriftReport,
+        commits: Sequence[str],
+        beginning: Mapping[str, Any] | None,
+        *,
+        again: Collection[str],
     ) -> DriftReport | None:
-        tree = self._write(definition, report, commits)
+        tree = self._write(definition, report, commits, beginning)
         with self._db.begin() as tx:
             taken = [
                 tx.execute(
@@ -293,7 +359,7 @@ class Monitoring:
             ]
             if not any(taken) and self._counted(tx, report, commits):
                 return None
-            fires = report.drifted and not self._drifted_before(tx, report)
+            fires = report.drifted and not self._drifted_before(tx, report, again)
             report = replace(report, action="retrain" if fires and definition.retrain else "")
             report = replace(report, commit=self._commit(tx, definition, report, tree, commits))
             tx.execute(tables.reports.insert(), _row(report))
@@ -301,16 +367,25 @@ class Monitoring:
         return report
 
     def _write(
-        self, definition: MonitorDefinition, report: DriftReport, commits: Sequence[str]
+        self,
+        definition: MonitorDefinition,
+        report: DriftReport,
+        commits: Sequence[str],
+        beginning: Mapping[str, Any] | None,
     ) -> str:
-        """The report as a file, durable before its row."""
+        """The report as a file, durable before its row; beside it what begins with it."""
         plain = msgspec.to_builtins(report)
         kept = {name: value for name, value in plain.items() if name not in {"commit", "action"}}
         kept |= {"pipeline": definition.pipeline, "log_commits": list(commits)}
+        files = {REPORT_PATH: msgspec.json.encode(kept, order="deterministic")}
+        if beginning is not None:  # in the order of its columns
+            files[BEGINNING_PATH] = msgspec.json.encode(beginning)
         with self._store.writer() as writer:
-            digest, size = writer.put(msgspec.json.encode(kept, order="deterministic"))
-            entry = Entry(path=REPORT_PATH, digest=digest, size_bytes=size)
-            return writer.tree(EMPTY_TREE, [entry])
+            entries = []
+            for path, data in files.items():
+                digest, size = writer.put(data)
+                entries.append(Entry(path=path, digest=digest, size_bytes=size))
+            return writer.tree(EMPTY_TREE, entries)
 
     def _counted(self, tx: Tx, report: DriftReport, commits: Sequence[str]) -> bool:
         """Whether the log's commits were counted at all (a caller may bring rows of its own)."""
@@ -322,10 +397,12 @@ class Monitoring:
         )
         return tx.execute(query.limit(1)).first() is not None
 
-    def _drifted_before(self, tx: Tx, report: DriftReport) -> bool:
+    def _drifted_before(self, tx: Tx, report: DriftReport, again: Collection[str]) -> bool:
         key = {"endpoint": report.endpoint, "model_version": report.model_version}
         last = tx.execute(tables.LAST_OF_VERSION, key).first()
-        return last is not None and bool(last.drifted)
+        if last is None:
+            return {one.column for one in report.columns if one.drifted} <= set(again)
+        return bool(last.drifted)
 
     def _commit(
         self,

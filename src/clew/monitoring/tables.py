@@ -118,6 +118,16 @@ LAST_OF_VERSION: Rows = (
     .limit(1)
 )
 
+# All reports on a version at an endpoint, the first of them first.
+OF_VERSION: Rows = (
+    select(reports)
+    .where(
+        reports.c.endpoint == bindparam("endpoint"),
+        reports.c.model_version == bindparam("model_version"),
+    )
+    .order_by(reports.c.created_us)
+)
+
 # Reports, newest first.
 REPORTS: Rows = select(reports).order_by(reports.c.created_us.desc(), reports.c.id)
 

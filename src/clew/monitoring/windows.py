@@ -7,12 +7,13 @@ monitors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clew.base.records import Commit
 from clew.codecs import load_value
-from clew.quality import ColumnDistance, drift
+from clew.monitoring.definitions import Around
+from clew.quality import ColumnDistance, drift, profile
 from clew.repos import Repos
 from clew.store import Store
 
@@ -23,8 +24,10 @@ IN, OUT = "in.", "out."
 _ANSWERED = 200
 
 
-def rows_of_commit(repos: Repos, store: Store, commit: Commit) -> dict[str, pl.DataFrame]:
-    """What a commit added to the log, by model version; refused requests are left out."""
+def rows_of_commit(repos: Repos, store: Store, commit: Commit) -> dict[str, list[pl.DataFrame]]:
+    """What a commit added to the log, by model version, each file by itself; refused requests are
+    left out.
+    """
     import polars as pl
 
     parent = repos.commit_by_id(commit.parent) if commit.parent else None
@@ -39,29 +42,64 @@ def rows_of_commit(repos: Repos, store: Store, commit: Commit) -> dict[str, pl.D
             rows = rows.filter(~pl.col("arm").fill_null("live").is_in(["shadow", "explain"]))
         for (version,), part in rows.group_by("model_version", maintain_order=True):
             found.setdefault(str(version), []).append(part)
-    return {version: join(parts) for version, parts in found.items()}
+    return found
 
 
-def join(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Parts below one another; a column that some lack is null there."""
+def join(parts: list[pl.DataFrame]) -> tuple[pl.DataFrame, set[str]]:
+    """Parts below one another, and the columns that only some have: they are null in the others."""
     import polars as pl
 
-    return pl.concat(parts, how="diagonal_relaxed")
+    names = [set(part.columns) for part in parts]
+    partly = set[str]().union(*names) - names[0].intersection(*names)
+    return pl.concat(parts, how="diagonal_relaxed"), partly
 
 
-def distances(reference: Mapping[str, Any], rows: pl.DataFrame) -> list[ColumnDistance]:
-    """How far inputs and answers are from their profiles; answers are named ``out.<name>``."""
+def distances(
+    reference: Mapping[str, Any], rows: pl.DataFrame, hidden: Collection[str] = ()
+) -> list[ColumnDistance]:
+    """How far inputs and answers are from their profiles; answers are named ``out.<name>``.
+
+    What is ``hidden`` (by its own name, or as the log has it) is left out: that it is not in the
+    log says nothing of what was asked.
+    """
     found = []
-    if reference.get("inputs"):
-        found += drift(reference["inputs"], _inputs(rows, list(reference["inputs"]["columns"])))
-    if reference.get("outputs"):
-        profile = reference["outputs"]
-        named = {OUT + name: column for name, column in profile["columns"].items()}
+    if known := _without(reference.get("inputs"), IN, hidden):
+        live = _inputs(rows, list(known["columns"]))
+        if live.width or not hidden:  # else the only matrix is hidden
+            found += drift(known, live)
+    if known := _without(reference.get("outputs"), OUT, hidden):
+        named = {OUT + name: column for name, column in known["columns"].items()}
         answers = [name for name in named if name in rows.columns]
         if answers:
             kept = {name: named[name] for name in answers}
-            found += drift({**profile, "columns": kept}, rows.select(answers))
+            found += drift({**known, "columns": kept}, rows.select(answers))
     return found
+
+
+def profiles_of(rows: pl.DataFrame, around: Around) -> dict[str, Any]:
+    """What the log has, as profiles that later rows can be held against."""
+    prefixes = {"inputs": IN, "outputs": OUT}
+    found: dict[str, Any] = {"code": around.code}
+    for part in around.apart:
+        prefix = prefixes[part]
+        names = {
+            name: name.removeprefix(prefix) for name in rows.columns if name.startswith(prefix)
+        }
+        found[part] = profile(rows.select(list(names)).rename(names))
+    return found
+
+
+def _without(
+    known: Mapping[str, Any] | None, prefix: str, hidden: Collection[str]
+) -> dict[str, Any] | None:
+    """A profile without hidden columns; None where nothing is left."""
+    columns = known["columns"] if known else {}
+    kept = {
+        name: column
+        for name, column in columns.items()
+        if name not in hidden and prefix + name not in hidden
+    }
+    return {**known, "columns": kept} if known and kept else None
 
 
 def _inputs(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:

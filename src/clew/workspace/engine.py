@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from clew.base.errors import ClewError
 from clew.sources import Feeding
@@ -16,6 +17,7 @@ from clew.workspace.acting import Acting
 from clew.workspace.graphs import follow_aliases
 from clew.workspace.keeping import drop_old_feedback, drop_old_logs
 from clew.workspace.rooms import Rooms
+from clew.workspace.watching import around_of
 
 SLOW_ROUND_S = 0.5
 IDLE_WAIT_S = 0.2
@@ -147,7 +149,8 @@ class Engine:
         busy |= rooms.serving.tick()
         busy |= rooms.serving.collect() > 0
         busy |= follow_aliases(rooms)
-        busy |= bool(rooms.monitoring.tick(rooms.models.reference))
+        watched = rooms.monitoring.tick(rooms.models.reference, partial(around_of, rooms))
+        busy |= bool(watched)
         return busy
 
 

@@ -21,7 +21,7 @@ from clew.base.errors import Invalid, NotFound
 from clew.base.ids import new_id
 from clew.db import Database
 from clew.lineage import Lineage
-from clew.monitoring import MonitorDefinition, Monitoring, drift
+from clew.monitoring import Around, MonitorDefinition, Monitoring, drift
 from clew.monitoring.tables import windows
 from clew.quality import profile
 from clew.repos import Repos
@@ -285,6 +285,107 @@ def test_a_monitor_can_be_defined_anew_and_removed(house):
     assert house.room.list() == []
     with pytest.raises(NotFound, match="Nothing watches"):
         house.room.observe("late", model_version="v", rows=live(3), reference={}, commits=[])
+
+
+def test_a_column_that_is_not_logged_is_not_held_against_anything(house):
+    house.log(live(400).drop("carrier"))
+    hidden = Around(hidden=frozenset({"carrier"}))
+    (report,) = house.room.tick(reference, lambda _: hidden)
+    assert [one.column for one in report.columns] == ["distance", "out.label"]
+    assert not report.drifted
+
+
+def test_an_answer_that_is_not_logged_is_not_held_against_anything(house):
+    house.log(live(400), label=1)
+    hidden = Around(hidden=frozenset({"label"}))
+    (report,) = house.room.tick(reference, lambda _: hidden)
+    assert [one.column for one in report.columns] == ["distance", "carrier"]
+
+
+def test_a_column_that_a_part_of_a_window_does_not_have_is_left_out(house):
+    house.log(live(200))
+    house.log(live(200, seed=2).drop("carrier"))
+    (report,) = house.room.tick(reference)
+    assert [one.column for one in report.columns] == ["distance", "out.label"]
+    assert not report.drifted
+
+
+def sent(rows: int, shift: float = 0.0, seed: int = 1) -> pl.DataFrame:
+    """What clients send where a function makes the features of it."""
+    made = live(rows, shift, seed)
+    return made.select(
+        miles=pl.col("distance") * 0.62, carrier=pl.col("carrier").str.to_lowercase()
+    )
+
+
+def test_behind_a_function_rows_are_held_against_the_first_report_on_the_version(house):
+    made = Around(apart=("inputs",), code="f1")
+    house.log(sent(400))
+    (first,) = house.room.tick(reference, lambda _: made)
+    assert [one.column for one in first.columns] == ["out.label"]
+    assert house.events() == ["drift.clear"]
+    house.log(sent(400, seed=2))
+    (second,) = house.room.tick(reference, lambda _: made)
+    assert [one.column for one in second.columns] == ["miles", "carrier", "out.label"]
+    assert not second.drifted
+    house.log(sent(400, shift=3.0))
+    (third,) = house.room.tick(reference, lambda _: made)
+    assert [one.column for one in third.columns if one.drifted] == ["miles"]
+    house.log(sent(400, shift=3.0), version="v2")
+    (other,) = house.room.tick(reference, lambda _: made)
+    assert [one.column for one in other.columns] == ["out.label"], "it begins anew"
+
+
+def test_other_functions_begin_another_reference(house):
+    for code in ("f1", "f2", "f2", "f1"):
+        house.log(sent(400))
+        house.room.tick(reference, lambda _, code=code: Around(apart=("inputs",), code=code))
+    found = [len(report.columns) for report in house.room.reports("late")]
+    assert found[::-1] == [1, 1, 3, 3]
+
+
+def test_an_answer_that_a_function_makes_is_held_against_the_first_ones(house):
+    made = Around(apart=("outputs",), code="f1")
+    found = []
+    for label in ("late", "late", "never"):
+        house.log(live(400), label=label)
+        (report,) = house.room.tick(reference, lambda _: made)
+        found.append([one.column for one in report.columns if one.drifted])
+    assert found == [[], [], ["out.label"]]
+
+
+def test_a_version_that_learned_nothing_new_tells_no_drift_that_was_told(house):
+    house.log(live(300, shift=2.0), version="v1")
+    house.room.tick(reference)
+    house.log(live(300, shift=2.0), version="v2")
+    (report,) = house.room.tick(reference)
+    assert (report.drifted, report.action) == (True, "")
+    assert house.events() == ["drift.seen"]
+    house.log(live(300), version="v2")
+    house.log(live(300, shift=2.0), version="v2")
+    house.room.tick(reference)
+    house.log(live(300), version="v2")
+    house.room.tick(reference)
+    house.log(live(300, shift=2.0), version="v2")
+    house.room.tick(reference)
+    assert house.events()[-2:] == ["drift.clear", "drift.seen"], "it was over, and came again"
+
+
+def test_a_version_that_learned_nothing_new_tells_of_another_column(house):
+    house.log(live(300, shift=2.0), version="v1")
+    house.room.tick(reference)
+    house.log(live(300, shift=2.0), version="v2", label=1)
+    (report,) = house.room.tick(reference)
+    assert (report.action, house.events()) == ("retrain", ["drift.seen", "drift.seen"])
+
+
+def test_a_version_that_learned_from_other_rows_tells_of_its_drift(house):
+    others = {"v1": REFERENCE, "v2": {"inputs": profile(live(5000, shift=1.0, seed=9))}}
+    house.log(live(300, shift=4.0), version="v1")
+    house.room.tick(others.__getitem__)
+    house.log(live(300, shift=4.0), version="v2")
+    (report,) = house.room.tick(others.__getitem__)
+    assert (report.drifted, report.action) == (True, "retrain")
 
 
 CRASH = """
