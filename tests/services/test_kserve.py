@@ -117,6 +117,7 @@ def test_kserves_own_schema_knows_every_field(python: Path, shop: Path) -> None:
     made = [
         *exported(shop, "late", "--namespace", "team", "--service-account", "clew"),
         *exported(shop, "late", "--mode", "knative", "--min-replicas", "0", "--max-replicas", "4"),
+        *exported(shop, "late", "--image", "registry.example/late:1", "--memory", "1Gi"),
         *exported(shop, "shop/model@1", "--mode", "knative", "--canary", "10", "--cpu", "1",
                   "--memory", "1Gi", "--runtime", "kserve-mlserver"),
     ]  # fmt: skip

@@ -41,7 +41,7 @@ class ExportVerbs(Protocol):
         revisions are a canary on Knative, and services with an InferenceGraph in standard mode.
         Raises NotFound ``endpoint.unknown``, ``model.unknown``; Denied ``model.not_blessed``;
         NotReady ``endpoint.empty``; Invalid ``export.mode``, ``export.name``, ``export.canary``,
-        ``export.replicas``.
+        ``export.replicas``, ``export.processing``, ``export.graph``, ``export.image``.
         """
         ...
 

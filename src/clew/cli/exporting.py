@@ -112,6 +112,9 @@ def inferenceservice(
     runtime: Annotated[
         str, typer.Option("--runtime", help="A ServingRuntime; else KServe chooses.")
     ] = "",
+    image: Annotated[
+        str, typer.Option("--image", help="Of clew image: it serves, in place of a runtime.")
+    ] = "",
     min_replicas: Annotated[int, typer.Option("--min-replicas", help="0: to zero.")] = 1,
     max_replicas: Annotated[int, typer.Option("--max-replicas", help="0: KServe's own.")] = 0,
     cpu: Annotated[str, typer.Option("--cpu", help="Of a replica, such as 500m.")] = "",
@@ -141,6 +144,7 @@ def inferenceservice(
             max_replicas=max_replicas,
             cpu=cpu,
             memory=memory,
+            image=image,
         )
         manifests = clew.export_inference_service(subject, wish).manifests
     text = "---\n".join(yaml_of(one) for one in manifests)

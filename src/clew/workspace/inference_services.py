@@ -24,6 +24,8 @@ SERVICE_API = "serving.kserve.io/v1beta1"
 GRAPH_API = "serving.kserve.io/v1alpha1"
 MODES = {"standard": "Standard", "knative": "Knative"}
 _MODE = "serving.kserve.io/deploymentMode"
+_IMAGE_PORT = 8080
+"""Where KServe asks a container; the image is told to listen there, whatever it was made for."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
 """Shorter than a label of DNS: KServe adds ``-predictor`` to it."""
 
@@ -45,13 +47,15 @@ def inference_services(
     if subject in graphs:
         if wish.canary:
             raise _no_canary(f"{subject} is a graph", "Leave --canary out.")
+        if wish.image:
+            raise _no_image(f"{subject} is a graph, and an image serves one model")
         return _graph(rooms, subject, graphs, wish)
     if "@" in subject:
         version = blessed(rooms.models.get(subject))
         arms = [Arm(version=version, percent=wish.canary or 100)]
         name = _name(wish.name or version.model)
     else:
-        arms = _arms(rooms, subject)
+        arms = _arms(rooms, subject, wish.image)
         name = _name(wish.name or subject)
         if wish.canary:
             raise _no_canary(f"{subject} has weights of its own", "Leave --canary out.")
@@ -102,10 +106,21 @@ def _check(wish: InferenceServiceWish) -> None:
             f"{wish.min_replicas} to {wish.max_replicas or 'any number of'} replicas cannot be.",
             hint=f"At least {least} in {wish.mode} mode, and not more than the most.",
         )
+    if wish.image and (wish.storage_uri or wish.runtime):
+        raise Invalid(
+            "export.image",
+            "An image has the model in it, and reads none by a runtime.",
+            hint="Leave --storage-uri and --runtime out, or --image.",
+        )
 
 
 def _no_canary(why: str, hint: str) -> Invalid:
     return Invalid("export.canary", f"{why}: there is no canary to export.", hint=hint)
+
+
+def _no_image(why: str) -> Invalid:
+    hint = "Export each version with an image of its own: MODEL@VERSION --image …"
+    return Invalid("export.image", f"{why}.", hint=hint)
 
 
 def blessed(version: ModelVersion) -> ModelVersion:
@@ -119,13 +134,14 @@ def blessed(version: ModelVersion) -> ModelVersion:
     return version
 
 
-def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
-    """What an endpoint serves, oldest revision first."""
-    if rooms.serving.definition(endpoint).processing is not None:
+def _arms(rooms: Rooms, endpoint: str, image: str = "") -> list[Arm]:
+    """What an endpoint serves, oldest revision first; ``image``: what has it, if that is one."""
+    if rooms.serving.definition(endpoint).processing is not None and not image:
         raise Invalid(
             "export.processing",
             f"{endpoint} has functions around its model, and KServe reads the model alone.",
-            hint="Export the version, MODEL@VERSION, and run the functions in a transformer.",
+            hint=f"Make an image that has both: clew image {endpoint} --build --push IMAGE; then "
+            f"clew export inferenceservice {endpoint} --image IMAGE",
         )
     sharing = [one for one in rooms.serving.endpoint(endpoint).revisions if one.traffic > 0]
     if graphs := [str(one.number) for one in sharing if not one.model_version]:
@@ -144,6 +160,10 @@ def _arms(rooms: Rooms, endpoint: str) -> list[Arm]:
             "endpoint.empty",
             f"{endpoint} serves no model yet.",
             hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
+        )
+    if image and len(found) > 1:
+        raise _no_image(
+            f"{len(found)} revisions of {endpoint} have traffic, and an image is of one"
         )
     return sorted(found, key=lambda arm: arm.revision)
 
@@ -203,17 +223,6 @@ def _inference_graph(
 
 
 def _service(name: str, version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:
-    amounts = {
-        **({"cpu": wish.cpu} if wish.cpu else {}),
-        **({"memory": wish.memory} if wish.memory else {}),
-    }
-    model = {
-        "modelFormat": {"name": "mlflow"},
-        "protocolVersion": "v2",
-        **({"runtime": wish.runtime} if wish.runtime else {}),
-        "storageUri": wish.storage_uri or f"s3://{bucket_name(version.model, version.commit)}/",
-        **({"resources": {"requests": amounts, "limits": amounts}} if amounts else {}),
-    }
     return {
         "apiVersion": SERVICE_API,
         "kind": "InferenceService",
@@ -236,10 +245,51 @@ def _service(name: str, version: ModelVersion, wish: InferenceServiceWish) -> di
                 **({"serviceAccountName": wish.service_account} if wish.service_account else {}),
                 "minReplicas": wish.min_replicas,
                 **({"maxReplicas": wish.max_replicas} if wish.max_replicas else {}),
-                "model": model,
+                **(
+                    {"containers": [_container(wish)]}
+                    if wish.image
+                    else {"model": _model(version, wish)}
+                ),
             }
         },
     }
+
+
+def _model(version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:
+    """What KServe reads from the version's commit, and serves by one of its runtimes."""
+    return {
+        "modelFormat": {"name": "mlflow"},
+        "protocolVersion": "v2",
+        **({"runtime": wish.runtime} if wish.runtime else {}),
+        "storageUri": wish.storage_uri or f"s3://{bucket_name(version.model, version.commit)}/",
+        **_resources(wish),
+    }
+
+
+def _container(wish: InferenceServiceWish) -> dict[str, Any]:
+    """An image of ``clew image`` as a custom predictor: KServe knows it by its name, and the
+    protocol by a variable.
+    """
+    return {
+        "name": "kserve-container",
+        "image": wish.image,
+        "env": [
+            {"name": "PROTOCOL", "value": "v2"},
+            {"name": "CLEW_PORT", "value": str(_IMAGE_PORT)},
+        ],
+        "ports": [{"containerPort": _IMAGE_PORT, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": _IMAGE_PORT}},
+        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": _IMAGE_PORT}},
+        **_resources(wish),
+    }
+
+
+def _resources(wish: InferenceServiceWish) -> dict[str, Any]:
+    amounts = {
+        **({"cpu": wish.cpu} if wish.cpu else {}),
+        **({"memory": wish.memory} if wish.memory else {}),
+    }
+    return {"resources": {"requests": amounts, "limits": amounts}} if amounts else {}
 
 
 def _space(wish: InferenceServiceWish) -> dict[str, str]:

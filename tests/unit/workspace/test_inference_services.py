@@ -68,6 +68,22 @@ def test_an_endpoint_is_exported_as_it_serves_now(shop: Any) -> None:
     assert "canaryTrafficPercent" not in made["spec"]["predictor"]
 
 
+def test_an_image_serves_in_place_of_a_runtime(shop: Any) -> None:
+    wish = {"image": "registry.example/shop:1", "cpu": "500m", "mode": "knative"}
+    (made,) = exported(shop, "shop/model@1", canary=20, **wish)
+    (container,) = made["spec"]["predictor"].pop("containers")
+    assert made["spec"]["predictor"] == {"minReplicas": 1, "canaryTrafficPercent": 20}
+    assert (container["name"], container["image"]) == ("kserve-container", wish["image"])
+    assert {"name": "PROTOCOL", "value": "v2"} in container["env"]
+    assert {"name": "CLEW_PORT", "value": "8080"} in container["env"]
+    assert container["ports"] == [{"containerPort": 8080, "protocol": "TCP"}]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080}
+    assert container["resources"]["limits"] == {"cpu": "500m"}
+    (whole,) = exported(shop, "late_shop", **wish)
+    assert whole["spec"]["predictor"]["containers"] == [container]
+    assert whole["metadata"]["annotations"] == made["metadata"]["annotations"]
+
+
 def test_a_canary_is_a_share_on_knative_and_a_splitter_in_standard_mode(shop: Any) -> None:
     version = shop.model("shop/model@1")
     arms = [
@@ -109,6 +125,9 @@ def test_a_canary_is_a_share_on_knative_and_a_splitter_in_standard_mode(shop: An
         ("shop/model@1", {"canary": 10}, "export.canary"),
         ("shop/model@1", {"name": "…"}, "export.name"),
         ("shop/model@1", {"min_replicas": 0}, "export.replicas"),
+        ("shop/poor@1", {"image": "shop:1"}, "model.not_blessed"),
+        ("shop/model@1", {"image": "shop:1", "runtime": "mlserver"}, "export.image"),
+        ("shop/model@1", {"image": "shop:1", "storage_uri": "pvc://a/b"}, "export.image"),
         ("shop/model@1", {"min_replicas": 3, "max_replicas": 2}, "export.replicas"),
     ],
 )

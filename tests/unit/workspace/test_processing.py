@@ -145,6 +145,13 @@ def test_kserve_is_not_given_half_an_endpoint(project):
     with pytest.raises(Invalid) as refused:
         workspace.export_inference_service("tens", InferenceServiceWish())
     assert refused.value.code == "export.processing"
+    wish = InferenceServiceWish(image="registry.example/tens:1")
+    (made,) = workspace.export_inference_service("tens", wish).manifests
+    (container,) = made["spec"]["predictor"]["containers"]
+    assert container["image"] == wish.image, "the functions are in the image"
+    with pytest.raises(Invalid) as refused:
+        workspace.export_inference_service("both", wish)
+    assert refused.value.code == "export.image"
 
 
 def test_another_function_is_another_revision_and_the_same_one_is_none(project, served):

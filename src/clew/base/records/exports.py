@@ -49,6 +49,8 @@ class InferenceServiceWish(Struct, frozen=True, kw_only=True):
     model in MLflow's layout, '' for this server's S3 gateway. ``canary``: the percentage of the
     traffic for a version while the one before has the rest (Knative). ``min_replicas`` 0 scales to
     zero (Knative). ``cpu`` and ``memory`` are quantities of Kubernetes, requested and as limits.
+    ``image``: an image of ``clew image`` that serves it, with the functions around its model and
+    what they need, in place of a runtime that reads the model.
     """
 
     mode: str = "standard"
@@ -62,6 +64,7 @@ class InferenceServiceWish(Struct, frozen=True, kw_only=True):
     max_replicas: int = 0
     cpu: str = ""
     memory: str = ""
+    image: str = ""
 
 
 class ImageWish(Struct, frozen=True, kw_only=True):

@@ -76,6 +76,7 @@ class InferenceServiceAsked:
     max_replicas: int = 0
     cpu: str = ""
     memory: str = ""
+    image: str = ""
 
 
 @router.post("/exports/inferenceservice", response_model=Manifests)
