@@ -17,13 +17,13 @@ from clew.base.address import Address, normal_path, parse_address
 from clew.base.errors import ClewError, Invalid, NotFound
 from clew.base.metadata import parse_meta
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import NOTHING, exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clew.base.records import Commit, Job
+    from clew.base.records import Commit
     from clew.base.transaction import PutPart
     from clew.base.verbs import Verbs
 
@@ -264,13 +264,13 @@ def conclude(clew: Verbs, commits: Sequence[Commit], *, wait: bool, json: bool) 
     if not json:
         for one in commits:
             _print_commit(one)
-    jobs: list[Job] = follow(clew, commits[0].global_id, show=not json) if wait else []
+    ended = follow(clew, commits[0].global_id, show=not json) if wait else NOTHING
     if json:
         shown: dict[str, Any] = (
             {"commit": commits[0]} if len(commits) == 1 else {"commits": list(commits)}
         )
-        print_json(shown | {"jobs": jobs})
-    exit_unless_done(jobs)
+        print_json(shown | {"jobs": ended.jobs, "broken": ended.broken})
+    exit_unless_done(ended)
 
 
 def told(commit: Commit, *, json: bool) -> None:

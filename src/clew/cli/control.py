@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import NOTHING, Ended, exit_unless_done, follow
 from clew.cli.frame import Json, console, json_line, print_json, workspace
 from clew.cli.work import print_jobs
 
@@ -135,13 +135,13 @@ def _go_on(clew: Verbs, jobs: list[Job], *, wait: bool, json: bool) -> None:
     if not wait:
         _tell(jobs, json)
         return
-    ended: list[Job] = []
+    ended = NOTHING
     for global_id in dict.fromkeys(job.global_id for job in jobs):
-        ended += follow(clew, global_id, show=not json)
+        ended |= follow(clew, global_id, show=not json)
     if json:
         print_json([clew.job(job.id) for job in jobs])
-    latest = {(job.global_id, job.pipeline, job.step): job for job in ended}
-    exit_unless_done(list(latest.values()))
+    latest = {(job.global_id, job.pipeline, job.step): job for job in ended.jobs}
+    exit_unless_done(Ended(list(latest.values()), ended.broken))
 
 
 def _tell(jobs: list[Job], json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import NOTHING, exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(
             console().print(f"  [dim]· {note}[/]")
     with workspace(working=wait) as clew:
         global_id = _begin(clew, project.files, project.pipeline)
-        jobs = follow(clew, global_id, show=not json) if wait else []
+        ended = follow(clew, global_id, show=not json) if wait else NOTHING
         found = _experiment(clew, global_id)
     if json:
         print_json(
@@ -72,12 +72,12 @@ def run(
                 "global_id": global_id,
                 "experiment": found,
                 "notes": project.notes,
-                "jobs": jobs,
+                "jobs": ended.jobs,
             }
         )
     else:
-        _print(global_id, found, jobs)
-    exit_unless_done(jobs)
+        _print(global_id, found, ended.jobs)
+    exit_unless_done(ended)
 
 
 def _begin(clew: Verbs, files: object, pipeline: str) -> str:

@@ -24,7 +24,7 @@ from clew.cli import render
 from clew.cli.bar import Bar
 from clew.cli.commits import Meta
 from clew.cli.data import Address, Branch, Message
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import NOTHING, exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -71,9 +71,16 @@ def put(
         changed = before is None or commit.id != before.id
         if not json:
             _print(repo, commit, changed=changed)
-        ended = follow(clew, commit.global_id, show=not json) if wait and changed else []
+        ended = follow(clew, commit.global_id, show=not json) if wait and changed else NOTHING
         if json:
-            print_json({"commit": commit, "jobs": ended, "changed": changed})
+            print_json(
+                {
+                    "commit": commit,
+                    "jobs": ended.jobs,
+                    "changed": changed,
+                    "broken": ended.broken,
+                }
+            )
         exit_unless_done(ended)
 
 

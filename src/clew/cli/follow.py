@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console, Group
@@ -15,19 +15,34 @@ from rich.live import Live
 from rich.text import Text
 
 from clew.base.errors import ClewError
+from clew.base.ids import short
 from clew.cli import render
 from clew.cli.frame import console
 
 if TYPE_CHECKING:
-    from clew.base.records import Event, Job, UndeclaredRead
+    from clew.base.records import BrokenNow, Event, Job, UndeclaredRead
     from clew.base.verbs import Verbs
 
 STATE_WIDTH, NAME_WIDTH, AMOUNT_WIDTH = 11, 28, 20
 BAD = frozenset({"failed", "refused", "blocked"})
 
 
-def follow(clew: Verbs, global_id: str | None, *, show: bool = True) -> list[Job]:
-    """Wait for a change (or all), showing its jobs as they go; the jobs, in order of creation.
+class Ended(NamedTuple):
+    """How a change ended: its jobs in order of creation, and what is broken now."""
+
+    jobs: list[Job]
+    broken: list[BrokenNow]
+
+    def __or__(self, other: Ended) -> Ended:
+        """Both."""
+        return Ended([*self.jobs, *other.jobs], [*self.broken, *other.broken])
+
+
+NOTHING = Ended([], [])
+
+
+def follow(clew: Verbs, global_id: str | None, *, show: bool = True) -> Ended:
+    """Wait for a change (or all), showing its jobs as they go, and at the end what is broken.
 
     On an embedded workspace the work is done by this call.
     """
@@ -35,10 +50,14 @@ def follow(clew: Verbs, global_id: str | None, *, show: bool = True) -> list[Job
         clew.wait(global_id)
     else:
         Board(clew, global_id, console()).run()
-    jobs = list(clew.change(global_id).jobs) if global_id else []
-    for job in jobs if show else ():
-        print_undeclared(job.undeclared, by=f"{job.pipeline}/{job.step} ")
-    return jobs
+    if not global_id:
+        return NOTHING
+    change = clew.change(global_id)
+    if show:
+        for job in change.jobs:
+            print_undeclared(job.undeclared, by=f"{job.pipeline}/{job.step} ")
+        print_broken(change.broken, change.global_id)
+    return Ended(list(change.jobs), list(change.broken))
 
 
 def print_undeclared(reads: Iterable[UndeclaredRead], *, by: str = "") -> None:
@@ -47,9 +66,30 @@ def print_undeclared(reads: Iterable[UndeclaredRead], *, by: str = "") -> None:
         console().print(Text(f"  ⚠ {by}reads {one.told}, which no key depends on", style="yellow"))
 
 
-def exit_unless_done(jobs: Sequence[Job]) -> None:
-    """End the command with status 1 if a job did not end well."""
-    if any(job.state in BAD for job in jobs):
+def print_broken(broken: Sequence[BrokenNow], global_id: str) -> None:
+    """What is broken now, how to see it and what to do: by this change, and since before it."""
+    out = console()
+    for one in broken:
+        if one.state == "blocked":
+            continue
+        title = "broken" if one.global_id == global_id else "broken before this change"
+        again = f"clew retry {short(one.id)}" if one.kind == "job" else "clew apply FILE, mended"
+        style = "red" if title == "broken" else "yellow"
+        out.print(Text.assemble((f"{title}: {one.name} {one.state}", style), f": {one.reason}"))
+        out.print(Text(f"  Look: {one.look}. Again: {again}", style="dim"))
+    if blocked := ", ".join(one.name for one in broken if one.state == "blocked"):
+        out.print(Text(f"blocked by that: {blocked}", style="dim"))
+    if any(one.global_id == global_id for one in broken):
+        out.print(Text("What was committed stays.", style="dim"))
+
+
+def exit_unless_done(ended: Ended) -> None:
+    """End the command with status 1 if a job did not end well, or a revision cannot be loaded.
+
+    What was broken before is told, and is no fault of this command.
+    """
+    cannot = any(one.kind == "revision" for one in ended.broken)
+    if cannot or any(job.state in BAD for job in ended.jobs):
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from clew.base.ids import short
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow, print_undeclared
+from clew.cli.follow import NOTHING, exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ def accept(
     with workspace(working=True) as clew:
         jobs = clew.accept(pipeline, step, reason=reason, environment=environment, undo=undo)
         global_id = jobs[0].global_id if jobs else ""
-        jobs = follow(clew, global_id, show=not json) if global_id else []
+        ended = follow(clew, global_id, show=not json) if global_id else NOTHING
     if json:
-        print_json({"global_id": global_id, "jobs": jobs})
-    elif not jobs:
+        print_json({"global_id": global_id, "jobs": ended.jobs, "broken": ended.broken})
+    elif not ended.jobs:
         console().print("[green]✓[/] accepted; nothing runs")
-    exit_unless_done(jobs)
+    exit_unless_done(ended)

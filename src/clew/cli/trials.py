@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow
+from clew.cli.follow import NOTHING, exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.work import values_of
 
@@ -214,9 +214,9 @@ def _values(pairs: list[str] | None) -> dict[str, object]:
 
 
 def _go_on(clew: Verbs, global_id: str, *, wait: bool, json: bool) -> None:
-    jobs = follow(clew, global_id, show=not json) if wait else []
+    ended = follow(clew, global_id, show=not json) if wait else NOTHING
     if json:
-        print_json({"global_id": global_id, "jobs": jobs})
+        print_json({"global_id": global_id, "jobs": ended.jobs, "broken": ended.broken})
     elif not wait:
         console().print(f"[green]✓[/] {global_id}")
-    exit_unless_done(jobs)
+    exit_unless_done(ended)

@@ -14,7 +14,7 @@ from rich.text import Text
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
 from clew.cli import render
-from clew.cli.follow import exit_unless_done, follow, print_undeclared
+from clew.cli.follow import NOTHING, exit_unless_done, follow, print_undeclared
 from clew.cli.frame import Json, console, print_json, workspace
 
 if TYPE_CHECKING:
@@ -63,17 +63,17 @@ def apply(
     """Register a file's pipelines; what the change affects runs, and nothing else."""
     with workspace(working=True) as clew:
         applied = clew.apply(file, message=message, parameters=values_of(set_), branch=branch)
-        jobs: list[Job] = []
+        ended = NOTHING
         for one in applied:
             if not json:
                 _print_applied(one.pipeline, one.version, one.changed, one.notes)
             if wait and one.global_id:
-                jobs += follow(clew, one.global_id, show=not json)
+                ended |= follow(clew, one.global_id, show=not json)
         if json:
-            print_json({"applied": applied, "jobs": jobs})
-        elif wait and not jobs:
+            print_json({"applied": applied, "jobs": ended.jobs, "broken": ended.broken})
+        elif wait and not ended.jobs:
             console().print("[dim]= nothing to run[/]")
-    exit_unless_done(jobs)
+    exit_unless_done(ended)
 
 
 def _print_applied(pipeline: str, version: int, changed: bool, notes: tuple[str, ...]) -> None:
@@ -100,10 +100,10 @@ def run(
         global_id = clew.run(
             pipeline, step, reason=reason, priority=priority, parameters=values_of(set_)
         )
-        jobs = follow(clew, global_id, show=not json) if wait else []
+        ended = follow(clew, global_id, show=not json) if wait else NOTHING
     if json:
-        print_json({"global_id": global_id, "jobs": jobs})
-    exit_unless_done(jobs)
+        print_json({"global_id": global_id, "jobs": ended.jobs, "broken": ended.broken})
+    exit_unless_done(ended)
 
 
 def retire(
@@ -139,10 +139,10 @@ def wait(
             clew.wait(global_id, timeout_s=timeout_s)
         if global_id is not None and ("@" in global_id or "/" in global_id):
             global_id = clew.commit(global_id).global_id
-        jobs = follow(clew, global_id, show=not json)
+        ended = follow(clew, global_id, show=not json)
     if json:
-        print_json(jobs)
-    exit_unless_done(jobs)
+        print_json(ended.jobs)
+    exit_unless_done(ended)
 
 
 def jobs(

@@ -32,7 +32,7 @@ from clew.base.records.traffic import (
 from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.repos import Repos
-from clew.serving import accounts, late, tables
+from clew.serving import accounts, late, steps, tables
 from clew.serving.definitions import EndpointDefinition
 from clew.serving.graph_arms import check_arm, graph_at
 from clew.serving.overlaying import NO_SIGNATURE, definition_from, overlaid, processing_of
@@ -349,6 +349,19 @@ class Serving:
         query = select(table).where(table.c.global_id == global_id).order_by(table.c.created_us)
         with self._db.read() as tx:
             return [_revision(tx, row) for row in tx.execute(query).all()]
+
+    def is_loading(self, global_id: str | None) -> bool:
+        """Whether serving processes are about to say of a new revision whether it can be loaded: of
+        one change, or of any. That is not waited for longer than two minutes, or where nobody
+        serves.
+        """
+        with self._db.read() as tx:
+            coming = [
+                row
+                for row in tx.execute(tables.AWAKE)
+                if global_id in {None, row.global_id} and steps.is_loading(tx, row)
+            ]
+            return bool(coming and accounts.alive(tx))
 
     def url(self) -> str:
         """Where endpoints answer now; '' where no serving process runs."""

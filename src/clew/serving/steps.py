@@ -12,6 +12,7 @@ from clew.db import Tx
 from clew.serving import accounts, arm_tests
 from clew.serving.accounts import now_us
 from clew.serving.analysis import Decision, judge
+from clew.serving.loading import LOAD_S
 from clew.serving.revisions import (
     back,
     base_of,
@@ -58,6 +59,13 @@ def step(tx: Tx, row: Any) -> None:
         move(tx, row, "retired", 0, row.reason)
     elif _is_analysed(tx, row):
         _step_canary(tx, row)
+
+
+def is_loading(tx: Tx, row: Any) -> bool:
+    """Whether a revision is new, and nobody has said yet whether it can be loaded."""
+    if _age_s(row) > LOAD_S:
+        return False
+    return bool(row.state == "loading" or (row.state == "live" and not _anywhere(tx, row)))
 
 
 def look(tx: Tx, row: Any) -> Decision | None:

@@ -288,3 +288,31 @@ def test_counts_add_up_over_processes(workspace, laws):
     assert (endpoint.requests, endpoint.errors) == (15, 1)
     assert 0.75 <= endpoint.p50_ms <= 1.0
     assert workspace.serving.revision(revision.id[:6]).requests == 15
+
+
+def test_a_new_revision_is_awaited_until_it_is_known_whether_it_can_be_loaded(workspace, laws):
+    workspace.endpoint()
+    first = workspace.deploy(laws.matrix())
+    assert not workspace.serving.is_loading(None), "nobody serves: nobody will say"
+    process(workspace)
+    assert workspace.serving.is_loading(None)
+    assert workspace.serving.is_loading(first.global_id)
+    assert not workspace.serving.is_loading("another change")
+    loaded(workspace, first)
+    assert not workspace.serving.is_loading(None)
+    second = workspace.deploy(laws.matrix())
+    assert workspace.serving.is_loading(second.global_id)
+    loaded(workspace, second)
+    assert (workspace.state(second), workspace.serving.is_loading(None)) == ("live", False)
+    third = workspace.deploy(laws.matrix())
+    loaded(workspace, third, error="no such weights")
+    assert (workspace.state(third), workspace.serving.is_loading(None)) == ("failed", False)
+
+
+def test_a_revision_is_not_awaited_for_ever(workspace, laws):
+    workspace.endpoint()
+    revision = workspace.deploy(laws.matrix())
+    process(workspace)
+    assert workspace.serving.is_loading(revision.global_id)
+    age(workspace, revision, 121)
+    assert not workspace.serving.is_loading(revision.global_id)

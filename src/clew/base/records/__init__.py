@@ -36,6 +36,7 @@ from clew.base.records.versions import (
 )
 from clew.base.records.views import (
     Applied,
+    BrokenNow,
     ChangeStatus,
     Edge,
     ExplainResult,
@@ -66,8 +67,8 @@ from clew.base.records.work import (
 )
 
 __all__ = [
-    "ENDED_STATES", "JOB_STATES", "AliasMove", "Applied", "BracketPlan", "BranchInfo", "Change",
-    "ChangeStatus", "Check", "CodeRef", "Column", "ColumnChange", "ColumnDrift",
+    "ENDED_STATES", "JOB_STATES", "AliasMove", "Applied", "BracketPlan", "BranchInfo", "BrokenNow",
+    "Change", "ChangeStatus", "Check", "CodeRef", "Column", "ColumnChange", "ColumnDrift",
     "ColumnProfile", "Commit", "Datum", "DriftReport", "Edge", "Endpoint", "Event",
     "Experiment", "ExperimentDetail", "ExplainResult", "Explanation", "FileDiff",
     "FileInfo", "Found", "Holder",

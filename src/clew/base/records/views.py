@@ -47,8 +47,29 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """Of the job that it is, or that made it: what differs from the good job of the step before."""
 
 
+class BrokenNow(Struct, frozen=True, kw_only=True):
+    """What is not good now: the newest job of a step, or a revision that cannot be loaded.
+
+    ``kind``: job or revision. ``name``: ``pipeline/step``, or ``endpoint rN``. ``state``: failed,
+    refused or blocked. ``reason``: why, on one line. ``global_id``: of the change that left it so.
+    ``look``: the command that shows it.
+    """
+
+    kind: str
+    id: str
+    name: str
+    state: str
+    reason: str
+    global_id: str
+    look: str
+
+
 class ChangeStatus(Struct, frozen=True, kw_only=True):
-    """All that one change caused."""
+    """All that one change caused.
+
+    ``broken``: what is not good now of the pipelines that it ran through, causes first; also what
+    an earlier change has left so.
+    """
 
     global_id: str
     commits: tuple[Commit, ...]
@@ -61,6 +82,7 @@ class ChangeStatus(Struct, frozen=True, kw_only=True):
     drift_reports: tuple[DriftReport, ...]
     predictions: int
     events: tuple[Event, ...]
+    broken: tuple[BrokenNow, ...] = ()
 
 
 class Status(Struct, frozen=True, kw_only=True):
