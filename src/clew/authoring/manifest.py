@@ -150,7 +150,7 @@ def manifest_of(
     sets: dict[str, dict[str, dict[str, Any]]] = {}
     for node in pipeline.steps(values):
         if isinstance(node, Imported):
-            steps += [_gate(node, project, values)] if node.gate else []
+            steps.append(_gate(node, project, values))
             continue
         steps.append(_step(node, project, values))
         if node.sets is not None:
@@ -455,9 +455,7 @@ def _result(step: Step) -> dict[str, Any]:
 
 def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
     given = model.gate_options
-    function = model.gate or model.__wrapped__
     test = model.training.test
-    code = _code(function, project)
     gate = GateDefinition(target=model.training.target, slices=given.slices, query=given.query)
     where = (
         (test.repo, test.branch) if isinstance(test, Source) else (model.repo + TEST_SUFFIX, "main")
@@ -469,7 +467,7 @@ def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
             InputDefinition(parameter="model", repo=model.repo),
             InputDefinition(parameter="test", repo=where[0], branch=where[1], kind="reference"),
         ),
-        **code,
+        **_judging(model, project),
         policy=Policy(priority=model.options.how.policy.priority),
         options={"gate": msgspec.to_builtins(gate), "has_rules": model.gate is not None},
         output_repo=model.repo + GATE_SUFFIX,
@@ -480,6 +478,14 @@ def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
 
 
 def input_of(one: Input) -> InputDefinition:
+def _judging(model: Training, project: Project) -> dict[str, Any]:
+    """The code of a gate; without one, that which made the model, if it was made here."""
+    if model.gate is None and isinstance(model, Imported):
+        place = CodeRef(snapshot=project.snapshot, file=project.file, name=model.name)
+        return {"function": place, "fingerprint": digest_of("code", "no gate")}
+    return _code(model.gate or model.__wrapped__, project)
+
+
     """An input of a step, as a value."""
     return InputDefinition(
         parameter=one.parameter,

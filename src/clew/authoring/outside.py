@@ -97,8 +97,9 @@ class Outside:
     def model(self, name: str, *, target: str, test: Source) -> Imported:
         """A model that comes from outside: ``clew models import FILE --name PIPELINE/NAME``.
 
-        Each version that is imported is judged by the gate that is written for it, on the rows of
-        ``test``; a blessed one goes on its endpoints.
+        Each version that is imported is asked with the rows of ``test`` and judged on them, by the
+        gate that is written for it (without one it is blessed, as what is trained is); a blessed
+        one goes on its endpoints.
 
         Args:
             name: Of the model.

@@ -5,13 +5,17 @@ Knows the verbs; what is printed is made by ``render``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from clew.cli.follow import NOTHING, exit_unless_done, follow
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.models import models as list_models
+
+if TYPE_CHECKING:
+    from clew.base.records import ModelVersion
 
 _LIST = "list"
 
@@ -66,13 +70,17 @@ def import_(
         bool,
         typer.Option("--own-environment", help="The environment that an MLflow model asks for."),
     ] = False,
+    wait: Annotated[bool, typer.Option(help="Run, and show, all that follows: its gate.")] = True,
     json: Json = False,
 ) -> None:
     """Make a model of another tool a candidate version; it is read in a worker alone.
 
+    Under the name of a pipeline's p.model(...) it is judged on the rows and the target that are
+    named there.
+
     Example: clew models import churn.onnx --name churn/bought
     """
-    with workspace() as clew:
+    with workspace(working=wait) as clew:
         found = clew.import_model(
             source,
             name=name,
@@ -86,9 +94,15 @@ def import_(
             python=python,
             own_environment=own_environment,
         )
-    if json:
-        print_json(found)
-        return
+        if not json:
+            _print(found)
+        ended = follow(clew, found.global_id, show=not json) if wait else NOTHING
+        if json:
+            print_json(clew.model(found.id) if wait else found)
+    exit_unless_done(ended)
+
+
+def _print(found: ModelVersion) -> None:
     signature = found.signature
     out = console()
     out.print(

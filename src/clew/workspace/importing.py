@@ -6,6 +6,7 @@ Knows repos and models; the model itself is read in a worker alone.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from clew.base.address import parse_address
 from clew.base.errors import Conflict, Denied, Invalid, NotFound
@@ -17,6 +18,7 @@ from clew.base.records.imports import (
     SOURCE_SUFFIX,
     ImportWish,
 )
+from clew.pipelines import InputDefinition, StepDefinition
 from clew.workspace.rooms import Rooms
 
 _ASKING = ("/requirements.txt", "/python_env.yaml")
@@ -33,14 +35,14 @@ def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
     """
     _check_name(rooms, wish.name)
     source = _source(rooms, wish, author)
-    test = rooms.repos.resolve(wish.test) if wish.test else None
+    test, target = _labelled(rooms, wish, source)
     found = rooms.models.bring(
         wish.name,
         source,
         told=wish.told,
         trust=wish.trust,
         test=test,
-        target=wish.target,
+        target=target,
         task=wish.task,
         own=_own(rooms, wish, source),
     )
@@ -56,6 +58,34 @@ def import_model(rooms: Rooms, wish: ImportWish, author: str) -> ModelVersion:
         )
         commit = rooms.repos.finish(opened.id, found.package.tree, tx=tx)
         return rooms.models.create_version(found.package, commit, tx=tx)
+
+
+def _labelled(rooms: Rooms, wish: ImportWish, source: Commit) -> tuple[Commit | None, str]:
+    """The rows that a model is asked with and their target: as they are given, else what the
+    pipeline says that its versions are judged on, if there are rows by now.
+    """
+    if wish.test:
+        return rooms.repos.resolve(wish.test), wish.target
+    declared = None if _has_example(rooms, source) else _declared(rooms, wish.name)
+    if declared is None:
+        return None, wish.target
+    test, target = declared
+    rows = rooms.repos.head(test.repo, test.branch)
+    return rows, wish.target or (target if rows else "")
+
+
+def _has_example(rooms: Rooms, source: Commit) -> bool:
+    below = f"{EXAMPLE_DIRECTORY}/"
+    return any(one.path.startswith(below) for one in rooms.store.entries(source.tree))
+
+
+def _declared(rooms: Rooms, name: str) -> tuple[InputDefinition, str] | None:
+    """What versions of `p.model(...)` are judged on: the source of the rows, and the target."""
+    for step in _steps(rooms, name):
+        inputs = {one.parameter: one for one in step.inputs}
+        if step.kind == "gate" and inputs["model"].repo == name:
+            return inputs["test"], step.options["gate"]["target"]
+    return None
 
 
 def _own(rooms: Rooms, wish: ImportWish, source: Commit) -> OwnEnvironment | None:
@@ -132,14 +162,17 @@ def _check_name(rooms: Rooms, name: str) -> None:
             f"{name} is a repo of the kind {kind}, not a model's.",
             hint="Choose another name.",
         )
-    pipeline, _, step = name.partition("/")
-    try:
-        steps = rooms.pipelines.definition(pipeline).steps
-    except NotFound:
-        return
-    if any(one.output_repo == name for one in steps):
+    if any(one.output_repo == name for one in _steps(rooms, name)):
         raise Denied(
             "import.trained",
-            f"{name} is made by the training step {step}: a version cannot be put beside that.",
+            f"{name} is made by a training step: a version cannot be put beside that.",
             hint='Import it under another name, such as that of p.model("imported", ...).',
         )
+
+
+def _steps(rooms: Rooms, name: str) -> Sequence[StepDefinition]:
+    """The steps of the pipeline that a model belongs to by its name; none where there is none."""
+    try:
+        return rooms.pipelines.definition(name.partition("/")[0]).steps
+    except NotFound:
+        return ()
