@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from clew.base.columns import is_row_place
 from clew.base.errors import ClewError, Invalid
 from clew.codecs.formats import (
     ARROW,
@@ -28,7 +30,7 @@ from clew.codecs.formats import (
     suffix_in,
 )
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, is_level, read_each, same_columns, stack
+from clew.codecs.tables import Readers, read_each, same_columns, same_kinds, stack
 from clew.repos import File
 
 _ROW_GROUP = 262_144
@@ -47,13 +49,56 @@ def read_table(files: Sequence[File], asked: str = "", place: Place | None = Non
     if len(tables) == 1:
         return tables[0]
     same_columns(files, [table.column_names for table in tables])
+    tables = _without_empty_kinds(tables)
+    same_kinds(files, [types_of(table.schema) for table in tables])
     return stack(files, lambda: need("pyarrow").concat_tables(tables, promote_options="permissive"))
 
 
 def _without_places(table: Any) -> Any:
-    whole = need("pyarrow").types.is_integer
-    gone = [one.name for one in table.schema if is_level(one.name) and whole(one.type)]
+    gone = _places(table.schema)
     return table.drop_columns(gone) if gone else table
+
+
+def _places(schema: Any) -> list[str]:
+    return [one.name for one in schema if is_row_place(one.name, one.type)]
+
+
+def types_of(schema: Any) -> dict[str, object]:
+    """The type of each column, by name."""
+    return {one.name: one.type for one in schema}
+
+
+def schemas_on_disk(files: Sequence[File], paths: Sequence[Path]) -> list[dict[str, object]]:
+    """The types of the columns of Parquet files that lie on disk; without where rows stood."""
+    found = []
+    for file, path in zip(files, paths, strict=True):
+        with explained(file, ".parquet"):
+            schema = importlib.import_module("pyarrow.parquet").read_schema(path)
+        places = _places(schema)
+        found.append({name: kind for name, kind in types_of(schema).items() if name not in places})
+    return found
+
+
+def _without_empty_kinds(tables: list[Any]) -> list[Any]:
+    """The tables, their columns without a value of no type where that of others is another."""
+    kinds: dict[str, set[str]] = {}
+    for table in tables:
+        for one in table.schema:
+            kinds.setdefault(one.name, set()).add(str(one.type))
+    odd = {name for name, each in kinds.items() if len(each) > 1}
+    empty: list[set[str]] = [
+        {name for name in odd if table.column(name).null_count == table.num_rows}
+        for table in tables
+    ]
+    some = odd.difference(set[str].intersection(*empty))
+    return [_emptied(table, names & some) for table, names in zip(tables, empty, strict=True)]
+
+
+def _emptied(table: Any, names: set[str]) -> Any:
+    nothing = need("pyarrow").nulls(table.num_rows)
+    for name in names:
+        table = table.set_column(table.column_names.index(name), name, nothing)
+    return table
 
 
 def readers() -> Readers:
@@ -199,7 +244,16 @@ def _read_dataset(files: Sequence[File], asked: str, place: Place) -> Any:
     paths = [str(path) for path in place.export(files)]
     suffix = suffixes.pop()
     with explained(files[0], suffix):
-        return need("pyarrow.dataset").dataset(paths, format=_DATASETS[suffix])
+        found = need("pyarrow.dataset").dataset(paths, format=_DATASETS[suffix])
+        schemas = [fragment.physical_schema for fragment in found.get_fragments()]
+    if not _places(found.schema) and all(one.equals(schemas[0]) for one in schemas):
+        return found
+    same_kinds(files, [types_of(schema) for schema in schemas])
+    arrow = need("pyarrow")
+    schema = stack(files, lambda: arrow.unify_schemas(schemas, promote_options="permissive"))
+    gone = _places(schema)
+    kept = arrow.schema([schema.field(name) for name in found.schema.names if name not in gone])
+    return need("pyarrow.dataset").dataset(paths, format=_DATASETS[suffix], schema=kept)
 
 
 def _no_files() -> Invalid:

@@ -13,8 +13,11 @@ from clew.base.errors import Invalid
 from clew.codecs import arrow, pillow
 from clew.codecs.formats import IMAGES, content_of, explained, need, suffix_in
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import read_each, stack
+from clew.codecs.tables import read_each, same_kinds, stack
 from clew.repos import File
+
+_TEXT = {"U": "string", "S": "binary"}
+"""What NumPy writes with the length of the longest (``<U5``)."""
 
 
 def _read(files: Sequence[File], asked: str, place: Place) -> Any:
@@ -28,7 +31,10 @@ def _read(files: Sequence[File], asked: str, place: Place) -> Any:
     else:
         readers = {".npy": _load, ".npz": _load_only}
         arrays = read_each(files, asked, readers)
-    return arrays[0] if len(arrays) == 1 else stack(files, lambda: numpy.concatenate(arrays))
+    if len(arrays) == 1:
+        return arrays[0]
+    same_kinds(files, [{"of values": _TEXT.get(one.dtype.kind, one.dtype)} for one in arrays])
+    return stack(files, lambda: numpy.concatenate(arrays))
 
 
 def _load(data: bytes) -> Any:

@@ -9,12 +9,24 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
+from clew.base.columns import NOTHING
 from clew.base.errors import Invalid
 from clew.codecs import arrow
 from clew.codecs.formats import ARROW, first_line, need
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import read_each, same_columns, stack
+from clew.codecs.tables import read_each, same_columns, same_kinds, stack
 from clew.repos import File
+
+_INFERRED = {
+    "integer": "int64",
+    "floating": "float64",
+    "mixed-integer-float": "float64",
+    "boolean": "bool",
+    "bytes": "binary",
+    "datetime": "datetime",
+    "timedelta": "duration",
+}
+"""What pandas says of objects, as other libraries write such a type."""
 
 
 def read_frame(files: Sequence[File], asked: str = "", place: Place | None = None) -> Any:  # noqa: ARG001 - a codec's form
@@ -33,8 +45,60 @@ def read_frame(files: Sequence[File], asked: str = "", place: Place | None = Non
         return frames[0]
     same_columns(files, [[*_kept_levels(frame.index), *frame.columns] for frame in frames])
     places = all(_is_place(frame.index) for frame in frames)
-    together = _with_all_categories(pandas, frames)
+    together = _of_one_kind(pandas, files, _with_all_categories(pandas, frames))
     return stack(files, lambda: pandas.concat(together, ignore_index=places))
+
+
+def _of_one_kind(pandas: Any, files: Sequence[File], frames: list[Any]) -> list[Any]:
+    """The frames, their own to write into, where each column holds values of one kind in all files.
+
+    A column without a value gets the type that it has elsewhere. Raises Invalid ``files.differ``.
+    """
+    if not frames[0].columns.is_unique:
+        return frames
+    odd = [
+        name
+        for name in frames[0].columns
+        if len(dtypes := {frame[name].dtype for frame in frames}) > 1 or object in dtypes
+    ]
+    kinds = [{name: _kind(pandas, frame[name]) for name in odd} for frame in frames]
+    same_kinds(files, kinds)
+    for name in odd:
+        known = [
+            frame[name].dtype
+            for frame, kind in zip(frames, kinds, strict=True)
+            if kind[name] != NOTHING
+        ]
+        for frame, kind in zip(frames, kinds, strict=True):
+            if kind[name] == NOTHING and known:
+                frame[name] = _nothing(pandas, frame[name], known[0])
+    return frames
+
+
+def _kind(pandas: Any, column: Any) -> str:
+    """What values a column holds, as a type is written; of objects, what they are."""
+    if column.isna().all():
+        return NOTHING
+    if isinstance(column.dtype, pandas.CategoricalDtype):
+        return _kind(pandas, column.dtype.categories.to_series())
+    if column.dtype != object:
+        text = pandas.api.types.is_string_dtype(column.dtype)
+        return "string" if text else str(column.dtype).partition("[pyarrow]")[0]
+    found: str = pandas.api.types.infer_dtype(column, skipna=True)
+    return _INFERRED.get(found, found)
+
+
+def _nothing(pandas: Any, column: Any, kind: Any) -> Any:
+    """The same rows without a value, in a type that goes with another."""
+    kinds = pandas.api.types
+    if not len(column):
+        return column.astype(kind)
+    if kinds.is_bool_dtype(kind):  # where nothing is there, it would say False
+        return column
+    try:
+        return column.astype("float64" if kinds.is_numeric_dtype(kind) else kind)
+    except (TypeError, ValueError):  # a type that has no missing values
+        return column
 
 
 def _to_pandas(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+from clew.base.columns import is_row_place
 from clew.base.errors import Invalid
 from clew.codecs.arrow import WRITTEN, arrow_file, write_table
 from clew.codecs.formats import ARROW, LINES, explained, need, suffix_in
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, is_level, read_each, stack
+from clew.codecs.tables import Readers, read_each, same_columns, same_kinds, stack
 from clew.repos import File
 
 SCANNED_BYTES = 64 << 20
@@ -27,7 +29,28 @@ def read_frame(files: Sequence[File], asked: str = "", place: Place | None = Non
     frames = [frame.drop(_places(frame.schema)) for frame in read]
     if len(frames) == 1:
         return frames[0]
+    frames = _without_empty_kinds(polars, frames)
+    same_kinds(files, [frame.schema for frame in frames])
     return stack(files, lambda: polars.concat(frames, how="vertical_relaxed", rechunk=True))
+
+
+def _without_empty_kinds(polars: Any, frames: list[Any]) -> list[Any]:
+    """The frames, their columns without a value of no type where that of others is another: of CSV
+    they come as text, and numbers of other files would with them.
+    """
+    kinds = {name: kind for frame in frames for name, kind in frame.schema.items()}
+    odd = {name for frame in frames for name, kind in frame.schema.items() if kind != kinds[name]}
+    if not odd:
+        return frames
+    empty = [
+        [name for name in frame.columns if name in odd and frame[name].null_count() == frame.height]
+        for frame in frames
+    ]
+    some = odd - set.intersection(*map(set, empty))
+    return [
+        frame.with_columns(polars.col(name).cast(polars.Null) for name in names if name in some)
+        for frame, names in zip(frames, empty, strict=True)
+    ]
 
 
 def _read_lazy(files: Sequence[File], asked: str, place: Place) -> Any:
@@ -35,14 +58,27 @@ def _read_lazy(files: Sequence[File], asked: str, place: Place) -> Any:
     large = sum(file.size for file in files) >= SCANNED_BYTES and place.scratch is not None
     if not large or {suffix_in(file, asked) for file in files} != {".parquet"}:
         return read_frame(files, asked).lazy()
-    frame = need("polars").scan_parquet(place.export(files))
-    with explained(files[0], ".parquet"):
-        places = _places(frame.collect_schema())
-    return frame.drop(places)
+    return _scanned(need("polars"), files, place.export(files))
+
+
+def _scanned(polars: Any, files: Sequence[File], paths: Sequence[Path]) -> Any:
+    """A LazyFrame over Parquet on disk."""
+    frames = [polars.scan_parquet(path) for path in paths]
+    schemas = []
+    for file, frame in zip(files, frames, strict=True):
+        with explained(file, ".parquet"):
+            schemas.append(frame.collect_schema())
+    if all(schema == schemas[0] for schema in schemas):
+        return polars.scan_parquet(paths).drop(_places(schemas[0]))
+    frames = [frame.drop(_places(schema)) for frame, schema in zip(frames, schemas, strict=True)]
+    types = [frame.collect_schema() for frame in frames]
+    same_columns(files, [one.names() for one in types])
+    same_kinds(files, types)
+    return polars.concat(frames, how="vertical_relaxed")
 
 
 def _places(schema: Any) -> list[str]:
-    return [name for name, kind in schema.items() if is_level(name) and kind.is_integer()]
+    return [name for name, kind in schema.items() if is_row_place(name, kind)]
 
 
 def _readers(polars: Any) -> Readers:

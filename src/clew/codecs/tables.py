@@ -5,18 +5,16 @@ Knows no library: each gives its readers and its way to put frames below one ano
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from clew.base.columns import mixed
 from clew.base.errors import Invalid
 from clew.codecs.formats import content_of, explained, first_line, not_a_table, suffix_in
 from clew.repos import File
 
 Readers = Mapping[str, Callable[[bytes], Any]]
 """Suffix → how content of that format is read."""
-
-_LEVEL = re.compile(r"__index_level_\d+__")
 
 
 def read_each(files: Sequence[File], asked: str, readers: Readers) -> list[Any]:
@@ -35,15 +33,6 @@ def read_each(files: Sequence[File], asked: str, readers: Readers) -> list[Any]:
     return [_read(file, asked, readers) for file in files]
 
 
-def is_level(name: str) -> bool:
-    """Whether a column is a level of an index of pandas that had no name, as Arrow writes it.
-
-    One of whole numbers says where rows stood before some were left out. No other library has an
-    index: to them, and to a model, it would be a column like any other.
-    """
-    return _LEVEL.fullmatch(name) is not None
-
-
 def stack(files: Sequence[File], act: Callable[[], Any]) -> Any:
     """Put what was read below one another. Raises Invalid ``files.differ``."""
     try:
@@ -60,6 +49,23 @@ def same_columns(files: Sequence[File], columns: Sequence[Sequence[object]]) -> 
             raise _differ(files, f"{file.path} and {files[0].path} do not both have {odd}")
 
 
+def same_kinds(files: Sequence[File], types: Sequence[Mapping[str, object]]) -> None:
+    """Refuse files of which a column holds numbers in one and text in another, say: put below one
+    another, numbers would become text. ``types``: by column, of each file; without columns that
+    have no value there.
+
+    Raises:
+        Invalid: ``files.differ``, naming the column, the files and the types.
+    """
+    if why := mixed([file.path for file in files], types):
+        raise _differ(
+            files,
+            why,
+            "Give the column one type in all files (Parquet keeps types; in CSV one word makes a "
+            "column text), or annotate the parameter with list[...] to get one value a file.",
+        )
+
+
 def _read(file: File, asked: str, readers: Readers) -> Any:
     suffix = suffix_in(file, asked)
     reader = readers.get(suffix)
@@ -70,9 +76,13 @@ def _read(file: File, asked: str, readers: Readers) -> Any:
         return reader(data)
 
 
-def _differ(files: Sequence[File], reason: str) -> Invalid:
+def _differ(
+    files: Sequence[File],
+    reason: str,
+    hint: str = "Annotate the parameter with list[...] to get one value for each file.",
+) -> Invalid:
     return Invalid(
         "files.differ",
         f"{len(files)} files from {files[0].path} to {files[-1].path} are not one table: {reason}.",
-        hint="Annotate the parameter with list[...] to get one value for each file.",
+        hint=hint,
     )

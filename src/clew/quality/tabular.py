@@ -6,10 +6,11 @@ columns only where the file is small enough to count distinct values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, BinaryIO
 
+from clew.base.columns import is_row_place
 from clew.base.errors import Invalid
 from clew.base.records import ColumnProfile
 
@@ -53,7 +54,11 @@ def describe(stream: BinaryIO, suffix: str, size_bytes: int) -> tuple[int, list[
             f"The file is not readable as {FORMATS[suffix]}: {reason}.",
             hint="Look at the file, and commit one that can be read in its place.",
         ) from error
-    return rows, [column.profile() for column in columns]
+    return rows, _profiles(columns)
+
+
+def _profiles(columns: Sequence[_Column]) -> list[ColumnProfile]:
+    return [one.profile() for one in columns if not is_row_place(one.name, one.type)]
 
 
 def _parquet(stream: BinaryIO, size_bytes: int) -> tuple[int, list[ColumnProfile]]:
@@ -62,9 +67,10 @@ def _parquet(stream: BinaryIO, size_bytes: int) -> tuple[int, list[ColumnProfile
     columns = [_Column(field.name, str(field.type)) for field in schema]
     if size_bytes <= COUNTED_BYTES:
         _count(columns, file.iter_batches())
-        return footer.num_rows, [column.profile() for column in columns]
+        return footer.num_rows, _profiles(columns)
     leaves = {footer.schema.column(at).path: at for at in range(footer.num_columns)}
-    return footer.num_rows, [_of_footer(column, footer, leaves) for column in columns]
+    kept = [one for one in columns if not is_row_place(one.name, one.type)]
+    return footer.num_rows, [_of_footer(column, footer, leaves) for column in kept]
 
 
 def _of_footer(column: _Column, footer: Any, leaves: dict[str, int]) -> ColumnProfile:

@@ -18,6 +18,7 @@ import pyarrow.fs
 import pyarrow.json
 import pyarrow.parquet
 
+from clew.base.columns import is_row_place, mixed
 from clew.base.errors import ClewError, Invalid
 from clew.repos import File
 
@@ -49,7 +50,8 @@ class Reading:
         """Arrow datasets or tables that together hold the rows of all files, one a format.
 
         Parquet and Arrow files are only opened: columns, row groups and files that a scan does
-        not need are not fetched. Columns that only some files have are null in the others.
+        not need are not fetched. Columns that only some files have are null in the others. Where
+        rows stood in pandas is no column.
 
         Raises:
             Invalid: ``file.unreadable``, ``files.differ``.
@@ -57,7 +59,10 @@ class Reading:
         kinds: dict[str, list[File]] = {}
         for file in files:
             kinds.setdefault(_kind(file), []).append(file)
-        return [self._table(kind, some) for kind, some in kinds.items()]
+        tables = [self._table(kind, some) for kind, some in kinds.items()]
+        named = [f"{one[0].path}{' and others' * (len(one) > 1)}" for one in kinds.values()]
+        _same_kinds(files, named, [table.schema for table in tables])
+        return tables
 
     def _table(self, kind: str, files: Sequence[File]) -> Any:
         if kind.startswith("whole"):
@@ -70,11 +75,12 @@ class Reading:
         else:
             form = pyarrow.dataset.IpcFileFormat()
         fragments = [self._fragment(form, file) for file in files]
+        schemas = [fragment.physical_schema for fragment in fragments]
+        _same_kinds(files, [file.path for file in files], schemas)
         with _differing(files):
-            schema = pa.unify_schemas(
-                [fragment.physical_schema for fragment in fragments], promote_options="permissive"
-            )
-        schema = schema.remove_metadata()  # of pandas, true of one file and not of all
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+        kept = [field for field in schema if not is_row_place(field.name, field.type)]
+        schema = pa.schema(kept)  # without metadata of pandas, true of one file and not of all
         return pyarrow.dataset.FileSystemDataset(fragments, schema, form, self._files)
 
     def _whole(self, files: Sequence[File]) -> Any:
@@ -84,8 +90,11 @@ class Reading:
                 tables.append(_read_whole(file))
             except (pa.ArrowException, msgspec.MsgspecError, OSError) as error:
                 raise unreadable(file, error) from None
+        _same_kinds(files, [one.path for one in files], [_with_values(one) for one in tables])
         with _differing(files):
-            return pa.concat_tables(tables, promote_options="permissive")
+            whole = pa.concat_tables(tables, promote_options="permissive")
+        places = [field.name for field in whole.schema if is_row_place(field.name, field.type)]
+        return whole.drop_columns(places) if places else whole
 
     def _fragment(self, form: Any, file: File) -> Any:
         path = self._handler.add(file)
@@ -243,9 +252,30 @@ def _differing(files: Sequence[File]) -> Iterator[None]:
         yield
     except pa.ArrowException as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise Invalid(
-            "files.differ",
-            f"{len(files)} files from {files[0].path} to {files[-1].path} are not one table: "
-            f"{reason}.",
-            hint="Name some of them: repo@ref:/directory or repo@ref:/2013-*.parquet.",
-        ) from None
+        raise _differ(files, reason) from None
+
+
+def _same_kinds(files: Sequence[File], named: Sequence[str], schemas: Sequence[Any]) -> None:
+    """Refuse to put numbers and text into one column. ``named``: the files of each schema.
+
+    Raises:
+        Invalid: ``files.differ``.
+    """
+    odd = [at for at, schema in enumerate(schemas) if not at or not schema.equals(schemas[0])]
+    types = [{field.name: field.type for field in schemas[at]} for at in odd]
+    if why := mixed([named[at] for at in odd], types):
+        raise _differ(files, why)
+
+
+def _with_values(table: Any) -> Any:
+    """The schema of a table without columns that have no value."""
+    columns = zip(table.schema, table.columns, strict=True)
+    return pa.schema([field for field, column in columns if column.null_count < table.num_rows])
+
+
+def _differ(files: Sequence[File], reason: str) -> Invalid:
+    return Invalid(
+        "files.differ",
+        f"{len(files)} files from {files[0].path} to {files[-1].path} are not one table: {reason}.",
+        hint="Name some of them: repo@ref:/directory or repo@ref:/2013-*.parquet.",
+    )

@@ -14,7 +14,7 @@ from clew.base.records import ColumnProfile, Commit, TableProfile
 from clew.quality import FORMATS, describe
 from clew.workspace.rooms import Rooms
 
-_QUESTION = "profile 1"
+_QUESTION = "profile 2"
 
 
 def can_profile(path: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from clew.base.errors import Invalid
@@ -48,11 +49,13 @@ def several(*frames, kind=None):
         (pa.RecordBatch, lambda batch: batch.schema.names),
         (duckdb.DuckDBPyRelation, lambda relation: relation.columns),
         (list[dict], lambda rows: list(rows[0])),
+        (ds.Dataset, lambda found: found.to_table().column_names),
+        (pa.RecordBatchReader, lambda reader: reader.read_all().column_names),
     ],
 )
 @pytest.mark.parametrize("files", [several(FEWER), several(FEWER, ROWS)], ids=["one", "two"])
-def test_where_rows_stood_in_pandas_is_no_column_elsewhere(keep, kind, columns, files):
-    assert columns(keep(*files)(kind)) == ["carrier", "delay"]
+def test_where_rows_stood_in_pandas_is_no_column_elsewhere(keep, tmp_path, kind, columns, files):
+    assert columns(keep(*files)(kind, scratch=tmp_path / "here")) == ["carrier", "delay"]
 
 
 def test_large_files_that_are_scanned_from_disk_have_no_such_column_either(

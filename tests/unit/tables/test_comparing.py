@@ -4,6 +4,7 @@ import difflib
 import io
 import random
 
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -82,6 +83,22 @@ def test_columns_that_came_went_or_have_another_type(files):
         ("id", "retyped", "BIGINT", "DOUBLE"),
     }  # fmt: skip
     assert (found.added, found.removed, found.changed) == (0, 0, 0)
+
+
+def test_where_rows_stood_in_pandas_is_no_difference(files):
+    whole = pd.DataFrame({"id": [1, 2, 3], "x": [1.0, None, 3.0]})
+    found = compare_tables(
+        files(parquet_of(whole.dropna())), files(parquet_of(whole.dropna().reset_index(drop=True)))
+    )
+    assert (found.added, found.removed, found.columns) == (0, 0, ())
+    (only,) = compare_tables(files(parquet_of(whole)), files(parquet_of(whole.dropna()))).sample
+    assert only.old == {"id": 2, "x": None}
+
+
+def parquet_of(table) -> bytes:
+    sink = io.BytesIO()
+    table.to_parquet(sink)
+    return sink.getvalue()
 
 
 def test_numbers_are_summed_up_where_they_differ(files):

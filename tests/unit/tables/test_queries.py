@@ -4,8 +4,10 @@ import io
 import json
 import sqlite3
 
+import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -148,6 +150,49 @@ def test_files_of_several_formats_and_columns_are_one_table(put):
         "b": ["x", None, None],
         "c": [None, True, False],
     }
+
+
+def of_pandas(frame):
+    sink = io.BytesIO()
+    frame.to_parquet(sink)
+    return sink.getvalue()
+
+
+def test_where_rows_stood_in_pandas_is_no_column(put):
+    fewer = pd.DataFrame({"a": [1.0, None, 3.0]}).dropna()
+    sink = io.BytesIO()
+    pa.feather.write_feather(pa.Table.from_pandas(fewer), sink)
+    files = [
+        put("/1.parquet", of_pandas(fewer)),
+        put("/2.parquet", parquet(a=[2.0])),
+        put("/3.feather", sink.getvalue()),
+    ]
+    assert ask("select * from t order by a", t=files) == {"a": [1.0, 1.0, 2.0, 3.0, 3.0]}
+    named = pd.DataFrame({"a": [1]}, index=["x"])
+    assert list(ask("select * from t", t=[put("/4.parquet", of_pandas(named))])) == [
+        "a", "__index_level_0__"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("/1.parquet", parquet(a=[1])), ("/2.parquet", parquet(a=["x"]))],
+        [("/1.csv", b"a\n1\n"), ("/2.csv", b"a\nx\n")],
+        [("/1.parquet", parquet(a=[1])), ("/2.csv", b"a\nx\n")],
+    ],
+)
+def test_numbers_and_text_are_not_one_column_and_the_files_are_named(put, files):
+    with pytest.raises(Invalid) as caught:
+        ask("select a from t", t=[put(*one) for one in files])
+    assert caught.value.code == "files.differ"
+    (first, _), (second, _) = files
+    assert f"the column a is int64 in {first} and string in {second}" in caught.value.message
+
+
+def test_a_column_of_csv_without_a_value_goes_with_any_other(put):
+    files = [put("/1.csv", b"a,b\n1,1\n"), put("/2.csv", b"a,b\n,2\n"), put("/3.csv", b"a,b\n")]
+    assert ask("select a from t order by a", t=files) == {"a": [1, None]}
 
 
 def test_two_versions_meet_in_one_query(put):

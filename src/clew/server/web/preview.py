@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from clew.base.columns import is_row_place
 from clew.base.records import FileInfo
 from clew.server.web.evidence import Table
 
@@ -60,6 +61,9 @@ def _table(path: str, content: bytes) -> Preview:
         frame, rows = _read(path, content)
     except (pyarrow.ArrowInvalid, OSError) as error:
         return Preview(why_not=f"The table cannot be read: {error}")
+    frame = frame.select(
+        [at for at, one in enumerate(frame.schema) if not is_row_place(one.name, one.type)]
+    )
     shown = frame.select(range(min(_COLUMNS, frame.num_columns)))
     return Preview(
         table=Table(
