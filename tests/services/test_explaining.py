@@ -120,30 +120,45 @@ def half(rows: pl.DataFrame) -> pl.DataFrame:
 p.endpoint("plain", model)
 p.endpoint("half", model, preprocess=half, inputs={"twice": float, "z": int})
 """
-WHOLE = """
-import json, sys
+SERVED = """
+import io, json, sys, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+import numpy as np, polars as pl
 from clew.base.settings import Settings
 from clew.serving import ServingProcess
 from clew.workspace import open_workspace, serving_settings
 
 home = Path(sys.argv[1])
+
+def served(name, rows):
+    workspace = open_workspace(Settings(home=home / ".clew", workers=2), create=True)
+    workspace.apply(home / "p.py")
+    workspace.put("p/rows", {name: rows})
+    workspace.wait()
+    return workspace, ServingProcess.start(serving_settings(workspace.rooms.settings))
+
+def ask(name, verb, rows):
+    body = json.dumps({"instances": rows}).encode()
+    try:
+        with urlopen(Request(f"{process.url}/v1/models/{name}:{verb}", body), timeout=90) as reply:
+            return reply.status, json.load(reply)
+    except HTTPError as refused:
+        return refused.code, json.load(refused)["error"]
+"""
+WHOLE = (
+    SERVED
+    + """
 rows = b"x,z,y\\n" + b"".join(b"%d,%d,%d\\n" % (n, n % 7, n > 50) for n in range(100))
-workspace = open_workspace(Settings(home=home / ".clew", workers=2), create=True)
-workspace.apply(home / "p.py")
-workspace.put("p/rows", {"/rows.csv": rows})
-workspace.wait()
-process = ServingProcess.start(serving_settings(workspace.rooms.settings))
+workspace, process = served("/rows.csv", rows)
 try:
     asked = [{"x": 70, "z": 3}, {"x": 20, "z": 1}]
     found = workspace.explain("plain", asked)
     right = workspace.predict("plain", asked).outputs["probability"]
     other = workspace.explain("half", [{"twice": 140.0, "z": 3}])
-    v1 = Request(f"{process.url}/v1/models/plain:explain",
-                 json.dumps({"instances": asked[:1]}).encode())
-    with urlopen(v1) as reply:
-        old = json.load(reply)
+    _, old = ask("plain", "explain", asked[:1])
     workspace.rooms.serving.collect(force=True)
     logged = workspace.rooms.serving.find_prediction(found.prediction_id)
     made = workspace.predict("half", [{"twice": 40.0, "z": 1}, {"twice": 140.0, "z": 3}])
@@ -160,6 +175,7 @@ print(json.dumps({
     "inputs": logged.inputs, "values": found.values, "logged": logged.outputs["values"],
 }))
 """
+)
 
 MANY = """
 import clew
@@ -190,18 +206,9 @@ p.endpoint("apart", trees, isolate=True)
 p.endpoint("words", words, isolate=True)
 p.graph("both", clew.ensemble("apart", "words"))
 """
-ASKED = """
-import io, json, sys, threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
-import numpy as np, polars as pl
-from clew.base.settings import Settings
-from clew.serving import ServingProcess
-from clew.workspace import open_workspace, serving_settings
-
-home = Path(sys.argv[1])
+ASKED = (
+    SERVED
+    + """
 draw = np.random.default_rng(0)
 who = draw.choice(["UA", "AA", "DL"], 200).tolist()
 frame = pl.DataFrame({
@@ -213,19 +220,7 @@ frame = frame.with_columns(y=((pl.col("x") > 0) | (pl.col("who") == "AA")).fill_
                            .cast(pl.Int64))
 sink = io.BytesIO()
 frame.write_parquet(sink)
-workspace = open_workspace(Settings(home=home / ".clew", workers=2), create=True)
-workspace.apply(home / "p.py")
-workspace.put("p/rows", {"/rows.parquet": sink.getvalue()})
-workspace.wait()
-process = ServingProcess.start(serving_settings(workspace.rooms.settings))
-
-def ask(name, verb, rows):
-    body = json.dumps({"instances": rows}).encode()
-    try:
-        with urlopen(Request(f"{process.url}/v1/models/{name}:{verb}", body), timeout=90) as reply:
-            return reply.status, json.load(reply)
-    except HTTPError as refused:
-        return refused.code, json.load(refused)["error"]
+workspace, process = served("/rows.parquet", sink.getvalue())
 
 def off(name, rows):
     _, said = ask(name, "predict", rows)
@@ -265,6 +260,7 @@ finally:
     workspace.close()
 print(json.dumps(told))
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clew.base.errors import Invalid, Unavailable
+from clew.base.errors import Invalid
+from clew.base.extras import check_explains
 from clew.base.records import Column
 from clew.models.frames import Array, Data, is_number, rows_of, to_matrix, to_polars
 from clew.models.isolated import load_original
@@ -280,12 +281,7 @@ def shap_library() -> Any:
     Raises:
         Unavailable: ``extra.missing``.
     """
-    try:
-        import shap  # noqa: PLC0415 - heavy, and an extra
-    except ModuleNotFoundError:
-        raise Unavailable(
-            "extra.missing",
-            "Explanations need shap, which is not installed where endpoints are served.",
-            hint='Install it: pip install "clew[explain]"',
-        ) from None
+    check_explains()
+    import shap  # noqa: PLC0415 - heavy, and an extra
+
     return shap

@@ -21,6 +21,7 @@ from functools import partial
 import orjson
 
 from clew.base.errors import ClewError, Ended, Invalid
+from clew.base.extras import check_explains
 from clew.base.ids import PredictionIds
 from clew.serving import protocol
 from clew.serving.apart import EXPLAIN, ModelApart
@@ -28,7 +29,7 @@ from clew.serving.dataplane import Answer, DataPlane, Route, refusal, status_of
 from clew.serving.keeping import is_sampled, kept
 from clew.serving.protocol import V1, V2, Outputs
 from clew.serving.router import Arm
-from clew.serving.runtime import Runtime
+from clew.serving.runtime import Explains, Question, Runtime
 from clew.serving.spool import KEPT, Record, Spool, frame
 from clew.serving.tensors import Array, InputError
 
@@ -57,8 +58,12 @@ class Explaining:
         *,
         command: list[str],
         store_address: str,
+        check: Callable[[], None] = check_explains,
     ) -> None:
-        self._loop, self._plane, self._spool = loop, plane, spool
+        """``check`` raises a ClewError where nothing can be explained here: then no process is
+        started to say so.
+        """
+        self._loop, self._plane, self._spool, self._check = loop, plane, spool, check
         self._command, self._store = command, store_address
         self._threads = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="explain")
         self._ids = PredictionIds()
@@ -91,6 +96,12 @@ class Explaining:
             asked = _Asked(kind, route, arm, body, head, timeout_s)
         except InputError as error:
             reply(refusal(400, error.message))
+            return
+        try:
+            self._check()
+        except ClewError as error:
+            asked.id = self._ids.next()
+            self._tell(asked, *_refused(error), reply)
             return
         if self._waiting >= MOST_WAITING:
             reply(refusal(429, f"{self._waiting} questions wait already; retry later."))
@@ -138,21 +149,23 @@ class Explaining:
             self._loop.call_later(IDLE_S, self._rest, weakref.ref(asked.explainer))
         if asked.expired:
             return
-        id = self._ids.next()
+        asked.id = self._ids.next()
         try:
-            answer = self._answer(asked, done.result(), id)
-            said = ""
+            answer, said = self._answer(asked, done.result()), ""
         except Exception as error:  # noqa: BLE001 - the model is the user's code
             answer, said = _refused(error)
-        answer.identity, answer.prediction_id = asked.runtime.identity, id
+        self._tell(asked, answer, said, reply)
+
+    def _tell(self, asked: _Asked, answer: Answer, said: str, reply: Reply) -> None:
+        answer.identity, answer.prediction_id = asked.runtime.identity, asked.id
         self._note(asked, answer, said)
         reply(answer)
 
-    def _rest(self, known: weakref.ref[Explainer]) -> None:
+    def _rest(self, known: weakref.ref[Explains]) -> None:
         if (explainer := known()) is not None:
             self._threads.submit(explainer.rest)
 
-    def _answer(self, asked: _Asked, found: dict[str, Array], id: str) -> Answer:
+    def _answer(self, asked: _Asked, found: dict[str, Array]) -> Answer:
         about = {name: found.pop(name).tolist() for name in _TOLD}
         asked.found = found
         features = [str(one) for one in about["features"]]
@@ -175,7 +188,7 @@ class Explaining:
         parameters |= {
             "clew-features": json.dumps(features, ensure_ascii=False),
             "clew-classes": json.dumps(list(asked.runtime.model.signature.classes)),
-            "clew-prediction-id": id,
+            "clew-prediction-id": asked.id,
             "clew-global-id": identity.global_id,
             "clew-revision": identity.revision,
             "clew-model-version": identity.model_version,
@@ -184,7 +197,7 @@ class Explaining:
             {
                 "model_name": identity.endpoint,
                 "model_version": identity.version,
-                "id": asked.wire.id or id,
+                "id": asked.wire.id or asked.id,
                 "parameters": parameters,
             }
         )
@@ -227,10 +240,10 @@ class Explainer:
         self._turn = threading.Lock()
         self._changing = threading.Lock()
         self._model: ModelApart | None = None
-        self._asked: _Asked | None = None
+        self._asked: Question | None = None
         self._used_s = time.monotonic()
 
-    def explain(self, asked: _Asked) -> dict[str, Array]:
+    def explain(self, asked: Question) -> dict[str, Array]:
         """What each input did. Raises Ended where nobody waits any more, and what asking does."""
         with self._turn:
             try:
@@ -239,7 +252,7 @@ class Explainer:
                 with self._changing:
                     self._asked, self._used_s = None, time.monotonic()
 
-    def give_up(self, asked: _Asked) -> None:
+    def give_up(self, asked: Question) -> None:
         """End what is computed, where it is for this question; others keep their turn."""
         with self._changing:
             if self._asked is asked:
@@ -251,7 +264,7 @@ class Explainer:
             if self._asked is None and time.monotonic() - self._used_s >= IDLE_S:
                 self._let_go()
 
-    def _begun(self, asked: _Asked) -> ModelApart:
+    def _begun(self, asked: Question) -> ModelApart:
         while not asked.expired:
             if self._model is None:
                 self._model = self._start()
@@ -274,10 +287,10 @@ class _Asked:
         self, kind: str, route: Route, arm: Arm[Runtime], body: bytes, head: int, timeout_s: float
     ) -> None:
         """Raises InputError where it is not what the model takes."""
-        self.kind, self.route, self.runtime = kind, route, arm.value
+        self.kind, self.route, self.runtime, self.id = kind, route, arm.value, ""
         self.begun_s, self.expired = time.perf_counter(), False
         self.found: dict[str, Array] = {}
-        self.explainer: Explainer | None = None
+        self.explainer: Explains | None = None
         if self.runtime.graph is not None:
             names = ", ".join(self.runtime.graph.graph.endpoints)
             raise InputError(f"{route.name!r} is a graph; ask for explanations of {names}.")

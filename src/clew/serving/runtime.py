@@ -54,6 +54,31 @@ May take seconds, may raise anything.
 """
 
 
+class Question(Protocol):
+    """What is asked of what explains answers, for as long as somebody waits."""
+
+    values: Values
+    """The checked inputs."""
+    expired: bool
+    """Nobody waits any more."""
+
+
+class Explains(Protocol):
+    """What explains the answers of one revision, in a process beside. Thread-safe."""
+
+    def explain(self, asked: Question, /) -> dict[str, Array]:
+        """What each input did. Raises Ended where nobody waits any more, and what asking does."""
+        ...
+
+    def give_up(self, asked: Question, /) -> None:
+        """End what is computed, where it is for this question."""
+        ...
+
+    def rest(self) -> None:
+        """End the process where it has not been used for long."""
+        ...
+
+
 class Identity(Struct, frozen=True, kw_only=True):
     """What every answer says about its maker. ``version`` is the model version's number."""
 
@@ -91,8 +116,8 @@ class Runtime(Struct, eq=False, dict=True):
         """Why a graph cannot be asked now; and where that does not pass by itself."""
         self.tree = ""
         """What it was loaded from, where that is known."""
-        self.explainer: Any = None
-        """What explains its answers (``explaining.Explainer``), where somebody asked for that."""
+        self.explainer: Explains | None = None
+        """What explains its answers, where somebody asked for that."""
         self.took_s = 0.0
         """How long its example took, where it was asked for it."""
         self.contract = contract_of(self.model.signature)

@@ -22,6 +22,7 @@ from typing import TextIO
 import msgspec
 
 from clew.base.asking import request_of
+from clew.base.extras import check_explains
 from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.base.records.processing import ROWS
@@ -59,8 +60,9 @@ HEAVY_BYTES = 512 << 20
 Loader = Callable[[Store, str], Model]
 
 
-def serve(load_model: Loader) -> None:
-    """Serve as the configuration on standard input says, until told to stop.
+def serve(load_model: Loader, check: Callable[[], None] = check_explains) -> None:
+    """Serve as the configuration on standard input says, until told to stop. ``check``: that
+    answers can be explained here.
 
     Writes one line to standard output when it serves; whatever user code prints goes to the error
     stream.
@@ -76,7 +78,7 @@ def serve(load_model: Loader) -> None:
     configure(json=config.json_logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells when to stop
     with switching_soon(), asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(_serve(config, load_model, ready))
+        runner.run(_serve(config, load_model, check, ready))
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -88,13 +90,15 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(config: ProcessConfig, load_model: Loader, ready: TextIO) -> None:
+async def _serve(
+    config: ProcessConfig, load_model: Loader, check: Callable[[], None], ready: TextIO
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=until_orphaned, args=(loop, stop), daemon=True).start()
     db, store = Database.open(config.database_url), Store.attach(config.store_address)
-    serving = _Serving(config, db, _loader(store, load_model, apart.command()), loop)
+    serving = _Serving(config, db, _loader(store, load_model, apart.command()), check, loop)
     await serving.start()
     print("ready", file=ready, flush=True)
     await stop.wait()
@@ -159,7 +163,12 @@ class _Serving:
     """The parts of a serving process, in the order in which they start and stop."""
 
     def __init__(
-        self, config: ProcessConfig, db: Database, load: Load, loop: asyncio.AbstractEventLoop
+        self,
+        config: ProcessConfig,
+        db: Database,
+        load: Load,
+        check: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._config, self._loop = config, loop
         process = new_id()
@@ -195,6 +204,7 @@ class _Serving:
             self._spool,
             command=apart.command(),
             store_address=config.store_address,
+            check=check,
         )
         rest = Rest(loop, self._plane, self._desk, version, around, self._explaining.ask)
         shedding = Shedding(self._plane)

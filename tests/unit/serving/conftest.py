@@ -8,10 +8,13 @@ import json
 import os
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
+import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
@@ -167,6 +170,37 @@ def laws():
 @pytest.fixture
 def load():
     return beside("load")
+
+
+# asked over HTTP ---------------------------------------------------------------------------------
+
+ROW = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}]}
+
+
+def ask(process, name, verb="infer", *, body=None, version="", headers=None):
+    """Post a question to an endpoint; its status and body."""
+    place = f"/versions/{version}" if version else ""
+    address = f"{process.url}/v2/models/{name}{place}/{verb}"
+    asked = urllib.request.Request(address, json.dumps(body or ROW).encode(), headers or {})
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, json.load(refused)
+
+
+def told(answer):
+    """The outputs of a good answer, by name."""
+    status, body = answer
+    assert status == 200, body
+    return {one["name"]: one["data"] for one in body["outputs"]}
+
+
+def children(process):
+    """Pids of the processes that the serving process has started."""
+    (server,) = process.pids
+    return [child.pid for child in psutil.Process(server).children()]
 
 
 # revisions and traffic as rows ------------------------------------------------------------------

@@ -6,38 +6,17 @@ import concurrent.futures
 import json
 import os
 import signal
-import urllib.error
 import urllib.request
 
 import psutil
 import pytest
 
-ROW = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}]}
+from .conftest import ROW, ask, children, told
 
 
-def ask(process, name):
-    """Status and body of one answer."""
-    request = urllib.request.Request(
-        f"{process.url}/v2/models/{name}/infer", json.dumps(ROW).encode()
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
-
-
-def apart(process):
-    """Pids of the models that have a process of their own."""
-    (server,) = process.pids
-    return [child.pid for child in psutil.Process(server).children()]
-
-
-def value(answer):
-    status, body = answer
-    assert status == 200, body
-    return body["outputs"][0]["data"]
+def value(process, name):
+    """What a model answers."""
+    return told(ask(process, name))["prediction"]
 
 
 def test_a_crash_costs_the_requests_under_way_and_another_process_is_started(
@@ -51,22 +30,22 @@ def test_a_crash_costs_the_requests_under_way_and_another_process_is_started(
     workspace.deploy(laws.matrix(), endpoint="light")
     workspace.deploy(law, endpoint="heavy")
     process = workspace.serve()
-    (pid,) = apart(process)
-    assert value(ask(process, "heavy")) == [12.0]
+    (pid,) = children(process)
+    assert value(process, "heavy") == [12.0]
     begun.unlink()
     let_go.unlink()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         dying = pool.submit(ask, process, "heavy")
         workspace.wait(begun.exists)
         os.kill(pid, signal.SIGKILL)
-        assert value(ask(process, "light")) == [6.0]
+        assert value(process, "light") == [6.0]
         status, body = dying.result()
     let_go.touch()
     assert status == 500
     assert "was killed by SIGKILL while it computed this; another is started" in body["error"]
-    assert value(ask(process, "heavy")) == [12.0]
-    assert apart(process) != [pid]
-    assert len(apart(process)) == 1
+    assert value(process, "heavy") == [12.0]
+    assert children(process) != [pid]
+    assert len(children(process)) == 1
 
 
 def test_what_the_model_raises_is_told_as_in_the_same_process(workspace, laws):
@@ -87,12 +66,12 @@ def test_memory_goes_back_when_the_model_is_unloaded(workspace, laws):
     workspace.endpoint("heavy", isolate=True)
     workspace.deploy(laws.matrix(), endpoint="heavy")
     process = workspace.serve()
-    (pid,) = apart(process)
+    (pid,) = children(process)
     address = f"{process.url}/v2/repository/models/heavy/unload"
     with urllib.request.urlopen(urllib.request.Request(address, b"{}"), timeout=60) as answer:
         assert answer.status == 200
     workspace.wait(lambda: not psutil.pid_exists(pid))
-    assert apart(process) == []
+    assert children(process) == []
 
 
 def test_a_model_that_takes_long_for_its_example_gets_a_process_by_itself(workspace, laws):
@@ -104,8 +83,8 @@ def test_a_model_that_takes_long_for_its_example_gets_a_process_by_itself(worksp
     workspace.deploy(laws.matrix(), endpoint="quick", example=example)
     workspace.deploy(laws.matrix(sleep_s=0.15), endpoint="told", example=example)
     process = workspace.serve()
-    assert len(apart(process)) == 1
-    assert [value(ask(process, name)) for name in ("slow", "quick", "told")] == [[6.0]] * 3
+    assert len(children(process)) == 1
+    assert [value(process, name) for name in ("slow", "quick", "told")] == [[6.0]] * 3
 
 
 @pytest.mark.slow
@@ -117,7 +96,7 @@ def test_a_model_that_kills_its_process_while_it_is_loaded_fails_alone(workspace
     process = workspace.serve()
     (server,) = process.pids
     workspace.wait(lambda: workspace.state(deadly) == "failed")
-    assert value(ask(process, "light")) == [6.0]
+    assert value(process, "light") == [6.0]
     assert process.pids == [server]
 
 
@@ -126,6 +105,6 @@ def test_the_process_of_a_model_ends_with_the_server(workspace, laws):
     workspace.endpoint("heavy", isolate=True)
     workspace.deploy(laws.matrix(), endpoint="heavy")
     process = workspace.serve()
-    (pid,) = apart(process)
+    (pid,) = children(process)
     os.kill(process.pids[0], signal.SIGKILL)
     workspace.wait(lambda: not psutil.pid_exists(pid))

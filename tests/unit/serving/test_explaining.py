@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
-import urllib.error
-import urllib.request
 
-import psutil
 import pytest
 
-ROW = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}]}
+from .conftest import ROW, ask, children, told
+
+INPUT = ROW["inputs"][0]
 
 
 def why(process, name="e", *, deadline_ms=None, body=None, version=""):
     """Status and body of one question."""
-    place = f"/versions/{version}" if version else ""
-    request = urllib.request.Request(
-        f"{process.url}/v2/models/{name}{place}/explain", json.dumps(body or ROW).encode()
-    )
-    if deadline_ms is not None:
-        request.add_header("X-Request-Timeout-Ms", str(deadline_ms))
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
-
-
-def beside(process):
-    """Pids of the processes that the serving process has started."""
-    (server,) = process.pids
-    return [child.pid for child in psutil.Process(server).children()]
-
-
-def told(answer):
-    status, body = answer
-    assert status == 200, body
-    return {one["name"]: one["data"] for one in body["outputs"]}
+    limit = {} if deadline_ms is None else {"X-Request-Timeout-Ms": str(deadline_ms)}
+    return ask(process, name, "explain", body=body, version=version, headers=limit)
 
 
 def test_sixteen_at_once_ask_one_process(workspace, laws):
@@ -48,7 +24,7 @@ def test_sixteen_at_once_ask_one_process(workspace, laws):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: why(process), range(16)))
     assert [told(one)["attributions"] for one in answers] == [[1.0, 2.0, 3.0]] * 16
-    assert len(beside(process)) == 1
+    assert len(children(process)) == 1
 
 
 def test_who_waits_no_longer_costs_the_question_that_is_computed_nothing(workspace, laws, tmp_path):
@@ -60,12 +36,12 @@ def test_who_waits_no_longer_costs_the_question_that_is_computed_nothing(workspa
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(why, process)
         workspace.wait(begun.exists)
-        before = beside(process)
+        before = children(process)
         status, body = why(process, deadline_ms=200)
         assert (status, "longer than" in body["error"]) == (504, True), body
         let_go.touch()
         assert told(first.result())["values"] == [6.0]
-    assert beside(process) == before, "and it is the same process"
+    assert children(process) == before, "and it is the same process"
 
 
 def test_what_is_computed_for_nobody_ends_and_the_next_is_answered(workspace, laws, tmp_path):
@@ -76,7 +52,7 @@ def test_what_is_computed_for_nobody_ends_and_the_next_is_answered(workspace, la
     assert why(process, deadline_ms=3000)[0] == 504
     let_go.touch()
     assert told(why(process))["values"] == [6.0]
-    workspace.wait(lambda: len(beside(process)) == 1)
+    workspace.wait(lambda: len(children(process)) == 1)
 
 
 def test_a_slow_one_holds_up_no_other_endpoint(workspace, laws, tmp_path):
@@ -99,22 +75,22 @@ def test_behind_a_swap_the_new_model_is_explained_and_the_old_is_let_go_of(works
     workspace.deploy(laws.matrix())
     process = workspace.serve()
     assert told(why(process))["values"] == [6.0]
-    (old,) = beside(process)
+    (old,) = children(process)
     for scale in (2.0, 3.0):  # the one before stays in memory, to be gone back to
         next = workspace.deploy(laws.matrix(scale=scale))
         workspace.wait(lambda one=next: workspace.state(one) == "live")
         workspace.wait(lambda value=6 * scale: told(why(process))["values"] == [value])
-    workspace.wait(lambda: old not in beside(process))
-    assert len(beside(process)) == 2
+    workspace.wait(lambda: old not in children(process))
+    assert len(children(process)) == 2
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
         ({"inputs": []}, "needs 'inputs'"),
-        ({"inputs": [{**ROW["inputs"][0], "shape": [1, 2], "data": [1, 2]}]}, "shape"),
-        ({"inputs": [{**ROW["inputs"][0], "data": ["a", "b", "c"]}]}, "got text"),
-        ({"inputs": [{**ROW["inputs"][0], "shape": [101, 3], "data": [0] * 303}]}, "100 rows"),
+        ({"inputs": [{**INPUT, "shape": [1, 2], "data": [1, 2]}]}, "shape"),
+        ({"inputs": [{**INPUT, "data": ["a", "b", "c"]}]}, "got text"),
+        ({"inputs": [{**INPUT, "shape": [101, 3], "data": [0] * 303}]}, "100 rows"),
     ],
 )
 def test_wrong_questions_are_refused_and_start_nothing(workspace, laws, body, said):
@@ -123,6 +99,6 @@ def test_wrong_questions_are_refused_and_start_nothing(workspace, laws, body, sa
     process = workspace.serve()
     status, answer = why(process, body=body)
     assert (status, said in answer["error"]) == (400, True), answer
-    assert beside(process) == []
+    assert children(process) == []
     assert why(process, "nobody")[0] == 404
     assert why(process, version="99")[0] == 404

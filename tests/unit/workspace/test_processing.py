@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 
 from clew.base.errors import Invalid, Unavailable
@@ -82,11 +83,16 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(project):
+def process(project):
     workspace, _ = project
     process = ServingProcess.start(serving_settings(workspace.rooms.settings))
-    yield process.url
+    yield process
     process.stop()
+
+
+@pytest.fixture(scope="module")
+def served(process):
+    return process.url
 
 
 def asked(url, endpoint, tens):
@@ -327,10 +333,17 @@ def until(workspace, holds) -> None:
 
 
 @pytest.mark.skipif(find_spec("shap") is not None, reason="shap is installed here")
-def test_without_shap_an_explanation_says_what_is_missing_and_a_graph_has_none(project, served):
+def test_without_shap_an_explanation_says_what_is_missing_and_a_graph_has_none(project, process):
     workspace, _ = project
+    (server,) = process.pids
+    before = psutil.Process(server).cpu_times()
     with pytest.raises(Unavailable, match=r"clew\[explain\]"):
         workspace.explain("plain", [{"x": 1}])
+    with pytest.raises(Invalid, match="has no x"):
+        workspace.explain("plain", [{"z": 1}])
+    after = psutil.Process(server).cpu_times()
+    spent = (after.children_user, after.children_system)
+    assert spent == (before.children_user, before.children_system), "no process is started for that"
     with pytest.raises(Invalid, match="is a graph; ask for explanations of plain, tens"):
         workspace.explain("both", [{"x": 1, "tens": 1.0}])
 
