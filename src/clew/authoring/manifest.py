@@ -34,6 +34,7 @@ from clew.authoring.steps import (
 )
 from clew.base.address import DEFAULT_BRANCH
 from clew.base.errors import Invalid
+from clew.base.own_packages import is_on_path
 from clew.base.records import CodeRef, ParameterInfo
 from clew.base.records.card_words import CardText
 from clew.base.records.graphs import Graph
@@ -477,7 +478,6 @@ def _gate(model: Training, project: Project, values: Values) -> StepDefinition:
     return _depending(defined, given.depends_on, project)
 
 
-def input_of(one: Input) -> InputDefinition:
 def _judging(model: Training, project: Project) -> dict[str, Any]:
     """The code of a gate; without one, that which made the model, if it was made here."""
     if model.gate is None and isinstance(model, Imported):
@@ -486,6 +486,7 @@ def _judging(model: Training, project: Project) -> dict[str, Any]:
     return _code(model.gate or model.__wrapped__, project)
 
 
+def input_of(one: Input) -> InputDefinition:
     """An input of a step, as a value."""
     return InputDefinition(
         parameter=one.parameter,
@@ -511,11 +512,21 @@ def _code(function: Function, project: Project) -> dict[str, Any]:
         "function": reference,
         "fingerprint": found.digest,
         "parts": found.parts,
-        "widened": found.widened,
+        "widened": (*found.widened, *_left_out(found.imports)),
         "clocks": found.clocks,
         "environment": environment.digest,
         "packages": environment.packages,
     }
+
+
+def _left_out(modules: Iterable[str]) -> Iterator[str]:
+    """Code of the user's own that a step imports and that did not go along with the project."""
+    for one in modules:
+        if is_on_path(one):
+            yield (
+                f"{one} is used from PYTHONPATH: it is compiled or too large to go along with the "
+                "project, and a change of it runs nothing anew."
+            )
 
 
 def _program(step: Step, project: Project) -> dict[str, Any]:

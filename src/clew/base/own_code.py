@@ -24,6 +24,11 @@ def own_directories(text: str) -> tuple[str, ...]:
     return tuple(one for one in dict.fromkeys(entries) if _is_own(Path(one)))
 
 
+def own_directories_here() -> tuple[str, ...]:
+    """Those of this process."""
+    return own_directories(os.environ.get(PATH, ""))
+
+
 def for_another_python(environ: Mapping[str, str]) -> dict[str, str]:
     """``environ`` for a Python with packages of its own: with the user's code that is on
     ``PYTHONPATH`` and none of the packages there, nor what names the Python of this process.

@@ -9,13 +9,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from clew.base.address import normal_path
 from clew.base.errors import Invalid, NotFound
 from clew.base.notebook import cells_of_file, cells_of_kernel, module_of, names_of
+from clew.base.own_code import PATH
+from clew.base.own_packages import own_packages
 
 SUFFIXES = frozenset(
     {".py", ".sql", ".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".R", ".sh", ".jl"}
@@ -48,8 +50,10 @@ def project_files(file: Path) -> tuple[dict[str, Path], str]:
 
     The project is the directory of the file and all below it: code and small text (suffixes in
     ``SUFFIXES``, at most 1 MiB each; Python code of any size). Hidden names, caches, virtual
-    environments and links that lead elsewhere are left out. Names are relative with ``/``
-    between parts (``flights.py``, ``lib/clean.py``), in the order of their bytes.
+    environments and links that lead elsewhere are left out. Besides: modules and packages of the
+    user's own on ``PYTHONPATH`` that these import (:func:`clew.base.own_packages.own_packages`), by
+    the names that they are imported by. Names are relative with ``/`` between parts
+    (``flights.py``, ``lib/clean.py``), in the order of their bytes.
 
     Raises:
         NotFound: ``file.unknown`` where there is no such file.
@@ -68,7 +72,7 @@ def project_files(file: Path) -> tuple[dict[str, Path], str]:
     found = {_name(root, place): place for place in _walk(root)}
     found[path.name] = path
     _check_size(root, found)
-    return dict(sorted(found.items(), key=lambda item: item[0].encode())), path.name
+    return _in_order(found | _own(_content(found))), path.name
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -110,7 +114,22 @@ def _with_module(root: Path, name: str, text: str) -> tuple[dict[str, bytes], st
     found = _content(_around(root))
     entry = "".join(c if c.isalnum() else "_" for c in name) + "_notebook.py"
     found[entry] = text.encode()
-    return dict(sorted(found.items(), key=lambda item: item[0].encode())), entry
+    return _in_order(found | _content(_own(found))), entry
+
+
+_Held = TypeVar("_Held", bytes, Path)
+
+
+def _in_order(files: dict[str, _Held]) -> dict[str, _Held]:
+    return dict(sorted(files.items(), key=lambda item: item[0].encode()))
+
+
+def _own(files: dict[str, bytes]) -> dict[str, Path]:
+    """Code of the user's own that these import from elsewhere, where there is room for it."""
+    found = own_packages(files, os.environ.get(PATH, ""))
+    sizes = [len(content) for content in files.values()]
+    sizes += [place.stat().st_size for place in found.values()]
+    return found if len(sizes) <= MAX_FILES and sum(sizes) <= MAX_TOTAL_BYTES else {}
 
 
 def _content(paths: dict[str, Path]) -> dict[str, bytes]:

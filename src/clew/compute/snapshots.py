@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from clew.base.errors import Invalid, NotFound
+from clew.base.own_code import own_directories_here
 
 
 class _Bound:
@@ -27,7 +28,8 @@ def bind(snapshot_dir: str) -> None:
     """Make ``snapshot_dir`` the one project whose modules can be imported ('': none).
 
     Modules that came from another snapshot are forgotten, so that the same name means the new
-    project's file. Not thread-safe: a process runs one call at a time.
+    project's file; and so are those of the user's own on ``PYTHONPATH`` that the project has
+    itself. Not thread-safe: a process runs one call at a time.
     """
     directory = str(Path(snapshot_dir).absolute()) if snapshot_dir else ""
     if directory == _Bound.directory:
@@ -37,6 +39,7 @@ def bind(snapshot_dir: str) -> None:
     if directory:
         sys.path.insert(0, directory)
         importlib.invalidate_caches()
+        _forget_others(directory)
     _Bound.directory = directory
 
 
@@ -153,6 +156,15 @@ def _forget(directory: str) -> None:
     for entry in list(sys.path_importer_cache):
         if _is_inside(entry, directory):
             del sys.path_importer_cache[entry]
+
+
+def _forget_others(directory: str) -> None:
+    """Modules from ``PYTHONPATH`` that went along with the project: it has its own of them."""
+    others = own_directories_here()
+    tops = {one.stem for one in Path(directory).iterdir()} - {"clew"} if others else set()
+    for name, module in list(sys.modules.items()) if tops else ():
+        if name.partition(".")[0] in tops and any(_is_below(module, one) for one in others):
+            del sys.modules[name]
 
 
 def _is_below(module: ModuleType, directory: str) -> bool:
