@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from clew.base.structs import KNOWN
+
 
 def on_demand(module: str, places: Mapping[str, str], package: str = "") -> Callable[[str], Any]:
     """A module's ``__getattr__`` (PEP 562): name → the submodule of ``package`` that has it.
@@ -22,7 +24,9 @@ def on_demand(module: str, places: Mapping[str, str], package: str = "") -> Call
         place = places.get(name)
         if place is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package or module}.{place}"), name)
+        found = import_module(f"{package or module}.{place}")
+        KNOWN.tell()
+        value = getattr(found, name)
         setattr(sys.modules[module], name, value)
         return value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 from msgspec import Struct, field
 
@@ -53,7 +54,23 @@ def judged(
 ) -> Evaluated:
     """What a model has answered already, compared with the truth."""
     scored = score(model.signature, truth.to_list(), outputs, groups)
+    _check_finite(scored)
     return Evaluated(model=model, outputs=outputs, scored=scored, metrics=metrics_of(scored))
+
+
+def _check_finite(scored: Scored) -> None:
+    """Refuse to judge what is no number: no metric and no chart is defined by it."""
+    kinds = [scored.labels] if scored.task == "regression" else []
+    kinds += [] if scored.scores is None else [scored.scores]
+    for values in kinds:
+        wrong = ~np.isfinite(values.reshape(scored.rows, -1)).all(axis=1)
+        if wrong.any():
+            raise Invalid(
+                "model.not_finite",
+                f"The model answers {int(wrong.sum())} of {scored.rows} test rows with NaN or "
+                f"infinity, the first of them row {int(wrong.argmax())}; they cannot be judged.",
+                hint="Look at these rows, and impute what is missing in the model.",
+            )
 
 
 def try_champion(

@@ -21,6 +21,7 @@ from typing import Any
 import uvicorn
 
 from clew.base.errors import Denied, Unavailable
+from clew.base.structs import KNOWN
 from clew.base.tls import ServerTls
 from clew.server.app import create_app
 from clew.server.call import ServedVerbs
@@ -78,6 +79,7 @@ def serve(
             s3=s3,
             mlflow=mlflow,
         )
+        KNOWN.several_threads()
         config = uvicorn.Config(
             app,
             http="httptools",

@@ -10,6 +10,7 @@ import threading
 
 from clew.base.errors import Conflict, Unavailable
 from clew.base.running import running_server
+from clew.base.structs import KNOWN
 from clew.db import ENGINE_LOCK, Lock
 from clew.server.memory import few_arenas, give_back
 from clew.workspace import Engine, Workspace
@@ -47,6 +48,7 @@ class Working:
     def start(self) -> None:
         """Begin to work, with what a dead engine has left."""
         few_arenas()
+        KNOWN.several_threads()
         self._workspace.serves = True
         self._begin()
         self._thread.start()

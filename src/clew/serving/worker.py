@@ -26,6 +26,7 @@ from clew.base.extras import check_explains
 from clew.base.ids import new_id
 from clew.base.records import Signature
 from clew.base.records.processing import ROWS
+from clew.base.structs import KNOWN
 from clew.base.switching import switching_soon
 from clew.db import Database
 from clew.lineage import Lineage
@@ -93,6 +94,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 async def _serve(
     config: ProcessConfig, load_model: Loader, check: Callable[[], None], ready: TextIO
 ) -> None:
+    KNOWN.several_threads()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)

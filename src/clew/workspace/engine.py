@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from clew.base.errors import ClewError
+from clew.base.structs import KNOWN
 from clew.sources import Feeding
 from clew.workspace.acting import Acting
 from clew.workspace.graphs import follow_aliases
@@ -39,6 +40,7 @@ class Engine:
         served: bool = False,
     ) -> None:
         """``rested`` is called when nothing has happened for a moment after something had."""
+        KNOWN.several_threads()
         self._rooms = rooms
         self._report = report
         self._rested = rested

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,8 +12,10 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from clew.base.errors import Invalid
+from clew.base.records import Signature
 from clew.models.bootstrap import interval, paired_difference
 from clew.models.curves import calibration, confusion, lift, precision_recall, residuals, roc
+from clew.models.evaluation import judged
 from clew.models.fairness import MEASURES, fairness, yes_or_no
 from clew.models.metrics import METRICS, RANKING, Scored, metrics_of
 from clew.models.slicing import groups_of, labels_of, slices, suggested
@@ -229,3 +233,22 @@ def test_the_worst_group_comes_first_and_small_ones_are_counted_only():
     assert [(s.value, s.metric) for s in found.judged] == [("bad", 0.0), ("good", 1.0)]
     assert (found.judged[1].low, found.judged[1].high) == (1.0, 1.0)
     assert found.left_out_rows == 10
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_answers_that_are_no_numbers_are_not_judged_and_the_first_is_named(task, bad):
+    classes = {"regression": (), "binary": ("0", "1"), "multiclass": ("a", "b", "c")}[task]
+    signature = Signature(frame="polars", inputs=(), width=1, task=task, classes=classes)
+    truth = pl.Series([1.0, 2.0, 3.0] if task == "regression" else [*classes, classes[0]][:3])
+    labels = np.array(truth.to_list())
+    outputs = {
+        "regression": {"prediction": np.array([1.0, bad, bad])},
+        "binary": {"label": labels, "probability": np.array([0.5, bad, bad])},
+        "multiclass": {
+            "label": labels,
+            "probabilities": np.array([[1, 0, 0], [bad] * 3, [bad] * 3]),
+        },
+    }[task]
+    with pytest.raises(Invalid, match=r"2 of 3 test rows with NaN or infinity, the first .* row 1"):
+        judged(SimpleNamespace(signature=signature), outputs, truth)
