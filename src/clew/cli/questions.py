@@ -76,8 +76,20 @@ def _print_status(answer: Status) -> None:
                 for e in answer.endpoints
             ],
         )
+    _print_drift(answer)
     if not (answer.recent or answer.running or answer.waiting or answer.refused):
         out.print("[dim]Nothing has run yet. Try: clew apply FILE.py, then clew put REPO FILES[/]")
+
+
+def _print_drift(answer: Status) -> None:
+    """Endpoints whose newest report has drifted, and where its columns are."""
+    out = console()
+    for report in answer.drift:
+        if report.drifted:
+            names = ", ".join(one.column for one in report.columns if one.drifted)
+            when = f"{report.rows:,} rows, {render.ago(report.created_at)}"
+            out.print(f"[yellow]drift[/] at {report.endpoint}: {names} [dim]({when})[/]")
+            out.print(f"[dim]  Look: clew drift {report.endpoint}[/]")
 
 
 def _print_next(answer: Status) -> None:

@@ -173,6 +173,10 @@ class Monitoring:
             query = query.where(tables.reports.c.endpoint == endpoint)
         return self._read(query)
 
+    def newest(self) -> Sequence[DriftReport]:
+        """The newest report on each endpoint that is watched, by endpoint."""
+        return [report for one in self.list() for report in self.reports(one.endpoint, limit=1)]
+
     def of_change(self, global_id: str) -> Sequence[DriftReport]:
         """Reports of one change."""
         return self._read(tables.REPORTS.where(tables.reports.c.global_id == global_id))

@@ -37,7 +37,7 @@ def status(rooms: Rooms, endpoints: list[Endpoint]) -> Status:
         refused=tuple(broken[:RECENT]),
         refused_before=before + len(broken[RECENT:]),
         endpoints=tuple(endpoints),
-        drift=tuple(rooms.monitoring.reports(limit=5)),
+        drift=tuple(rooms.monitoring.newest()),
         global_ids=tuple(rooms.lineage.latest_changes(RECENT)),
     )
 
