@@ -54,6 +54,15 @@ def chosen(keys: Iterable[bytes], fraction: float) -> set[bytes]:
     return set(ordered[: min(max(below, 1), len(ordered) - 1)])
 
 
+def size_of(test_rows: int, train_rows: int, fraction: float) -> str:
+    """How large a test set came out, and why where it is far from what was asked for."""
+    whole = test_rows + train_rows
+    said = f"{test_rows:,} of {whole:,} rows ({test_rows / whole:.0%})"
+    if abs(test_rows / whole - fraction) > fraction / 2:
+        said += f", where {fraction:.0%} were asked for: equal rows (or groups) stay together"
+    return said
+
+
 def cut(
     features: pl.DataFrame, definition: HoldoutDefinition, frozen: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:

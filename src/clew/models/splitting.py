@@ -140,7 +140,7 @@ class Splitting(Working):
                 name,
                 global_id=global_id,
                 provenance=[features.id],
-                message=f"{found['test_rows']} rows, frozen for every version of {model}",
+                message=f"{found['test_size']}; frozen for every version of {model}",
                 tx=tx,
             )
             return self._repos.finish(opened.id, found["test"], tx=tx)

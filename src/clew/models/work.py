@@ -24,7 +24,7 @@ from clew.codecs import dump_value, load_value
 from clew.compute import CallContext, Witness, load_function
 from clew.models import conversion, mlflow_format
 from clew.models.candidate import Candidate
-from clew.models.cutting import cut
+from clew.models.cutting import cut, size_of
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.flavours import adapted, dumped
@@ -78,7 +78,8 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     trees = {"train": keep(store, {TRAIN_PATH: _parquet(train)}), "test": ""}
     if test is not None:
         trees["test"] = keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
-    return {**trees, "train_rows": train.height, "test_rows": None if test is None else test.height}
+    size = "" if test is None else size_of(test.height, train.height, definition.fraction)
+    return {**trees, "train_rows": train.height, "test_size": size}
 
 
 def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001 - as every call of a worker

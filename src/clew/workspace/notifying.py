@@ -35,7 +35,7 @@ def deliver(firing: Firing, action: Action, secret: Callable[[str], str], direct
     if options["url"]:
         return _post(secret(str(options["url"])), body, firing, _key(options, secret))
     if options["command"]:
-        return _command([str(one) for one in options["command"]], body, directory)
+        return _command([str(one) for one in options["command"]], body + b"\n", directory)
     logging.getLogger("clew.triggers").warning("%s", options["message"] or firing.reason)
     return "wrote to the log"
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from clew.base.errors import Invalid
-from clew.models.cutting import chosen, cut, group_keys
+from clew.models.cutting import chosen, cut, group_keys, size_of
 from clew.models.definitions import holdout
 
 
@@ -121,3 +121,18 @@ def test_new_columns_cut_the_same_groups_anew():
     assert set(again["day"]) == set(frozen["day"])
     assert "wave" in again.columns
     assert not set(train["day"]) & set(again["day"])
+
+
+def test_a_test_set_that_came_out_far_from_its_fraction_says_why():
+    table = pl.DataFrame({"sex": ["f", "m"] * 300, "class": [1, 2, 3] * 200, "y": [0, 1] * 300})
+    train, test = cut(table, holdout(0.25), None)
+    assert test is not None
+    kinds = test.unique().height
+    assert test.height == 100 * kinds, "equal rows stay together"
+    said = size_of(test.height, train.height, 0.25)
+    assert said.startswith(f"{test.height:,} of 600 rows ({test.height / 600:.0%})")
+    assert ("stay together" in said) == (abs(test.height / 600 - 0.25) > 0.125)
+    assert size_of(26, 74, 0.25) == "26 of 100 rows (26%)"
+    assert size_of(6, 94, 0.25) == (
+        "6 of 100 rows (6%), where 25% were asked for: equal rows (or groups) stay together"
+    )

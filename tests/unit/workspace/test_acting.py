@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def test_actions_are_done_and_what_cannot_be_says_why(tmp_path):
     assert "endpoint.unknown" in found["back"].error
     assert "p trains nothing" in found["train"].error
     assert found["tell"].effect == "ran sh; ran count of p"
+    told = (tmp_path / "told.json").read_text()
+    assert (json.loads(told)["trigger"], told[-2:]) == ("tell", "}\n"), "one line for each firing"
     assert found["tell"].id in (tmp_path / "told.json").read_text()
     assert {one.state for one in found.values()} == {"done", "failed"}
     workspace.close()
