@@ -95,6 +95,10 @@ class RemoteWorkspace(
         """
         self._wire = Wire(url, token, near=near, ca=ca)
         self._follower = Follower(self._wire)
+        self._url = url
+
+    def __repr__(self) -> str:
+        return f"<workspace at {self._url}>"
 
     # data -----------------------------------------------------------------------------------
     def create_repo(self, name: str, *, description: str = "") -> RepoInfo:

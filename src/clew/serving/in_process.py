@@ -67,6 +67,10 @@ class InProcess:
         self._plane.routes = {name: route}
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        version = self._runtime.identity.version
+        return f"<model of {self._name}, version {version}, {self.platform}>"
+
     @property
     def model_version(self) -> str:
         """The id of the model version that answers."""

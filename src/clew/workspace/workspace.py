@@ -111,7 +111,11 @@ class Workspace(
     def __init__(self, rooms: Rooms, *, author: str = "") -> None:
         self.rooms = rooms
         self._author = author
+        self._home = rooms.settings.home
         self.serves = False
+
+    def __repr__(self) -> str:
+        return f"<workspace on the files of {self._home}>"
 
     def close(self) -> None:
         """End the workers and let go of the files. Idempotent."""

@@ -4,6 +4,8 @@ import pytest
 
 from clew.base.errors import Conflict, Invalid, NotFound
 from clew.base.settings import Settings
+from clew.client import RemoteWorkspace
+from clew.sdk.loading import load
 from clew.workspace import open_workspace
 
 FILE = """
@@ -148,3 +150,16 @@ def test_paths_may_be_text(project, tmp_path):
     workspace, file = project
     assert workspace.plan(str(file))[0].pipeline == "p"
     assert workspace.get("p/rows:/rows.csv", str(tmp_path / "copy")) == [tmp_path / "copy"]
+
+
+def test_what_a_notebook_shows_is_for_people(project):
+    workspace, file = project
+    home = file.parent / ".clew"
+    assert repr(workspace) == f"<workspace on the files of {home}>"
+    assert repr(RemoteWorkspace("http://127.0.0.1:1")) == "<workspace at http://127.0.0.1:1>"
+    card = workspace.card("p/model@champion")
+    assert card._repr_markdown_() == card.markdown != ""
+    why = workspace.why("p/model@champion")
+    assert why._repr_markdown_().split("  \n") == list(why.sentences) != []
+    with load("first", directory=file.parent) as model:
+        assert repr(model) == f"<model of first, version 1, {model.platform}>"

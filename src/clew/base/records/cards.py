@@ -209,3 +209,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     markdown: str = ""
     report: EvaluationReport | None = None
     """What was found when it was judged."""
+
+    def _repr_markdown_(self) -> str:
+        """The text, where a notebook shows it."""
+        return self.markdown

@@ -93,3 +93,7 @@ class RunCard(Struct, frozen=True, kw_only=True):
     history: tuple[RegistryAct, ...] = ()
     unknown: tuple[str, ...] = ()
     markdown: str = ""
+
+    def _repr_markdown_(self) -> str:
+        """The text, where a notebook shows it."""
+        return self.markdown

@@ -46,6 +46,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
     causes: tuple[Cause, ...] = ()
     """Of the job that it is, or that made it: what differs from the good job of the step before."""
 
+    def _repr_markdown_(self) -> str:
+        """The sentences, where a notebook shows it; the nodes and edges are there to be asked."""
+        return "  \n".join(self.sentences)
+
 
 class BrokenNow(Struct, frozen=True, kw_only=True):
     """What is not good now: the newest job of a step, or a revision that cannot be loaded.
