@@ -108,14 +108,20 @@ def packed_graph(
     codes: dict[str, list[object]] = {}
     places: dict[str, str] = {}
     files: dict[str, bytes] = {}
+    packages: dict[str, str] = {}
     for key, function in written.functions.items():
         found = stands(function)
         codes[key] = [found["fingerprint"], found["environment"]]
         places[key] = f"{found['function'].file}:{found['function'].name}"
+        packages |= found["packages"]
         files[function_path(key)] = packed(function, directory)
     told = [msgspec.to_builtins(written.root), msgspec.to_builtins(written.inputs), codes]
     graph = Graph(
-        code=digest_of("code", told), root=written.root, inputs=written.inputs, functions=places
+        code=digest_of("code", told),
+        root=written.root,
+        inputs=written.inputs,
+        functions=places,
+        packages=packages,
     )
     return graph, {**files, GRAPH: msgspec.json.encode(graph)}
 

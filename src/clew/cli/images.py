@@ -55,7 +55,7 @@ def image(
     ] = None,
     json: Json = False,
 ) -> None:
-    """A container image that serves a model as the endpoint does: its context, and built.
+    """A container image that serves a model or a graph as the endpoint does: its context, or built.
 
     Example: clew image shop --build --tag shop:3 --push registry.example/shop:3
     """
@@ -76,8 +76,9 @@ def image(
         print_json(found)
         return
     say = console().print
-    served = context.manifest
-    say(f"[green]✓[/] {place}: {served.model}@{served.version}, {len(served.files)} files")
+    served = context.manifest.places.values()
+    titles = ", ".join(one.title for one in served)
+    say(f"[green]✓[/] {place}: {titles}, {sum(len(one.files) for one in served)} files")
     if found["image"]:
         say(f"[green]✓[/] {tag}: {found['image']}")
     else:
@@ -117,16 +118,16 @@ def write_context(clew: Verbs, context: ImageContext, place: Path) -> str:
     files = {path: text.encode() for path, text in context.texts.items()}
     for one in _own_code():
         files[f"src/clew/{one.relative_to(_package()).as_posix()}"] = one.read_bytes()
-    told = context.manifest
-    for file in told.files:
-        content = clew.read(file.address)
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise Corrupt(
-                "image.damaged",
-                f"{file.path} of {told.model}@{told.version} came with other bytes.",
-                hint="Run `clew fsck`, then try again.",
-            )
-        files[f"model/files{file.path}"] = content
+    for directory, told in context.manifest.places.items():
+        for file in told.files:
+            content = clew.read(file.address)
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                raise Corrupt(
+                    "image.damaged",
+                    f"{file.path} of {told.title} came with other bytes.",
+                    hint="Run `clew fsck`, then try again.",
+                )
+            files[f"model/{directory}{file.path}"] = content
     whole = hashlib.sha256()
     for path, content in sorted(files.items()):
         target = place / path

@@ -1,6 +1,7 @@
-"""One model served from files, without a workspace: what an image of ``clew image`` runs.
+"""A model, or a graph with all that it asks, served from files without a workspace: what an image
+of ``clew image`` runs.
 
-Knows the manifest beside the model's files; no rows, no rollouts and no log. Asked and answered as
+Knows the manifest beside the files; no rows, no rollouts and no log. Asked and answered as
 the endpoint is: the same checks, batches and answers.
 
 ``python -m clew.serving.alone DIRECTORY [--environment | --check | --probe]``
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import urllib.request
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +26,13 @@ import msgspec
 
 from clew.base.errors import ClewError, Denied, Invalid, NotFound
 from clew.base.records.environments import OwnEnvironment
-from clew.base.records.exports import ImageManifest
+from clew.base.records.exports import ImageEndpoint, ImageManifest
 from clew.models import load_model
 from clew.places import Environments
 from clew.serving.dataplane import DataPlane, Route
 from clew.serving.files import CheckedFiles
+from clew.serving.graph_model import graph_in
+from clew.serving.graph_settling import headers_of, settle_graphs
 from clew.serving.http import HttpServer
 from clew.serving.logs import configure
 from clew.serving.metrics import render
@@ -39,18 +43,24 @@ from clew.serving.shedding import Shedding
 from clew.serving.worker import ENVIRONMENT, new_loop, open_model
 
 MANIFEST = "image.json"
-FILES = "files"
 PORT = 8080
 _PROBE_S = 3.0
 
 
-def files_in(directory: Path, manifest: ImageManifest) -> CheckedFiles:
-    """The files that a manifest names, below a directory."""
+def files_in(directory: Path, manifest: ImageManifest) -> dict[str, CheckedFiles]:
+    """The files that a manifest names, below a directory, by the endpoint that they are of."""
+    return {
+        one.endpoint: CheckedFiles(
+            one.files,
+            partial(_content, directory / place),
+            mend="Make the build context anew: clew image",
+        )
+        for place, one in manifest.places.items()
+    }
 
-    def content(path: str) -> bytes:
-        return directory.joinpath(FILES, path.lstrip("/")).read_bytes()
 
-    return CheckedFiles(manifest.files, content, mend="Make the build context anew: clew image")
+def _content(directory: Path, path: str) -> bytes:
+    return directory.joinpath(path.lstrip("/")).read_bytes()
 
 
 def manifest_in(directory: Path) -> ImageManifest:
@@ -67,43 +77,46 @@ def manifest_in(directory: Path) -> ImageManifest:
 
 
 class Clerk:
-    """Metrics and statistics of the one model that there is."""
+    """Metrics and statistics of all that there is: ``runtimes`` by endpoint."""
 
-    def __init__(self, plane: DataPlane, manifest: ImageManifest, runtime: Runtime) -> None:
-        self._plane, self._manifest, self._runtime = plane, manifest, runtime
+    def __init__(
+        self, plane: DataPlane, manifest: ImageManifest, runtimes: Mapping[str, Runtime]
+    ) -> None:
+        self._plane, self._runtimes = plane, runtimes
+        self._models = {one.endpoint: one.model for one in manifest.places.values()}
 
-    def _arm(self) -> Arm:
-        told, identity = self._manifest, self._runtime.identity
+    def _arm(self, runtime: Runtime) -> Arm:
+        identity = runtime.identity
         return Arm(
-            endpoint=told.endpoint,
-            model=told.model,
-            version=told.version,
+            endpoint=identity.endpoint,
+            model=self._models[identity.endpoint],
+            version=identity.version,
             revision=identity.revision,
             arm="live",
             traffic=100,
             loaded=1,
-            counts=self._runtime.account.snapshot(),
+            counts=runtime.account.snapshot(),
         )
 
     def metrics(self) -> str:
         """The text of ``/metrics``."""
-        in_flight = float(self._plane.in_flight)
+        in_flight, loaded = float(self._plane.in_flight), float(len(self._runtimes))
         gauges: list[tuple[str, str, float, dict[str, str]]] = [
             ("clew_requests_in_flight", "Requests not answered yet.", in_flight, {}),
-            ("clew_revisions_loaded", "Revisions in memory.", 1, {}),
+            ("clew_revisions_loaded", "Revisions in memory.", loaded, {}),
         ]
-        return render([self._arm()], gauges)
+        return render([self._arm(one) for one in self._runtimes.values()], gauges)
 
     def statistics(self, name: str, version: str, /) -> list[dict[str, object]]:
-        """Of the one model. Raises NotFound ``endpoint.unknown``, ``endpoint.version``."""
-        if name:
-            self._known(name)
-        if version not in {"", self._manifest.version}:
+        """Of one endpoint ('': all). Raises NotFound ``endpoint.unknown``, ``endpoint.version``."""
+        asked = [self._known(name)] if name else list(self._runtimes.values())
+        found = [one for one in asked if version in {"", one.identity.version}]
+        if not found:
+            there = ", ".join(one.identity.version for one in asked)
             raise NotFound(
-                "endpoint.version",
-                f"{name!r} has no version {version!r}; there is {self._manifest.version}.",
+                "endpoint.version", f"{name!r} has no version {version!r}; there is {there}."
             )
-        return statistics([self._arm()])
+        return statistics([self._arm(one) for one in found])
 
     def load(self, name: str, /) -> None:
         """Nothing is to be done: it is loaded. Raises NotFound ``endpoint.unknown``."""
@@ -114,24 +127,34 @@ class Clerk:
         self._known(name)
         raise Denied(
             "image.fixed",
-            f"{name!r} is all that this image serves, and is not unloaded.",
+            f"{name!r} is what this image serves, and is not unloaded.",
             hint="End the container instead.",
         )
 
-    def _known(self, name: str) -> None:
-        if name != self._manifest.endpoint:
+    def _known(self, name: str) -> Runtime:
+        found = self._runtimes.get(name)
+        if found is None:
             raise NotFound(
                 "endpoint.unknown",
                 f"There is no endpoint {name!r}.",
-                hint=f"There is {self._manifest.endpoint}.",
+                hint=f"There is {', '.join(self._runtimes)}.",
             )
+        return found
 
 
-def opened(directory: Path) -> tuple[ImageManifest, Runtime]:
-    """The model of a directory in memory, asked once. Raises what loading and checking raise."""
-    told = manifest_in(directory)
-    files = files_in(directory, told)
-    files.check()
+def opened(directory: Path) -> tuple[ImageManifest, dict[str, Runtime]]:
+    """All models of a directory in memory, each asked once, and the graphs above them; by endpoint.
+    Raises what loading and checking raise.
+    """
+    manifest = manifest_in(directory)
+    files = files_in(directory, manifest)
+    for one in files.values():
+        one.check()
+    told = manifest.places.values()
+    return manifest, {one.endpoint: _runtime(one, files[one.endpoint]) for one in told}
+
+
+def _runtime(told: ImageEndpoint, files: CheckedFiles) -> Runtime:
     identity = Identity(
         endpoint=told.endpoint,
         revision=told.revision,
@@ -140,14 +163,32 @@ def opened(directory: Path) -> tuple[ImageManifest, Runtime]:
         version=told.version,
         global_id=told.global_id,
     )
-    model, example = open_model(cast(Any, files), partial(load_model, served=True), "")
+    store = cast(Any, files)
+    graph = graph_in(store, "")
+    if graph is not None:
+        return Runtime(identity, graph)
+    model, example = open_model(store, partial(load_model, served=True), "")
     runtime = Runtime(identity, model)
     runtime.warm(example)
-    return told, runtime
+    return runtime
+
+
+def routes_of(runtimes: Mapping[str, Runtime]) -> dict[str, Route]:
+    """How they are asked. Raises Invalid ``image.graph`` where a graph cannot be."""
+    routes = {name: Route(name, [(one, 100.0)], log=0) for name, one in runtimes.items()}
+    settle_graphs(routes)
+    for name, one in runtimes.items():
+        if one.why:
+            raise Invalid(
+                "image.graph",
+                f"The graph {name} cannot be asked: {one.why}.",
+                hint="Make the build context anew where it is live: clew image",
+            )
+    return routes
 
 
 def bake(files: CheckedFiles) -> None:
-    """Build the environment of the model, where it has one. Raises Invalid ``environment.python``;
+    """Build the environment of a model, where it has one. Raises Invalid ``environment.python``;
     Unavailable ``environment.build``.
     """
     if files.get("", ENVIRONMENT) is not None:
@@ -161,11 +202,12 @@ async def serve(directory: Path, listener: socket.socket, *, token: str) -> None
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    told, runtime = await loop.run_in_executor(None, opened, directory)
+    told, runtimes = await loop.run_in_executor(None, opened, directory)
     plane = DataPlane(loop, None)
-    plane.follow({told.endpoint: Route(told.endpoint, [(runtime, 100.0)], log=0)})
+    routes = routes_of(runtimes)
+    plane.follow(routes)
     version = importlib.metadata.version("clew")
-    rest = Rest(loop, plane, Clerk(plane, told, runtime), version)
+    rest = Rest(loop, plane, Clerk(plane, told, runtimes), version)
     shedding = Shedding(plane)
     server = HttpServer(
         rest,
@@ -174,11 +216,12 @@ async def serve(directory: Path, listener: socket.socket, *, token: str) -> None
         full=shedding.full,
         refused=shedding.refused,
     )
+    server.want(headers_of(routes))
     gc.collect()
     gc.freeze()
     await server.start(listener)
     host, port = listener.getsockname()[:2]
-    said = f"{told.endpoint} ({told.model}@{told.version}) answers on {host}:{port}"
+    said = f"{told.endpoint} ({told.title}) answers on {host}:{port}"
     _say(said)
     await stop.wait()
     await server.drain()
@@ -212,11 +255,13 @@ def main(arguments: list[str]) -> int:
         if "--probe" in flags:
             return 0 if probe(port) else 1
         if "--environment" in flags:
-            bake(files_in(directory, manifest_in(directory)))
+            for one in files_in(directory, manifest_in(directory)).values():
+                bake(one)
             return 0
         if "--check" in flags:
-            count = files_in(directory, told := manifest_in(directory)).check()
-            _say(f"{told.model}@{told.version}: {count} files are as they were committed")
+            files = files_in(directory, told := manifest_in(directory))
+            count = sum(one.check() for one in files.values())
+            _say(f"{told.title}: {count} files are as they were committed")
             return 0
         configure(json=os.environ.get("CLEW_LOGS", "").lower() == "json")
         listener = _listen(os.environ.get("CLEW_HOST", ""), port)

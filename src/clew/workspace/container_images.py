@@ -1,7 +1,8 @@
-"""What a container image needs that serves a model: files, a lock file and a recipe.
+"""What a container image needs that serves a model, or a graph with all that it asks: files, a
+lock file and a recipe.
 
-Knows a model version's commit and the distributions of this installation; writes no file and runs
-no tool. The same version gives the same texts.
+Knows the commits of model versions and graphs, and the distributions of this installation; writes
+no file and runs no tool. The same version gives the same texts.
 """
 
 from __future__ import annotations
@@ -13,11 +14,19 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec import Struct, structs
 
 from clew.base.errors import Invalid, NotReady
 from clew.base.records import ModelVersion, Revision
 from clew.base.records.environments import OwnEnvironment
-from clew.base.records.exports import ImageContext, ImageFile, ImageManifest, ImageWish
+from clew.base.records.exports import (
+    ImageContext,
+    ImageEndpoint,
+    ImageFile,
+    ImageManifest,
+    ImageWish,
+)
+from clew.base.records.graphs import GRAPH, Graph, needed_nodes
 from clew.base.records.parity import Parity
 from clew.base.records.processing import PROCESSING, Processing
 from clew.workspace.inference_services import blessed
@@ -38,41 +47,66 @@ _BELOW = frozenset({"python", "clew"})
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
+class Served(Struct, frozen=True, kw_only=True):
+    """An endpoint of an image with the bytes of its files; ``version`` None: it is a graph."""
+
+    about: ImageEndpoint
+    contents: dict[str, bytes]
+    version: ModelVersion | None
+
+
 def image_context(rooms: Rooms, subject: str, wish: ImageWish) -> ImageContext:
     """See :meth:`clew.base.export_verbs.ExportVerbs.export_image`."""
     if not 0 < wish.port < 65536:
         raise Invalid("export.port", f"{wish.port} is no port.", hint="Give one from 1 to 65535.")
-    revision: Revision | None = None
     if "@" in subject:
         version = blessed(rooms.models.get(subject))
-        endpoint = version.model.rpartition("/")[2]
+        served = [_served(rooms, version.model.rpartition("/")[2], version, None)]
     else:
-        revision = _live(rooms, subject)
-        version, endpoint = rooms.models.get(revision.model_version), subject
-    name = _name(wish.name or endpoint)
-    files, contents = _contents(rooms, version, revision)
-    manifest = ImageManifest(
-        endpoint=endpoint,
-        revision=revision.id if revision else "",
-        number=revision.number if revision else 0,
-        model=version.model,
-        model_version=version.id,
-        version=str(version.version),
-        commit=version.commit,
-        global_id=revision.global_id if revision else version.global_id,
-        files=files,
-    )
-    lock, remarks = _lock(_needed(contents))
+        served = _asked(rooms, subject)
+    first, *nodes = (one.about for one in served)
+    name = _name(wish.name or first.endpoint)
+    manifest = ImageManifest(**structs.asdict(first), nodes=tuple(nodes))
+    lock, remarks = _lock(_all_needed(served))
     clew = importlib.metadata.version("clew")
     texts = {
-        "Containerfile": _recipe(name, version, manifest, wish, _own_python(contents)),
-        "requirements.lock": _lock_text(lock, remarks, version),
+        "Containerfile": _recipe(name, served[0].version, manifest, wish, _common_python(served)),
+        "requirements.lock": _lock_text(lock, remarks, manifest),
         "model/image.json": msgspec.json.format(msgspec.json.encode(manifest)).decode() + "\n",
         f"src/clew-{clew}.dist-info/METADATA": (
             f"Metadata-Version: 2.1\nName: clew\nVersion: {clew}\n"
         ),
     }
     return ImageContext(name=name, clew=clew, manifest=manifest, texts=texts)
+
+
+def _asked(rooms: Rooms, endpoint: str) -> list[Served]:
+    """An endpoint, and where it is a graph all that it asks, each once.
+
+    A node that serves nothing stays away, where the graph goes on without it.
+    """
+    found: dict[str, Served] = {}
+    queue = [(endpoint, True)]
+    while queue:
+        name, needed = queue.pop(0)
+        if name in found or (not needed and not _traffic(rooms.serving.live(name))):
+            continue
+        revision = _live(rooms, name)
+        version = rooms.models.get(revision.model_version) if revision.model_version else None
+        found[name] = _served(rooms, name, version, revision)
+        if version is None:
+            graph = _graph(found[name].contents)
+            needs = needed_nodes(graph.root)
+            queue += [(node, node in needs) for node in graph.endpoints]
+    return list(found.values())
+
+
+def _graph(contents: dict[str, bytes]) -> Graph:
+    return msgspec.json.decode(contents[GRAPH], type=Graph)
+
+
+def _traffic(revision: Revision | None) -> bool:
+    return revision is not None and revision.traffic > 0
 
 
 def _live(rooms: Rooms, endpoint: str) -> Revision:
@@ -82,12 +116,6 @@ def _live(rooms: Rooms, endpoint: str) -> Revision:
             "endpoint.empty",
             f"{endpoint} serves no model yet.",
             hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
-        )
-    if not found.model_version:
-        raise Invalid(
-            "export.graph",
-            f"{endpoint} is a graph: it has no model of its own.",
-            hint="Make an image of each endpoint that it asks.",
         )
     return found
 
@@ -103,20 +131,22 @@ def _name(text: str) -> str:
     return name
 
 
-def _contents(
-    rooms: Rooms, version: ModelVersion, revision: Revision | None
-) -> tuple[tuple[ImageFile, ...], dict[str, bytes]]:
-    """Every file that is served, each compared with its digest by the store; and their bytes."""
-    model = rooms.repos.commit_by_id(version.commit).tree
-    own = {one.path: one.digest for one in rooms.store.entries(model)}
+def _served(
+    rooms: Rooms, endpoint: str, version: ModelVersion | None, revision: Revision | None
+) -> Served:
+    """Every file that is served, each compared with its digest by the store; and their bytes.
+
+    There is a version, a revision, or both.
+    """
+    around = revision.functions if revision else ""
+    model = rooms.repos.commit_by_id(version.commit).tree if version else ""
+    own = {one.path: one.digest for one in rooms.store.entries(model)} if version else {}
     tree = rooms.serving.tree(revision.id) if revision else model
     contents, files = {}, []
     for entry in sorted(rooms.store.entries(tree), key=lambda one: one.path):
         content = contents[entry.path] = rooms.store.read(entry.digest)
-        of_model = own.get(entry.path) == entry.digest
-        place = f"{version.model}@{version.commit}"
-        if not of_model and revision is not None:
-            place = revision.functions
+        of_model = version is not None and own.get(entry.path) == entry.digest
+        place = f"{version.model}@{version.commit}" if version and of_model else around
         files.append(
             ImageFile(
                 path=entry.path,
@@ -125,20 +155,53 @@ def _contents(
                 address=f"{place}:{entry.path}",
             )
         )
-    return tuple(files), contents
+    about = ImageEndpoint(
+        endpoint=endpoint,
+        revision=revision.id if revision else "",
+        number=revision.number if revision else 0,
+        model=version.model if version else "",
+        model_version=version.id if version else "",
+        version=str(version.version) if version else _graph(contents).version,
+        commit=version.commit if version else around.rpartition("@")[2],
+        global_id=revision.global_id if revision else version.global_id if version else "",
+        files=tuple(files),
+    )
+    return Served(about=about, contents=contents, version=version)
 
 
 # the lock file ----------------------------------------------------------------------------------
 
 
-def _needed(contents: dict[str, bytes]) -> dict[str, str]:
-    """Distribution → version: what the model was packaged with, and what its served form needs.
+def _all_needed(served: list[Served]) -> dict[str, str]:
+    """What all of them need together, in one process.
+
+    Raises:
+        Invalid: ``export.packages`` where two models need other versions of one distribution.
+    """
+    found: dict[str, str] = {}
+    needing: dict[str, str] = {}
+    for one in served:
+        for name, version in _of_model(one.contents).items():
+            if found.setdefault(name, version) != version:
+                raise Invalid(
+                    "export.packages",
+                    f"{needing[name]} needs {name} {found[name]}, and {one.about.endpoint} "
+                    f"{version}: one image cannot have both.",
+                    hint="Train both with the packages of now, or make an image of each endpoint "
+                    "that the graph asks.",
+                )
+            needing.setdefault(name, one.about.endpoint)
+    around = {name: each for one in served for name, each in _around(one.contents).items()}
+    return {**around, **found}
+
+
+def _of_model(contents: dict[str, bytes]) -> dict[str, str]:
+    """Distribution → version: what a model was packaged with, and what its served form needs.
 
     MLflow reads models of its own kind alone; ours are loaded without it.
     """
-    around = _around(contents)
     if ENVIRONMENT in contents:
-        return {**around, **_of_form(contents)}
+        return _of_form(contents)
     text = contents.get(REQUIREMENTS, b"").decode()
     found = {_plain(name): version for name, version in _PINNED.findall(text)}
     training = msgspec.json.decode(contents.get(TRAINING, b"{}"))
@@ -149,20 +212,26 @@ def _needed(contents: dict[str, bytes]) -> dict[str, str]:
         report = msgspec.json.decode(contents[PARITY], type=Parity)
         if report.serves == "onnx" and "onnxruntime" in report.made_with:
             found["onnxruntime"] = report.made_with["onnxruntime"]
-    return {**around, **found}
+    return found
 
 
 def _around(contents: dict[str, bytes]) -> dict[str, str]:
-    """What functions around the model need: what they import, and the frames that they are given.
+    """What functions around a model, or in a graph, need: what they import, and the frames that
+    they are given.
 
     Rows reach them, and the model behind them, through Polars.
     """
-    if PROCESSING not in contents:
-        return {}
-    about = msgspec.json.decode(contents[PROCESSING], type=Processing)
-    given = {"polars", *(one for one in (about.takes, about.gets) if one == "pandas")}
+    given: set[str] = set()
+    packages: dict[str, str] = {}
+    if PROCESSING in contents:
+        about = msgspec.json.decode(contents[PROCESSING], type=Processing)
+        given |= {"polars", *(one for one in (about.takes, about.gets) if one == "pandas")}
+        packages |= about.packages
+    if GRAPH in contents:
+        given |= {"polars"}
+        packages |= _graph(contents).packages
     frames = {name: version for name in sorted(given) if (version := _installed(name))}
-    named = {_plain(name): version for name, version in about.packages.items()}
+    named = {_plain(name): version for name, version in packages.items()}
     return {**frames, **{name: one for name, one in named.items() if name not in _BELOW}}
 
 
@@ -176,6 +245,24 @@ def _is_onnx(contents: dict[str, bytes]) -> bool:
     """Whether the ONNX form serves."""
     report = msgspec.json.decode(contents[PARITY], type=Parity) if PARITY in contents else None
     return report is not None and report.serves == "onnx"
+
+
+def _common_python(served: list[Served]) -> str:
+    """The Python that the image must have, '' where no model has an environment of its own.
+
+    Raises:
+        Invalid: ``export.environment`` where there is none for all of them.
+    """
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    own = {one.about.endpoint: _own_python(one.contents) for one in served if one.version}
+    wanted = sorted({each or ours for each in own.values()})
+    if len(wanted) > 1:
+        raise Invalid(
+            "export.environment",
+            f"The endpoints that it asks need Python {' and '.join(wanted)}: one image has one.",
+            hint="Make an image of each endpoint that the graph asks.",
+        )
+    return wanted[0] if any(own.values()) else ""
 
 
 def _own_python(contents: dict[str, bytes]) -> str:
@@ -247,9 +334,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-def _lock_text(lock: dict[str, str], remarks: list[str], version: ModelVersion) -> str:
+def _lock_text(lock: dict[str, str], remarks: list[str], manifest: ImageManifest) -> str:
+    named = [one.title for one in manifest.places.values()]
     lines = [
-        f"# What {version.model}@{version.version} and Clew need, all of it: installed with",
+        f"# What {', '.join(named)} and Clew need, all of it: installed with",
         "# --no-deps. Versions of the model come first.",
         *(f"# Not the version of this installation: {one}" for one in remarks),
         *(f"{name}=={each}" for name, each in lock.items()),
@@ -269,7 +357,11 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \\
 
 
 def _recipe(
-    name: str, version: ModelVersion, manifest: ImageManifest, wish: ImageWish, own_python: str
+    name: str,
+    version: ModelVersion | None,
+    manifest: ImageManifest,
+    wish: ImageWish,
+    own_python: str,
 ) -> str:
     python = own_python or f"{sys.version_info[0]}.{sys.version_info[1]}"
     base = wish.base or f"docker.io/library/python:{python}-slim"
@@ -277,14 +369,14 @@ def _recipe(
         "org.opencontainers.image.title": name,
         "org.opencontainers.image.version": manifest.version,
         "org.opencontainers.image.revision": manifest.commit,
-        "clew.model": manifest.model,
-        "clew.model-version": manifest.model_version,
+        **({"clew.model": manifest.model} if version else {"clew.graph": manifest.endpoint}),
+        **({"clew.model-version": version.id} if version else {}),
         "clew.global-id": manifest.global_id,
-        **({"clew.verdict": version.verdict} if version.verdict else {}),
+        **({"clew.verdict": version.verdict} if version and version.verdict else {}),
     }
     told = " \\\n      ".join(f'{key}="{_quoted(each)}"' for key, each in labels.items())
     return f"""\
-# Made by `clew image`: {manifest.endpoint} serves {manifest.model}@{manifest.version}.
+# Made by `clew image`: {manifest.endpoint} serves {manifest.title}.
 # buildah bud --format docker -t {name}:{manifest.version} .      docker build -f Containerfile .
 ARG BASE={base}
 FROM ${{BASE}}

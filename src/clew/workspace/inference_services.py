@@ -48,7 +48,7 @@ def inference_services(
         if wish.canary:
             raise _no_canary(f"{subject} is a graph", "Leave --canary out.")
         if wish.image:
-            raise _no_image(f"{subject} is a graph, and an image serves one model")
+            return (_graph_in_image(rooms, subject, wish),)
         return _graph(rooms, subject, graphs, wish)
     if "@" in subject:
         version = blessed(rooms.models.get(subject))
@@ -64,6 +64,17 @@ def inference_services(
 
 def _graphs(rooms: Rooms) -> dict[str, Graph]:
     return {one.name: one.graph for one in rooms.serving.definitions() if one.graph is not None}
+
+
+def _graph_in_image(rooms: Rooms, subject: str, wish: InferenceServiceWish) -> dict[str, Any]:
+    """A graph whose image has all that it asks: one service to KServe."""
+    live = rooms.serving.live(subject)
+    if live is None or not live.traffic:
+        raise _empty(subject)
+    about = {"clew.graph": live.processing, "clew.global-id": live.global_id}
+    return _service(
+        _name(wish.name or subject), {}, about, {"containers": [_container(wish)]}, wish
+    )
 
 
 def _graph(
@@ -156,16 +167,20 @@ def _arms(rooms: Rooms, endpoint: str, image: str = "") -> list[Arm]:
         if percent
     ]
     if not found:
-        raise NotReady(
-            "endpoint.empty",
-            f"{endpoint} serves no model yet.",
-            hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
-        )
+        raise _empty(endpoint)
     if image and len(found) > 1:
         raise _no_image(
             f"{len(found)} revisions of {endpoint} have traffic, and an image is of one"
         )
     return sorted(found, key=lambda arm: arm.revision)
+
+
+def _empty(endpoint: str) -> NotReady:
+    return NotReady(
+        "endpoint.empty",
+        f"{endpoint} serves no model yet.",
+        hint=f"Deploy one: clew deploy {endpoint} MODEL@VERSION",
+    )
 
 
 def _name(text: str) -> str:
@@ -187,7 +202,7 @@ def _on_knative(name: str, arms: list[Arm], wish: InferenceServiceWish) -> dict[
             "Use --mode standard.",
         )
     newest = arms[-1]
-    service = _service(name, newest.version, wish)
+    service = _of_version(name, newest.version, wish)
     if newest.percent < 100:
         service["spec"]["predictor"]["canaryTrafficPercent"] = newest.percent
     return service
@@ -196,9 +211,9 @@ def _on_knative(name: str, arms: list[Arm], wish: InferenceServiceWish) -> dict[
 def _standard(name: str, arms: list[Arm], wish: InferenceServiceWish) -> tuple[dict[str, Any], ...]:
     """A service for each arm, and a graph that splits the traffic where there are several."""
     if len(arms) == 1:
-        return (_service(name, arms[0].version, wish),)
+        return (_of_version(name, arms[0].version, wish),)
     names = [_name(f"{name}-r{arm.revision}") for arm in arms]
-    services = [_service(own, arm.version, wish) for own, arm in zip(names, arms, strict=True)]
+    services = [_of_version(own, arm.version, wish) for own, arm in zip(names, arms, strict=True)]
     steps = [
         {"serviceName": own, "name": own, "weight": arm.percent}
         for own, arm in zip(names, arms, strict=True)
@@ -222,34 +237,39 @@ def _inference_graph(
     }
 
 
-def _service(name: str, version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:
+def _of_version(name: str, version: ModelVersion, wish: InferenceServiceWish) -> dict[str, Any]:
+    labels = {"clew.model": version.model.replace("/", "."), "clew.version": str(version.version)}
+    about = {
+        "clew.commit": version.commit,
+        "clew.global-id": version.global_id,
+        **({"clew.verdict": version.verdict} if version.verdict else {}),
+    }
+    serves = {"containers": [_container(wish)]} if wish.image else {"model": _model(version, wish)}
+    return _service(name, labels, about, serves, wish)
+
+
+def _service(
+    name: str,
+    labels: dict[str, str],
+    about: dict[str, str],
+    serves: dict[str, Any],
+    wish: InferenceServiceWish,
+) -> dict[str, Any]:
     return {
         "apiVersion": SERVICE_API,
         "kind": "InferenceService",
         "metadata": {
             "name": name,
             **_space(wish),
-            "labels": {
-                "clew.model": version.model.replace("/", "."),
-                "clew.version": str(version.version),
-            },
-            "annotations": {
-                _MODE: MODES[wish.mode],
-                "clew.commit": version.commit,
-                "clew.global-id": version.global_id,
-                **({"clew.verdict": version.verdict} if version.verdict else {}),
-            },
+            **({"labels": labels} if labels else {}),
+            "annotations": {_MODE: MODES[wish.mode], **about},
         },
         "spec": {
             "predictor": {
                 **({"serviceAccountName": wish.service_account} if wish.service_account else {}),
                 "minReplicas": wish.min_replicas,
                 **({"maxReplicas": wish.max_replicas} if wish.max_replicas else {}),
-                **(
-                    {"containers": [_container(wish)]}
-                    if wish.image
-                    else {"model": _model(version, wish)}
-                ),
+                **serves,
             }
         },
     }

@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from clew.base.errors import ClewError
-from clew.base.records.exports import ImageWish
+from clew.base.records.exports import ImageEndpoint, ImageWish
 from clew.cli.app import tree
 from clew.cli.images import write_context
-from clew.workspace.container_images import _lock, _needed, _own_python
+from clew.workspace.container_images import Served, _all_needed, _common_python, _lock
 
 ASKED = [{"x": 60}, {"x": 100}]
 
@@ -159,6 +159,30 @@ def test_the_versions_of_the_model_come_before_those_that_are_installed() -> Non
     assert "no-such-thing 3: none is installed here" in remarks
 
 
+def served(contents: dict[str, bytes], version: Any = None, endpoint: str = "late") -> Served:
+    about = ImageEndpoint(
+        endpoint=endpoint, revision="", number=0, model="", model_version="", version="",
+        commit="", global_id="", files=(),
+    )  # fmt: skip
+    return Served(about=about, contents=contents, version=version)
+
+
+def needed(contents: dict[str, bytes]) -> dict[str, str]:
+    return _all_needed([served(contents)])
+
+
+def own_python(*contents: dict[str, bytes]) -> str:
+    return _common_python([served(one, "a version", f"e{at}") for at, one in enumerate(contents)])
+
+
+def test_models_that_need_other_versions_make_no_image_together():
+    old, new = ({"/requirements.txt": b"scikit-learn==%d\n" % n} for n in (1, 2))
+    assert _all_needed([served(old), served(old, endpoint="early")]) == {"scikit-learn": "1"}
+    with pytest.raises(ClewError, match=r"early.*2") as refused:
+        _all_needed([served(old), served(new, endpoint="early")])
+    assert refused.value.code == "export.packages"
+
+
 def test_an_image_holds_what_the_functions_around_a_model_need():
     packages = {"Rich": "14.0", "scikit-learn": "9", "python": "3.11"}
     about = {"code": "c", "gets": "pandas", "packages": packages}
@@ -166,20 +190,20 @@ def test_an_image_holds_what_the_functions_around_a_model_need():
         "/requirements.txt": b"scikit-learn==0.1\n",
         "/clew/processing.json": json.dumps(about).encode(),
     }
-    needed = _needed(contents)
-    assert needed["scikit-learn"] == "0.1", "the model's own version comes first"
-    assert needed["rich"] == "14.0"
-    assert set(needed) == {"rich", "scikit-learn", "polars", "pandas"}
+    found = needed(contents)
+    assert found["scikit-learn"] == "0.1", "the model's own version comes first"
+    assert found["rich"] == "14.0"
+    assert set(found) == {"rich", "scikit-learn", "polars", "pandas"}
 
 
 def test_an_image_holds_the_form_alone_of_a_model_with_an_environment_of_its_own():
     own = {"/clew/environment.json": b"{}", "/requirements.txt": b"scikit-learn==0.1\n"}
     parity = {"serves": "onnx", "why": "", "made_with": {"onnxruntime": "1.0"}}
     contents = {**own, "/clew/formats/onnx/parity.json": json.dumps(parity).encode()}
-    needed = _needed(contents)
-    assert needed["onnxruntime"]
-    assert "scikit-learn" not in needed
-    assert _own_python(contents) == ""
+    found = needed(contents)
+    assert found["onnxruntime"]
+    assert "scikit-learn" not in found
+    assert own_python(contents) == ""
 
 
 def with_environment(**more: Any) -> dict[str, bytes]:
@@ -188,10 +212,16 @@ def with_environment(**more: Any) -> dict[str, bytes]:
 
 
 def test_an_image_has_the_environment_and_the_python_of_an_original_that_serves():
-    assert _own_python(with_environment()) == "3.12"
-    assert "onnxruntime" not in _needed(with_environment())
+    assert own_python(with_environment()) == "3.12"
+    assert "onnxruntime" not in needed(with_environment())
     wrong = [{"python": "/usr/bin/python3.12"}, {"lock": "a @ file:///home/me/a.whl\n"}]
     for more in (*wrong, {"lock": "./a.whl\n"}):
         with pytest.raises(ClewError) as refused:
-            _own_python(with_environment(**more))
+            own_python(with_environment(**more))
         assert refused.value.code == "export.environment", more
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    alike = with_environment(packages={"a": "1", "python": ours})
+    assert own_python(alike, {}) == ours
+    with pytest.raises(ClewError) as refused:
+        own_python(with_environment(packages={"a": "1", "python": "3.9"}), {})
+    assert refused.value.code == "export.environment"

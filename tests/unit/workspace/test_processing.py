@@ -155,9 +155,9 @@ def test_kserve_is_not_given_half_an_endpoint(project):
     (made,) = workspace.export_inference_service("tens", wish).manifests
     (container,) = made["spec"]["predictor"]["containers"]
     assert container["image"] == wish.image, "the functions are in the image"
-    with pytest.raises(Invalid) as refused:
-        workspace.export_inference_service("both", wish)
-    assert refused.value.code == "export.image"
+    (whole,) = workspace.export_inference_service("both", wish).manifests
+    assert whole["spec"] == made["spec"], "and so is all that a graph asks"
+    assert whole["metadata"]["annotations"]["clew.graph"]
 
 
 def test_another_function_is_another_revision_and_the_same_one_is_none(project, served):

@@ -89,10 +89,11 @@ class ImageFile(Struct, frozen=True, kw_only=True):
     address: str = ""
 
 
-class ImageManifest(Struct, frozen=True, kw_only=True):
-    """What an image serves: an endpoint's revision ('' where a version was named), and its files.
+class ImageEndpoint(Struct, frozen=True, kw_only=True):
+    """An endpoint as an image serves it: a revision ('' where a version was named) and its files.
 
-    ``endpoint`` is the name under which it answers.
+    ``endpoint`` is the name under which it answers. ``model`` and ``model_version`` are '' for a
+    graph, whose ``version`` is that of its definition; ``commit`` has its files.
     """
 
     endpoint: str
@@ -105,10 +106,26 @@ class ImageManifest(Struct, frozen=True, kw_only=True):
     global_id: str
     files: tuple[ImageFile, ...]
 
+    @property
+    def title(self) -> str:
+        """What is served, in a few words."""
+        return f"{self.model}@{self.version}" if self.model else f"graph {self.version}"
+
+
+class ImageManifest(ImageEndpoint, frozen=True, kw_only=True):
+    """What an image serves: an endpoint, and ``nodes``, those that it asks where it is a graph."""
+
+    nodes: tuple[ImageEndpoint, ...] = ()
+
+    @property
+    def places(self) -> dict[str, ImageEndpoint]:
+        """Every endpoint by the directory that has its files, below that of the manifest."""
+        return {"files": self, **{f"nodes/{at}": one for at, one in enumerate(self.nodes)}}
+
 
 class ImageContext(Struct, frozen=True, kw_only=True):
-    """A build context: ``texts`` by path, and the files of the model version below ``/model/files``
-    as its commit has them. ``clew``: the version of Clew whose code belongs below ``/src``.
+    """A build context: ``texts`` by path, and below ``/model`` the files of what is served, where
+    the manifest places them. ``clew``: the version of Clew whose code belongs below ``/src``.
     """
 
     name: str

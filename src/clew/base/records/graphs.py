@@ -88,7 +88,8 @@ Part: TypeAlias = NodeStep | SequenceStep | EnsembleStep | SwitchStep | Splitter
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """A graph. ``code``: digest of its steps and functions. ``functions``: key → ``file:name``.
+    """A graph. ``code``: digest of its steps and functions. ``functions``: key → ``file:name``;
+    ``packages``: what these import, with versions.
 
     ``inputs``: columns that a client sends besides those that nodes take. ``tree``: where it lies
     with its functions, and ``place``: the commit that has it.
@@ -98,6 +99,7 @@ class Graph(Struct, frozen=True, kw_only=True):
     root: Part
     inputs: tuple[Column, ...] = ()
     functions: dict[str, str] = {}
+    packages: dict[str, str] = {}
     tree: str = ""
     place: str = ""
 
