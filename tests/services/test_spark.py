@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,6 +103,40 @@ def test_a_step_reads_and_writes_spark_frames_on_a_session_that_ends_with_its_wo
     at.close()
     _, alive = psutil.wait_procs(javas, timeout=60)
     assert not alive
+
+
+PLAIN = """
+import clew
+from pyspark.sql import DataFrame
+
+p = clew.Pipeline("plain")
+rows = p.source("rows")
+
+
+@p.step(rows, spark="local[1]")
+def same(table: DataFrame) -> DataFrame:
+    return table.orderBy("x")
+"""
+
+
+def test_files_are_one_table_as_for_all_libraries(at, tmp_path):
+    (tmp_path / "plain.py").write_text(PLAIN)
+    at.apply(tmp_path / "plain.py")
+    fewer = pd.DataFrame({"x": [1.0, None, 3.0]}).dropna()
+    sink = io.BytesIO()
+    fewer.to_parquet(sink)
+
+    def came(**files):
+        at.put("plain/rows", {f"/{n}.parquet": one for n, one in files.items()}, replace=True)
+        at.wait()
+        job = at.jobs(pipeline="plain", limit=1)[0]
+        return job.error or tables(at, "plain/same")
+
+    assert came(a=sink.getvalue()) == [{"x": [1.0, 3.0]}], "where rows stood is no column"
+    assert came(a=parquet(x=[1]), b=parquet(x=[0.5])) == [{"x": [0.5, 1.0]}]
+    assert "the column x is int64 in /a.parquet and string in /b.parquet" in came(
+        a=parquet(x=[1]), b=parquet(x=["one"])
+    )
 
 
 def test_without_java_the_job_says_what_to_install(tmp_path, monkeypatch):

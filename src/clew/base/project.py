@@ -16,7 +16,7 @@ from msgspec import Struct
 from clew.base.address import normal_path
 from clew.base.errors import Invalid, NotFound
 from clew.base.notebook import cells_of_file, cells_of_kernel, module_of, names_of
-from clew.base.own_code import PATH
+from clew.base.own_code import PATH, own_directories_here
 from clew.base.own_packages import own_packages
 
 SUFFIXES = frozenset(
@@ -72,7 +72,8 @@ def project_files(file: Path) -> tuple[dict[str, Path], str]:
     found = {_name(root, place): place for place in _walk(root)}
     found[path.name] = path
     _check_size(root, found)
-    return _in_order(found | _own(_content(found))), path.name
+    own = _own(_content(found)) if own_directories_here() else {}
+    return _in_order(found | own), path.name
 
 
 class Files(Struct, frozen=True, kw_only=True):

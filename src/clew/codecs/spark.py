@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from clew.base.columns import is_row_place
 from clew.base.errors import ClewError, Unavailable
-from clew.codecs.arrow import WRITTEN, read_table, write_table
+from clew.codecs.arrow import WRITTEN, read_table, schemas_on_disk, write_table
 from clew.codecs.formats import explained, first_line, need, suffix_in
 from clew.codecs.kinds import Kind, Place
 from clew.repos import File
@@ -137,10 +138,16 @@ def _read(files: Sequence[File], asked: str, place: Place) -> Any:
     if len(suffixes) != 1 or not suffixes <= _SCANNED or not near:
         return session.createDataFrame(read_table(files, asked))
     suffix = suffixes.pop()
-    paths = [path.as_uri() for path in place.export(files)]
+    on_disk = place.export(files)
+    paths = [path.as_uri() for path in on_disk]
+    if suffix == ".parquet":
+        types = schemas_on_disk(files, on_disk)
+        if any(one != types[0] for one in types):  # it would take those of one file for all
+            return session.createDataFrame(read_table(files, asked))
     with explained(files[0], suffix):
         if suffix == ".parquet":
-            return session.read.parquet(*paths)
+            frame = session.read.parquet(*paths)
+            return frame.drop(*(name for name, kind in frame.dtypes if is_row_place(name, kind)))
         if suffix == ".csv":
             return session.read.csv(paths, header=True, inferSchema=True, multiLine=True)
         return session.read.json(paths)
