@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
 from clew.base.clock import now
@@ -410,12 +412,19 @@ def test_a_profile_tells_columns_and_is_found_out_once(clew, doors, repo):
     assert (found.rows, found.format, found.size_bytes) == (3, "CSV", len(csv))
     told = {c.name: (c.nulls, c.low, c.high, c.distinct) for c in found.columns}
     assert told == {"n": (0, "1", "2", 2), "name": (0, "a", "b", 2), "x": (1, "1.5", "3.0", 2)}
-    assert doors["files"].rooms.repos.note(found.digest, "profile 1 CSV")["rows"] == 3
+    assert doors["files"].rooms.repos.note(found.digest, "profile 2 CSV")["rows"] == 3
     assert clew.profile(f"{repo}:/c/t.csv").columns == found.columns
     assert code(clew.profile, f"{repo}:/raw.bin") == "profile.format"
     assert code(clew.profile, f"{repo}:/c") == "profile.format"
     assert code(clew.profile, f"{repo}:/bad.parquet") == "file.unreadable"
     assert code(clew.profile, f"{repo}:/none.csv") == "file.unknown"
+
+
+def test_where_rows_stood_in_pandas_is_no_column_of_a_profile(clew, repo):
+    sink = io.BytesIO()
+    pd.DataFrame({"x": [1.0, None, 3.0]}).dropna().to_parquet(sink)
+    clew.put(repo, {"/t.parquet": sink.getvalue()})
+    assert [one.name for one in clew.profile(f"{repo}:/t.parquet").columns] == ["x"]
 
 
 def test_waiting_for_a_commit_waits_until_it_is_finished(clew, doors, repo):
