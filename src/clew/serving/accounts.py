@@ -197,9 +197,11 @@ def _counts_of(row: Any) -> Counts:
 
 def base_of(counts: Counts) -> dict[str, Any]:
     """Counts as they are kept until something is subtracted from them."""
-    return _row_of(counts)
+    return {**_row_of(counts), "expired": counts.work.expired}
 
 
 def from_base(base: Mapping[str, Any]) -> Counts:
     """What :func:`base_of` made."""
-    return Counts(**{**base, "buckets": tuple(base["buckets"])})
+    kept = {name: value for name, value in base.items() if name != "expired"}
+    work = Work(expired=base.get("expired", 0))  # 0: kept before these counted
+    return Counts(**{**kept, "buckets": tuple(base["buckets"])}, work=work)

@@ -67,11 +67,12 @@ def sums(tx: Tx, endpoint: str, metric: str, arms: Sequence[str], begun_us: int)
 
 
 def answered(tx: Tx, arms: Sequence[str], base: Mapping[str, Any]) -> dict[str, Counts]:
-    """Revision → what it has answered since ``base`` was taken."""
+    """Revision → what it has answered since ``base`` was taken, or failed to answer in time."""
     found = {}
     for arm in arms:
         now = accounts.totals(tx, arm)
-        found[arm] = now - accounts.from_base(base[arm]) if arm in base else now
+        since = now - accounts.from_base(base[arm]) if arm in base else now
+        found[arm] = since.with_expired()
     return found
 
 

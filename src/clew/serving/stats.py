@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 BOUNDS_S = (
     0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075,
@@ -136,6 +137,13 @@ class Counts(Struct, frozen=True, kw_only=True):
             work=self.work.plus(other.work, sign),
             outputs=added(self.outputs, other.outputs, sign),
         )
+
+    def with_expired(self) -> Counts:
+        """The same, where requests whose deadline passed (504) count as failed: whoever compares
+        revisions asks what callers got, and these got nothing.
+        """
+        lost = self.work.expired
+        return replace(self, requests=self.requests + lost, errors=self.errors + lost)
 
     def rate(self, count: int) -> float:
         """``count`` as a share of the requests; 0 without any."""

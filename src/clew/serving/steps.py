@@ -197,7 +197,8 @@ def _counts(tx: Tx, row: Any) -> tuple[Counts, Counts]:
 
 def _since(tx: Tx, revision: str, base: dict[str, Any]) -> Counts:
     now = accounts.totals(tx, revision)
-    return now - accounts.from_base(base[revision]) if revision in base else now
+    since = now - accounts.from_base(base[revision]) if revision in base else now
+    return since.with_expired()
 
 
 def _age_s(row: Any) -> float:

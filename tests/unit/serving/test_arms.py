@@ -201,3 +201,17 @@ def test_arms_without_shares_have_all_the_same():
     assert shares_of(["a", "b", "c"], "ab_test") == {"a": 25, "b": 25, "c": 25}
     assert shares_of(["a", "b"], "shadow") == {"a": 100, "b": 100}
     assert shares_of({"a": 20, "b": 30, "live": 50}, "split") == {"a": 20, "b": 30}
+
+
+@pytest.mark.parametrize("rollout", [ab_test(), bandit()], ids=lambda one: one.kind)
+def test_an_arm_whose_requests_expire_is_taken_off(workspace, laws, live, rollout):
+    second = workspace.deploy(laws.matrix(), rollout=rollout)
+    loaded(workspace, second)
+    answered(workspace, live, 300, expired=3)
+    answered(workspace, second, 200, expired=100)
+    with workspace.db.begin() as tx:
+        tx.execute(update(tables.traffic_tests).values(looked_us=0))
+    workspace.serving.tick()
+    assert states(workspace)[1] == ("live", 100)
+    (gone,) = [one for one in workspace.serving.endpoint("e").revisions if one.number == 2]
+    assert "33.3% of its requests failed against 1.0% of the control's" in gone.reason

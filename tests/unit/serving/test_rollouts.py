@@ -316,3 +316,21 @@ def test_a_revision_is_not_awaited_for_ever(workspace, laws):
     assert workspace.serving.is_loading(revision.global_id)
     age(workspace, revision, 121)
     assert not workspace.serving.is_loading(revision.global_id)
+
+
+def test_a_canary_that_lets_its_callers_wait_in_vain_goes_back(workspace, laws):
+    first, second = start_canary(workspace, laws)
+    answered(workspace, first, 300)
+    answered(workspace, second, 0, expired=40)  # 504: nobody got anything, and it answered nothing
+    workspace.serving.tick()
+    assert states(workspace)[2] == ("rolled_back", 0)
+    (ended,) = [one for one in workspace.serving.endpoint("e").revisions if one.number == 2]
+    assert "100.0% failed requests against 0.0%" in ended.reason
+
+
+def test_deadlines_that_both_miss_alike_are_no_reason_to_go_back(workspace, laws):
+    first, second = start_canary(workspace, laws)
+    answered(workspace, first, 300, expired=100)
+    answered(workspace, second, 30, expired=10)
+    workspace.serving.tick()
+    assert states(workspace)[2][0] == "canary"
