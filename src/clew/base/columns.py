@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-NOTHING = ""
-"""The kind of a column that has no value at all: it goes with any other."""
+NOTHING, TEXT = "", "text"
+"""The kind of a column that has no value at all: it goes with any other; and that of texts."""
 
 _LEVEL = re.compile(r"__index_level_\d+__")
 _WHOLE = r"u?(tiny|small|big|huge)?int(eger)?\d*"
@@ -18,7 +18,7 @@ _KINDS = (
     (re.compile(r"null|na"), NOTHING),
     (re.compile(rf"{_WHOLE}|(half)?float\d*|double|decimal.*"), "number"),
     (re.compile(r"bool(ean)?"), "truth"),
-    (re.compile(r"(large_)?(string|utf8)(_view)?|varchar|categorical.*|enum.*"), "text"),
+    (re.compile(r"(large_)?(string|utf8)(_view)?|varchar|categorical.*|enum.*"), TEXT),
     (re.compile(r"date(32|64)?(\[.*)?|(datetime|timestamp).*"), "moment"),
     (re.compile(r"time(32|64)?(\[.*)?"), "time of day"),
     (re.compile(r"(duration|timedelta).*"), "duration"),
@@ -69,6 +69,22 @@ def mixed(files: Sequence[str], types: Sequence[Mapping[str, object]]) -> str:
             if known[0] != family:
                 return f"the column {name} is {known[2]} in {known[1]} and {kind} in {file}"
     return ""
+
+
+def not_text(types: Sequence[Mapping[str, object]]) -> list[set[str]]:
+    """Of each file, the columns that would have to be read as text for all to be one table: in
+    delimited text nothing says what a column is but its values, and one that is of several kinds
+    in several files is text, as it would be if all rows stood in one file.
+    """
+    kinds: dict[str, set[str]] = {}
+    for columns in types:
+        for name, kind in columns.items():
+            kinds.setdefault(name, set()).add(kind_of(kind))
+    several = {name for name, found in kinds.items() if len(found - {NOTHING}) > 1}
+    return [
+        {name for name in several & columns.keys() if kind_of(columns[name]) not in {NOTHING, TEXT}}
+        for columns in types
+    ]
 
 
 def _is(form: re.Pattern[str], kind: object) -> bool:

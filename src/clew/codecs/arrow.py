@@ -7,14 +7,14 @@ same bytes, so that a digest means the content.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from clew.base.columns import is_row_place
+from clew.base.columns import is_row_place, not_text
 from clew.base.errors import ClewError, Invalid
 from clew.codecs.formats import (
     ARROW,
@@ -30,7 +30,7 @@ from clew.codecs.formats import (
     suffix_in,
 )
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, read_each, same_columns, same_kinds, stack
+from clew.codecs.tables import Readers, as_text, read_each, same_columns, same_kinds, stack
 from clew.repos import File
 
 _ROW_GROUP = 262_144
@@ -49,6 +49,8 @@ def read_table(files: Sequence[File], asked: str = "", place: Place | None = Non
     if len(tables) == 1:
         return tables[0]
     same_columns(files, [table.column_names for table in tables])
+    types = [types_of(table.schema) for table in _without_empty_kinds(tables)]
+    tables = [_without_places(one) for one in as_text(files, asked, tables, types, _separated)]
     tables = _without_empty_kinds(tables)
     same_kinds(files, [types_of(table.schema) for table in tables])
     return stack(files, lambda: need("pyarrow").concat_tables(tables, promote_options="permissive"))
@@ -101,17 +103,23 @@ def _emptied(table: Any, names: set[str]) -> Any:
     return table
 
 
+def _separated(data: bytes, delimiter: str, texts: Collection[str] = ()) -> Any:
+    csv = importlib.import_module("pyarrow.csv")
+    return csv.read_csv(
+        BytesIO(data),
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(texts, need("pyarrow").string())
+        ),
+    )
+
+
 def readers() -> Readers:
     """How Arrow reads each format."""
     arrow = need("pyarrow")
 
     def parquet(data: bytes) -> Any:
         return importlib.import_module("pyarrow.parquet").read_table(BytesIO(data))
-
-    def separated(data: bytes, delimiter: str) -> Any:
-        csv = importlib.import_module("pyarrow.csv")
-        options = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        return csv.read_csv(BytesIO(data), parse_options=options)
 
     def lines(data: bytes) -> Any:
         return importlib.import_module("pyarrow.json").read_json(BytesIO(data))
@@ -121,8 +129,8 @@ def readers() -> Readers:
 
     return {
         ".parquet": parquet,
-        ".csv": lambda data: separated(data, ","),
-        ".tsv": lambda data: separated(data, "\t"),
+        ".csv": lambda data: _separated(data, ","),
+        ".tsv": lambda data: _separated(data, "\t"),
         ".json": rows,
         **dict.fromkeys(LINES, lines),
         **dict.fromkeys(ARROW, arrow_file),
@@ -248,12 +256,25 @@ def _read_dataset(files: Sequence[File], asked: str, place: Place) -> Any:
         schemas = [fragment.physical_schema for fragment in found.get_fragments()]
     if not _places(found.schema) and all(one.equals(schemas[0]) for one in schemas):
         return found
-    same_kinds(files, [types_of(schema) for schema in schemas])
     arrow = need("pyarrow")
+    if suffix in DELIMITERS:
+        schemas = _with_text(arrow, schemas)
+    same_kinds(files, [types_of(schema) for schema in schemas])
     schema = stack(files, lambda: arrow.unify_schemas(schemas, promote_options="permissive"))
     gone = _places(schema)
     kept = arrow.schema([schema.field(name) for name in found.schema.names if name not in gone])
     return need("pyarrow.dataset").dataset(paths, format=_DATASETS[suffix], schema=kept)
+
+
+def _with_text(arrow: Any, schemas: Sequence[Any]) -> list[Any]:
+    """Schemas of delimited text, where columns of several kinds are text in all of them."""
+    found = []
+    for schema, names in zip(schemas, not_text([types_of(one) for one in schemas]), strict=True):
+        for name in names:
+            field = arrow.field(name, arrow.string())
+            schema = schema.set(schema.get_field_index(name), field)
+        found.append(schema)
+    return found
 
 
 def _no_files() -> Invalid:

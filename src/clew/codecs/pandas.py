@@ -5,16 +5,17 @@ The one file of this room that knows pandas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 from clew.base.columns import NOTHING
 from clew.base.errors import Invalid
 from clew.codecs import arrow
-from clew.codecs.formats import ARROW, first_line, need
+from clew.codecs.formats import ARROW, DELIMITERS, first_line, need
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import read_each, same_columns, same_kinds, stack
+from clew.codecs.tables import as_text, read_each, same_columns, same_kinds, stack
 from clew.repos import File
 
 _INFERRED = {
@@ -37,16 +38,23 @@ def read_frame(files: Sequence[File], asked: str = "", place: Place | None = Non
     """
     pandas = need("pandas")
     readers = {suffix: _to_pandas(read) for suffix, read in arrow.readers().items()} | {
-        ".csv": lambda data: pandas.read_csv(BytesIO(data)),
-        ".tsv": lambda data: pandas.read_csv(BytesIO(data), sep="\t"),
+        suffix: partial(_separated, pandas, delimiter=delimiter)
+        for suffix, delimiter in DELIMITERS.items()
     }
     frames = read_each(files, asked, readers)
     if len(frames) == 1:
         return frames[0]
     same_columns(files, [[*_kept_levels(frame.index), *frame.columns] for frame in frames])
     places = all(_is_place(frame.index) for frame in frames)
-    together = _of_one_kind(pandas, files, _with_all_categories(pandas, frames))
+    together = _with_all_categories(pandas, frames)
+    kinds = _kinds(pandas, together)
+    together = as_text(files, asked, together, kinds, partial(_separated, pandas))
+    together = _of_one_kind(pandas, files, together)
     return stack(files, lambda: pandas.concat(together, ignore_index=places))
+
+
+def _separated(pandas: Any, data: bytes, delimiter: str, texts: Collection[str] = ()) -> Any:
+    return pandas.read_csv(BytesIO(data), sep=delimiter, dtype=dict.fromkeys(texts, str))
 
 
 def _of_one_kind(pandas: Any, files: Sequence[File], frames: list[Any]) -> list[Any]:
@@ -54,16 +62,9 @@ def _of_one_kind(pandas: Any, files: Sequence[File], frames: list[Any]) -> list[
 
     A column without a value gets the type that it has elsewhere. Raises Invalid ``files.differ``.
     """
-    if not frames[0].columns.is_unique:
-        return frames
-    odd = [
-        name
-        for name in frames[0].columns
-        if len(dtypes := {frame[name].dtype for frame in frames}) > 1 or object in dtypes
-    ]
-    kinds = [{name: _kind(pandas, frame[name]) for name in odd} for frame in frames]
+    kinds = _kinds(pandas, frames)
     same_kinds(files, kinds)
-    for name in odd:
+    for name in kinds[0]:
         known = [
             frame[name].dtype
             for frame, kind in zip(frames, kinds, strict=True)
@@ -73,6 +74,18 @@ def _of_one_kind(pandas: Any, files: Sequence[File], frames: list[Any]) -> list[
             if kind[name] == NOTHING and known:
                 frame[name] = _nothing(pandas, frame[name], known[0])
     return frames
+
+
+def _kinds(pandas: Any, frames: list[Any]) -> list[dict[str, str]]:
+    """Of each frame, what its columns hold that are not plainly of one type in all."""
+    if not frames[0].columns.is_unique:
+        return [{} for _ in frames]
+    odd = [
+        name
+        for name in frames[0].columns
+        if len(dtypes := {frame[name].dtype for frame in frames}) > 1 or object in dtypes
+    ]
+    return [{name: _kind(pandas, frame[name]) for name in odd} for frame in frames]
 
 
 def _kind(pandas: Any, column: Any) -> str:

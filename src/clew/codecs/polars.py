@@ -5,7 +5,8 @@ The one file of this room that knows polars.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from clew.base.errors import Invalid
 from clew.codecs.arrow import WRITTEN, arrow_file, write_table
 from clew.codecs.formats import ARROW, LINES, explained, need, suffix_in
 from clew.codecs.kinds import Kind, Place
-from clew.codecs.tables import Readers, read_each, same_columns, same_kinds, stack
+from clew.codecs.tables import Readers, as_text, read_each, same_columns, same_kinds, stack
 from clew.repos import File
 
 SCANNED_BYTES = 64 << 20
@@ -26,9 +27,11 @@ def read_frame(files: Sequence[File], asked: str = "", place: Place | None = Non
     """A polars DataFrame of all files, one below the other; without where rows stood in pandas."""
     polars = need("polars")
     read = read_each(files, asked, _readers(polars))
-    frames = [frame.drop(_places(frame.schema)) for frame in read]
+    frames = _without_places(read)
     if len(frames) == 1:
         return frames[0]
+    types = [frame.schema for frame in _without_empty_kinds(polars, frames)]
+    frames = _without_places(as_text(files, asked, frames, types, partial(_separated, polars)))
     frames = _without_empty_kinds(polars, frames)
     same_kinds(files, [frame.schema for frame in frames])
     return stack(files, lambda: polars.concat(frames, how="vertical_relaxed", rechunk=True))
@@ -77,23 +80,32 @@ def _scanned(polars: Any, files: Sequence[File], paths: Sequence[Path]) -> Any:
     return polars.concat(frames, how="vertical_relaxed")
 
 
+def _without_places(frames: Sequence[Any]) -> list[Any]:
+    return [frame.drop(_places(frame.schema)) for frame in frames]
+
+
 def _places(schema: Any) -> list[str]:
     return [name for name, kind in schema.items() if is_row_place(name, kind)]
 
 
-def _readers(polars: Any) -> Readers:
-    def separated(data: bytes, separator: str) -> Any:
-        return polars.read_csv(
-            data, separator=separator, infer_schema_length=None, try_parse_dates=True
-        )
+def _separated(polars: Any, data: bytes, separator: str, texts: Collection[str] = ()) -> Any:
+    return polars.read_csv(
+        data,
+        separator=separator,
+        infer_schema_length=None,
+        try_parse_dates=True,
+        schema_overrides=dict.fromkeys(texts, polars.String),
+    )
 
+
+def _readers(polars: Any) -> Readers:
     def lines(data: bytes) -> Any:
         return polars.read_ndjson(data, infer_schema_length=None)
 
     return {
         ".parquet": lambda data: polars.read_parquet(BytesIO(data)),
-        ".csv": lambda data: separated(data, ","),
-        ".tsv": lambda data: separated(data, "\t"),
+        ".csv": lambda data: _separated(polars, data, ","),
+        ".tsv": lambda data: _separated(polars, data, "\t"),
         ".json": lambda data: polars.read_json(data, infer_schema_length=None),
         **dict.fromkeys(LINES, lines),
         **dict.fromkeys(ARROW, lambda data: polars.from_arrow(arrow_file(data))),

@@ -5,12 +5,19 @@ Knows no library: each gives its readers and its way to put frames below one ano
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from clew.base.columns import mixed
+from clew.base.columns import mixed, not_text
 from clew.base.errors import Invalid
-from clew.codecs.formats import content_of, explained, first_line, not_a_table, suffix_in
+from clew.codecs.formats import (
+    DELIMITERS,
+    content_of,
+    explained,
+    first_line,
+    not_a_table,
+    suffix_in,
+)
 from clew.repos import File
 
 Readers = Mapping[str, Callable[[bytes], Any]]
@@ -49,6 +56,29 @@ def same_columns(files: Sequence[File], columns: Sequence[Sequence[object]]) -> 
             raise _differ(files, f"{file.path} and {files[0].path} do not both have {odd}")
 
 
+def as_text(
+    files: Sequence[File],
+    asked: str,
+    frames: Sequence[Any],
+    types: Sequence[Mapping[str, object]],
+    read: Callable[[bytes, str, Collection[str]], Any],
+) -> list[Any]:
+    """The frames, those of delimited text read once more where a column is a number in one of them
+    and text in another: it is text in all, as it was written (``007``), and as it would be in one
+    file of all rows.
+
+    ``types``: as for :func:`same_kinds`. ``read``: content, delimiter and columns to read as text.
+    """
+    found = list(frames)
+    suffixes = [suffix_in(file, asked) for file in files]
+    delimited = [at for at, suffix in enumerate(suffixes) if suffix in DELIMITERS]
+    for at, names in zip(delimited, not_text([types[at] for at in delimited]), strict=True):
+        if names:
+            content = content_of(files[at], asked)
+            found[at] = read(content, DELIMITERS[suffixes[at]], names)
+    return found
+
+
 def same_kinds(files: Sequence[File], types: Sequence[Mapping[str, object]]) -> None:
     """Refuse files of which a column holds numbers in one and text in another, say: put below one
     another, numbers would become text. ``types``: by column, of each file; without columns that
@@ -61,8 +91,8 @@ def same_kinds(files: Sequence[File], types: Sequence[Mapping[str, object]]) -> 
         raise _differ(
             files,
             why,
-            "Give the column one type in all files (Parquet keeps types; in CSV one word makes a "
-            "column text), or annotate the parameter with list[...] to get one value a file.",
+            "Give the column one type in all files, or annotate the parameter with list[...] to "
+            "get one value a file.",
         )
 
 

@@ -5,7 +5,7 @@ Knows pyarrow's datasets; knows no SQL, and nothing of which files belong togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ import pyarrow.fs
 import pyarrow.json
 import pyarrow.parquet
 
-from clew.base.columns import is_row_place, mixed
+from clew.base.columns import is_row_place, mixed, not_text
 from clew.base.errors import ClewError, Invalid
 from clew.repos import File
 
@@ -59,6 +59,8 @@ class Reading:
         kinds: dict[str, list[File]] = {}
         for file in files:
             kinds.setdefault(_kind(file), []).append(file)
+        if "csv" in kinds:  # the small ones with the large: what a column is they say together
+            kinds["csv"] += kinds.pop("whole .csv", [])
         tables = [self._table(kind, some) for kind, some in kinds.items()]
         named = [f"{one[0].path}{' and others' * (len(one) > 1)}" for one in kinds.values()]
         _same_kinds(files, named, [table.schema for table in tables])
@@ -76,6 +78,8 @@ class Reading:
             form = pyarrow.dataset.IpcFileFormat()
         fragments = [self._fragment(form, file) for file in files]
         schemas = [fragment.physical_schema for fragment in fragments]
+        if kind == "csv":
+            schemas = [_with_text(*one) for one in zip(schemas, _texts(schemas), strict=True)]
         _same_kinds(files, [file.path for file in files], schemas)
         with _differing(files):
             schema = pa.unify_schemas(schemas, promote_options="permissive")
@@ -84,12 +88,11 @@ class Reading:
         return pyarrow.dataset.FileSystemDataset(fragments, schema, form, self._files)
 
     def _whole(self, files: Sequence[File]) -> Any:
-        tables = []
-        for file in files:
-            try:
-                tables.append(_read_whole(file))
-            except (pa.ArrowException, msgspec.MsgspecError, OSError) as error:
-                raise unreadable(file, error) from None
+        tables = [_read_whole(file) for file in files]
+        if files[0].suffix == ".csv":
+            for at, names in enumerate(_texts([_with_values(one) for one in tables])):
+                if names:
+                    tables[at] = _read_whole(files[at], names)
         _same_kinds(files, [one.path for one in files], [_with_values(one) for one in tables])
         with _differing(files):
             whole = pa.concat_tables(tables, promote_options="permissive")
@@ -190,15 +193,33 @@ def _kind(file: File) -> str:
     return f"whole {file.suffix}"
 
 
-def _read_whole(file: File) -> Any:
-    content = file.read()
+def _read_whole(file: File, texts: Collection[str] = ()) -> Any:
+    """The rows of a file; ``texts``: columns to read as text, where it is delimited text."""
+    try:
+        return _read(file, file.read(), texts)
+    except (pa.ArrowException, msgspec.MsgspecError, OSError) as error:
+        raise unreadable(file, error) from None
+
+
+def _read(file: File, content: bytes, texts: Collection[str]) -> Any:
     if file.suffix == ".csv":
-        return pyarrow.csv.read_csv(pa.BufferReader(content))
+        types = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
+        return pyarrow.csv.read_csv(pa.BufferReader(content), convert_options=types)
     if file.suffix == ".json":
         return pa.Table.from_pylist(msgspec.json.decode(content, type=list[dict[str, Any]]))
     if file.suffix in ARROW_SUFFIXES:
         return pa.ipc.open_stream(content).read_all()
     return pyarrow.json.read_json(pa.BufferReader(content))
+
+
+def _texts(schemas: Sequence[Any]) -> list[set[str]]:
+    """Of each file of delimited text, the columns that are text as they are so in another."""
+    return not_text([{field.name: field.type for field in one} for one in schemas])
+
+
+def _with_text(schema: Any, names: Collection[str]) -> Any:
+    text = pa.string()
+    return pa.schema([one.with_type(text) if one.name in names else one for one in schema])
 
 
 def write_rows(reader: Any, target: Path) -> int:

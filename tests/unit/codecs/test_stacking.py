@@ -64,11 +64,27 @@ def on_disk(monkeypatch):
     monkeypatch.setattr(of_duckdb, "SCANNED_BYTES", 1)
 
 
+TEXTS = [
+    (csv("x\n007\n2\n", "x\n3\nA12\n"), ["007", "2", "3", "A12"]),
+    (csv("x\nunknown\n", "x\n1.50\n"), ["unknown", "1.50"]),
+    (csv("x\ntrue\nfalse\n", "x\n1\n0\n"), ["true", "false", "1", "0"]),
+    (csv("x\n2013-01-01\n", "x\nnever\n"), ["2013-01-01", "never"]),
+    (csv("x,y\n1,1\n", "x,y\n,1\n", "x,y\nword,1\n"), ["1", None, "word"]),
+]
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize(("files", "values"), TEXTS)
+def test_what_is_text_in_one_file_of_csv_is_text_as_it_was_written_in_all(
+    keep, kind, files, values
+):
+    assert column(keep(*files)(kind)) == values
+
+
 MIXED = [
-    csv("x\n1\n2\n", "x\n3\nunknown\n"),
-    csv("x\nunknown\n", "x\n1.5\n"),
-    csv("x\ntrue\nfalse\n", "x\nyes\nno\n"),
-    csv("x\n1\n", "x\n\n\n", "x\nnone of them\n"),
+    [*csv("x\n1\n"), *parquet(pl.DataFrame({"x": [True]}))],
+    [*csv("x\n1\n"), *parquet(pl.DataFrame({"x": ["1"]}))],
+    [*csv("x\nA\n"), *parquet(pl.DataFrame({"x": [1]}))],
     parquet(pl.DataFrame({"x": [1]}), pl.DataFrame({"x": ["1"]})),
     parquet(pl.DataFrame({"x": ["a"]}, schema={"x": pl.Categorical}), pl.DataFrame({"x": [1.0]})),
     [*csv("x\n1\n"), ("/2.json", b'[{"x": "one"}]')],

@@ -14,7 +14,7 @@ import pytest
 from clew.base.errors import ClewError, Corrupt, Denied, Invalid, NotFound, Unavailable
 from clew.repos import File
 from clew.store import Store
-from clew.tables import Query
+from clew.tables import Query, tabular
 
 
 @pytest.fixture
@@ -178,7 +178,6 @@ def test_where_rows_stood_in_pandas_is_no_column(put):
     "files",
     [
         [("/1.parquet", parquet(a=[1])), ("/2.parquet", parquet(a=["x"]))],
-        [("/1.csv", b"a\n1\n"), ("/2.csv", b"a\nx\n")],
         [("/1.parquet", parquet(a=[1])), ("/2.csv", b"a\nx\n")],
     ],
 )
@@ -188,6 +187,15 @@ def test_numbers_and_text_are_not_one_column_and_the_files_are_named(put, files)
     assert caught.value.code == "files.differ"
     (first, _), (second, _) = files
     assert f"the column a is int64 in {first} and string in {second}" in caught.value.message
+
+
+@pytest.mark.parametrize("whole_bytes", [1 << 20, 5, 0])
+def test_what_is_text_in_one_file_of_csv_is_text_in_all(put, monkeypatch, whole_bytes):
+    monkeypatch.setattr(tabular, "_WHOLE_BYTES", whole_bytes)
+    files = [put("/1.csv", b"a,b\n007,1\n"), put("/2.csv", b"a,b\nx,2\n"), put("/3.csv", b"a\n")]
+    assert ask("select a, b from t where b > 0 order by b", t=files) == {
+        "a": ["007", "x"], "b": [1, 2]
+    }  # fmt: skip
 
 
 def test_a_column_of_csv_without_a_value_goes_with_any_other(put):
