@@ -77,7 +77,7 @@ def image(
         return
     say = console().print
     served = context.manifest.places.values()
-    titles = ", ".join(one.title for one in served)
+    titles = ", ".join(f"{one.endpoint} ({one.title})" for one in served)
     say(f"[green]✓[/] {place}: {titles}, {sum(len(one.files) for one in served)} files")
     if found["image"]:
         say(f"[green]✓[/] {tag}: {found['image']}")

@@ -335,7 +335,7 @@ def _plain(name: str) -> str:
 
 
 def _lock_text(lock: dict[str, str], remarks: list[str], manifest: ImageManifest) -> str:
-    named = [one.title for one in manifest.places.values()]
+    named = [f"{one.endpoint} ({one.title})" for one in manifest.places.values()]
     lines = [
         f"# What {', '.join(named)} and Clew need, all of it: installed with",
         "# --no-deps. Versions of the model come first.",

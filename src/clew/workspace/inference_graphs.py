@@ -141,7 +141,7 @@ class GraphManifests:
         return Invalid(
             "export.graph",
             f"The graph {self._name} means something else to KServe: {why}.",
-            hint=hint,
+            hint=f"{hint} Or have KServe run an image: clew image {self._name}, then --image.",
         )
 
 

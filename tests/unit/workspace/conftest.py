@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,3 +48,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     workspace.wait()
     yield workspace
     workspace.close()
+
+
+def alone(place: Path, *flags: str, port: int = 0) -> subprocess.Popen[str]:
+    """The server of an image as the image starts it, with the code of its context alone."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "clew.serving.alone", str(place / "model"), *flags],
+        env=environ | {"CLEW_PORT": str(port), "CLEW_HOST": "127.0.0.1"}, cwd=place, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from clew.cli.app import tree
 from clew.cli.images import write_context
 from clew.workspace.container_images import Served, _all_needed, _common_python, _lock
 
+from .conftest import alone
+
 ASKED = [{"x": 60}, {"x": 100}]
 
 
@@ -29,16 +29,6 @@ def context(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("image") / "context"
     write_context(shop, shop.export_image("late_shop"), place)
     return place
-
-
-def alone(place: Path, *flags: str, port: int = 0) -> subprocess.Popen[str]:
-    """The server as the image starts it, with the code of the context alone."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place / "src"), "CLEW_PORT": str(port)}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "clew.serving.alone", str(place / "model"), *flags],
-        env=environ | {"CLEW_HOST": "127.0.0.1"}, cwd=place, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def ask(url: str, body: Any = None) -> Any:

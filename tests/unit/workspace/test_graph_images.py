@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,6 +16,8 @@ from clew.base.settings import Settings
 from clew.cli.images import write_context
 from clew.serving import ServingProcess
 from clew.workspace import open_workspace, serving_settings
+
+from .conftest import alone
 
 FILE = """
 import clew
@@ -118,12 +117,7 @@ def test_the_image_of_a_graph_answers_as_it_does_here(project, expected, endpoin
     assert f'clew.graph="{endpoint}"' in recipe
     lock = (place / "requirements.lock").read_text()
     assert {"scikit-learn", "polars", "numpy"} <= {one.partition("==")[0] for one in lock.split()}
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place / "src"), "CLEW_PORT": "0"}
-    served = subprocess.Popen(
-        [sys.executable, "-P", "-m", "clew.serving.alone", str(place / "model")],
-        env=environ | {"CLEW_HOST": "127.0.0.1"}, cwd=place, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    served = alone(place)
     assert served.stdout is not None
     url = "http://" + served.stdout.readline().rsplit(" ", 1)[-1].strip()
     try:
