@@ -62,15 +62,27 @@ class PredictionIds:
 
     def next(self) -> str:
         """The next id."""
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[str]:
+        """The next ids, at once."""
         with self._lock:
             now_us = time.time_ns() // 1000 - _EPOCH_US
-            last_us = self._last_us = max(self._last_us + 1, now_us)
-            if last_us >> 20 != self._high:  # all but four characters last for a second
-                self._high = last_us >> 20
+            first_us = max(self._last_us + 1, now_us)
+            last_us = self._last_us = first_us + count - 1
+            if last_us >> 20 != first_us >> 20:  # all but four characters last for a second
+                return [self._id(at_us) for at_us in range(first_us, last_us + 1)]
+            if first_us >> 20 != self._high:
+                self._high = first_us >> 20
                 self._start = "p" + _encode(self._high, pairs=3)
-            return (
-                self._start + _PAIRS[last_us >> 10 & 1023] + _PAIRS[last_us & 1023] + self._suffix
-            )
+            start, suffix, pairs = self._start, self._suffix, _PAIRS
+        return [
+            start + pairs[at_us >> 10 & 1023] + pairs[at_us & 1023] + suffix
+            for at_us in range(first_us, last_us + 1)
+        ]
+
+    def _id(self, at_us: int) -> str:
+        return "p" + _encode(at_us, pairs=5) + self._suffix
 
 
 def _encode(value: int, *, pairs: int) -> str:

@@ -68,6 +68,8 @@ class Events:
         self._watch = watch
         self._committed = Condition()
         self._own = 0
+        self._told = 0
+        """How often somebody said that there is news."""
         self._known: tuple[tuple[int, int], int] | None = None
         """The newest sequence number, and the version of the database that it was read at."""
         self._recent: list[tuple[int, str]] = []
@@ -155,7 +157,7 @@ class Events:
         deadline = time.monotonic() + timeout_s
         seen = None
         while True:
-            version = self._version()
+            told, version = self._told, self._version()
             if version != seen:
                 seen = version
                 if self.last() > seq:
@@ -164,17 +166,19 @@ class Events:
                 rest_s = deadline - time.monotonic()
                 if rest_s <= 0 or (over is not None and over.is_set()):
                     return False
-                if self._version() == seen:
+                if self._told == told:
                     self._committed.wait(min(rest_s, self._watch.poll_s))
 
     def notify(self) -> None:
         """Wake the waiters of this process: events were committed."""
         with self._committed:
             self._own += 1
+            self._told += 1
             self._committed.notify_all()
 
     def _wake(self) -> None:
         with self._committed:
+            self._told += 1
             self._committed.notify_all()
 
     def _version(self) -> tuple[int, int]:

@@ -1,6 +1,8 @@
-"""Twice a second: what this process answered becomes rows, and due steps of rollouts are taken.
+"""Twice a second: due steps of rollouts are taken, and what this process answered becomes rows.
 
-Knows no transport and no model. One thread; what cannot be written is kept for the next time.
+Knows no transport and no model. One thread, which takes the interpreter from whoever answers: so
+rows are written once a second where no rollout reads them. What cannot be written is kept for the
+next time.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from clew.serving.sketches import sketch
 from clew.serving.stats import Counts
 
 INTERVAL_S = 0.5
+CALM_S = 1.0
+"""How often rows are written while no rollout is under way. Whoever asks for counts has them
+written first."""
 _log = logging.getLogger("clew.serving")
 
 
@@ -59,9 +64,13 @@ class Bookkeeper:
             accounts.leave(tx, self._process)
 
     def _run(self) -> None:
+        written_s = 0.0
         while not self._closed.wait(INTERVAL_S):
             try:
-                self.write()
+                now_s = time.monotonic()
+                if self._rollouts.under_way or now_s - written_s > CALM_S - INTERVAL_S / 2:
+                    self.write()
+                    written_s = now_s
                 self._rollouts.tick()
             except ClewError as error:
                 _log.error("the counts cannot be written: %s", error)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, field
 
 from clew.base.errors import ClewError, Ended, Invalid
 from clew.base.ids import PredictionIds
@@ -52,7 +53,11 @@ PINNED = "pinned"
 _log = logging.getLogger("clew.serving")
 
 
-class Call:
+_LATER: Any = None
+"""What is known as soon as a request is read, or has found its route."""
+
+
+class Call(Struct, eq=False, kw_only=True):
     """One request. ``head``: length of the JSON before raw bytes, -1 where all is JSON.
 
     ``reply`` is called once with the answer. ``key``: of a header, where the body gives none.
@@ -62,41 +67,33 @@ class Call:
     ``unheard``: nobody gets the answer: a graph that is a shadow asks.
     """
 
-    __slots__ = (
-        "arm", "begun_s", "body", "deadline_s", "endpoint", "found", "head", "headers",
-        "hidden", "key", "kind", "matrix", "part_of", "parts", "plain", "reply", "route", "rows",
-        "told", "unheard", "values", "version", "wire",
-    )  # fmt: skip
+    kind: str
+    endpoint: str
+    version: str
+    body: bytes
+    head: int
+    reply: Callable[[Answer], None]
+    key: str = ""
+    timeout_s: float = math.inf
+    headers: Mapping[str, str] | Mapping[bytes, bytes] | None = None
+    begun_s: float = field(default_factory=time.perf_counter)
+    deadline_s: float = math.inf
+    part_of: str = ""
+    parts: tuple[str, ...] | None = None
+    matrix: bytes = b""
+    told: bytes = b""
+    hidden: frozenset[str] = frozenset()
+    unheard: bool = False
+    plain: quick.Request | None = None
+    wire: Wire = _LATER
+    route: Route = _LATER
+    arm: Arm[Runtime] = _LATER
+    values: Values = _LATER
+    rows: int = 0
+    found: tuple[Outputs, int, int] = _LATER
 
-    def __init__(
-        self,
-        *,
-        kind: str,
-        endpoint: str,
-        version: str,
-        body: bytes,
-        head: int,
-        reply: Callable[[Answer], None],
-        key: str = "",
-        timeout_s: float = math.inf,
-        headers: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
-    ) -> None:
-        self.headers, self.part_of = headers, ""
-        self.parts: tuple[str, ...] | None = None
-        self.kind, self.endpoint, self.version = kind, endpoint, version
-        self.body, self.head, self.reply, self.key = body, head, reply, key
-        self.begun_s = time.perf_counter()
-        self.deadline_s = self.begun_s + timeout_s
-        self.rows = 0
-        self.matrix = self.told = b""
-        self.hidden: frozenset[str] = frozenset()
-        self.unheard = False
-        self.plain: quick.Request | None = None
-        self.wire: Wire
-        self.values: Values
-        self.route: Route
-        self.arm: Arm[Runtime]
-        self.found: tuple[Outputs, int, int]
+    def __post_init__(self) -> None:
+        self.deadline_s = self.begun_s + self.timeout_s
 
     def give_up(self) -> None:
         """Nobody waits for it any more: it is not computed where its turn has not come."""
@@ -186,8 +183,8 @@ class Route(Struct, dict=True):
         self.ready = any(arm.weight > 0 for arm in arms) or self.asleep.get("") == ""
         """Whether requests are answered, also if that takes until their model is loaded."""
         self.drawn = len(self.router.arms) > 1
-        only = None if self.drawn or self.why else next(iter(self.router.arms), None)
-        self.only = None if only is None else only.value
+        self.only = None if self.drawn or self.why else next(iter(self.router.arms), None)
+        """The arm that answers all but requests for a version, where there is one such."""
 
     def leave_out(self, broken: Collection[Runtime]) -> None:
         """Go on without these revisions: the others share what was theirs."""
@@ -265,16 +262,18 @@ class DataPlane:
             return
         call.route = route
         only = route.only
-        if only is not None and only.waiting >= route.max_queue and not call.version:
-            self._overloaded(call, only)  # before it is read: a refusal is to cost little
+        if call.version:
+            only = None
+        elif only is not None and only.value.waiting >= route.max_queue:
+            self._overloaded(call, only.value)  # before it is read: a refusal is to cost little
             return
         try:
             call.read()
-            key = call.wire.key or call.key
-            arm = route.choose(call.version, key)
         except InputError as error:
             self._reject(call, route, error.message)
             return
+        key = call.wire.key or call.key
+        arm = route.choose(call.version, key) if only is None else only
         if arm is None or route.why:
             self.when_awake(route, call.version, partial(self.submit, call), call.reply)
             return
@@ -422,11 +421,11 @@ class DataPlane:
             at, nan = 0, has_nan(outputs)
             if runtime.watch is not None and len(runtime.watch) < MOST_BATCHES:
                 runtime.watch.append((outputs.arrays, [call.rows for call in calls]))
-            for call in calls:
+            for call, id in zip(calls, self._ids.take(len(calls)), strict=True):
                 stop = at + call.rows
                 if nan and nan_rows(outputs, at, stop):
                     account.nans += 1
-                self._succeed(call, runtime, outputs, at, stop)
+                self._succeed(call, runtime, outputs, at, stop, id)
                 at = stop
             took = account.execute(
                 len(calls),
@@ -439,10 +438,11 @@ class DataPlane:
             took[3] += output_s
             account.output_s += len(calls) * output_s
 
-    def _succeed(self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int) -> None:
-        prediction_id = self._ids.next()
+    def _succeed(
+        self, call: Call, runtime: Runtime, outputs: Outputs, at: int, stop: int, id: str
+    ) -> None:
         try:
-            body, head = body_of(call.wire, runtime, prediction_id, outputs, at, stop)
+            body, head = body_of(call.wire, runtime, id, outputs, at, stop)
         except InputError as error:
             self._refuse(call, runtime, 400, error.message)
         except Exception as error:  # noqa: BLE001 - what the user's model gave cannot be written
@@ -450,9 +450,9 @@ class DataPlane:
         else:
             if call.part_of or call.wire.outputs:
                 call.found = outputs, at, stop
-            self.keep(call, runtime, Answer(200, body, head, runtime.identity, prediction_id), "")
+            self.keep(call, runtime, Answer(200, body, head, runtime.identity, id), "")
             if call.route.shadows:
-                self.copy(call, prediction_id, outputs.arrays, at, stop)
+                self.copy(call, id, outputs.arrays, at, stop)
 
     def copy(self, call: Call, id: str, arrays: Mapping[str, Array], at: int, stop: int) -> None:
         """Offer an answered request to the shadows of its endpoint."""

@@ -150,8 +150,6 @@ def _late(call: Call) -> str:
 class _Why(Call):
     """A question why a model answers as it does."""
 
-    __slots__ = ()
-
 
 def _passed_on(call: Call, route: Route | None) -> dict[str, str]:
     """The headers of W3C's trace context, where the request has them, and those that a graph asks

@@ -327,13 +327,12 @@ class GrpcServer:
 class _Call(Call):
     """A request of which the transport knows what it says, where it is of the usual form."""
 
-    __slots__ = ("usual",)
-    usual: Usual | None
+    usual: Usual | None = None
 
     def read(self) -> None:
         """As of any other, without reading again what was just written."""
         if self.usual is None:
-            super().read()
+            Call.read(self)
         else:
             self.wire = self.usual.wire
 

@@ -31,8 +31,20 @@ class Head(Struct, frozen=True, kw_only=True):
     zipped: bytes
 
 
-class Heads(dict[bytes, Head]):
+class Heads:
     """The heads that are known, by their bytes up to the empty line and with it."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+        self._last: tuple[bytes, Head] | None = None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def clear(self) -> None:
+        """Know none any more."""
+        self._known.clear()
+        self._last = None
 
     def learn(self, data: bytes, head: Head) -> None:
         """``data`` was parsed to this; it counts where it is that one request and nothing else."""
@@ -42,12 +54,19 @@ class Heads(dict[bytes, Head]):
             return
         if len(self) >= MOST:
             self.clear()
-        self[data[:stop]] = head
+        self._known[data[:stop]] = head
 
     def find(self, data: bytes, at: int) -> tuple[Head, int] | None:
         """The head at a place and where its request ends, where that is known and whole."""
-        stop = data.find(END, at) + len(END)
-        head = self.get(data[at:stop])
-        if head is None or stop + head.length > len(data):
-            return None
-        return head, stop + head.length
+        last = self._last
+        if last is not None and data.startswith(last[0], at):  # mostly: no copy, no hash
+            head = last[1]
+            end = at + len(last[0]) + head.length
+        else:
+            stop = data.find(END, at) + len(END)
+            raw = data[at:stop]
+            known = self._known.get(raw)
+            if known is None:
+                return None
+            self._last, head, end = (raw, known), known, stop + known.length
+        return None if end > len(data) else (head, end)

@@ -20,6 +20,7 @@ from email.utils import formatdate
 from typing import cast
 
 import httptools
+from msgspec import Struct
 
 from clew.serving.codings import accepted, compress
 from clew.serving.config import LIMIT_BYTES
@@ -33,6 +34,7 @@ from clew.serving.requests import (
     read_head_length,
     read_timeout_s,
 )
+from clew.serving.runtime import Identity
 
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden",
@@ -63,22 +65,24 @@ _OWN = {
 """Headers that belong to one request, or that change how it is read: heads with one are parsed."""
 
 
-class Exchange:
-    """A request on a connection, from its last byte to its answer, in the order of the wire."""
+class Exchange(Struct, eq=False, kw_only=True):
+    """A request on a connection, from its last byte to its answer, in the order of the wire.
 
-    __slots__ = ("_connection", "answer", "bare", "keep", "old", "zipped")
+    ``keep``: the connection, after the answer; ``old``: HTTP/1.0; ``bare``: without a body;
+    ``zipped``: the coding of the answer.
+    """
 
-    def __init__(
-        self, connection: Connection, *, keep: bool, old: bool, bare: bool, zipped: bytes
-    ) -> None:
-        self._connection = connection
-        self.keep, self.old, self.bare, self.zipped = keep, old, bare, zipped
-        self.answer: Answer | None = None
+    connection: Connection
+    keep: bool = True
+    old: bool = False
+    bare: bool = False
+    zipped: bytes = b""
+    answer: Answer | None = None
 
     def reply(self, answer: Answer) -> None:
         """Take the answer; it goes out when those before it have."""
         self.answer = answer
-        self._connection.answered()
+        self.connection.answered()
 
 
 class Connection(asyncio.Protocol):
@@ -142,8 +146,8 @@ class Connection(asyncio.Protocol):
 
     def _take_known(self, data: bytes) -> bytes:
         """Take the whole requests at the beginning whose heads are known; what is left."""
-        heads, at = self._server.heads, 0
-        while (found := heads.find(data, at)) is not None and not self._gone:
+        heads, at, size = self._server.heads, 0, len(data)
+        while at < size and not self._gone and (found := heads.find(data, at)) is not None:
             head, stop = found
             self._take(head, data[stop - head.length : stop])
             at = stop
@@ -155,7 +159,7 @@ class Connection(asyncio.Protocol):
         if server.full(head.target) and not self._exchanges and not server.draining:
             self._refuse(head.target)
             return
-        exchange = Exchange(self, keep=True, old=False, bare=False, zipped=head.zipped)
+        exchange = Exchange(connection=self, zipped=head.zipped)
         self._exchanges.append(exchange)
         self._ask(Request("POST", head.target, body, head.raw, headers=head.headers), exchange)
 
@@ -271,7 +275,7 @@ class Connection(asyncio.Protocol):
         parser, headers = self._parser, self._headers
         method = parser.get_method()
         exchange = Exchange(
-            self,
+            connection=self,
             keep=parser.should_keep_alive(),
             old=parser.get_http_version() == "1.0",
             bare=method == b"HEAD",
@@ -317,7 +321,7 @@ class Connection(asyncio.Protocol):
     def _break(self, answer: Answer) -> None:
         """Answer, then read no more: what follows cannot be understood."""
         self._gone = True
-        exchange = Exchange(self, keep=False, old=False, bare=False, zipped=b"")
+        exchange = Exchange(connection=self, keep=False)
         self._exchanges.append(exchange)
         exchange.reply(answer)
 
@@ -335,7 +339,8 @@ class Connection(asyncio.Protocol):
                 return
         if not exchanges:
             self.since_s = time.monotonic()
-            self._close_when_done()
+            if self._gone:
+                self._transport.close()
         if self._paused and len(exchanges) < PIPELINE // 2 and not self._gone:
             self._paused = False
             if not self._stalled:
@@ -420,7 +425,7 @@ class HttpServer:
         self._bearer = b"Bearer " + token.encode() if token else b""
         self._date = (0, b"")
         self._too_many = (b"", b"")
-        self._identities: dict[str, bytes] = {}
+        self._starts: dict[tuple[str, int, bool, bool], bytes] = {}
         self._listening: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -488,19 +493,13 @@ class HttpServer:
         if exchange.zipped and len(body) >= ZIP_BYTES:
             body = compress(body, exchange.zipped)
             encoding = b"content-encoding: %b\r\nvary: accept-encoding\r\n" % exchange.zipped
-        parts = [
-            b"HTTP/1.1 %d %b\r\n" % (answer.status, REASONS.get(answer.status, b"Unknown")),
-            self._now(),
-            self._about(answer),
-            encoding,
-            b"content-length: %d\r\n" % len(body),
-            (b"connection: keep-alive\r\n\r\n" if exchange.old else b"\r\n")
-            if keep
-            else b"connection: close\r\n\r\n",
-        ]
-        if not exchange.bare:
-            parts.append(body)
-        return b"".join(parts)
+        end = b"\r\n"
+        if not keep:
+            end = b"connection: close\r\n\r\n"
+        elif exchange.old:
+            end = b"connection: keep-alive\r\n\r\n"
+        length = b"content-length: %d\r\n" % len(body)
+        return b"".join((self._head(answer), encoding, length, end, b"" if exchange.bare else body))
 
     def too_many(self) -> bytes:
         """The bytes of a refusal where too much waits; the same for a second."""
@@ -516,34 +515,48 @@ class HttpServer:
         second = int(time.time())
         if second != self._date[0]:
             self._date = (second, f"date: {formatdate(second, usegmt=True)}\r\n".encode())
+            self._starts.clear()
         return self._date[1]
 
-    def _about(self, answer: Answer) -> bytes:
-        about = b"content-type: %b\r\n" % (
-            answer.media.encode() if answer.head < 0 else b"application/octet-stream"
-        )
-        if answer.head >= 0:
-            about += b"inference-header-content-length: %d\r\n" % answer.head
-        if answer.identity is not None:
-            about += self._maker(answer)
-        if answer.status in {429, 503}:
-            about += b"retry-after: 1\r\n"
-        elif answer.status == 401:
-            about += b"www-authenticate: Bearer\r\n"
-        elif answer.allow:
-            about += f"allow: {answer.allow}\r\n".encode()
-        if answer.trace:
-            about += f"traceparent: {answer.trace}\r\n".encode()
-        return about
+    def _head(self, answer: Answer) -> bytes:
+        """The status line and all headers but those of the body. What comes before the id of a
+        prediction is the same for a second.
+        """
+        now, identity = self._now(), answer.identity
+        if identity is None:
+            return _start(answer, now) + _about(answer)
+        key = identity.revision, answer.status, answer.head < 0, answer.logged
+        start = self._starts.get(key)
+        if start is None:
+            start = self._starts[key] = _start(answer, now) + _maker(identity, answer.logged)
+        head = b"%bclew-prediction-id: %b\r\n" % (start, answer.prediction_id.encode())
+        usual = answer.status == 200 and answer.head < 0 and not answer.trace
+        return head if usual else head + _about(answer)
 
-    def _maker(self, answer: Answer) -> bytes:
-        identity = answer.identity
-        assert identity is not None
-        head = self._identities.get(identity.revision)
-        if head is None:
-            head = self._identities[identity.revision] = (
-                f"clew-global-id: {identity.global_id}\r\nclew-revision: {identity.revision}\r\n"
-                f"clew-model-version: {identity.model_version}\r\n"
-            ).encode()
-        logged = b"" if answer.logged else b"clew-logged: false\r\n"
-        return head + logged + b"clew-prediction-id: %b\r\n" % answer.prediction_id.encode()
+
+def _start(answer: Answer, now: bytes) -> bytes:
+    reason = REASONS.get(answer.status, b"Unknown")
+    media = answer.media.encode() if answer.head < 0 else b"application/octet-stream"
+    return b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\n" % (answer.status, reason, now, media)
+
+
+def _maker(identity: Identity, logged: bool) -> bytes:
+    return (
+        f"clew-global-id: {identity.global_id}\r\nclew-revision: {identity.revision}\r\n"
+        f"clew-model-version: {identity.model_version}\r\n"
+    ).encode() + (b"" if logged else b"clew-logged: false\r\n")
+
+
+def _about(answer: Answer) -> bytes:
+    about = b""
+    if answer.head >= 0:
+        about += b"inference-header-content-length: %d\r\n" % answer.head
+    if answer.status in {429, 503}:
+        about += b"retry-after: 1\r\n"
+    elif answer.status == 401:
+        about += b"www-authenticate: Bearer\r\n"
+    elif answer.allow:
+        about += f"allow: {answer.allow}\r\n".encode()
+    if answer.trace:
+        about += f"traceparent: {answer.trace}\r\n".encode()
+    return about

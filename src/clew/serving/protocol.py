@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -259,30 +259,60 @@ def _timeout_s(parameters: Mapping[str, object]) -> float:
 # answers ----------------------------------------------------------------------------------------
 
 
+class _Form(Struct, frozen=True):
+    """What outputs of the same names, types and shapes of a row have in common.
+
+    ``heads``: of each output the JSON before and behind its number of rows; ``widths``: values a
+    row; ``numbers``: whether each is one number a row; ``row``: where all are, the JSON of one row,
+    with places for the values.
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[dict[str, str], ...]
+    heads: tuple[tuple[bytes, bytes], ...]
+    widths: tuple[int, ...]
+    numbers: tuple[bool, ...]
+    every: range
+    row: bytes
+
+
+@lru_cache(maxsize=1024)
+def _form_of(
+    kinds: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], classes: tuple[str, ...]
+) -> _Form:
+    heads = tuple(_output_head(name, of_numpy(dtype), tail, classes) for name, dtype, tail in kinds)
+    numbers = tuple(not tail and dtype.kind in "biuf" for _, dtype, tail in kinds)
+    row = b",".join((first + b"1" + rest).replace(b"%", b"%%") + b"[%b]}" for first, rest in heads)
+    return _Form(
+        names=tuple(name for name, _, _ in kinds),
+        notes=tuple(_notes(name, tail, classes) for name, _, tail in kinds),
+        heads=heads,
+        widths=tuple(math.prod(tail) for _, _, tail in kinds),
+        numbers=numbers,
+        every=range(len(kinds)),
+        row=b"[" + row + b"]" if heads and all(numbers) else b"",
+    )
+
+
 class Outputs:
     """The outputs of one batch, to be cut by request.
 
     ``classes``: names of a classifier's classes, in the order of its probabilities.
     """
 
-    __slots__ = ("arrays", "flat", "heads", "names", "notes", "texts", "widths")
+    __slots__ = ("_form", "_rows", "arrays", "flat", "names", "texts")
 
     def __init__(self, arrays: Mapping[str, Array], classes: tuple[str, ...] = ()) -> None:
-        self.arrays = arrays
-        self.names = tuple(arrays)
-        self.notes = [_notes(name, array.shape[1:], classes) for name, array in arrays.items()]
-        self.heads = [
-            _output_head(name, of_numpy(array), array.shape[1:], classes)
-            for name, array in arrays.items()
-        ]
-        self.widths = [int(np.prod(array.shape[1:])) for array in arrays.values()]
+        kinds = tuple([(name, array.dtype, array.shape[1:]) for name, array in arrays.items()])
+        form = self._form = _form_of(kinds, classes)
+        self.arrays, self.names = arrays, form.names
         self.flat = [_plain(array) for array in arrays.values()]
-        numbers = [array.ndim == 1 and array.dtype.kind in "biuf" for array in arrays.values()]
         self.texts = [
             orjson.dumps(flat)[1:-1].split(b",") if number else None
-            for flat, number in zip(self.flat, numbers, strict=True)
+            for flat, number in zip(self.flat, form.numbers, strict=True)
         ]
         """Of one number a row: its JSON, written for all rows at once."""
+        self._rows: list[bytes] = []
 
     def chosen(self, wanted: tuple[str, ...]) -> Sequence[int]:
         """Places of the outputs that a request wants (all of them for an empty tuple).
@@ -291,7 +321,7 @@ class Outputs:
             InputError: there is no such output.
         """
         if not wanted:
-            return range(len(self.names))
+            return self._form.every
         for name in wanted:
             if name not in self.names:
                 known = ", ".join(repr(known) for known in self.names)
@@ -300,15 +330,21 @@ class Outputs:
 
     def json(self, start: int, stop: int, places: Sequence[int]) -> bytes:
         """The JSON list of output tensors for rows start to stop."""
+        form = self._form
+        if form.row and stop - start == 1 and places is form.every:
+            if not self._rows:
+                texts = cast(list[list[bytes]], self.texts)
+                self._rows = [form.row % row for row in zip(*texts, strict=True)]
+            return self._rows[start]
         rows = b"%d" % (stop - start)
         return b"[" + b",".join([self._tensor(at, start, stop, rows) for at in places]) + b"]"
 
     def _tensor(self, at: int, start: int, stop: int, rows: bytes) -> bytes:
-        first, rest = self.heads[at]
+        first, rest = self._form.heads[at]
         texts = self.texts[at]
         if texts is not None:
             return first + rows + rest + b"[" + b",".join(texts[start:stop]) + b"]}"
-        width = self.widths[at]
+        width = self._form.widths[at]
         data = self.flat[at][start * width : stop * width]
         return first + rows + rest + orjson.dumps(data) + b"}"
 
@@ -318,7 +354,7 @@ class Outputs:
         """The JSON list of output tensors, and the raw bytes of those wanted so (None: all)."""
         parts, raws = [], []
         for at in places:
-            name, notes = self.names[at], self.notes[at]
+            name, notes = self.names[at], self._form.notes[at]
             if binary is not None and name not in binary:
                 parts.append(self._tensor(at, start, stop, b"%d" % (stop - start)))
                 continue
@@ -326,7 +362,7 @@ class Outputs:
             raw = to_raw(array)
             raws.append(raw)
             classes = notes.get(_CLASSES, "")
-            parts.append(_raw_head(name, of_numpy(array), array.shape, len(raw), classes))
+            parts.append(_raw_head(name, of_numpy(array.dtype), array.shape, len(raw), classes))
         return b"[" + b",".join(parts) + b"]", b"".join(raws)
 
     def rows(self, start: int, stop: int) -> bytes:

@@ -26,7 +26,7 @@ def frame_of(call: Any, answer: Any, identity: Identity, latency_s: float, error
     """The record of a request and its answer, as it goes to the spool."""
     arm, kind, request, head = call.arm, call.kind, call.body, call.head
     body, answer_head = answer.body if answer.status == 200 else b"", answer.head
-    if call.redact or call.parts is not None or _is_classified(call, answer):
+    if call.parts is not None or call.redact or (not call.matrix and _is_classified(call, answer)):
         kind, request, body, head, answer_head = KEPT, *_without(call, arm.value, answer), -1, -1
         error = UNSAID if error and call.redact else error
     elif answer.status == 200 and call.wire.outputs:
@@ -70,7 +70,7 @@ def _whole(call: Any, answer: Any) -> tuple[bytes, int]:
 
 def _is_classified(call: Any, answer: Any) -> bool:
     """Whether the answer has classes as text, where the log is to have the values."""
-    return not call.matrix and answer.status == 200 and bool(call.wire.top)
+    return answer.status == 200 and bool(call.wire.top)
 
 
 def _without(call: Any, runtime: Runtime, answer: Any) -> tuple[bytes, bytes]:

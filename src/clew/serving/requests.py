@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from msgspec import Struct
+
 from clew.serving.dataplane import Answer, refusal
 
 WANTED = {
@@ -20,26 +22,19 @@ WANTED = {
 }  # fmt: skip
 
 
-class Request:
+class Request(Struct, eq=False):
     """One whole request. ``head``: Inference-Header-Content-Length, -1 without it; ``key``: the
     header Clew-Key; ``timeout_s``: how long the caller waits for the answer. ``headers``: those
     that mean something here, by their name in small letters.
     """
 
-    __slots__ = ("body", "head", "headers", "key", "method", "target", "timeout_s")
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        body: bytes,
-        head: int,
-        key: str = "",
-        timeout_s: float = math.inf,
-        headers: Mapping[bytes, bytes] = MappingProxyType({}),
-    ) -> None:
-        self.method, self.target, self.body, self.head, self.key = method, target, body, head, key
-        self.timeout_s, self.headers = timeout_s, headers
+    method: str
+    target: bytes
+    body: bytes
+    head: int
+    key: str = ""
+    timeout_s: float = math.inf
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class Refused(Exception):

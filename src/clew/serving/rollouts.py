@@ -54,6 +54,8 @@ class Rollouts:
     def __init__(self, db: Database, lineage: Lineage) -> None:
         self._db = db
         self._lineage = lineage
+        self.under_way = True
+        """Whether the last :meth:`tick` saw anything but endpoints with one revision each."""
 
     def define(self, tx: Tx, definition: EndpointDefinition) -> None:
         """Make or change an endpoint; its revisions stay.
@@ -296,11 +298,12 @@ class Rollouts:
         """
         by_endpoint: dict[str, tuple[list[Any], list[Any]]] = {}
         with self._db.read() as tx:
-            for row in tx.execute(tables.AWAKE).all():
+            for row in tx.execute(steps.MOVING).all():
                 by_endpoint.setdefault(row.endpoint, ([], []))[0].append(row)
             for test in tx.execute(tables.TESTS).all():
                 by_endpoint.setdefault(test.endpoint, ([], []))[1].append(test)
             due = [name for name, each in by_endpoint.items() if self._is_due(tx, name, *each)]
+        self.under_way = bool(by_endpoint)
         moved = [self._step(name) for name in due]
         return any(moved)
 

@@ -188,8 +188,8 @@ class Runtime(Struct, eq=False, dict=True):
         self.outputs = [self._described(name, array) for name, array in outputs.arrays.items()]
 
     def _described(self, name: str, array: Array) -> dict[str, object]:
-        tail = array.shape[1:]
-        about: dict[str, object] = {"name": name, "datatype": of_numpy(array), "shape": [-1, *tail]}
+        tail, datatype = array.shape[1:], of_numpy(array.dtype)
+        about: dict[str, object] = {"name": name, "datatype": datatype, "shape": [-1, *tail]}
         named = classes_of(name, tail, self.model.signature.classes)
         return {**about, "parameters": {"clew-classes": named}} if named else about
 

@@ -27,7 +27,7 @@ class Shedding:
         if route is None:
             return False
         if route.only is not None:
-            return route.only.waiting >= route.max_queue
+            return route.only.value.waiting >= route.max_queue
         if not route.router.arms:
             return False
         return all(arm.value.waiting >= route.max_queue for arm in route.router.arms)
@@ -35,7 +35,7 @@ class Shedding:
     def refused(self, raw: bytes) -> None:
         """Such a request was refused: it is counted, and no more."""
         route = self._asked(raw)
-        runtime = None if route is None else route.only or route.peek("")
+        runtime = None if route is None else route.peek("")
         if runtime is not None:
             runtime.account.overloads += 1
 

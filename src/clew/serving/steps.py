@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import or_, select
+
 from clew.base.records.traffic import Rollout
 from clew.db import Tx
-from clew.serving import accounts, arm_tests
+from clew.serving import accounts, arm_tests, tables
 from clew.serving.accounts import now_us
 from clew.serving.analysis import Decision, judge
 from clew.serving.loading import LOAD_S
@@ -31,6 +33,17 @@ from clew.serving.stats import Counts
 DRAIN_S = 5.0
 _TOGETHER = ("split", "ab_test", "bandit")
 """Rollouts whose revisions may come several at once, and begin when all are loaded."""
+# Revisions for which a step may be due: what is live stays so unless it could not be loaded.
+MOVING = tables.AWAKE.where(
+    or_(
+        tables.revisions.c.state != "live",
+        tables.revisions.c.id.in_(
+            select(tables.revision_loads.c.revision).where(
+                tables.revision_loads.c.error.not_in(("", accounts.LOADING, accounts.ASLEEP))
+            )
+        ),
+    )
+)
 _LOADED = "Loaded by every serving process."
 _NOBODY = "No serving process runs: nobody is exposed."
 

@@ -8,7 +8,7 @@ tensor data extension: little-endian, row-major; BYTES is a 4-byte length before
 from __future__ import annotations
 
 import struct
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +54,9 @@ def of_arrow(name: str) -> str:
     return "FP64" if name.startswith("decimal") else _ARROW.get(name, "BYTES")
 
 
-def of_numpy(array: Array) -> str:
-    """The datatype for a numpy array; BYTES for strings, objects and times."""
-    return _BY_NUMPY.get(array.dtype.kind + str(array.dtype.itemsize), "BYTES")
+def of_numpy(dtype: np.dtype[Any]) -> str:
+    """The datatype for a numpy type; BYTES for strings, objects and times."""
+    return _BY_NUMPY.get(dtype.kind + str(dtype.itemsize), "BYTES")
 
 
 def from_raw(raw: memoryview, datatype: str, count: int, name: str) -> Array:
@@ -129,7 +129,7 @@ def _text(raw: bytes, name: str) -> str:
 
 def to_raw(array: Array) -> bytes:
     """The raw bytes of an array, by its own datatype."""
-    if of_numpy(array) != "BYTES":
+    if of_numpy(array.dtype) != "BYTES":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts = [as_bytes(value) for value in array.ravel().tolist()]
     return b"".join(map(element, parts))

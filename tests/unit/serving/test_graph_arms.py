@@ -257,7 +257,7 @@ def test_a_graph_that_does_not_fit_harms_nobody_beside_it(made, why):
     others = {"wants": Chance(inputs={"c": "double"}), "less": Chance(outputs=("probability",))}
     routes = routes_of(late, **others)
     assert why in beside.why
-    assert (late.ready, late.why, late.only) == (True, "", live)
+    assert (late.ready, late.why, late.only and late.only.value) == (True, "", live)
     assert bool(beside.misfit) == (why != "'nobody' does not exist")
     assert routes["late"].choose("g", "") is None
 
