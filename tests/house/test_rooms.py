@@ -249,7 +249,6 @@ ENVIRONMENT_OF_A_CHILD = {
     "compute/running.py",  # sets the environment of one call
     "serving/alone.py",  # is told by its container where it listens
     "serving/supervisor.py",  # hands its own environment on to the serving process
-    "models/mlflow_format.py",  # tells mlflow to stay quiet
     "determined/boot/sitecustomize.py",  # is told, in a child, where its files are
     "places/running.py",  # hands its own environment on to a program
     "places/enclosures.py",  # hands some of it on to a sandbox

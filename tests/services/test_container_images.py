@@ -48,14 +48,24 @@ def half(rows: pl.DataFrame) -> pl.DataFrame:
 def named(outputs):
     return {**outputs, "word": ["late" if one else "in time" for one in outputs["label"]]}
 
+def doubled(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(a=pl.col("a") * 2)
+
+def worse(answers, rows):
+    return {"risk": [max(one) for one in zip(*(each["probability"] for each in answers.values()))]}
+
 p.endpoint("late", model)
+p.endpoint("twice", model, preprocess=doubled, inputs={"a": int, "b": int})
+p.graph("worse", clew.ensemble("late", "twice", combine=worse))
 p.endpoint("half", model, preprocess=half, postprocess=named, inputs={"twice": int, "b": int})
 """
 ROWS = "a,b,y\n" + "".join(f"{n},{n % 7},{int(n > 60)}\n" for n in range(120))
 ASKED = {
     "late": [{"a": 60, "b": 3}, {"a": 100, "b": 0}],
     "half": [{"twice": 121, "b": 3}, {"twice": 200, "b": 0}],
+    "worse": [{"a": 60, "b": 3}, {"a": 10, "b": 0}],
 }
+TITLES = {"worse": (("clew.graph", "worse"), "worse (graph ")}
 
 
 def tool(*line: str) -> str:
@@ -179,7 +189,9 @@ def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, base
     config = about["Docker"]["config"]
     assert config["User"] == "10001:10001"
     assert config["Healthcheck"]["Test"][0] == "CMD"
-    assert config["Labels"]["clew.model"] == "shop/model"
+    model = ("clew.model", "shop/model"), f"{endpoint} (shop/model@1) answers"
+    of, title = TITLES.get(endpoint, model)
+    assert of in config["Labels"].items()
     assert told["image"].removeprefix("sha256:") == about["FromImageID"].removeprefix("sha256:")
     root = Path(tool("buildah", "mount", tool("buildah", "from", "--pull-never", tag)))
     assert not (root / "etc" / "pip.conf").exists() or not (root / "etc/pip.conf").read_text()
@@ -189,7 +201,7 @@ def test_the_server_in_a_built_image_answers_as_the_endpoint_does(tmp_path, base
         env=environ | {"CLEW_HOST": "127.0.0.1"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert f"{endpoint} (shop/model@1) answers" in served.stdout.readline()
+        assert title in served.stdout.readline()
         rows = ASKED[endpoint]
         inputs = [
             {"name": name, "datatype": "INT64", "shape": [2], "data": [row[name] for row in rows]}

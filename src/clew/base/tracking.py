@@ -41,7 +41,6 @@ class Tracking:
             **({"MLFLOW_TRACKING_TOKEN": self._token} if self._token else {}),
             "MLFLOW_EXPERIMENT_NAME": experiment,
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is gone does not hold a job
-            "MLFLOW_DISABLE_TELEMETRY": "true",
             "GIT_PYTHON_REFRESH": "quiet",
             AUTOLOG: "on" if self._autolog else "off",
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from clew.base.own_code import for_another_python
+from clew.base.untold import UNTOLD
 from clew.compute.family import MARK, end_family, end_group
 from clew.compute.frames import FromWorker, Inbox, Outbox, from_worker
 from clew.compute.handles import Submitted
@@ -40,10 +41,11 @@ _THREAD_VARIABLES = (
 
 def environment_of_workers(given: Mapping[str, str] | None, size: int) -> dict[str, str]:
     """``given``, or that of this process, with an equal share of the cores for each of ``size``
-    workers where it does not say otherwise.
+    workers where it does not say otherwise, and libraries that tell nobody of it.
     """
     share = str(max(1, (os.cpu_count() or 1) // size))
-    return {**dict.fromkeys(_THREAD_VARIABLES, share), **(os.environ if given is None else given)}
+    known = os.environ if given is None else given
+    return {**dict.fromkeys(_THREAD_VARIABLES, share), **UNTOLD, **known}
 
 
 class Worker:

@@ -19,6 +19,7 @@ from typing import Any
 
 from clew.base.errors import Unavailable
 from clew.base.lines import exactly
+from clew.base.untold import tell_nobody
 from clew.compute.bridge_frames import (
     Close,
     FromBridge,
@@ -257,6 +258,7 @@ def main(arguments: list[str]) -> None:
     """Serve the engine until it hangs up."""
     connection = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(connection.fileno(), False)
+    tell_nobody()
     try:
         import ray  # noqa: PLC0415 - an extra, and slow to import
 

@@ -13,6 +13,7 @@ import msgspec
 from clew.base.errors import Corrupt, Unavailable
 from clew.base.records import Signature
 from clew.base.records.parity import Parity
+from clew.base.untold import tell_nobody
 from clew.models.explaining import explained
 from clew.models.isolated import load_original
 from clew.models.layout import ONNX, ONNX_RECIPE, PARITY, RECIPE, SIGNATURE
@@ -46,6 +47,7 @@ def load_model(
             ``model.parity`` where the converted form is not the one that was compared;
             ``processing.code`` where a function of the endpoint cannot be read.
     """
+    tell_nobody()
     if explains:
         return explained(store, tree)
     return processed(store, tree, _served(store, tree)) if served else load_original(store, tree)

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import logging
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import cloudpickle
 import numpy as np
 
 from clew.base.errors import Unavailable
+from clew.base.untold import tell_nobody
 from clew.models.frames import decimal_places, polars_type, to_pandas
 from clew.models.loading import LoadedModel
 
@@ -222,7 +222,7 @@ def distributions(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _mlflow() -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    tell_nobody()
     try:
         for name in ("mlflow.models", "mlflow.pyfunc", "mlflow.sklearn"):
             importlib.import_module(name)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from clew.base.errors import Unavailable
 from clew.base.records import Signature
+from clew.base.untold import tell_nobody
 from clew.models.frames import Array, Data, to_matrix, to_polars
 from clew.models.loading import LoadedModel, Outputs, Recipe
 
@@ -206,6 +207,7 @@ def runtime_library() -> Any:
     Raises:
         Unavailable: ``extra.missing``.
     """
+    tell_nobody()
     try:
         import onnxruntime  # noqa: PLC0415 - heavy, and only where a converted model is asked
     except ModuleNotFoundError:

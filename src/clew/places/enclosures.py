@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clew.base.errors import Unavailable
+from clew.base.untold import UNTOLD
 from clew.places.definitions import RuntimeDefinition
 from clew.places.images import Root, root_of
 from clew.places.layout import Layout
@@ -196,8 +197,8 @@ class _Inside:
 
     def _given(self) -> dict[str, str]:
         if self._root is not None:
-            return dict(self._root.environment)
-        found = {name: os.environ[name] for name in _NAMES if name in os.environ}
+            return {**UNTOLD, **self._root.environment}
+        found = UNTOLD | {name: os.environ[name] for name in _NAMES if name in os.environ}
         found |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
         found |= {name: os.environ[name] for name in _THREADS if name in os.environ}
         if self._programs is not None:

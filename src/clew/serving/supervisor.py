@@ -20,6 +20,7 @@ import msgspec
 
 from clew.base.errors import Unavailable, from_wire
 from clew.base.tls import ServerTls
+from clew.base.untold import UNTOLD
 from clew.serving.config import ON_RAY, ProcessConfig, ServingSettings
 from clew.serving.unix import UnixSocket
 
@@ -166,7 +167,7 @@ class ServingProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 pass_fds=[each for each in (fd, inner, grpc, unix) if each is not None],
-                env={**os.environ, **_ONE_THREAD, **_told(settings)},
+                env={**UNTOLD, **os.environ, **_ONE_THREAD, **_told(settings)},
             )
         assert child.stdin is not None, "it was asked for"
         child.stdin.write(msgspec.json.encode(config) + b"\n")

@@ -29,6 +29,7 @@ from clew.base.records.exports import (
 from clew.base.records.graphs import GRAPH, Graph, needed_nodes
 from clew.base.records.parity import Parity
 from clew.base.records.processing import PROCESSING, Processing
+from clew.base.untold import UNTOLD
 from clew.workspace.inference_services import blessed
 from clew.workspace.own_environments import check_elsewhere
 from clew.workspace.rooms import Rooms
@@ -375,6 +376,7 @@ def _recipe(
         **({"clew.verdict": version.verdict} if version and version.verdict else {}),
     }
     told = " \\\n      ".join(f'{key}="{_quoted(each)}"' for key, each in labels.items())
+    untold = " ".join(f"{key}={each}" for key, each in UNTOLD.items())
     return f"""\
 # Made by `clew image`: {manifest.endpoint} serves {manifest.title}.
 # buildah bud --format docker -t {name}:{manifest.version} .      docker build -f Containerfile .
@@ -382,7 +384,8 @@ ARG BASE={base}
 FROM ${{BASE}}
 LABEL {told}
 ENV PYTHONPATH=/app/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \\
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 CLEW_PORT={wish.port}
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 CLEW_PORT={wish.port} \\
+    {untold}
 COPY requirements.lock /app/requirements.lock
 # An index with a password: --secret id=pip.conf,src=FILE; no layer keeps it.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \\

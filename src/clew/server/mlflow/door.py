@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from clew.base.errors import ClewError, Denied
+from clew.base.untold import UNTOLD
 from clew.server.mlflow.answers import JSON, answer, refusal
 from clew.server.mlflow.artifacts import Artifacts
 from clew.server.mlflow.asked import Asked, is_mlflow, read_path
@@ -229,7 +230,7 @@ class Door:
             "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
             "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
             "_MLFLOW_STATIC_PREFIX": "/mlflow",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
+            **UNTOLD,
             "MLFLOW_ENABLE_AI_GATEWAY": "false",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",  # the guard is before this door
