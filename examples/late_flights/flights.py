@@ -49,7 +49,7 @@ def features(clean: pl.DataFrame, weather: pl.DataFrame) -> pl.DataFrame:
 @late.train(
     features,
     target="late",
-    test=clew.holdout(0.25, by="date"),
+    test=clew.holdout(0.25, by="date", grow=True),
     search=clew.asha(metric="roc_auc", mode="max", trials=9, max_steps=9),
     space={"learning_rate": clew.loguniform(0.02, 0.3), "max_leaf_nodes": clew.randint(8, 64)},
 )

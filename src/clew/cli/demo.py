@@ -195,14 +195,9 @@ class Story:
                 ],
             )
             self._print_verdicts(self._clew.change(commit.global_id))
-            with self._out.status("canary: 10 → 50 → 100 % of the client's requests"):
-                self._await_rollout(commit.global_id)
+            self._await_rollout(commit.global_id)
         self._print_endpoint()
-        versions = " → ".join(f"[cyan]{short(v)}[/] {n:,}" for v, n in load.by_version.items())
-        mark = "[green]✓[/]" if not load.failed else "[red]✗[/]"
-        self._say(f"{mark} client: {load.answered:,} answered, {load.failed} failed   {versions}")
-        if load.failed:
-            raise Unavailable("demo.failed", f"{load.failed} requests failed: {load.errors[:3]}")
+        self._print_load(load)
 
     def _corrupted_month(self) -> None:
         self._title("April arrives corrupted: kilometres, seconds, lost carriers")
@@ -269,8 +264,12 @@ class Story:
             [(c.column, f"{c.value:.2f}", f"{c.threshold:.2f}", c.detail) for c in drifted],
         )
         self._say("The monitor retrains by itself:")
-        self._await_retrain(report.global_id)
-        self._print_verdicts(self._clew.change(report.global_id))
+        with Load(url=self._serving_url, rows=rows.head(600)) as load:
+            self._await_retrain(report.global_id)
+            self._print_verdicts(self._clew.change(report.global_id))
+            self._await_rollout(report.global_id)
+        self._print_endpoint()
+        self._print_load(load)
 
     def _why(self) -> None:
         self._title("Why was that said? Back to the raw files, and forth again")
@@ -365,11 +364,12 @@ class Story:
     def _await_rollout(self, global_id: str) -> None:
         """Until the revisions of a change have taken over or are gone."""
         end = time.monotonic() + SERVER_START_S
-        while time.monotonic() < end:
-            states = {r.state for r in self._clew.change(global_id).revisions}
-            if not states & {"loading", "canary"}:
-                return
-            time.sleep(0.1)
+        with self._out.status("canary: 10 → 50 → 100 % of the client's requests"):
+            while time.monotonic() < end:
+                states = {r.state for r in self._clew.change(global_id).revisions}
+                if not states & {"loading", "canary"}:
+                    return
+                time.sleep(0.1)
         raise Unavailable("demo.rollout", f"The rollout on {NAME} did not end; see clew endpoints.")
 
     def _await_drift(self, seen: int) -> Any:
@@ -399,6 +399,13 @@ class Story:
 
     def _say(self, text: str) -> None:
         self._out.print(text)
+
+    def _print_load(self, load: Load) -> None:
+        versions = " → ".join(f"[cyan]{short(v)}[/] {n:,}" for v, n in load.by_version.items())
+        mark = "[green]✓[/]" if not load.failed else "[red]✗[/]"
+        self._say(f"{mark} client: {load.answered:,} answered, {load.failed} failed   {versions}")
+        if load.failed:
+            raise Unavailable("demo.failed", f"{load.failed} requests failed: {load.errors[:3]}")
 
     def _job(self, commit: Commit, step: str) -> Job:
         return next(j for j in self._clew.change(commit.global_id).jobs if j.step == step)

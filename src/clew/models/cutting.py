@@ -12,12 +12,23 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 import polars as pl
+from msgspec import Struct
 
 from clew.base import clock
 from clew.base.errors import Invalid
 from clew.models.definitions import HoldoutDefinition
 
 _SPACE = 2**64
+
+
+class Odd(Struct, frozen=True, kw_only=True):
+    """Groups, in hex, whose hash says otherwise: kept for testing, or trained on, for good.
+
+    A first cut needs one on each side.
+    """
+
+    tested: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
 
 
 def group_keys(frame: pl.DataFrame, by: str | None) -> list[bytes]:
@@ -42,7 +53,7 @@ def chosen(keys: Iterable[bytes], fraction: float) -> set[bytes]:
     Raises:
         Invalid: ``holdout.groups`` where there are fewer than two groups.
     """
-    ordered = sorted(set(keys))  # the first 8 bytes of a digest are its place between 0 and 1
+    ordered = sorted(set(keys))
     if len(ordered) < 2:
         raise Invalid(
             "holdout.groups",
@@ -50,7 +61,7 @@ def chosen(keys: Iterable[bytes], fraction: float) -> set[bytes]:
             "cut into a training and a test set.",
             hint="Choose another `by` in clew.holdout(...), or leave it out.",
         )
-    below = sum(int.from_bytes(key) < fraction * _SPACE for key in ordered)
+    below = len(_below(ordered, fraction))
     return set(ordered[: min(max(below, 1), len(ordered) - 1)])
 
 
@@ -80,6 +91,41 @@ def cut(
     groups = _groups_again(keys, frozen, definition)
     held = [key in groups for key in keys]
     return features.filter([not one for one in held]), features.filter(held)
+
+
+def grown(
+    features: pl.DataFrame,
+    definition: HoldoutDefinition,
+    frozen: pl.DataFrame | None,
+    odd: Odd,
+) -> tuple[pl.DataFrame, pl.DataFrame | None, Odd]:
+    """As :func:`cut`, for a test set that has what the hash gives to it of the features as they
+    are; with the groups where the first cut decided otherwise (``odd``: what that gave back).
+    """
+    keys = group_keys(features, definition.by)
+    below = _below(keys, definition.fraction)
+    if frozen is None:
+        groups = chosen(keys, definition.fraction)
+        odd = Odd(tested=_hex(groups - below), trained=_hex(below - groups))
+    else:
+        groups = below - _unhex(odd.trained) | _unhex(odd.tested)
+    held = [key in groups for key in keys]
+    train, test = features.filter([not one for one in held]), features.filter(held)
+    stands = frozen is not None and (test.is_empty() or test.equals(frozen))
+    return train, None if stands else test, odd
+
+
+def _below(keys: Iterable[bytes], fraction: float) -> set[bytes]:
+    """Keys whose first 8 bytes, as a place between 0 and 1, are below the fraction."""
+    return {key for key in keys if int.from_bytes(key) < fraction * _SPACE}
+
+
+def _hex(keys: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(key.hex() for key in keys))
+
+
+def _unhex(texts: Iterable[str]) -> set[bytes]:
+    return {bytes.fromhex(text) for text in texts}
 
 
 def _groups_again(

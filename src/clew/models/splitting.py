@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from clew.base.errors import NotFound
-from clew.base.records import Commit
-from clew.db import Database
+from clew.base.address import DEFAULT_BRANCH
+from clew.base.records import Commit, ModelVersion
+from clew.db import Database, Tx
 from clew.models.calling import Working
 from clew.models.definitions import EvaluationDefinition
 from clew.models.records import Split
@@ -43,6 +43,7 @@ class Splitting(Working):
         *,
         global_id: str,
         paths: Sequence[str] | None = None,
+        branch: str = DEFAULT_BRANCH,
         test_commit: str = "",
         cancelled: Callable[[], bool] = never,
     ) -> Split:
@@ -50,7 +51,8 @@ class Splitting(Working):
 
         With a holdout, the first call cuts the test set off and commits it; later calls find it
         and leave its groups out. It is committed anew only where the features have other columns
-        than it. Safe to repeat after a crash. With a repo as the test set nothing is cut.
+        than it, or where it grows with them. Safe to repeat after a crash. With a repo as the test
+        set nothing is cut.
 
         Args:
             model: Name of the model.
@@ -58,6 +60,7 @@ class Splitting(Working):
             evaluation: Says where the test set comes from.
             global_id: Of the change that this is part of.
             paths: The files of the commit to read; all by default.
+            branch: Where a test set is frozen. One without begins with that of main.
             test_commit: The test set to keep out, as it was frozen for an earlier training; then
                 nothing is frozen.
             cancelled: Asked while it works; then Conflict ``call.cancelled`` is raised.
@@ -79,11 +82,14 @@ class Splitting(Working):
             self._work("check", rows, features.repo, cancelled)
             return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
         while True:
-            frozen = self._repos.commit_by_id(test_commit) if test_commit else self._frozen(model)
+            if test_commit:
+                frozen: Commit | None = self._repos.commit_by_id(test_commit)
+            else:
+                frozen = self._standing(model, branch)
             found = self._cut(features, paths, evaluation, frozen, cancelled)
-            test = (
-                frozen if test_commit else self._freeze(model, found, frozen, features, global_id)
-            )
+            test = frozen
+            if found["test"] and not test_commit:
+                test = self._freeze(model, branch, found, frozen, features, global_id)
             if test is not None:
                 return Split(
                     train_tree=found["train"],
@@ -92,16 +98,27 @@ class Splitting(Working):
                     train_rows=found["train_rows"],
                 )
 
-    def _frozen(self, model: str) -> Commit | None:
-        """The head of the test repo, which is made here if need be."""
+    def frozen_for(self, version: ModelVersion) -> str:
+        """The test commit that the training of a version froze, or found; '' where the test set
+        is a repo of the user's.
+        """
+        if not version.test_commit:
+            return ""
+        test = self._repos.commit_by_id(version.test_commit)
+        return test.id if test.repo == version.model + TEST_SUFFIX else ""
+
+    def _standing(self, model: str, branch: str) -> Commit | None:
+        """The test set that stands on a branch; its repo is made here if need be."""
         name = model + TEST_SUFFIX
-        try:
-            self._repos.get(name)
-        except NotFound:
-            self._repos.create(
-                name, kind="output", description=f"Frozen test rows of {model}", exist_ok=True
-            )
-        return self._repos.head(name)
+        self._repos.create(
+            name, kind="output", description=f"Frozen test rows of {model}", exist_ok=True
+        )
+        with self._db.read() as tx:
+            return self._head(tx, name, branch)
+
+    def _head(self, tx: Tx, name: str, branch: str) -> Commit | None:
+        here = self._repos.latest(name, branch, tx=tx)
+        return here or self._repos.latest(name, DEFAULT_BRANCH, tx=tx)
 
     def _cut(
         self,
@@ -123,24 +140,24 @@ class Splitting(Working):
     def _freeze(
         self,
         model: str,
+        branch: str,
         found: Mapping[str, Any],
         frozen: Commit | None,
         features: Commit,
         global_id: str,
     ) -> Commit | None:
         """The commit of the test set; None where somebody else froze one meanwhile."""
-        if not found["test"]:
-            return frozen
         name = model + TEST_SUFFIX
         with self._db.begin() as tx:
-            head = self._repos.head(name, tx=tx)
+            head = self._head(tx, name, branch)
             if (head.id if head else None) != (frozen.id if frozen else None):
                 return None
             opened = self._repos.open_commit(
                 name,
+                branch=branch,
                 global_id=global_id,
                 provenance=[features.id],
-                message=f"{found['test_size']}; frozen for every version of {model}",
+                message=found["test_size"],
                 tx=tx,
             )
             return self._repos.finish(opened.id, found["test"], tx=tx)

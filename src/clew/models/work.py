@@ -24,7 +24,7 @@ from clew.codecs import dump_value, load_value
 from clew.compute import CallContext, Witness, load_function
 from clew.models import conversion, mlflow_format
 from clew.models.candidate import Candidate
-from clew.models.cutting import cut, size_of
+from clew.models.cutting import Odd, cut, grown, size_of
 from clew.models.definitions import HoldoutDefinition, check_task
 from clew.models.evaluation import Bench, evaluate, try_champion
 from clew.models.flavours import adapted, dumped
@@ -72,14 +72,20 @@ def split(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  
     definition = msgspec.convert(payload["definition"], HoldoutDefinition)
     features = _frame(store, payload["tree"], payload["paths"])
     _check_target(features.columns, payload["target"])  # before hours are spent on a search
-    frozen = _frozen(store, payload["frozen"], definition)
-    train, test = cut(features, definition, frozen)
-    about = msgspec.json.encode(definition)
+    frozen, odd = _frozen(store, payload["frozen"], definition)
+    about = msgspec.to_builtins(definition)
+    if definition.grow:
+        train, test, odd = grown(features, definition, frozen, odd)
+        about["odd"] = msgspec.to_builtins(odd)
+    else:
+        train, test = cut(features, definition, frozen)
     trees = {"train": keep(store, {TRAIN_PATH: _parquet(train)}), "test": ""}
     if test is not None:
-        trees["test"] = keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: about})
+        note = msgspec.json.encode(about)
+        trees["test"] = keep(store, {TEST_PATH: _parquet(test), HOLDOUT_PATH: note})
     size = "" if test is None else size_of(test.height, train.height, definition.fraction)
-    return {**trees, "train_rows": train.height, "test_size": size}
+    lasts = "grows with the data" if definition.grow else "frozen for every version"
+    return {**trees, "train_rows": train.height, "test_size": f"{size}; {lasts}"}
 
 
 def check(payload: dict[str, Any], context: CallContext) -> dict[str, object]:  # noqa: ARG001 - as every call of a worker
@@ -371,13 +377,15 @@ def _labelled(store: Store, where: Mapping[str, Any], target: str) -> pl.DataFra
     return rows
 
 
-def _frozen(store: Store, tree: str, definition: HoldoutDefinition) -> pl.DataFrame | None:
+def _frozen(
+    store: Store, tree: str, definition: HoldoutDefinition
+) -> tuple[pl.DataFrame | None, Odd]:
+    """The test set that stands, and what its first cut decided."""
     if not tree:
-        return None
+        return None, Odd()
     entry = store.get(tree, HOLDOUT_PATH)
-    before = (
-        msgspec.json.decode(store.read(entry.digest), type=HoldoutDefinition) if entry else None
-    )
+    note = msgspec.json.decode(store.read(entry.digest)) if entry else {}
+    before = msgspec.convert(note, HoldoutDefinition) if note else None
     if before != definition:
         raise Invalid(
             "holdout.changed",
@@ -385,7 +393,7 @@ def _frozen(store: Store, tree: str, definition: HoldoutDefinition) -> pl.DataFr
             "would test models on rows that earlier ones learned from.",
             hint="Keep the holdout as it was, or give the training step another name.",
         )
-    return _frame(store, tree, [TEST_PATH])
+    return _frame(store, tree, [TEST_PATH]), msgspec.convert(note.get("odd", {}), Odd)
 
 
 def _frame(store: Store, tree: str, paths: Sequence[str] | None) -> pl.DataFrame:

@@ -181,6 +181,12 @@ class Monitoring:
         """Reports of one change."""
         return self._read(tables.REPORTS.where(tables.reports.c.global_id == global_id))
 
+    def last_has_drifted(self, tx: Tx, endpoint: str, model_version: str) -> bool:
+        """Whether the last report on a version at an endpoint says so; without any, False."""
+        key = {"endpoint": endpoint, "model_version": model_version}
+        last = tx.execute(tables.LAST_OF_VERSION, key).first()
+        return last is not None and bool(last.drifted)
+
     def get(self, report_id: str) -> DriftReport:
         """One report, by its id or the beginning of it. Raises NotFound ``drift.unknown``."""
         prefix = tables.reports.c.id.startswith(report_id, autoescape=True)

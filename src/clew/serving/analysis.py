@@ -147,8 +147,7 @@ def _looks(
     yield _share("nans", "answers with NaN", canary, live, rollout.max_nan_rate, carry)
     if (slow := _latency(rollout, canary, live, carry)) is not None:
         yield slow
-    if rollout.max_drift < 1:
-        yield from _drift(rollout, canary, live, carry)
+    yield from _drift(rollout.drift_bound, canary, live, carry)
     if shadowed and rollout.max_disagreement is not None and canary.compared:
         yield _disagreement(rollout.max_disagreement, canary, carry)
 
@@ -203,9 +202,7 @@ def _latency(
     )
 
 
-def _drift(
-    rollout: Rollout, canary: Counts, live: Counts, carry: Mapping[str, float]
-) -> Iterator[Look]:
+def _drift(most: float, canary: Counts, live: Counts, carry: Mapping[str, float]) -> Iterator[Look]:
     for name in sorted(canary.outputs.keys() & live.outputs.keys()):
         mine, theirs = canary.outputs[name], live.outputs[name]
         seen, known = sum(mine.values()), sum(theirs.values())
@@ -216,13 +213,13 @@ def _drift(
         yield Look(
             name=key,
             said=f"The answers {name!r} are distributed otherwise: {away:.2f} apart; at most "
-            f"{rollout.max_drift:.2f} is allowed.",
+            f"{most:.2f} is allowed.",
             canary=away,
             live=0.0,
-            most=rollout.max_drift,
+            most=most,
             e=together(carry.get(key, 0.0), e),
             fine=True,  # a distance is never shown to be small by few answers; errors are
-            worse=away > rollout.max_drift,
+            worse=away > most,
             late=e >= E_BACK / 1.5,
         )
 

@@ -36,7 +36,7 @@ def canary(
     max_error_rate: float = 0.02,
     max_nan_rate: float = 0.02,
     max_latency_ratio: float = 5.0,
-    max_drift: float = 0.25,
+    max_drift: float | None = None,
     max_disagreement: float | None = None,
     shadow: bool = False,
 ) -> Rollout:
@@ -52,7 +52,8 @@ def canary(
         max_nan_rate: How much larger the share of answers with NaN may be.
         max_latency_ratio: How many times longer 90 % of the requests may take.
         max_drift: How far the distribution of an output may be from that of the live revision's
-            (total variation of classes, Kolmogorov-Smirnov of numbers; 1: any).
+            (total variation of classes, Kolmogorov-Smirnov of numbers; 1: any). None: 0.25, and
+            any where the live revision's inputs have drifted when the new one comes.
         max_disagreement: Share of copies that may be answered otherwise, in a shadow; None: any.
         shadow: A step before the first: copies of all requests, whose answers nobody gets.
 
@@ -268,7 +269,7 @@ _RULES: tuple[tuple[str, Callable[[Rollout], bool], str], ...] = (
     ("max_error_rate", lambda r: 0 <= r.max_error_rate <= 1, "Give a share from 0 to 1."),
     ("max_nan_rate", lambda r: 0 <= r.max_nan_rate <= 1, "Give a share from 0 to 1."),
     ("max_latency_ratio", lambda r: r.max_latency_ratio >= 1, "Give a ratio, 1 or more."),
-    ("max_drift", lambda r: 0 < r.max_drift <= 1, "Give a distance above 0, at most 1."),
+    ("max_drift", lambda r: 0 < r.drift_bound <= 1, "Give a distance above 0, at most 1."),
     (
         "max_disagreement",
         lambda r: r.max_disagreement is None or 0 <= r.max_disagreement <= 1,

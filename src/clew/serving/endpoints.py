@@ -59,9 +59,20 @@ class Serving:
     """Endpoints of a workspace. Thread-safe; several processes may work on the same."""
 
     def __init__(
-        self, db: Database, repos: Repos, store: Store, lineage: Lineage, spool_dir: Path
+        self,
+        db: Database,
+        repos: Repos,
+        store: Store,
+        lineage: Lineage,
+        spool_dir: Path,
+        *,
+        drifted: Callable[[Tx, str, str], bool] = lambda *_: False,
     ) -> None:
+        """``drifted``: whether what an endpoint (second) is asked is known to be unlike what a
+        model version (third) learned from.
+        """
         self._db = db
+        self._drifted = drifted
         self._repos, self._store, self._spool = repos, store, spool_dir
         self._rollouts = Rollouts(db, lineage)
         self._looked_s = float("-inf")
@@ -112,6 +123,7 @@ class Serving:
         """
         with self._store.lease(), self._writing(tx) as tx:
             around = processing_of(definition_of(tx, endpoint))
+            live = live_row(tx, endpoint)
             revision = self._rollouts.deploy(
                 tx,
                 endpoint,
@@ -128,6 +140,7 @@ class Serving:
                 processing=around.code if around else "",
                 functions=around.place if around else "",
                 beside=beside,
+                drifted=live is not None and self._drifted(tx, endpoint, live.model_version),
             )
             return _revision(tx, row_of(tx, revision))
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import func, select, update
 
 from clew.base.arms import MOST_SHADOWS
@@ -44,6 +45,7 @@ from clew.serving.revisions import (
 )
 
 MOST_DEATHS = 3
+_NO_MEASURE = "What the live one is asked has drifted: answers may be unlike its own."
 _LEAST_REST = 1e-9
 _log = logging.getLogger("clew.serving")
 
@@ -100,6 +102,7 @@ class Rollouts:
         functions: str = "",
         parts: Sequence[tuple[str, str]] = (),
         beside: Sequence[str] | None = None,
+        drifted: bool = False,
     ) -> str:
         """A new revision, in the state loading (the first one: live); its id.
 
@@ -108,6 +111,8 @@ class Rollouts:
         commit ``functions``) and has not ended. ``rollout``: not as its endpoint says. ``parts``:
         of a graph, what of lineage it is made of. What is under way and cannot go on beside it is
         ended, but for revisions in ``beside``, which come with it (then it is always a new one).
+        ``drifted``: the live revision's inputs are unlike what it learned from, so its answers are
+        no measure for those of a canary, unless its rollout says how far they may be.
 
         Raises:
             NotFound: ``endpoint.unknown``.
@@ -127,6 +132,9 @@ class Rollouts:
         revision = new_id()
         number = _next_number(tx, endpoint)
         chosen = msgspec.convert(definition.rollout, Rollout) if rollout is None else rollout
+        if drifted and chosen.is_canary and chosen.max_drift is None:
+            rollout = chosen = replace(chosen, max_drift=1.0)
+            reason = f"{reason} {_NO_MEASURE}"
         reason_to_end = f"Revision {number} came before this was live."
         _make_room(tx, endpoint, chosen, reason_to_end, but=beside or ())
         row = {

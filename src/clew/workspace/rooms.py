@@ -115,7 +115,10 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
     experiments = Experiments(db, repos, store, lineage, compute)
     environments = Environments(settings.environments_path)
     models = Models(db, repos, store, lineage, compute, serving=ANSWER, environments=environments)
-    serving = Serving(db, repos, store, lineage, home / "spool")
+    monitoring = Monitoring(db, repos, store, lineage)
+    serving = Serving(
+        db, repos, store, lineage, home / "spool", drifted=monitoring.last_has_drifted
+    )
     experiments.holders = Exempt(models, serving)
     tracking = Tracking()
     pipelines = Pipelines(
@@ -150,7 +153,7 @@ def wire(settings: Settings, compute: Compute, *, create: bool) -> Rooms:
         experiments=experiments,
         models=models,
         serving=serving,
-        monitoring=Monitoring(db, repos, store, lineage),
+        monitoring=monitoring,
         triggers=triggers,
         sources=Sources(db, repos, home / "scratch", root=home.parent, secret=secret),
         tracking=tracking,

@@ -64,6 +64,7 @@ class TrainRunner:
             evaluation,
             global_id=job.global_id,
             paths=run.paths(parameter),
+            branch=step.output_branch,
             cancelled=run.cancelled,
         )
         found = self._experiments.search(
@@ -163,7 +164,7 @@ class GateRunner:
             snapshot_dir=run.snapshot_dir,
             job=job.id,
             global_id=job.global_id,
-            test_commit=self._test_commit(run),
+            test_commit=self._test_commit(run, version),
             timeout_s=step.timeout_s,
             cancelled=run.cancelled,
             parameters=step.parameters,
@@ -218,8 +219,12 @@ class GateRunner:
                 return version
         return self._models.of_commit(commit.id)  # says that there is none
 
-    @staticmethod
-    def _test_commit(run: StepRun) -> str:
+    def _test_commit(self, run: StepRun, version: ModelVersion) -> str:
+        """The rows that the training froze (on a branch they are the branch's), or the newest of
+        a test set that the user keeps.
+        """
+        if frozen := self._models.frozen_for(version):
+            return frozen
         test = run.inputs.get("test")
         if test is None:
             raise NotReady(

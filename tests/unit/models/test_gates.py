@@ -319,7 +319,7 @@ def test_rows_written_before_a_crash_are_only_found_when_committed(house, flight
     definition = {"fraction": 0.3, "by": "day"}
     payload = {"paths": None, "definition": definition, "target": "late", "frozen": ""}
     before = house.models._work("split", {**payload, "tree": features.tree}, "m", lambda: False)
-    assert house.models._frozen("flights/model") is None
+    assert house.models._standing("flights/model", "main") is None
     split = house.split(flights())
     assert house.repos.commit_by_id(split.test_commit).tree == before["test"]
 
@@ -386,3 +386,26 @@ def test_a_training_that_returns_no_model_says_so(house, flights):
             "", split=house.split(flights()), evaluation=evaluation, run=run, snapshot_dir=""
         )
     assert raised.value.code == "model.none"
+
+
+def test_what_a_training_on_a_branch_freezes_is_of_the_branch(house, flights):
+    growing = EvaluationDefinition(target="late", test=holdout(0.3, by="day", grow=True))
+
+    def split(rows, branch="main"):
+        features = house.features(flights(rows))
+        return house.models.split(
+            "flights/model", features, growing, global_id=new_id(), branch=branch
+        ).test_commit
+
+    def head(branch):
+        return house.repos.head("flights/model.test", branch).id
+
+    first = split(2000)
+    assert split(2000, "try") == first, "a branch begins with what main has"
+    tried = split(4000, "try")
+    assert (head("main"), head("try")) == (first, tried)
+    assert tried != first
+    more = split(4000)
+    assert (head("main"), head("try")) == (more, tried)
+    trees = {house.repos.commit_by_id(one).tree for one in (more, tried)}
+    assert len(trees) == 1, "the same rows are the same test set everywhere"

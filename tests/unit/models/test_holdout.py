@@ -7,9 +7,11 @@ import sys
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clew.base.errors import Invalid
-from clew.models.cutting import chosen, cut, group_keys, size_of
+from clew.models.cutting import Odd, chosen, cut, group_keys, grown, size_of
 from clew.models.definitions import holdout
 
 
@@ -121,6 +123,65 @@ def test_new_columns_cut_the_same_groups_anew():
     assert set(again["day"]) == set(frozen["day"])
     assert "wave" in again.columns
     assert not set(train["day"]) & set(again["day"])
+
+
+def test_a_test_set_that_grows_needs_a_name_for_rows():
+    with pytest.raises(Invalid, match="without `by`") as caught:
+        holdout(0.3, grow=True)
+    assert caught.value.code == "holdout.by"
+
+
+def test_a_test_set_that_grows_goes_with_the_data():
+    definition = holdout(0.3, by="day", grow=True)
+    train, first, odd = grown(days(range(500)), definition, None, Odd())
+    assert (first is not None, odd) == (True, Odd())
+    assert first.equals(cut(days(range(500)), holdout(0.3, by="day"), None)[1])
+    again = grown(days(range(500)), definition, first, odd)
+    assert again[0].equals(train)
+    assert again[1] is None, "nothing is new"
+    train, more, _ = grown(days(range(1000)), definition, first, odd)
+    assert more is not None
+    assert more.height + train.height == 1000
+    assert set(first["x"]) < set(more["x"])
+    assert 0.2 < more.height / 1000 < 0.4
+    _, corrected, _ = grown(days(range(1000), value=2.0), definition, more, odd)
+    assert corrected is not None
+    assert set(corrected["day"]) == set(more["day"])
+    assert set(corrected["x"]) == {2 * x for x in more["x"]}
+
+
+def test_a_test_set_stands_while_none_of_its_groups_is_there():
+    definition = holdout(0.3, by="day", grow=True)
+    _, first, odd = grown(days(range(500)), definition, None, Odd())
+    assert first is not None
+    others = days(range(500)).filter(~pl.col("day").is_in(first["day"].to_list()))
+    train, stands, _ = grown(others, definition, first, odd)
+    assert stands is None
+    assert train.equals(others)
+
+
+@given(
+    st.floats(0.01, 0.99),
+    st.lists(st.sets(st.integers(0, 30), min_size=2), min_size=1, max_size=8),
+    st.data(),
+)
+def test_no_group_that_was_ever_tested_on_is_ever_trained_on_while_it_grows(fraction, rounds, data):
+    definition = holdout(fraction, by="day", grow=True)
+    frozen, odd, trained, tested = None, Odd(), set(), set()
+    for at, groups in enumerate(rounds):
+        features = pl.DataFrame({"day": sorted(groups), "x": [float(at)] * len(groups)})
+        if data.draw(st.booleans(), "another column"):
+            features = features.with_columns(pl.lit(1).alias(f"y{at}"))
+        train, test, odd = grown(features, definition, frozen, odd)
+        frozen = test if test is not None else frozen
+        assert frozen is not None
+        assert frozen.height, "there is always something to judge on"
+        trained |= set(train["day"])
+        tested |= set(frozen["day"])
+        assert not trained & tested
+        assert train.height + features.filter(pl.col("day").is_in(list(tested))).height == len(
+            groups
+        )
 
 
 def test_a_test_set_that_came_out_far_from_its_fraction_says_why():

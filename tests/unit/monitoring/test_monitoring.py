@@ -79,6 +79,10 @@ class House:
         self.repos.create(LOG, kind="log", exist_ok=True)
         return self.repos.commit(LOG, {f"/2013-07-01/{new_id()}.parquet": sink.getvalue()}).id
 
+    def has_drifted(self, version: str) -> bool:
+        with self.db.read() as tx:
+            return self.room.last_has_drifted(tx, "late", version)
+
     def events(self) -> list[str]:
         return [event.kind for event in self.db.events.after(0, ["drift.seen", "drift.clear"])]
 
@@ -183,9 +187,11 @@ def test_drift_fires_once_for_a_version_until_it_was_clear(house):
         house.room.tick(reference)
     assert [report.action for report in house.room.reports("late")] == ["", "", "retrain"]
     assert house.events() == ["drift.seen"]
+    assert house.has_drifted("v1")
     house.log(live(300))
     house.log(live(300, shift=2.0), version="v2")
     house.room.tick(reference)
+    assert [house.has_drifted(version) for version in ("v1", "v2", "v3")] == [False, True, False]
     assert sorted(house.events()) == ["drift.clear", "drift.seen", "drift.seen"]
     house.log(live(300, shift=2.0))
     house.room.tick(reference)

@@ -167,7 +167,10 @@ def test_answers_that_are_distributed_otherwise_go_back():
     assert "'label' are distributed otherwise: 0.50 apart" in decision.reason
     assert judge(rollout, labelled(280, 120), labelled(270, 130), 1.0).action == "advance"
     tolerant = canary(steps=[50, 100], hold_s=0, min_requests=20, max_drift=1, max_requests=100)
-    assert judge(tolerant, labelled(10, 90), labelled(60, 40), 1.0).action == "advance"
+    tolerated = judge(tolerant, labelled(10, 90), labelled(60, 40), 1.0)
+    assert tolerated.action == "advance"
+    (told,) = [one for one in tolerated.evidence["tests"] if one["name"] == "drift of label"]
+    assert (told["canary"], told["allowed"]) == (0.5, 1)
 
 
 def test_evidence_of_one_step_counts_in_the_next():

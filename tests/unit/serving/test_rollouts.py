@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 
 from clew.base.errors import Conflict, NotFound
 from clew.base.records import Node
-from clew.serving import EndpointDefinition, canary, tables
+from clew.serving import EndpointDefinition, Serving, canary, tables
+from clew.serving.revisions import rollout_of, row_of
 
 from .conftest import answered, loaded, process, states
 
@@ -140,6 +141,34 @@ def test_a_canary_with_errors_goes_back_at_once(workspace, laws):
     assert workspace.serving.tick()
     assert states(workspace) == {1: ("live", 100), 2: ("rolled_back", 0)}
     assert "failed requests" in workspace.serving.revision(second.id).reason
+
+
+@pytest.mark.parametrize(("said", "most"), [(None, 1.0), (0.3, 0.3)])
+def test_answers_may_differ_where_the_live_one_is_known_to_have_drifted(
+    workspace, laws, said, most
+):
+    asked = []
+
+    def drifted(_tx, endpoint, version):
+        asked.append((endpoint, version))
+        return True
+
+    workspace.serving = Serving(
+        workspace.db,
+        workspace.repos,
+        workspace.store,
+        workspace.lineage,
+        workspace.spool,
+        drifted=drifted,
+    )
+    first, second = start_canary(workspace, laws, max_drift=said)
+    assert asked == [("e", first.model_version)], "the first one has nothing to be compared with"
+    with workspace.db.read() as tx:
+        chosen = rollout_of(tx, row_of(tx, second.id))
+    assert chosen.drift_bound == most
+    assert ("answers may differ" in str(chosen)) == (said is None)
+    (_, created) = workspace.db.events.after(0, ["revision.created"])
+    assert ("has drifted" in created.data["reason"]) == (said is None)
 
 
 def test_a_canary_that_nobody_asks_advances_after_a_while(workspace, laws):

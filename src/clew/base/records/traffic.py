@@ -11,6 +11,8 @@ from msgspec import Struct, field
 
 PATIENCE = 20
 """A step of a canary decides at the latest after so many times its minimum of requests."""
+MAX_DRIFT = 0.25
+"""How far the answers of a canary may be from those of the live revision, unless it is said."""
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
@@ -28,7 +30,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     max_error_rate: float = 0.02
     max_nan_rate: float = 0.02
     max_latency_ratio: float = 5.0
-    max_drift: float = 0.25
+    max_drift: float | None = None
     max_disagreement: float | None = None
     shadow: bool = False
     weight: float = 0.0
@@ -53,10 +55,16 @@ class Rollout(Struct, frozen=True, kw_only=True):
         """Requests to the canary after which a step decides by what it has."""
         return max(self.min_requests, self.max_requests or PATIENCE * self.min_requests)
 
+    @property
+    def drift_bound(self) -> float:
+        """How far the distribution of an output may be from that of the live revision's."""
+        return MAX_DRIFT if self.max_drift is None else self.max_drift
+
     def __str__(self) -> str:
         if self.is_canary:
             first = "shadow → " if self.shadow else ""
-            return f"canary {first}{' → '.join(str(step) for step in self.steps)} %"
+            any_answer = ", answers may differ" if self.drift_bound >= 1 else ""
+            return f"canary {first}{' → '.join(str(step) for step in self.steps)} %{any_answer}"
         said = {
             "shadow": f"shadow of {self.weight:g} %",
             "split": f"split, {self.weight:g} % to the new one",

@@ -29,7 +29,7 @@ def plausible(t: clew.Table) -> None:
 @tumours.train(
     clean,
     target="benign",
-    test=clew.holdout(0.3, by="patient"),
+    test=clew.holdout(0.3, by="patient", grow=True),
     search=clew.asha(metric="roc_auc", mode="max", trials=6, max_steps=9),
     space={"C": clew.loguniform(1e-3, 10)},
 )
