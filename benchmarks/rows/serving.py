@@ -162,6 +162,19 @@ def _rows(medians: dict, model: str, connections: int) -> list[Row]:
                 holds=lambda _, ratio, share=share: ratio >= share,
             )
         )
+        if connections == 16:  # what of it is the machine's own
+            rows.append(
+                less_is_better(
+                    f"{name}_p99",
+                    mine["p99_ms"],
+                    "ms",
+                    limit,
+                    medians[limit, connections]["p99_ms"],
+                    rounds=ROUNDS,
+                    bar="how near",
+                    holds=lambda *_: True,
+                )
+            )
     if connections == 64:
         rows.append(
             more_is_better(

@@ -41,7 +41,7 @@ from clew.base.records.graphs import Graph
 from clew.base.records.policy import Policy
 from clew.codecs import annotations_of, check_annotation, form_of
 from clew.compute import Witness, load_module
-from clew.models import EvaluationDefinition, GateDefinition
+from clew.models import EvaluationDefinition, GateDefinition, HoldoutDefinition
 from clew.monitoring import MonitorDefinition
 from clew.pipelines import (
     Combination,
@@ -403,8 +403,10 @@ def _training(step: Training, project: Project) -> dict[str, Any]:
         convert=step.training.convert,
     )
     said = msgspec.to_builtins(evaluation)
-    if evaluation.convert:
-        del said["convert"]  # what nobody has said changes no key
+    if evaluation.convert:  # what nobody has said changes no key
+        del said["convert"]
+    if isinstance(evaluation.test, HoldoutDefinition) and not evaluation.test.grow:
+        del said["test"]["grow"]
     return {
         "search": msgspec.to_builtins(step.training.search),
         "space": msgspec.to_builtins(dict(step.training.space)),

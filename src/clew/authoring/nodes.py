@@ -339,7 +339,7 @@ class Pipeline(Closing):
             inputs: One node (or some of its files) with the rows to learn from.
             target: The column to predict.
             test: Where the frozen test set comes from: ``clew.holdout(0.2, by="date")`` splits it
-                off once and keeps it out of all training, or a source whose data is the test set.
+                off and keeps it out of all training, or a source whose data is the test set.
             search: How parameters are searched: ``clew.asha(...)``; one plain trial without it.
             space: Name of a parameter to its distribution, or to a space below that name.
             workers: How many processes train each trial together, as ranks of one group: a number,

@@ -101,6 +101,9 @@ def grown(
 ) -> tuple[pl.DataFrame, pl.DataFrame | None, Odd]:
     """As :func:`cut`, for a test set that has what the hash gives to it of the features as they
     are; with the groups where the first cut decided otherwise (``odd``: what that gave back).
+
+    Raises:
+        Invalid: ``holdout.by``; ``holdout.groups`` also where nothing is left to learn from.
     """
     keys = group_keys(features, definition.by)
     below = _below(keys, definition.fraction)
@@ -111,7 +114,13 @@ def grown(
         groups = below - _unhex(odd.trained) | _unhex(odd.tested)
     held = [key in groups for key in keys]
     train, test = features.filter([not one for one in held]), features.filter(held)
-    stands = frozen is not None and (test.is_empty() or test.equals(frozen))
+    if train.is_empty():
+        raise Invalid(
+            "holdout.groups",
+            f"All {features.height:,} rows are of groups that are kept for testing.",
+            hint="Give rows of more groups to learn from.",
+        )
+    stands = frozen is not None and (test.is_empty() or _same_rows(test, frozen))
     return train, None if stands else test, odd
 
 
@@ -140,6 +149,13 @@ def _groups_again(
 
 def _same_columns(left: pl.DataFrame, right: pl.DataFrame) -> bool:
     return _kinds(left) == _kinds(right)
+
+
+def _same_rows(left: pl.DataFrame, right: pl.DataFrame) -> bool:
+    """Whether both have the same rows, in whatever order."""
+    if left.height != right.height or not _same_columns(left, right):
+        return False
+    return left.equals(right) or sorted(group_keys(left, None)) == sorted(group_keys(right, None))
 
 
 def _kinds(frame: pl.DataFrame) -> dict[str, str]:

@@ -60,7 +60,8 @@ class Splitting(Working):
             evaluation: Says where the test set comes from.
             global_id: Of the change that this is part of.
             paths: The files of the commit to read; all by default.
-            branch: Where a test set is frozen. One without begins with that of main.
+            branch: Where a test set that grows is frozen; it begins with that of main. All others,
+                and the first, are main's, which all later trainings of the model must know.
             test_commit: The test set to keep out, as it was frozen for an earlier training; then
                 nothing is frozen.
             cancelled: Asked while it works; then Conflict ``call.cancelled`` is raised.
@@ -81,6 +82,8 @@ class Splitting(Working):
             }
             self._work("check", rows, features.repo, cancelled)
             return Split(train_tree=features.tree, paths=tuple(read), test_commit=given.id)
+        if not evaluation.test.grow:
+            branch = DEFAULT_BRANCH
         while True:
             if test_commit:
                 frozen: Commit | None = self._repos.commit_by_id(test_commit)
@@ -154,7 +157,7 @@ class Splitting(Working):
                 return None
             opened = self._repos.open_commit(
                 name,
-                branch=branch,
+                branch=DEFAULT_BRANCH if head is None else branch,
                 global_id=global_id,
                 provenance=[features.id],
                 message=found["test_size"],

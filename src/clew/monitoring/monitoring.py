@@ -20,7 +20,7 @@ from clew.db import Database, Tx
 from clew.lineage import Lineage
 from clew.monitoring import tables
 from clew.monitoring.definitions import Around, DriftDefinition, MonitorDefinition
-from clew.monitoring.windows import distances, join, profiles_of, rows_of_commit
+from clew.monitoring.windows import OUT, distances, join, profiles_of, rows_of_commit
 from clew.repos import Repos
 from clew.store import EMPTY_TREE, Entry, Store
 
@@ -34,6 +34,8 @@ DRIFT_SUFFIX = ".drift"
 LOG_SUFFIX = ".predictions"
 REPORT_PATH = "/report.json"
 BEGINNING_PATH = "/beginning.json"
+ANSWERED = "answered"
+"""The action of a report on a version that was trained for the very drift that it shows."""
 _SOURCES = 100
 """At most so many commits of the log are named as the source of a report, the newest."""
 
@@ -124,6 +126,7 @@ class Monitoring:
         hidden: Collection[str] = (),
         beginning: Mapping[str, Any] | None = None,
         again: Collection[str] = (),
+        answered: Collection[str] = (),
     ) -> DriftReport | None:
         """Report on rows of a log (a Polars frame with ``in.`` and ``out.`` columns).
 
@@ -131,8 +134,9 @@ class Monitoring:
         version once, and again only after a report that was clear; ``drift.clear`` with every
         report that is. Columns that are ``hidden`` are left out; ``beginning`` is kept, for later
         reports to be held against; ``again``: columns in which another version, that learned from
-        the same rows, was last seen to have drifted. The report begins a change of its own unless
-        ``global_id`` is given.
+        the same rows, was last seen to have drifted; ``answered``: columns whose drift this version
+        was trained for, which is told but trains nothing. The report begins a change of its own
+        unless ``global_id`` is given.
         None where the commits were reported on already.
 
         Raises:
@@ -164,7 +168,7 @@ class Monitoring:
             action="",
             created_at=clock.now(),
         )
-        return self._keep(definition, report, commits, beginning, again=again)
+        return self._keep(definition, report, commits, beginning, again=again, answered=answered)
 
     def reports(self, endpoint: str | None = None, *, limit: int = 20) -> Sequence[DriftReport]:
         """Reports, newest first, on one endpoint or all."""
@@ -182,10 +186,14 @@ class Monitoring:
         return self._read(tables.REPORTS.where(tables.reports.c.global_id == global_id))
 
     def last_has_drifted(self, tx: Tx, endpoint: str, model_version: str) -> bool:
-        """Whether the last report on a version at an endpoint says so; without any, False."""
+        """Whether a version is asked at an endpoint what it has not learned from: so says the last
+        report, on inputs, and it was not trained for that. Without a report, False.
+        """
         key = {"endpoint": endpoint, "model_version": model_version}
         last = tx.execute(tables.LAST_OF_VERSION, key).first()
-        return last is not None and bool(last.drifted)
+        if last is None or last.action == ANSWERED:
+            return False
+        return any(not column.startswith(OUT) for column in _drifted(tables.report_of(last)))
 
     def get(self, report_id: str) -> DriftReport:
         """One report, by its id or the beginning of it. Raises NotFound ``drift.unknown``."""
@@ -267,6 +275,7 @@ class Monitoring:
                 hidden={*stands.hidden, *partly},
                 beginning=profiles_of(rows, stands) if begins else None,
                 again=self._told_of_another(definition.endpoint, window, profiles, reference),
+                answered=self._answered(definition.endpoint, profiles),
             )
             if report is not None:
                 yield report
@@ -330,6 +339,17 @@ class Monitoring:
             return ()
         return [one.column for one in last.columns if one.drifted]
 
+    def _answered(self, endpoint: str, profiles: Mapping[str, Any]) -> Sequence[str]:
+        """Columns of the last alarm on the endpoint, if a version was trained in its change: it has
+        learned all that there was to learn.
+        """
+        with self._db.read() as tx:
+            row = tx.execute(tables.LAST_ALARM, {"endpoint": endpoint}).first()
+        training = profiles.get("training") or {}
+        if row is None or training.get("global_id") != row.global_id:
+            return ()
+        return [one.column for one in tables.report_of(row).columns if one.drifted]
+
     def _rows(self, window: _Window, drift: DriftDefinition) -> tuple[Any, set[str]]:
         """The newest rows of a window, oldest first, and columns that some of them lack; no more
         commits are read than needed.
@@ -352,6 +372,7 @@ class Monitoring:
         beginning: Mapping[str, Any] | None,
         *,
         again: Collection[str],
+        answered: Collection[str],
     ) -> DriftReport | None:
         tree = self._write(definition, report, commits, beginning)
         with self._db.begin() as tx:
@@ -370,7 +391,10 @@ class Monitoring:
             if not any(taken) and self._counted(tx, report, commits):
                 return None
             fires = report.drifted and not self._drifted_before(tx, report, again)
-            report = replace(report, action="retrain" if fires and definition.retrain else "")
+            action = "retrain" if fires and definition.retrain else ""
+            if report.drifted and _drifted(report) <= set(answered):
+                action = ANSWERED
+            report = replace(report, action=action)
             report = replace(report, commit=self._commit(tx, definition, report, tree, commits))
             tx.execute(tables.reports.insert(), _row(report))
             self._tell(tx, definition, report, commits, fires=fires)
@@ -411,7 +435,7 @@ class Monitoring:
         key = {"endpoint": report.endpoint, "model_version": report.model_version}
         last = tx.execute(tables.LAST_OF_VERSION, key).first()
         if last is None:
-            return {one.column for one in report.columns if one.drifted} <= set(again)
+            return _drifted(report) <= set(again)
         return bool(last.drifted)
 
     def _commit(
@@ -489,6 +513,10 @@ class Monitoring:
 def _monitors(tx: Tx) -> list[tuple[MonitorDefinition, str]]:
     rows = tx.execute(tables.monitors.select().order_by(tables.monitors.c.endpoint))
     return [(msgspec.convert(row.definition, MonitorDefinition), row.cursor) for row in rows]
+
+
+def _drifted(report: DriftReport) -> set[str]:
+    return {one.column for one in report.columns if one.drifted}
 
 
 def _row(report: DriftReport) -> dict[str, Any]:

@@ -118,6 +118,14 @@ LAST_OF_VERSION: Rows = (
     .limit(1)
 )
 
+# The last report on an endpoint that began a training.
+LAST_ALARM: Rows = (
+    select(reports)
+    .where(reports.c.endpoint == bindparam("endpoint"), reports.c.action == "retrain")
+    .order_by(reports.c.created_us.desc())
+    .limit(1)
+)
+
 # All reports on a version at an endpoint, the first of them first.
 OF_VERSION: Rows = (
     select(reports)

@@ -114,8 +114,9 @@ class Serving:
     ) -> Revision:
         """Put a model version (its id, its number, its commit and that commit's tree) on an
         endpoint. The first revision is live at once, a later one as ``rollout`` says (that of the
-        endpoint where it is None). The functions of the endpoint come with it: its tree is the
-        version's with them, its signature what a client sends then.
+        endpoint where it is None; where the version that is live has drifted, answers may differ
+        from its own). The functions of the endpoint come with it: its tree is the version's with
+        them, its signature what a client sends then.
 
         Idempotent for the same ``cause``; without one, for as long as the newest revision is of
         this model version and has not ended. With ``beside`` it is always a new revision, which
@@ -140,7 +141,9 @@ class Serving:
                 processing=around.code if around else "",
                 functions=around.place if around else "",
                 beside=beside,
-                drifted=live is not None and self._drifted(tx, endpoint, live.model_version),
+                drifted=live is not None
+                and live.model_version != model_version
+                and self._drifted(tx, endpoint, live.model_version),
             )
             return _revision(tx, row_of(tx, revision))
 

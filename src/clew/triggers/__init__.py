@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clew.base.doors import on_demand
 from clew.triggers.actions import Action, retrain
-from clew.triggers.conditions import Condition, on_drift
+from clew.triggers.conditions import Condition, on_event
 from clew.triggers.records import Firing, Trigger
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = [
     "Trigger",
     "Triggers",
     "info_of",
-    "on_drift",
+    "on_event",
     "replay",
     "retrain",
 ]

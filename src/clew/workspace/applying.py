@@ -23,7 +23,7 @@ from clew.experiments import Distribution, SearchDefinition
 from clew.pipelines import PipelineDefinition
 from clew.serving import EndpointDefinition
 from clew.store import EMPTY_TREE, Entry, Overlay, Writer
-from clew.triggers import Trigger, on_drift, retrain
+from clew.triggers import Trigger, on_event, retrain
 from clew.workspace.deploying import deploy_version
 from clew.workspace.graphs import check_all, follow_aliases, serve_graphs
 from clew.workspace.leaving import left_out, removed_monitors
@@ -382,7 +382,7 @@ def _triggers(manifest: Manifest) -> list[Trigger]:
     meant = [
         Trigger(
             name=f"{monitor.endpoint}.retrain",
-            when=on_drift(monitor.endpoint),
+            when=on_event("drift.seen", endpoint=monitor.endpoint, action="retrain"),
             do=(retrain(monitor.model),),
         )
         for monitor in manifest.monitors

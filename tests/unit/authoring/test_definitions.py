@@ -3,7 +3,7 @@
 import pytest
 
 import clew
-from clew.authoring.manifest import describe
+from clew.authoring.manifest import _training, describe
 from clew.base.errors import Invalid
 
 
@@ -95,6 +95,18 @@ def test_a_training_function_names_what_it_wants_behind_its_rows(pipeline, sourc
     training = pipeline.train(source, target="y", test=clew.holdout(0.2))(function)
     assert set(training.options.parameters) == bound
     assert [one.parameter for one in training.inputs] == ["data"]
+
+
+def test_what_nobody_has_said_of_a_holdout_changes_no_key():
+    def said(holdout):
+        pipeline = clew.Pipeline("p")
+        rows = pipeline.source("rows")
+        training = pipeline.train(rows, target="y", test=holdout)(fit_rows)
+        return _training(training, None)["evaluation"]["test"]
+
+    assert said(clew.holdout(0.2)) == {"fraction": 0.2, "by": None}
+    growing = clew.holdout(0.2, by="id", grow=True)
+    assert said(growing) == {"fraction": 0.2, "by": "id", "grow": True}
 
 
 def test_what_nothing_gives_a_training_function_is_told_where_it_is_defined(pipeline, source):

@@ -388,24 +388,57 @@ def test_a_training_that_returns_no_model_says_so(house, flights):
     assert raised.value.code == "model.none"
 
 
-def test_what_a_training_on_a_branch_freezes_is_of_the_branch(house, flights):
-    growing = EvaluationDefinition(target="late", test=holdout(0.3, by="day", grow=True))
+def cutting(house, flights, definition):
+    """Splits so many flights on a branch; the test commit."""
+    evaluation = EvaluationDefinition(target="late", test=definition)
 
-    def split(rows, branch="main"):
+    def split(rows, branch="main", **more):
         features = house.features(flights(rows))
         return house.models.split(
-            "flights/model", features, growing, global_id=new_id(), branch=branch
-        ).test_commit
+            "flights/model", features, evaluation, global_id=new_id(), branch=branch, **more
+        )
 
-    def head(branch):
-        return house.repos.head("flights/model.test", branch).id
+    return split
 
-    first = split(2000)
-    assert split(2000, "try") == first, "a branch begins with what main has"
-    tried = split(4000, "try")
-    assert (head("main"), head("try")) == (first, tried)
-    assert tried != first
-    more = split(4000)
-    assert (head("main"), head("try")) == (more, tried)
+
+def test_what_a_training_on_a_branch_adds_to_the_test_set_is_of_the_branch(house, flights):
+    split = cutting(house, flights, holdout(0.3, by="day", grow=True))
+    first = split(2000, "try").test_commit
+    assert house.repos.commit_by_id(first).branch == "main", "the first cut is everybody's"
+    assert split(2000, "try").test_commit == split(2000).test_commit == first
+    tried = split(4000, "try").test_commit
+    assert house.repos.head("flights/model.test").id == first
+    assert house.repos.head("flights/model.test", "try").id == tried
+    more = split(4000).test_commit
+    assert house.repos.head("flights/model.test").id == more
     trees = {house.repos.commit_by_id(one).tree for one in (more, tried)}
     assert len(trees) == 1, "the same rows are the same test set everywhere"
+
+
+def test_a_test_set_that_does_not_grow_is_the_same_on_every_branch(house, flights):
+    split = cutting(house, flights, holdout(0.3, by="day"))
+    first = split(2000, "try").test_commit
+    assert split(4000, "try").test_commit == split(6000).test_commit == first
+    assert house.repos.commit_by_id(first).branch == "main"
+
+
+def test_what_was_learned_before_the_test_set_grew_is_found_again(house, flights):
+    split = cutting(house, flights, holdout(0.3, by="day", grow=True))
+    then = split(2000)
+    split(4000)
+    again = split(2000, test_commit=then.test_commit)
+    assert (again.train_tree, again.test_commit) == (then.train_tree, then.test_commit)
+
+
+def test_groups_of_a_first_cut_that_the_hash_did_not_choose_stay_where_they_are(house, flights):
+    split = cutting(house, flights, holdout(0.999, by="day", grow=True))
+    first = split(20)
+    assert first.train_rows == 10, "one of two days is needed to learn from"
+    assert split(40).train_rows == 10, "and is learned from for good"
+
+
+def test_a_test_set_that_is_frozen_cannot_begin_to_grow(house, flights):
+    cutting(house, flights, holdout(0.3, by="day"))(2000)
+    with pytest.raises(Invalid, match="frozen") as caught:
+        cutting(house, flights, holdout(0.3, by="day", grow=True))(4000)
+    assert caught.value.code == "holdout.changed"

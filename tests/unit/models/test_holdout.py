@@ -150,6 +150,26 @@ def test_a_test_set_that_grows_goes_with_the_data():
     assert set(corrected["x"]) == {2 * x for x in more["x"]}
 
 
+def test_rows_in_another_order_are_no_other_test_set_and_other_types_are():
+    definition = holdout(0.3, by="day", grow=True)
+    rows = days(range(100)).with_columns(at=pl.date(2026, 1, 1))
+    _, first, odd = grown(rows, definition, None, Odd())
+    assert grown(rows.sample(fraction=1, shuffle=True), definition, first, odd)[1] is None
+    timed = rows.with_columns(pl.col("at").cast(pl.Datetime))
+    _, anew, _ = grown(timed, definition, first, odd)
+    assert anew is not None
+    assert anew.schema["at"] == pl.Datetime
+
+
+def test_a_test_set_that_grows_leaves_something_to_learn_from():
+    definition = holdout(0.3, by="day", grow=True)
+    _, first, odd = grown(days(range(100)), definition, None, Odd())
+    assert first is not None
+    with pytest.raises(Invalid, match="kept for testing") as caught:
+        grown(first, definition, first, odd)
+    assert caught.value.code == "holdout.groups"
+
+
 def test_a_test_set_stands_while_none_of_its_groups_is_there():
     definition = holdout(0.3, by="day", grow=True)
     _, first, odd = grown(days(range(500)), definition, None, Odd())
@@ -172,7 +192,11 @@ def test_no_group_that_was_ever_tested_on_is_ever_trained_on_while_it_grows(frac
         features = pl.DataFrame({"day": sorted(groups), "x": [float(at)] * len(groups)})
         if data.draw(st.booleans(), "another column"):
             features = features.with_columns(pl.lit(1).alias(f"y{at}"))
-        train, test, odd = grown(features, definition, frozen, odd)
+        try:
+            train, test, odd = grown(features, definition, frozen, odd)
+        except Invalid:
+            assert not groups & trained, "all of them are for testing"
+            continue
         frozen = test if test is not None else frozen
         assert frozen is not None
         assert frozen.height, "there is always something to judge on"

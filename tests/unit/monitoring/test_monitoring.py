@@ -394,6 +394,40 @@ def test_a_version_that_learned_from_other_rows_tells_of_its_drift(house):
     assert (report.drifted, report.action) == (True, "retrain")
 
 
+def test_a_version_that_was_trained_for_a_drift_tells_of_it_and_trains_nothing(house):
+    house.log(live(300, shift=4.0), version="v1")
+    (alarm,) = house.room.tick(reference)
+
+    def others(version):
+        learned = {"global_id": alarm.global_id if version == "v2" else new_id()}
+        shifts = {"v1": 0.0, "v2": 1.0, "v3": 1.1}
+        inputs = profile(live(5000, shift=shifts[version], seed=9))
+        return {**REFERENCE, "inputs": inputs, "training": learned}
+
+    house.log(live(300, shift=4.0), version="v2")
+    (report,) = house.room.tick(others)
+    assert (report.drifted, report.action) == (True, "answered")
+    events = house.db.events.after(0, ["drift.seen"])
+    assert [event.data["action"] for event in events] == ["retrain", "answered"]
+    assert (house.has_drifted("v1"), house.has_drifted("v2")) == (True, False)
+    house.log(live(300, shift=4.0), version="v3")
+    (report,) = house.room.tick(others)
+    assert (report.drifted, report.action) == (True, "retrain"), "it was trained for another reason"
+
+
+def test_a_version_that_was_trained_for_a_drift_is_trained_anew_for_another(house):
+    house.log(live(300, shift=4.0), version="v1")
+    (alarm,) = house.room.tick(reference)
+    learned = {**REFERENCE, "training": {"global_id": alarm.global_id}}
+    house.log(live(300, shift=4.0), version="v2", label=1)
+    (report,) = house.room.tick(lambda _: learned)
+    assert report.action == "retrain"
+    assert house.has_drifted("v2")
+    house.log(live(300), version="v2", label=1)
+    house.room.tick(lambda _: learned)
+    assert not house.has_drifted("v2"), "answers alone say nothing of what it is asked"
+
+
 CRASH = """
 import os, signal, sys
 from pathlib import Path

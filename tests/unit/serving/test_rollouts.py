@@ -169,6 +169,8 @@ def test_answers_may_differ_where_the_live_one_is_known_to_have_drifted(
     assert ("answers may differ" in str(chosen)) == (said is None)
     (_, created) = workspace.db.events.after(0, ["revision.created"])
     assert ("has drifted" in created.data["reason"]) == (said is None)
+    workspace.deploy(laws.matrix(), model_version=first.model_version)
+    assert len(asked) == 1, "the same model with other functions has learned nothing"
 
 
 def test_a_canary_that_nobody_asks_advances_after_a_while(workspace, laws):
