@@ -167,6 +167,7 @@ def test_drift_trains_anew_and_the_better_model_takes_over_under_load(office: Pl
         assert len(tests) == 2, "the champion was judged anew on rows of the new scanner too"
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_set_holds_though_the_live_one_has_drifted(office: Place) -> None:
     office.edit("post.py", "max_requests=40", "max_requests=40, max_drift=0.25")
     office.clew("apply", "post.py")
