@@ -312,11 +312,21 @@ def endpoints(json: Json = False) -> None:
         return
     out = console()
     for one in found:
-        where = one.place
-        out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {where}")
+        out.print(f"[bold]{one.name}[/]  [dim]{one.rollout}[/]  {one.place}")
+        lost = any(r.overloads or r.expired for r in one.revisions)
         render.table(
             out,
-            ("revision", "id", "model version", "state", "traffic>", "requests>", "errors>", "why"),
+            (
+                "revision",
+                "id",
+                "model version",
+                "state",
+                "traffic>",
+                "requests>",
+                "errors>",
+                *(("429>", "504>") if lost else ()),
+                "why",
+            ),
             [
                 (
                     r.number,
@@ -326,6 +336,7 @@ def endpoints(json: Json = False) -> None:
                     f"{r.traffic:g} %",
                     f"{r.requests:,}",
                     f"{r.errors:,}",
+                    *((f"{r.overloads:,}", f"{r.expired:,}") if lost else ()),
                     r.reason,
                 )
                 for r in one.revisions

@@ -58,9 +58,19 @@ def _print_status(answer: Status) -> None:
             _print_next(answer)
     if answer.endpoints:
         out.print("\n[dim]endpoints[/]")
+        lost = any(e.overloads or e.expired for e in answer.endpoints)
         render.table(
             out,
-            ("endpoint", "live", "traffic", "requests>", "errors>", "p50>", "url"),
+            (
+                "endpoint",
+                "live",
+                "traffic",
+                "requests>",
+                "errors>",
+                *(("429>", "504>") if lost else ()),
+                "p50>",
+                "url",
+            ),
             [
                 (
                     e.name,
@@ -70,6 +80,7 @@ def _print_status(answer: Status) -> None:
                     " ".join(f"r{r.number}:{r.traffic}%" for r in e.revisions if r.traffic),
                     f"{e.requests:,}",
                     f"{e.errors:,}",
+                    *((f"{e.overloads:,}", f"{e.expired:,}") if lost else ()),
                     f"{e.p50_ms:.1f} ms" if e.p50_ms is not None else "–",
                     e.place,
                 )

@@ -111,9 +111,11 @@ def _print(found: Traffic) -> None:
     tested = any(arm.outcomes for arm in found.arms)
     shadowed = any(arm.compared or arm.dropped for arm in found.arms)
     heads = ["revision", "id", "state", "share>", "requests>", "errors>", "NaN>", "90 % within>"]
+    lost = any(arm.overloads or arm.expired for arm in found.arms)
+    heads += ["429>", "504>"] if lost else []
     heads += ["differ>", "dropped>"] if shadowed else []
     heads += ["outcomes>", "mean>", "from>", "to>", "best>"] if tested else []
-    rows = [_row(arm, shadowed=shadowed, tested=tested) for arm in found.arms]
+    rows = [_row(arm, lost=lost, shadowed=shadowed, tested=tested) for arm in found.arms]
     render.table(out, heads, rows)
     if reason := found.evidence.get("reason"):
         out.print(f"[dim]now[/]  {reason}")
@@ -122,13 +124,15 @@ def _print(found: Traffic) -> None:
         out.print(f"[dim]{render.ago(change.at)}[/]  {split}  {change.reason}")
 
 
-def _row(arm: TrafficArm, *, shadowed: bool, tested: bool) -> list[object]:
+def _row(arm: TrafficArm, *, lost: bool, shadowed: bool, tested: bool) -> list[object]:
     share = f"{arm.weight:g} %" + (" copied" if arm.state == "shadow" else "")
     row: list[object] = [
         arm.number, render.ident(arm.revision), render.state(arm.state), share,
         f"{arm.requests:,}", f"{arm.errors:,}", f"{arm.nans:,}",
         "–" if arm.p90_ms is None else f"{arm.p90_ms:.1f} ms",
     ]  # fmt: skip
+    if lost:
+        row += [f"{arm.overloads:,}", f"{arm.expired:,}"]
     if shadowed:
         row += [f"{arm.disagreed:,} of {arm.compared:,}", f"{arm.dropped:,}"]
     if tested:

@@ -26,6 +26,7 @@ LOADING = "loading"
 """Stands for an error while a process loads; it stays where the process dies of it."""
 ASLEEP = "asleep"
 """Stands for an error where a process does not hold a revision until it is asked for it."""
+_LOST = ("expired", "overloads")
 
 
 def now_us() -> int:
@@ -197,11 +198,11 @@ def _counts_of(row: Any) -> Counts:
 
 def base_of(counts: Counts) -> dict[str, Any]:
     """Counts as they are kept until something is subtracted from them."""
-    return {**_row_of(counts), "expired": counts.work.expired}
+    return {**_row_of(counts), **{name: getattr(counts.work, name) for name in _LOST}}
 
 
 def from_base(base: Mapping[str, Any]) -> Counts:
     """What :func:`base_of` made."""
-    kept = {name: value for name, value in base.items() if name != "expired"}
-    work = Work(expired=base.get("expired", 0))  # 0: kept before these counted
+    kept = {name: value for name, value in base.items() if name not in _LOST}
+    work = Work(**{name: base.get(name, 0) for name in _LOST})  # 0: kept before these counted
     return Counts(**{**kept, "buckets": tuple(base["buckets"])}, work=work)

@@ -36,6 +36,7 @@ from clew.serving import accounts, late, steps, tables
 from clew.serving.definitions import EndpointDefinition
 from clew.serving.graph_arms import check_arm, graph_at
 from clew.serving.overlaying import NO_SIGNATURE, definition_from, overlaid, processing_of
+from clew.serving.readings import reading
 from clew.serving.revisions import (
     COMING,
     definition_of,
@@ -279,6 +280,13 @@ class Serving:
         with self._db.read() as tx:
             return _endpoint(tx, definition_of(tx, name))
 
+    def reading(
+        self, name: str, figure: str, since: Mapping[str, Any] | None
+    ) -> tuple[float | None, Mapping[str, Any]]:
+        """A live figure since the last look (``readings``). Raises ``endpoint.unknown``."""
+        with self._db.read() as tx:
+            return reading(tx, definition_of(tx, name).name, figure, since)
+
     def of_model(self, model: str, *, tx: Tx | None = None) -> list[str]:
         """Names of the endpoints that serve a model (the name of its repo), but for nodes of graphs
         that follow an alias.
@@ -471,6 +479,7 @@ def _endpoint(tx: Tx, row: Any) -> Endpoint:
     query = select(table).where(table.c.endpoint == row.name).order_by(table.c.number.desc())
     revisions = [_revision(tx, each) for each in tx.execute(query).all()]
     revisions.sort(key=lambda each: (_STATES.get(each.state, 9), -each.number))
+    answering = [each for each in revisions if each.state != "shadow"]
     live = revisions[0].id if revisions and revisions[0].state == "live" else ""
     buckets = accounts.totals(tx, live).buckets
     url = _url(tx)
@@ -481,8 +490,10 @@ def _endpoint(tx: Tx, row: Any) -> Endpoint:
         rollout=str(msgspec.convert(row.rollout, Rollout)),
         url=f"{url}/v2/models/{row.name}" if url else "",
         revisions=tuple(revisions),
-        requests=sum(each.requests for each in revisions if each.state != "shadow"),
-        errors=sum(each.errors for each in revisions if each.state != "shadow"),
+        requests=sum(each.requests for each in answering),
+        errors=sum(each.errors for each in answering),
+        overloads=sum(each.overloads for each in answering),
+        expired=sum(each.expired for each in answering),
         p50_ms=_ms(quantile_s(buckets, 0.5)),
         p99_ms=_ms(quantile_s(buckets, 0.99)),
         unloaded=row.unloaded,
@@ -507,6 +518,8 @@ def _revision(tx: Tx, row: Any) -> Revision:
         created_at=from_us(row.created_us),
         requests=counts.requests,
         errors=counts.errors,
+        overloads=counts.work.overloads,
+        expired=counts.work.expired,
         processing=row.processing,
         functions=row.functions,
     )

@@ -82,6 +82,8 @@ def _arm(tx: Tx, row: Any, seen: Mapping[str, Mapping[str, Any]]) -> TrafficArm:
         compared=counts.compared,
         disagreed=counts.disagreed,
         dropped=counts.dropped,
+        overloads=counts.work.overloads,
+        expired=counts.work.expired,
         assigned=counts.assigned,
         outcomes=int(told.get("outcomes") or 0),
         mean=told.get("mean"),

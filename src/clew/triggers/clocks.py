@@ -7,7 +7,7 @@ once: triggers know nothing else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,9 @@ from clew.triggers.folding import DUE, POLLED, TICKED, beyond
 from clew.triggers.records import Trigger
 
 NEVER_US = 2**62
-Ask = Callable[[Condition], Sequence[tuple[Any, ...]]]
-"""The rows that a query or a reading answers now."""
+Ask = Callable[[Condition, Mapping[str, Any] | None], Sequence[tuple[Any, ...]]]
+"""The rows that a query or a reading answers now. That of a reading is its value, and what is given
+to the next one (None: the first)."""
 _KINDS = ("schedule", "query", "reading")
 _MOST_SEEN = 2000
 
@@ -115,7 +116,7 @@ def poll(db: Database, row: Any, leaf: Condition, ask: Ask, now: datetime) -> bo
     now_us = clock.to_us(now)
     next_us = now_us + round(leaf.options["every_s"] * 1e6)
     try:
-        rows = ask(leaf)
+        rows = ask(leaf, row.seen.get("since"))
     except ClewError as error:
         with db.begin() as tx:
             _set(tx, row, {"next_us": next_us, "error": f"{error.code}: {error}"})
@@ -134,10 +135,14 @@ def _judged(
     """What is to be remembered, and what there is to say: '' where the part is not met."""
     options, value = leaf.options, _plain(rows[0][0]) if rows and rows[0] else None
     name = options.get("name") or "the query"
+    kept = {"since": rows[0][1]} if leaf.kind == "reading" else {}
+    if kept and value is None:  # too little to tell, so what was told before holds
+        return {**seen, **kept}, "", {}
     if options.get("above") is not None or options.get("below") is not None:
         over = beyond(options, value)
         met = over and not seen.get("over", False)
-        return {"over": over, "value": value}, f"{name} is {value}" if met else "", {"value": value}
+        text = f"{name} is {value}" if met else ""
+        return {"over": over, "value": value, **kept}, text, {"value": value}
     if options.get("changes"):
         met = "value" in seen and seen["value"] != value
         text = f"{name} went from {seen.get('value')} to {value}" if met else ""

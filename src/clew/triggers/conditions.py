@@ -20,7 +20,7 @@ from clew.schedules import schedule as schedule_of
 Span: TypeAlias = str | float | timedelta
 Kind = Literal["all", "any", "event", "amount", "schedule", "query", "reading"]
 AMOUNTS = ("rows", "bytes", "files", "commits")
-READINGS = ("requests", "errors", "error_rate", "p50_ms", "p99_ms")
+READINGS = ("requests", "errors", "error_rate", "overloads", "p50_ms", "p99_ms")
 _NAMES = {"source.committed": "subject", "hook.received": "source"}
 """Which value of an event is the name of a source."""
 
@@ -142,8 +142,10 @@ def on_metric(
     """A metric beyond a bound: of each new version of a ``model``, or live at an ``endpoint``.
 
     Of a model the metrics of its evaluation, when its verdict is given. Of an endpoint one of
-    ``requests``, ``errors``, ``error_rate``, ``p50_ms``, ``p99_ms``, looked at ``every`` so often
-    and met whenever it passes the bound.
+    ``requests``, ``errors``, ``error_rate`` (0 to 1), ``overloads`` (requests refused with 429),
+    ``p50_ms``, ``p99_ms``, of what it was asked since the last look, ``every`` so often; met
+    whenever it passes the bound. Requests that expire (504) are errors. A rate or a latency is told
+    of 20 requests or more: fewer wait for the next look.
 
     Raises Invalid ``trigger.condition``, ``duration.invalid``.
     """

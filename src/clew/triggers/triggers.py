@@ -60,7 +60,7 @@ class Hands(Struct, frozen=True, kw_only=True):
 
     actions: Mapping[str, Act] = field(default_factory=dict)
     measure: Measure = lambda _id, names: dict.fromkeys(names, 0)
-    ask: clocks.Ask = lambda _: ()
+    ask: clocks.Ask = lambda _leaf, _since: ()
 
 
 class Triggers:

@@ -188,22 +188,16 @@ class Acting:
     def _measure(self, commit_id: str, names: frozenset[str]) -> Mapping[str, int]:
         return measure(self._rooms, commit_id, names)
 
-    def _ask(self, leaf: Condition) -> Sequence[tuple[Any, ...]]:
+    def _ask(self, leaf: Condition, since: Mapping[str, Any] | None) -> Sequence[tuple[Any, ...]]:
         """The rows that a query or a live metric answers."""
         options = leaf.options
         if leaf.kind == "reading":
-            return [(self._reading(str(options["endpoint"]), str(options["name"])),)]
+            endpoint, name = str(options["endpoint"]), str(options["name"])
+            return [self._rooms.serving.reading(endpoint, name, since)]
         if options["url"]:
             return ask_database(self._rooms.secret(str(options["url"])), str(options["sql"]))
         found = late.table(self._rooms, str(options["sql"]), None, served=self._served)
         return [tuple(row.values()) for row in found.slice(0, 1000).to_pylist()]
-
-    def _reading(self, endpoint: str, name: str) -> float | None:
-        found = self._rooms.serving.endpoint(endpoint)
-        if name == "error_rate":
-            return found.errors / found.requests if found.requests else None
-        value = getattr(found, name)
-        return None if value is None else float(value)
 
     def _poll(self) -> None:
         try:

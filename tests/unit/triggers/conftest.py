@@ -47,7 +47,7 @@ class Bench:
         return Hands(
             actions=dict.fromkeys(("run", "retrain", "rollback", "notify"), run),
             measure=lambda commit, names: self.amounts.get(commit, {"commits": 1}),
-            ask=lambda _: self.answers,
+            ask=lambda _leaf, _since: self.answers,
         )
 
     def define(self, *triggers: Trigger) -> None:

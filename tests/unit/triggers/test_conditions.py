@@ -249,7 +249,7 @@ def test_a_query_is_asked_no_more_often_than_it_says_and_its_error_is_shown(benc
     bench.when(clew.on_query("select 1", above=0, every="1m"))
     asked = []
 
-    def ask(_):
+    def ask(_leaf, _since):
         asked.append(1)
         raise Invalid("source.query", "There is no table.")
 
@@ -260,6 +260,24 @@ def test_a_query_is_asked_no_more_often_than_it_says_and_its_error_is_shown(benc
     bench.pass_s(61)
     bench.room.poll(ask)
     assert len(asked) == 2
+
+
+def test_a_live_metric_fires_when_it_passes_the_bound_and_is_given_what_it_left(bench):
+    bench.when(clew.on_metric("error_rate", endpoint="e", above=0.1, every="1s"))
+    given, said = [], []
+    for turn, value in enumerate((None, 0.05, 0.2, None, 0.3, 0.0, 0.4)):
+
+        def ask(_leaf, since, value=value, turn=turn):
+            given.append(since)
+            return [(value, {"turn": turn})]
+
+        bench.pass_s(1)
+        bench.room.poll(ask)
+        said.append(bench.tick())
+    assert given == [None, *({"turn": turn} for turn in range(6))]
+    # too few requests (None) neither end nor begin anything
+    told = [["t: error_rate is 0.2"], ["t: error_rate is 0.4"]]
+    assert said == [[], [], told[0], [], [], [], told[1]]
 
 
 def test_metrics_of_models_and_drift_are_compared_with_a_bound(bench):

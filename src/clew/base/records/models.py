@@ -126,6 +126,11 @@ class Revision(Struct, frozen=True, kw_only=True):
     created_at: datetime
     requests: int = 0
     errors: int = 0
+    overloads: int = 0
+    """Requests refused with 429, and (``expired``) given up with 504: neither are among
+    ``requests``, since its model did not see them.
+    """
+    expired: int = 0
     processing: str = ""
     """Digest of the functions around its model; of a graph, of its definition."""
     functions: str = ""
@@ -145,9 +150,11 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     revisions: tuple[Revision, ...]
     requests: int
     errors: int
-    """Both of all revisions but shadows, which answer nobody."""
+    """Counts, like ``overloads`` and ``expired``, of all but shadows, which answer nobody."""
     p50_ms: float | None
     p99_ms: float | None
+    overloads: int = 0
+    expired: int = 0
     unloaded: bool = False
     """Whether a client had its models unloaded: requests are refused until they are loaded."""
 

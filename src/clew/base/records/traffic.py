@@ -95,6 +95,9 @@ class TrafficArm(Struct, frozen=True, kw_only=True):
     compared: int = 0
     disagreed: int = 0
     dropped: int = 0
+    overloads: int = 0
+    """Requests refused with 429, and (``expired``) given up with 504; not among ``requests``."""
+    expired: int = 0
     assigned: int = 0
     outcomes: int = 0
     mean: float | None = None
