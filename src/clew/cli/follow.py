@@ -73,7 +73,7 @@ def print_broken(broken: Sequence[BrokenNow], global_id: str) -> None:
         if one.state == "blocked":
             continue
         title = "broken" if one.global_id == global_id else "broken before this change"
-        again = f"clew retry {short(one.id)}" if one.kind == "job" else "clew apply FILE, mended"
+        again = next_try(one.id, one.state) if one.kind == "job" else "clew apply FILE, mended"
         style = "red" if title == "broken" else "yellow"
         out.print(Text.assemble((f"{title}: {one.name} {one.state}", style), f": {one.reason}"))
         out.print(Text(f"  Look: {one.look}. Again: {again}", style="dim"))
@@ -81,6 +81,11 @@ def print_broken(broken: Sequence[BrokenNow], global_id: str) -> None:
         out.print(Text(f"blocked by that: {blocked}", style="dim"))
     if any(one.global_id == global_id for one in broken):
         out.print(Text("What was committed stays.", style="dim"))
+
+
+def next_try(job: str, state: str) -> str:
+    """What makes a job end otherwise. What rules refused, they would refuse again."""
+    return "new data, or other rules" if state == "refused" else f"clew retry {short(job)}"
 
 
 def exit_unless_done(ended: Ended) -> None:

@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from clew.base.ids import short
 from clew.cli import render
+from clew.cli.follow import next_try
 from clew.cli.frame import Json, console, print_json, workspace
 from clew.cli.knowing import print_causes
 from clew.cli.models import print_verdict, print_versions
@@ -107,8 +108,9 @@ def _print_next(answer: Status) -> None:
     """What to do about what is broken, and where the rest is."""
     out = console()
     if answer.refused:
-        first = short(answer.refused[0].id)
-        out.print(f"[dim]Look: clew job {first} --log. Again: clew retry {first}[/]")
+        first = answer.refused[0]
+        again = next_try(first.id, first.state)
+        out.print(f"[dim]Look: clew job {short(first.id)} --log. Again: {again}[/]")
     if left := answer.refused_before + len(answer.refused[SHOWN:]):
         out.print(
             f"[dim]{left:,} more failed, were refused or blocked before (tried again since, or of "

@@ -98,3 +98,34 @@ def test_the_command_says_what_to_do_and_where_the_rest_is(near, tmp_path, monke
     )
     assert re.search(r"\d more failed, were refused or blocked before", told)
     assert "clew jobs --state" in told
+
+
+RULED = """
+import clew
+import polars as pl
+
+q = clew.Pipeline("q")
+tables = q.source("tables")
+
+@q.step(tables)
+def stacked(tables: pl.DataFrame) -> pl.DataFrame:
+    return tables
+
+@q.expect(stacked)
+def positive(t: clew.Table) -> None:
+    t.column("x").between(1, 100)
+"""
+
+
+def test_what_rules_refuse_is_not_to_be_tried_again_as_it_is(near, tmp_path, monkeypatch):
+    (tmp_path / "q.py").write_text(RULED)
+    near.apply(tmp_path / "q.py")
+    near.put("q/tables", {"/t.csv": b"x\n-1\n"})
+    near.wait()
+    (refused, *_) = near.status().refused
+    assert refused.state == "refused"
+    near.close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    told = CliRunner().invoke(tree(["status"]), ["status"], catch_exceptions=False).output
+    assert f"Look: clew job {refused.id[:8]} --log. Again: new data, or other rules" in told
