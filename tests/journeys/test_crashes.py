@@ -295,9 +295,9 @@ def nothing_ran_twice(database: Path, runs: Path, contents: dict[str, bytes], ki
     assert starts > jobs, "no kill fell into a running job: the moments are wrong"
 
 
-@pytest.mark.timeout(1200)  # two minutes where nothing else runs
-def test_thirty_random_kills_lose_nothing_and_double_nothing(place: Place, numbers: Csv) -> None:
-    kill_and_check(place, numbers, seed=7, kills=30)
+@pytest.mark.timeout(1200)  # a minute where nothing else runs
+def test_random_kills_lose_nothing_and_double_nothing(place: Place, numbers: Csv) -> None:
+    kill_and_check(place, numbers, seed=7, kills=15)
 
 
 @pytest.mark.slow
