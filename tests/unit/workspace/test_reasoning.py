@@ -76,7 +76,7 @@ def test_a_job_of_a_trigger_goes_back_to_the_firing_and_to_what_set_that_off(mad
 
 def test_a_change_goes_back_to_the_query_that_answered(made):
     end = time.monotonic() + 60
-    while not made.rooms.triggers.poll(lambda _: [(3,)]):  # it is asked when it is due
+    while not made.rooms.triggers.poll(lambda _leaf, _since: [(3,)]):  # it is asked when it is due
         assert time.monotonic() < end
         time.sleep(0.02)
     made.wait()
